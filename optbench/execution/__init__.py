@@ -1,0 +1,1 @@
+"""From a plan to records: the training protocol and the executors that run it."""

@@ -1,0 +1,1 @@
+"""Models as data: layers, initial weights, and the zoo of named architectures."""

@@ -1,0 +1,1 @@
+"""From frames and statistics to what people look at."""

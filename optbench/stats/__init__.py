@@ -1,0 +1,1 @@
+"""The decision procedure: paired tests, effects, corrections and verdicts on tidy tables."""

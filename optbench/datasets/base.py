@@ -1,0 +1,197 @@
+"""What a dataset is: its facts, its arrays, and how it is cut into parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optbench import matching
+from optbench.matching import Indices
+from optbench.trial import Seeds, Split
+
+Scaling = Literal["pixels", "standardize", "none"]
+
+
+class DataError(Exception):
+    """Data that is missing, altered or unusable; the message says how to get it (exit code 3)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetInfo:
+    """Facts about a dataset that need none of its bytes.
+
+    Attributes
+    ----------
+    name, title : str
+        Registry name; name for people.
+    shape : tuple of int
+        One example: (features,) or (height, width, channels).
+    classes : tuple of str
+        Class names in label order.
+    train, test : int
+        Examples in each published part.
+    scaling : str
+        How the stored numbers become inputs: ``pixels`` divides by 255, ``standardize`` subtracts mean and
+        divides by standard deviation of the training part, ``none`` leaves them.
+    licence, source, citation : str
+        For the NOTICE and for papers.
+    """
+
+    name: str
+    title: str
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    train: int
+    test: int
+    scaling: Scaling
+    licence: str
+    source: str
+    citation: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A dataset in memory: inputs [n, *shape] as stored (uint8 or float), labels [n] from 0.
+
+    ``validation`` counts the last training examples that the publisher meant for validation, 0 if none.
+    """
+
+    info: DatasetInfo
+    x_train: NDArray[Any]
+    y_train: NDArray[np.int64]
+    x_test: NDArray[Any]
+    y_test: NDArray[np.int64]
+    validation: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over all arrays."""
+        return matching.fingerprint(self.x_train, self.y_train, self.x_test, self.y_test)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Examples of one part: a pool of arrays and the rows of it that belong to the part."""
+
+    x: NDArray[Any]
+    y: NDArray[np.int64]
+    rows: Indices
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialData:
+    """The data of one trial.
+
+    ``x`` of every part is as stored; an input is ``(x - shift) * scale``, computed in the trial's precision.
+    ``train_eval`` is the fixed subset that measures the training loss.
+    """
+
+    info: DatasetInfo
+    train: Part
+    train_eval: Part
+    validation: Part
+    test: Part
+    shift: NDArray[np.float64] | None
+    scale: NDArray[np.float64] | float
+    fingerprint: str
+
+
+def cut(dataset: Dataset, split: Split, seeds: Seeds, *, train_eval: int | Literal["all"]) -> TrialData:
+    """Cut a dataset into the parts of a trial.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The data in memory.
+    split : Split
+        How many validation examples, which, and from which part.
+    seeds : Seeds
+        The split stream decides.
+    train_eval : int or "all"
+        Size of the training subset that measures the training loss each epoch.
+
+    Returns
+    -------
+    TrialData
+        Views of the dataset's arrays with the rows of each part.
+
+    Raises
+    ------
+    DataError
+        If the split leaves a part empty.
+    """
+    generator = matching.stream(seeds.split, "split")
+    source = dataset.y_train if split.source == "train" else dataset.y_test
+    count = round(split.validation * len(source)) if split.validation < 1 else int(split.validation)
+    if count >= len(source):
+        raise DataError(
+            f"dataset {dataset.info.name}: split.validation asks for {count} of the {len(source)} "
+            f"{split.source} examples; leave at least one"
+        )
+    chosen = _choose(source, count, split.how, generator)
+    kept = np.setdiff1d(np.arange(len(source), dtype=np.int64), chosen)
+    everything = np.arange(len(dataset.y_train), dtype=np.int64)
+    train_rows = kept if split.source == "train" else everything
+    test_rows = kept if split.source == "test" else np.arange(len(dataset.y_test), dtype=np.int64)
+    size = len(train_rows) if train_eval == "all" else min(train_eval, len(train_rows))
+    subset = np.sort(generator.choice(train_rows, size, replace=False))
+    shift, scale = _scaling(dataset, train_rows)
+
+    def part(source: str, rows: Indices) -> Part:
+        if source == "train":
+            return Part(x=dataset.x_train, y=dataset.y_train, rows=rows)
+        return Part(x=dataset.x_test, y=dataset.y_test, rows=rows)
+
+    return TrialData(
+        info=dataset.info,
+        train=part("train", train_rows),
+        train_eval=part("train", subset),
+        validation=part(split.source, chosen),
+        test=part("test", test_rows),
+        shift=shift,
+        scale=scale,
+        fingerprint=matching.fingerprint(
+            dataset.digest, "train", train_rows, "train_eval", subset, "validation", chosen, "test", test_rows
+        ),
+    )
+
+
+def _choose(labels: NDArray[np.int64], count: int, how: str, generator: np.random.Generator) -> Indices:
+    """Rows of the validation part, sorted."""
+    n = len(labels)
+    if how == "tail":
+        return np.arange(n - count, n, dtype=np.int64)
+    order = generator.permutation(n)
+    if how == "random":
+        return np.sort(order[:count])
+    # Stratified: every class gives its share, the largest remainders give one more. The permutation picks
+    # within a class and breaks equal remainders.
+    classes, members = np.unique(labels, return_counts=True)
+    share = members * (count / n)
+    quota = np.floor(share).astype(np.int64)
+    tiebreak = generator.permutation(len(classes))
+    by_remainder = np.lexsort((tiebreak, -(share - quota)))
+    quota[by_remainder[: count - int(quota.sum())]] += 1
+    shuffled = labels[order]
+    chosen = [order[np.flatnonzero(shuffled == c)[:q]] for c, q in zip(classes, quota, strict=True)]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def _scaling(
+    dataset: Dataset, rows: Indices
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | float]:
+    if dataset.info.scaling == "pixels":
+        return None, 1 / 255
+    if dataset.info.scaling == "none":
+        return None, 1.0
+    x = dataset.x_train[rows].astype(np.float64)
+    spread = x.std(axis=0)
+    return x.mean(axis=0), np.where(spread > 0, 1 / np.where(spread > 0, spread, 1), 1.0)

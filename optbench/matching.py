@@ -1,0 +1,132 @@
+"""What makes trials matched: everything random that is not the optimizer, drawn by NumPy from named streams.
+
+Two trials with equal seeds get equal splits, initial weights and batch orders in every framework, and the
+fingerprints taken here from the arrays in use prove it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optbench.models.layers import BuiltLayer, Initializer
+from optbench.trial import STREAMS
+
+Indices = NDArray[np.int64]
+
+
+def stream(seed: int, name: str, *children: int) -> np.random.Generator:
+    """Open a named random stream of a seed.
+
+    Parameters
+    ----------
+    seed : int
+        The stream's seed, 0 or more.
+    name : str
+        One of ``split``, ``init``, ``order``, ``dropout``, ``augment``. Streams are independent, and a stream
+        added later never changes another.
+    *children : int
+        Sub-streams, an epoch for example: reaching epoch 100 needs no draw of the 99 before it.
+
+    Returns
+    -------
+    numpy.random.Generator
+        PCG64 on ``SeedSequence(seed, spawn_key=(stream, *children))``.
+
+    Examples
+    --------
+    >>> int(stream(0, "order").integers(1000)) == int(stream(0, "order").integers(1000))
+    True
+    """
+    key = (STREAMS.index(name), *children)
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+def epoch_order(seed: int, epoch: int, n: int, *, shuffle: bool = True) -> Indices:
+    """Order of the n training examples in an epoch (1, 2, ...): a permutation, or 0..n-1 unshuffled."""
+    if not shuffle:
+        return np.arange(n, dtype=np.int64)
+    return stream(seed, "order", epoch).permutation(n)
+
+
+def initial_weights(built: Iterable[BuiltLayer], seed: int, dtype: str) -> dict[str, NDArray[np.floating]]:
+    """Draw the initial value of every parameter of a model.
+
+    Values are drawn in float64 and rounded once, so that a float32 and a float64 trial start alike.
+
+    Parameters
+    ----------
+    built : iterable of BuiltLayer
+        The model with its shapes inferred.
+    seed : int
+        Seed of the init stream.
+    dtype : str
+        ``float32`` or ``float64``.
+
+    Returns
+    -------
+    dict of str to array
+        By parameter name, in the layers' order; convolution kernels [height, width, in, out], dense kernels
+        [in, out].
+    """
+    generator = stream(seed, "init")
+    return {
+        parameter.name: _draw(parameter.initializer, parameter.shape, generator).astype(dtype)
+        for layer in built
+        for parameter in layer.parameters
+    }
+
+
+def fingerprint(*parts: str | NDArray) -> str:  # type: ignore[type-arg]
+    """SHA-256 of names and arrays: dtype, shape and little-endian bytes of each array, in order."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            digest.update(b"s%d:" % len(part.encode()) + part.encode())
+        else:
+            array = np.ascontiguousarray(part)
+            little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            digest.update(f"a{little.dtype.str}{little.shape}:".encode())
+            digest.update(little.data)
+    return digest.hexdigest()
+
+
+def short_digest(fingerprint_hex: str) -> int:
+    """Keep the first 52 bits of a fingerprint: a whole number that float64 holds exactly."""
+    return int(fingerprint_hex[:13], 16)
+
+
+def _draw(
+    initializer: Initializer, shape: tuple[int, ...], generator: np.random.Generator
+) -> NDArray[np.float64]:
+    if initializer.name == "zeros":
+        return np.zeros(shape)
+    if initializer.name == "constant":
+        return np.full(shape, initializer.value)
+    if initializer.name == "normal":
+        return generator.normal(initializer.mean, initializer.sd, shape)
+    if initializer.name == "truncated_normal":
+        return initializer.mean + initializer.sd * _truncated_standard_normal(shape, generator)
+    fan_in, fan_out = _fans(shape)
+    scheme, _, family = initializer.name.partition("_")
+    variance = 2 / (fan_in + fan_out) if scheme == "glorot" else 2 / fan_in
+    if family == "normal":
+        return generator.normal(0, math.sqrt(variance), shape)
+    limit = math.sqrt(3 * variance)
+    return generator.uniform(-limit, limit, shape)
+
+
+def _truncated_standard_normal(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float64]:
+    values = generator.standard_normal(shape)
+    while (outside := np.abs(values) > 2).any():
+        values[outside] = generator.standard_normal(int(outside.sum()))
+    return values
+
+
+def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    field = math.prod(shape[:-2])
+    return shape[-2] * field, shape[-1] * field

@@ -1,0 +1,323 @@
+"""Layers as data: what a model is made of, without any framework.
+
+A model is a tuple of these frozen records. Each backend builds the same computation from them, and
+:mod:`optbench.matching` draws their initial weights. Shapes leave out the batch axis; images are
+height x width x channels, convolution kernels [height, width, in, out], dense kernels [in, out].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, Union
+
+from annotated_types import Ge, Gt, Lt, MinLen
+
+from optbench.config import FORBID_EXTRA
+
+Activation = Literal["linear", "relu", "tanh", "sigmoid", "elu", "gelu"]
+Padding = Literal["valid", "same"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Initializer:
+    """How the initial values of one parameter are drawn.
+
+    Glorot (Glorot & Bengio 2010): uniform on +-sqrt(6 / (fan_in + fan_out)), or normal with variance
+    2 / (fan_in + fan_out). He (He et al. 2015): the same with 2 * fan_in in place of the sum. The normal
+    variants of Glorot and He are plain normals, not truncated ones. ``truncated_normal`` redraws what lies
+    beyond two standard deviations, without rescaling. Only ``normal`` and ``truncated_normal`` read
+    ``mean`` and ``sd``, only ``constant`` reads ``value``.
+    """
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    name: Literal[
+        "glorot_uniform",
+        "glorot_normal",
+        "he_uniform",
+        "he_normal",
+        "normal",
+        "truncated_normal",
+        "constant",
+        "zeros",
+    ] = "glorot_uniform"
+    mean: float = 0.0
+    sd: Annotated[float, Gt(0)] = 0.05
+    value: float = 0.0
+
+
+GLOROT_UNIFORM = Initializer()
+ZEROS = Initializer(name="zeros")
+ONES = Initializer(name="constant", value=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dense:
+    """Fully connected layer, ``activation(x @ kernel + bias)``; ``units: null`` means one a class."""
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    kind: Literal["dense"] = "dense"
+    units: Annotated[int, Gt(0)] | None = None
+    activation: Activation = "linear"
+    kernel_initializer: Initializer = GLOROT_UNIFORM
+    bias_initializer: Initializer = ZEROS
+    l1: Annotated[float, Ge(0)] = 0.0
+    l2: Annotated[float, Ge(0)] = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv2D:
+    """2-D convolution (cross-correlation); ``same`` pads as TensorFlow does, the odd pixel at the end."""
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    kind: Literal["conv2d"] = "conv2d"
+    filters: Annotated[int, Gt(0)]
+    kernel: Annotated[int, Gt(0)]
+    stride: Annotated[int, Gt(0)] = 1
+    padding: Padding = "valid"
+    activation: Activation = "linear"
+    kernel_initializer: Initializer = GLOROT_UNIFORM
+    bias_initializer: Initializer = ZEROS
+    l1: Annotated[float, Ge(0)] = 0.0
+    l2: Annotated[float, Ge(0)] = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxPool2D:
+    """Maximum over size x size windows; ``stride: null`` means the window size."""
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    kind: Literal["max_pool2d"] = "max_pool2d"
+    size: Annotated[int, Gt(0)] = 2
+    stride: Annotated[int, Gt(0)] | None = None
+    padding: Padding = "valid"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlobalAveragePool2D:
+    """Mean over height and width."""
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    kind: Literal["global_average_pool2d"] = "global_average_pool2d"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchNorm:
+    """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015, algorithms 1 and 2).
+
+    Training normalises by the biased batch variance. The running averages move by
+    ``running = momentum * running + (1 - momentum) * batch`` and take the unbiased batch variance.
+    """
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    kind: Literal["batch_norm"] = "batch_norm"
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.99
+    epsilon: Annotated[float, Gt(0)] = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropout:
+    """Zero each value with probability ``rate`` in training and scale the rest by 1 / (1 - rate)."""
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    kind: Literal["dropout"] = "dropout"
+    rate: Annotated[float, Ge(0), Lt(1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flatten:
+    """All axes into one, in row-major height, width, channel order."""
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    kind: Literal["flatten"] = "flatten"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activate:
+    """An activation on its own, for models that put batch normalisation in front of it."""
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    kind: Literal["activation"] = "activation"
+    activation: Activation
+
+
+Layer = Union[Dense, Conv2D, MaxPool2D, GlobalAveragePool2D, BatchNorm, Dropout, Flatten, Activate]  # noqa: UP007
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model: its layers, and the name people know it by (the name is a label, not identity)."""
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    name: str = field(compare=False)
+    layers: Annotated[tuple[Layer, ...], MinLen(1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One array of a built model: where it belongs, its shape and how it starts."""
+
+    name: str
+    shape: tuple[int, ...]
+    initializer: Initializer
+    trainable: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltLayer:
+    """A layer with its name in the model, its input and output shapes and its parameters."""
+
+    name: str
+    layer: Layer
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    parameters: tuple[Parameter, ...] = ()
+
+
+class ModelError(ValueError):
+    """A model whose layers do not fit each other or the data."""
+
+
+def build(model: Model, input_shape: tuple[int, ...], classes: int) -> tuple[BuiltLayer, ...]:
+    """Infer every shape and parameter of a model.
+
+    Parameters
+    ----------
+    model : Model
+        The layers, first to last.
+    input_shape : tuple of int
+        Shape of one example: (features,) or (height, width, channels).
+    classes : int
+        Number of classes; the units of a dense layer that leaves them open.
+
+    Returns
+    -------
+    tuple of BuiltLayer
+        Same order as the layers. Parameter names are ``<layer>_<k>/<parameter>``, k counting layers of
+        that kind from 1. A dense layer behind an image gets a flatten layer of its own in front.
+
+    Raises
+    ------
+    ModelError
+        If a layer cannot take its input, or the last layer does not give at least one value a class.
+
+    Examples
+    --------
+    >>> net = Model(name="mlp", layers=(Dense(units=4, activation="relu"), Dense()))
+    >>> [(b.name, b.output_shape) for b in build(net, (3,), 2)]
+    [('dense_1', (4,)), ('dense_2', (2,))]
+    """
+    built: list[BuiltLayer] = []
+    counts: dict[str, int] = {}
+    shape = tuple(input_shape)
+    for layer in model.layers:
+        if isinstance(layer, Dense) and len(shape) > 1:
+            flatten = _build_layer(Flatten(), counts, shape, classes)
+            built.append(flatten)
+            shape = flatten.output_shape
+        built.append(_build_layer(layer, counts, shape, classes))
+        shape = built[-1].output_shape
+    if len(shape) != 1 or shape[0] < classes:
+        raise ModelError(
+            f"model {model.name!r} ends in shape {shape}, but the data has {classes} classes; "
+            f"end it in a dense layer (units left open) or a global average over {classes} filters"
+        )
+    return tuple(built)
+
+
+def count_parameters(built: tuple[BuiltLayer, ...], *, trainable_only: bool = False) -> int:
+    """Count the scalars of a built model (Keras counts the running averages of batch norm as well)."""
+    total = 0
+    for layer in built:
+        for parameter in layer.parameters:
+            if parameter.trainable or not trainable_only:
+                size = 1
+                for axis in parameter.shape:
+                    size *= axis
+                total += size
+    return total
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after one axis under ``same`` padding (TensorFlow's rule: the odd one after)."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def _build_layer(layer: Layer, counts: dict[str, int], shape: tuple[int, ...], classes: int) -> BuiltLayer:
+    counts[layer.kind] = counts.get(layer.kind, 0) + 1
+    name = f"{layer.kind}_{counts[layer.kind]}"
+    output, parameters = shape, ()  # type: tuple[int, ...], tuple[Parameter, ...]
+    if isinstance(layer, Dense):
+        units = layer.units or classes
+        output = (units,)
+        parameters = _kernel_and_bias(name, layer, (shape[0], units))
+    elif isinstance(layer, Conv2D):
+        height, width, channels = _image(name, shape)
+        output = (
+            _window(name, height, layer.kernel, layer.stride, layer.padding),
+            _window(name, width, layer.kernel, layer.stride, layer.padding),
+            layer.filters,
+        )
+        parameters = _kernel_and_bias(name, layer, (layer.kernel, layer.kernel, channels, layer.filters))
+    elif isinstance(layer, MaxPool2D):
+        height, width, channels = _image(name, shape)
+        stride = layer.stride or layer.size
+        output = (
+            _window(name, height, layer.size, stride, layer.padding),
+            _window(name, width, layer.size, stride, layer.padding),
+            channels,
+        )
+    elif isinstance(layer, GlobalAveragePool2D):
+        output = (_image(name, shape)[2],)
+    elif isinstance(layer, Flatten):
+        size = 1
+        for axis in shape:
+            size *= axis
+        output = (size,)
+    elif isinstance(layer, BatchNorm):
+        parameters = tuple(
+            Parameter(name=f"{name}/{part}", shape=(shape[-1],), initializer=start, trainable=trainable)
+            for part, start, trainable in (
+                ("gamma", ONES, True),
+                ("beta", ZEROS, True),
+                ("moving_mean", ZEROS, False),
+                ("moving_variance", ONES, False),
+            )
+        )
+    return BuiltLayer(name=name, layer=layer, input_shape=shape, output_shape=output, parameters=parameters)
+
+
+def _kernel_and_bias(name: str, layer: Dense | Conv2D, shape: tuple[int, ...]) -> tuple[Parameter, ...]:
+    return (
+        Parameter(name=f"{name}/kernel", shape=shape, initializer=layer.kernel_initializer),
+        Parameter(name=f"{name}/bias", shape=shape[-1:], initializer=layer.bias_initializer),
+    )
+
+
+def _image(name: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(shape) != 3:
+        raise ModelError(
+            f"layer {name} needs images (height, width, channels) but its input has shape {shape}; "
+            "use an mlp for data without pixels, or move the layer in front of the first dense one"
+        )
+    return shape[0], shape[1], shape[2]
+
+
+def _window(name: str, size: int, kernel: int, stride: int, padding: Padding) -> int:
+    output = -(-size // stride) if padding == "same" else (size - kernel) // stride + 1
+    if output < 1:
+        raise ModelError(
+            f"layer {name} puts a window of {kernel} on an axis of {size}: nothing is left; "
+            "use a smaller kernel, padding: same, or fewer pooling layers"
+        )
+    return output
