@@ -1,8 +1,8 @@
 """The words that every room shares: what a trial is, and what it leaves behind.
 
-Facts only: frozen dataclasses, and the content hashes that name them. A field that may be ``None`` defaults to
-it and means a feature that is off; it is left out of the hash, so that a new feature does not rename the
-trials of yesterday.
+Facts only: frozen dataclasses, and the content hashes that name them. A field that may be ``None`` has it as
+its default and means a feature that is off; it is left out of the hash, so that a new feature does not rename
+the trials of yesterday.
 """
 
 from __future__ import annotations

@@ -7,8 +7,10 @@ height x width x channels, convolution kernels [height, width, in, out], dense k
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Union
+from types import MappingProxyType
+from typing import Annotated, Literal, Union, get_args
 
 from annotated_types import Ge, Gt, Lt, MinLen
 
@@ -150,6 +152,9 @@ class Activate:
 
 
 Layer = Union[Dense, Conv2D, MaxPool2D, GlobalAveragePool2D, BatchNorm, Dropout, Flatten, Activate]  # noqa: UP007
+
+#: Layer classes by the ``kind`` that a suite file names.
+LAYERS: Mapping[str, type[Layer]] = MappingProxyType({cls.kind: cls for cls in get_args(Layer)})
 
 
 @dataclass(frozen=True, kw_only=True)

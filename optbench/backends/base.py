@@ -1,0 +1,91 @@
+"""The contract of a training engine.
+
+An engine turns a trial's arrays into a :class:`Session`; the protocol above it (``execution.protocol``) owns
+everything that is not framework: which rows in which order, when to evaluate, when to stop, what to record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optbench.datasets.base import TrialData
+from optbench.matching import Indices
+from optbench.models.layers import BuiltLayer
+from optbench.trial import TrialSpec
+
+PartName = Literal["train_eval", "validation", "test"]
+Weights = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Loss (mean cross-entropy), accuracy in [0, 1], and the predicted class of each example."""
+
+    loss: float
+    accuracy: float
+    predictions: NDArray[np.int64]
+
+
+class Session(Protocol):
+    """One trial under way on a device."""
+
+    def warm_up(self) -> None:
+        """Compile and allocate what a step needs, leaving weights, state and random streams as they were."""
+
+    def train_epoch(self, rows: Indices, epoch: int) -> NDArray[np.float64]:
+        """Take one step a batch over rows of the training pool, in order, the last short batch included.
+
+        Returns the loss of each batch as it was before its step, in training mode with penalties; the device
+        is synchronised.
+        """
+
+    def evaluate(self, part: PartName) -> Evaluation:
+        """Evaluate a part in evaluation mode; the device is synchronised."""
+
+    def set_lr(self, lr: float) -> None:
+        """Set the learning rate of the steps to come."""
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """Copy the weights out, by parameter name in the canonical layout."""
+
+    def remember(self) -> None:
+        """Keep a copy of the weights on the device."""
+
+    def recall(self) -> None:
+        """Go back to the weights last remembered."""
+
+
+class Engine(Protocol):
+    """A framework."""
+
+    name: str
+
+    def resolve_device(self, device: str) -> str:
+        """Turn ``auto`` into the best device of this machine; check any other name.
+
+        Raises
+        ------
+        DeviceError
+            If this machine has no such device.
+        """
+
+    def describe(self, device: str) -> Mapping[str, Any]:
+        """Versions, threads and device name, for the record's environment."""
+
+    def open(
+        self, spec: TrialSpec, built: tuple[BuiltLayer, ...], data: TrialData, weights: Weights
+    ) -> Session:
+        """Build the model with these weights and its optimizer on the trial's device."""
+
+
+class DeviceError(RuntimeError):
+    """A device that this machine or framework does not have."""
+
+
+class BackendMissingError(RuntimeError):
+    """A framework that is not installed; the message names the extra that brings it."""

@@ -1,0 +1,232 @@
+"""The PyTorch engine: data resident on the device, no loader, no synchronisation inside an epoch."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from optbench import matching
+from optbench.backends.base import DeviceError, Evaluation, PartName, Weights
+from optbench.backends.torch.model import TorchModel, from_torch
+from optbench.backends.torch.optimizers import make_optimizer
+from optbench.datasets.base import Part, TrialData
+from optbench.matching import Indices
+from optbench.models.layers import BuiltLayer
+from optbench.trial import TrialSpec
+
+#: Values that one evaluation batch may hold in its widest layer; 2**22 float32 are 16 MB.
+EVALUATION_VALUES = 2**22
+
+
+class TorchEngine:
+    """Trains trials on CPU, CUDA or MPS. One instance serves a process and keeps its last data resident."""
+
+    name = "torch"
+
+    def __init__(self, *, threads: int | None = None) -> None:
+        if threads:
+            torch.set_num_threads(threads)
+        # Set before the first CUDA call, as cuBLAS reads it once.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = False
+        _keep_pages()
+        self._resident: OrderedDict[tuple[Any, ...], tuple[NDArray[Any], torch.Tensor, torch.Tensor]] = (
+            OrderedDict()
+        )
+
+    def resolve_device(self, device: str) -> str:
+        """See :class:`optbench.backends.base.Engine`."""
+        available = {
+            "cpu": True,
+            "cuda": torch.cuda.is_available(),
+            "mps": torch.backends.mps.is_available(),
+        }
+        if device == "auto":
+            return next(name for name in ("cuda", "mps", "cpu") if available[name])
+        if not available.get(device, False):
+            have = ", ".join(name for name, present in available.items() if present)
+            raise DeviceError(f"torch {torch.__version__} has no device {device!r} here; it has {have}")
+        return device
+
+    def describe(self, device: str) -> Mapping[str, Any]:
+        """See :class:`optbench.backends.base.Engine`."""
+        facts: dict[str, Any] = {
+            "framework": f"torch {torch.__version__}",
+            "threads": torch.get_num_threads(),
+            "device": device,
+        }
+        if device == "cuda":
+            facts |= {"device_name": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+        return facts
+
+    def open(
+        self, spec: TrialSpec, built: tuple[BuiltLayer, ...], data: TrialData, weights: Weights
+    ) -> TorchSession:
+        """See :class:`optbench.backends.base.Engine`."""
+        return TorchSession(self, spec, built, data, weights)
+
+    def pool(
+        self, part: Part, data: TrialData, *, device: str, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and labels of a part's whole pool on the device, scaled; the last few stay there."""
+        scaling = (data.shift, data.scale) if data.shift is None else data.fingerprint
+        key = (id(part.x), device, dtype, scaling)
+        if key not in self._resident:
+            self._resident[key] = (
+                part.x,  # kept alive, so that its id stays its own
+                torch.from_numpy(_scaled(part.x, data, str(dtype).removeprefix("torch."))).to(device),
+                torch.from_numpy(np.array(part.y)).to(device),
+            )
+            while len(self._resident) > 8:
+                self._resident.popitem(last=False)
+        self._resident.move_to_end(key)
+        return self._resident[key][1:]
+
+
+class TorchSession:
+    """One trial under way; see :class:`optbench.backends.base.Session`."""
+
+    def __init__(
+        self,
+        engine: TorchEngine,
+        spec: TrialSpec,
+        built: tuple[BuiltLayer, ...],
+        data: TrialData,
+        weights: Weights,
+    ) -> None:
+        self._device = torch.device(spec.device)
+        dtype = getattr(torch, spec.precision)
+        dropout_seed = int(matching.stream(spec.seeds.dropout, "dropout").integers(2**63))
+        self._model = TorchModel(built, weights, device=self._device, dropout_seed=dropout_seed)
+        self._params = self._model.parameters()
+        self._optimizer = make_optimizer(spec.optimizer, self._params, names=self._model.trainable)
+        self._x, self._y = engine.pool(data.train, data, device=spec.device, dtype=dtype)
+        self._parts = {
+            name: (*engine.pool(part, data, device=spec.device, dtype=dtype), self._rows(part.rows))
+            for name, part in (
+                ("train_eval", data.train_eval),
+                ("validation", data.validation),
+                ("test", data.test),
+            )
+        }
+        self._batch = len(data.train) if spec.workload.batch_size == "full" else spec.workload.batch_size
+        widest = max(int(np.prod(layer.output_shape)) for layer in built)
+        self._evaluation_batch = max(1, min(4096, EVALUATION_VALUES // widest))
+        self._first_rows = data.train.rows[: self._batch]
+        self._remembered: dict[str, torch.Tensor] = {}
+
+    def warm_up(self) -> None:
+        """Run one forward and backward pass, and let the optimizer compile what it must."""
+        state = self._model.generator.get_state()
+        self.remember()
+        rows = self._rows(self._first_rows)
+        self._loss(rows).backward()
+        self._optimizer.zero_grad(set_to_none=True)
+        if hasattr(self._optimizer, "warm_up"):
+            self._optimizer.warm_up()
+        self.recall()
+        self._model.generator.set_state(state)
+        self._synchronize()
+
+    def train_epoch(self, rows: Indices, epoch: int) -> NDArray[np.float64]:
+        """See :class:`optbench.backends.base.Session`."""
+        losses = []
+        optimizer = self._optimizer
+        for batch in self._rows(rows).split(self._batch):
+            loss = self._loss(batch)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            losses.append(loss.detach())
+        return torch.stack(losses).double().cpu().numpy()
+
+    @torch.inference_mode()
+    def evaluate(self, part: PartName) -> Evaluation:
+        """See :class:`optbench.backends.base.Session`."""
+        x, y, rows = self._parts[part]
+        total = torch.zeros((), dtype=torch.float64, device="cpu" if x.device.type == "mps" else x.device)
+        predictions = []
+        for batch in rows.split(self._evaluation_batch):
+            logits = self._model(x.index_select(0, batch), training=False)
+            labels = y.index_select(0, batch)
+            total += F.cross_entropy(logits, labels, reduction="sum").to(total)
+            predictions.append(logits.argmax(1))
+        predicted = torch.cat(predictions)
+        correct = (predicted == y.index_select(0, rows)).sum()
+        return Evaluation(
+            loss=total.item() / len(rows),
+            accuracy=correct.item() / len(rows),
+            predictions=predicted.cpu().numpy(),
+        )
+
+    def set_lr(self, lr: float) -> None:
+        """See :class:`optbench.backends.base.Session`."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """See :class:`optbench.backends.base.Session`."""
+        return {name: from_torch(tensor) for name, tensor in self._model.weights.items()}
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """See :class:`optbench.backends.base.Session`."""
+        for name, tensor in self._model.weights.items():
+            if name in self._remembered:
+                self._remembered[name].copy_(tensor)
+            else:
+                self._remembered[name] = tensor.detach().clone()
+
+    @torch.no_grad()
+    def recall(self) -> None:
+        """See :class:`optbench.backends.base.Session`."""
+        for name, tensor in self._model.weights.items():
+            tensor.copy_(self._remembered[name])
+
+    def _loss(self, rows: torch.Tensor) -> torch.Tensor:
+        logits = self._model(self._x.index_select(0, rows), training=True)
+        loss = F.cross_entropy(logits, self._y.index_select(0, rows))
+        penalty = self._model.penalty()
+        return loss if penalty is None else loss + penalty
+
+    def _rows(self, rows: Indices) -> torch.Tensor:
+        return torch.from_numpy(rows).to(self._device)
+
+    def _synchronize(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+        elif self._device.type == "mps":
+            torch.mps.synchronize()
+
+
+def _scaled(x: NDArray[Any], data: TrialData, dtype: str) -> NDArray[Any]:
+    """Inputs of a pool in the trial's precision; the arithmetic is done in float64 once."""
+    shift = 0.0 if data.shift is None else data.shift
+    out = np.empty(x.shape, dtype)
+    for start in range(0, len(x), 4096):
+        out[start : start + 4096] = (x[start : start + 4096] - shift) * data.scale
+    return out
+
+
+def _keep_pages() -> None:
+    """Ask glibc to keep freed memory, as a training step frees and takes the same buffers again.
+
+    By default each large buffer is a fresh mapping, and clearing its pages costs more than the convolution
+    that fills them.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        m_trim_threshold, m_mmap_threshold, limit = -1, -3, 2**30
+        libc = ctypes.CDLL(None)
+        libc.mallopt(m_mmap_threshold, limit)
+        libc.mallopt(m_trim_threshold, limit)

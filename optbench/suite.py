@@ -1,0 +1,507 @@
+"""Suite files: from YAML to the frozen specs of every trial.
+
+The schema is made of the frozen dataclasses that the trials themselves consist of; this module adds what only
+a suite has (labels, grids, lists of seeds, the analysis). Every error names the file, the line, the field,
+what was found and what is allowed.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass, replace
+from functools import cache, partial
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+from annotated_types import Gt, Lt, MinLen
+
+from optbench.config import FORBID_EXTRA
+from optbench.datasets import registry
+from optbench.models.layers import Model, ModelError, build
+from optbench.models.zoo import ZOO
+from optbench.optimizers import FAMILIES, OptimizerConfig
+from optbench.trial import (
+    STREAMS,
+    BackendName,
+    Precision,
+    Seeds,
+    TrialSpec,
+    Workload,
+    content_hash,
+    to_plain,
+)
+from optbench.validation import (
+    InvalidError,
+    dotted,
+    listed,
+    names,
+    parse,
+    problem,
+    shown,
+    unknown_choice,
+)
+from optbench.yamlfile import KeyPath, Source, YamlError, read
+
+
+class SuiteError(ValueError):
+    """A suite file that cannot be used (exit code 2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """What the report tests: candidates against the baseline, on the primary metric."""
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    baseline: str | None = None
+    primary: Literal["test_accuracy", "test_loss", "val_accuracy", "val_loss", "train_loss"] = "test_accuracy"
+    alpha: Annotated[float, Gt(0), Lt(1)] = 0.05
+    margin: Annotated[float, Gt(0)] | None = None
+    correction: Literal["holm", "none"] = "holm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """Values to reach; the report says after how many epochs and seconds each trial did."""
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    val_accuracy: float | None = None
+    val_loss: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteWorkload:
+    """A workload of a suite with its label, targets, and the optimizers that run on it by label."""
+
+    label: str
+    workload: Workload
+    targets: Targets
+    optimizers: Mapping[str, OptimizerConfig]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedTrial:
+    """A trial and the labels that the suite gives it."""
+
+    workload: str
+    optimizer: str
+    spec: TrialSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A suite, fully resolved but for the device."""
+
+    name: str
+    title: str
+    path: Path | None
+    text: str
+    workloads: tuple[SuiteWorkload, ...]
+    seeds: tuple[Seeds, ...]
+    backends: tuple[BackendName, ...]
+    device: str
+    precision: Precision
+    analysis: Analysis
+
+    @property
+    def optimizers(self) -> tuple[str, ...]:
+        """Optimizer labels in the order of the file."""
+        return tuple(dict.fromkeys(label for w in self.workloads for label in w.optimizers))
+
+    @property
+    def hash(self) -> str:
+        """Content hash of the file's text."""
+        return content_hash(self.text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """The top level of a suite file; entries with labels and grids of their own are checked one by one."""
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    suite: Annotated[str, MinLen(1)]
+    title: str = ""
+    workloads: Annotated[list[Any], MinLen(1)]
+    optimizers: dict[str, Any]
+    seeds: Any = 5
+    backends: Annotated[list[BackendName], MinLen(1)] = field(default_factory=lambda: ["torch"])
+    device: Literal["auto", "cpu", "cuda", "mps", "tpu"] = "auto"
+    precision: Precision = "float32"
+    analysis: Any = None
+
+
+def load_suite(path: str | Path) -> Suite:
+    """Read and check a suite file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A YAML file; its schema is in docs/suite.md.
+
+    Returns
+    -------
+    Suite
+        Everything resolved: labels, grids, defaults, models built once to see that they fit the data.
+
+    Raises
+    ------
+    SuiteError
+        If the file is missing, not YAML, or not a suite. The message names file, line and field.
+    """
+    path = Path(path)
+    try:
+        source = read(path)
+    except OSError as error:
+        raise SuiteError(
+            f"{path}: cannot be read ({error.strerror or error}); give the path of a suite file"
+        ) from None
+    except YamlError as error:
+        raise SuiteError(f"{path}:{error.line}: {error}") from None
+    return suite_from_source(source)
+
+
+def suite_from_source(source: Source) -> Suite:
+    """Check data read from a suite file; see :func:`load_suite`."""
+    try:
+        return _resolve(source)
+    except InvalidError as error:
+        raise SuiteError(
+            "\n".join(
+                f"{source.path}:{source.line(p.path)}: {dotted(p.path)}: {p.message}" for p in error.problems
+            )
+        ) from None
+
+
+def trials(suite: Suite, resolve_device: Callable[[str, str], str]) -> list[PlannedTrial]:
+    """List a suite's trials, block by block: all optimizers of a block stand together.
+
+    Parameters
+    ----------
+    suite : Suite
+        The suite.
+    resolve_device : callable
+        ``resolve_device(backend, device)`` turns ``auto`` into a device of this machine.
+
+    Returns
+    -------
+    list of PlannedTrial
+        Seeds vary slowest, then backends, then workloads, then optimizers: the standing makes sense early.
+    """
+    devices = {backend: resolve_device(backend, suite.device) for backend in suite.backends}
+    return [
+        PlannedTrial(
+            workload=entry.label,
+            optimizer=label,
+            spec=TrialSpec(
+                workload=entry.workload,
+                optimizer=config,
+                seeds=seeds,
+                backend=backend,
+                device=devices[backend],  # type: ignore[arg-type]
+                precision=suite.precision,
+            ),
+        )
+        for seeds in suite.seeds
+        for backend in suite.backends
+        for entry in suite.workloads
+        for label, config in entry.optimizers.items()
+    ]
+
+
+def _resolve(source: Source) -> Suite:
+    if not isinstance(source.data, dict):
+        raise problem((), f"found {shown(source.data)}; a suite is a mapping of {listed(names(_File))}")
+    file = parse(_File, source.data)
+    if not all(c.isalnum() or c in "-_." for c in file.suite) or file.suite.startswith("."):
+        raise problem(
+            ("suite",), f"found {file.suite!r}; the name becomes a folder: letters, digits, '-', '_' and '.'"
+        )
+    optimizers = _optimizers(file.optimizers)
+    workloads = _workloads(file.workloads, optimizers)
+    analysis = parse(Analysis, file.analysis, ("analysis",)) if file.analysis is not None else Analysis()
+    labels = list(dict.fromkeys(label for w in workloads for label in w.optimizers))
+    if analysis.baseline is not None and analysis.baseline not in labels:
+        raise InvalidError(
+            [unknown_choice(analysis.baseline, labels, ("analysis", "baseline"), what="optimizer")]
+        )
+    return Suite(
+        name=file.suite,
+        title=file.title or file.suite,
+        path=source.path,
+        text=source.text,
+        workloads=tuple(workloads),
+        seeds=_seeds(file.seeds),
+        backends=tuple(dict.fromkeys(file.backends)),
+        device=file.device,
+        precision=file.precision,
+        analysis=analysis,
+    )
+
+
+def _optimizers(entries: Mapping[str, Any]) -> dict[str, OptimizerConfig]:
+    if not entries:
+        raise problem(("optimizers",), f"is empty; name at least one of {listed(FAMILIES)}")
+    configs: dict[str, OptimizerConfig] = {}
+    for label, entry in entries.items():
+        path: KeyPath = ("optimizers", label)
+        for suffix, variant, _ in _expand(entry if entry is not None else {}, path):
+            configs[label + suffix] = _optimizer(label, variant, path)
+    _refuse_twins(configs, ("optimizers",))
+    return configs
+
+
+def _optimizer(label: str, entry: Any, path: KeyPath) -> OptimizerConfig:
+    if not isinstance(entry, dict):
+        raise problem(path, f"found {shown(entry)}; write its hyperparameters, as in {label}: {{lr: 0.01}}")
+    family = entry.get("optimizer", label)
+    if not isinstance(family, str) or family not in FAMILIES:
+        where = (*path, "optimizer") if "optimizer" in entry else path
+        raise InvalidError([unknown_choice(family, FAMILIES, where, what="optimizer")])
+    config: OptimizerConfig = parse(FAMILIES[family].config, {**entry, "optimizer": family}, path)
+    return config
+
+
+def _workloads(entries: Sequence[Any], optimizers: dict[str, OptimizerConfig]) -> list[SuiteWorkload]:
+    workloads: list[SuiteWorkload] = []
+    for index, entry in enumerate(entries):
+        path: KeyPath = ("workloads", index)
+        for suffix, variant, source_path in _expand(entry, path):
+            workloads.append(_workload(variant, suffix, source_path, optimizers))
+    seen: dict[str, int] = {}
+    for index, workload in enumerate(workloads):
+        if workload.label in seen:
+            raise problem(
+                ("workloads", min(index, len(entries) - 1)),
+                f"two workloads are called {workload.label!r}; give each a `name` of its own",
+            )
+        seen[workload.label] = index
+    return workloads
+
+
+#: Keys of a workload entry that are not part of the training itself.
+_EXTRAS = ("name", "targets", "optimizers", "grid")
+#: Stands in for the model while the rest of a workload is checked; models are checked layer by layer.
+_ANY_MODEL = {"name": "any", "layers": [{"kind": "dense"}]}
+
+
+def _workload(
+    entry: dict[str, Any], suffix: str, path: KeyPath, optimizers: dict[str, OptimizerConfig]
+) -> SuiteWorkload:
+    known = [name for name in (*names(Workload), *_EXTRAS) if name != "smoke"]
+    unknown = [key for key in entry if key not in known]
+    if unknown:
+        raise InvalidError([unknown_choice(key, known, (*path, key), what="key") for key in unknown])
+    missing = [
+        f.name
+        for f in fields(Workload)
+        if f.default is MISSING and f.default_factory is MISSING and f.name not in entry
+    ]
+    if missing:
+        raise problem(path, f"{listed(missing)} missing; a workload needs dataset, model, batch_size, epochs")
+    dataset = entry["dataset"]
+    if not isinstance(dataset, str) or dataset not in registry.ENTRIES:
+        raise InvalidError([unknown_choice(dataset, registry.ENTRIES, (*path, "dataset"), what="dataset")])
+    model = _model(entry["model"], (*path, "model"))
+    facts = registry.info(dataset)
+    try:
+        build(model, facts.shape, len(facts.classes))
+    except ModelError as error:
+        raise problem((*path, "model"), f"{error} (data set {dataset}: {facts.shape})") from None
+    plain = {key: value for key, value in entry.items() if key not in _EXTRAS}
+    workload = replace(parse(Workload, {**plain, "model": _ANY_MODEL}, path), model=model)
+    if workload.early_stopping is not None and "monitor" not in entry:
+        workload = replace(workload, monitor=workload.early_stopping.monitor)
+    if workload.early_stopping is not None and workload.split.validation == 0:
+        raise problem((*path, "early_stopping"), "needs validation examples; set split.validation above 0")
+    name = entry.get("name", f"{dataset}/{model.name}")
+    if not isinstance(name, str) or not name:
+        raise problem((*path, "name"), f"found {shown(name)}; a workload's name is a word")
+    return SuiteWorkload(
+        label=name + suffix,
+        workload=workload,
+        targets=parse(Targets, entry.get("targets", {}), (*path, "targets")),
+        optimizers=_chosen(entry.get("optimizers"), optimizers, (*path, "optimizers")),
+    )
+
+
+def _chosen(choice: Any, optimizers: dict[str, OptimizerConfig], path: KeyPath) -> dict[str, OptimizerConfig]:
+    """Optimizers of one workload: all, those listed, or all with some hyperparameters of their own."""
+    if choice is None:
+        return optimizers
+    if not isinstance(choice, list | dict) or not choice:
+        raise problem(path, f"found {shown(choice)}; list optimizers, or map them to hyperparameters")
+    unknown = [label for label in choice if label not in optimizers]
+    if unknown:
+        raise InvalidError([unknown_choice(label, optimizers, path, what="optimizer") for label in unknown])
+    if isinstance(choice, list):
+        return {label: optimizers[label] for label in optimizers if label in choice}
+    chosen = dict(optimizers)
+    for label, changes in choice.items():
+        if not isinstance(changes, dict):
+            raise problem((*path, label), f"found {shown(changes)}; map hyperparameters to values")
+        merged = {**to_plain(optimizers[label]), **changes}
+        chosen[label] = parse(type(optimizers[label]), merged, (*path, label))
+    _refuse_twins(chosen, path)
+    return chosen
+
+
+def _refuse_twins(configs: Mapping[str, OptimizerConfig], path: KeyPath) -> None:
+    seen: dict[OptimizerConfig, str] = {}
+    for label, config in configs.items():
+        if config in seen:
+            raise problem(
+                path, f"{seen[config]!r} and {label!r} are the same optimizer; change one or leave it out"
+            )
+        seen[config] = label
+
+
+def _model(entry: Any, path: KeyPath) -> Model:
+    if isinstance(entry, str):
+        entry = {"name": entry}
+    if not isinstance(entry, dict):
+        raise problem(path, f"found {shown(entry)}; name a model of {listed(ZOO)}, or write `layers:`")
+    entry = _with_initializers(entry)
+    if "layers" in entry:
+        return _model_from_layers(entry, path)
+    name = entry.get("name")
+    if not isinstance(name, str) or name not in ZOO:
+        raise InvalidError([unknown_choice(name, ZOO, (*path, "name"), what="model")])
+    arguments = {key: value for key, value in entry.items() if key != "name"}
+    parsed = parse(_parameters(name), arguments, path)
+    try:
+        layers = ZOO[name](**{f.name: getattr(parsed, f.name) for f in fields(parsed)})
+    except ValueError as error:
+        raise problem(path, str(error)) from None
+    return Model(name=name, layers=layers)
+
+
+def _model_from_layers(entry: dict[str, Any], path: KeyPath) -> Model:
+    whole = parse(Model, {"name": "custom", **entry, "layers": _ANY_MODEL["layers"]}, path)
+    layers = entry["layers"]
+    if not isinstance(layers, list) or not layers:
+        raise problem((*path, "layers"), f"found {shown(layers)}; list the layers, first to last")
+    parsed: list[Layer] = []
+    for index, layer in enumerate(layers):
+        where = (*path, "layers", index)
+        kind = layer.get("kind") if isinstance(layer, dict) else layer
+        if not isinstance(kind, str) or kind not in LAYERS:
+            raise InvalidError([unknown_choice(kind, LAYERS, (*where, "kind"), what="layer")])
+        parsed.append(parse(LAYERS[kind], layer if isinstance(layer, dict) else {}, where))
+    return Model(name=whole.name, layers=tuple(parsed))
+
+
+@cache
+def _parameters(name: str) -> Any:
+    """A dataclass of a named model's parameters, so that they are checked like everything else."""
+    function = ZOO[name]
+    hints = get_type_hints(function, include_extras=True)
+    members: list[Any] = [
+        (p.name, hints[p.name])
+        if p.default is Parameter.empty
+        else (p.name, hints[p.name], field(default_factory=partial(copy.deepcopy, p.default)))
+        for p in signature(function).parameters.values()
+    ]
+    return make_dataclass(name, members, frozen=True, namespace={"__pydantic_config__": FORBID_EXTRA})
+
+
+def _with_initializers(value: Any) -> Any:
+    """Let an initialiser be given by its name alone."""
+    if isinstance(value, dict):
+        return {
+            key: {"name": item}
+            if key.endswith("initializer") and isinstance(item, str)
+            else _with_initializers(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_with_initializers(item) for item in value]
+    return value
+
+
+def _expand(entry: Any, path: KeyPath) -> list[tuple[str, dict[str, Any], KeyPath]]:
+    """Expand ``grid:`` into its product: label suffix, entry without grid, path."""
+    if not isinstance(entry, dict) or "grid" not in entry:
+        if isinstance(entry, dict) or path[0] == "optimizers":
+            return [("", entry, path)]
+        raise problem(path, f"found {shown(entry)}; a workload is a mapping")
+    grid = entry["grid"]
+    where = (*path, "grid")
+    if not isinstance(grid, dict) or not grid:
+        raise problem(where, f"found {shown(grid)}; map fields to lists, as in {{lr: [0.1, 0.01]}}")
+    for key, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise problem((*where, key), f"found {shown(values)}; a list of values belongs here")
+    expanded = []
+    for values in itertools.product(*grid.values()):
+        variant = copy.deepcopy({key: value for key, value in entry.items() if key != "grid"})
+        for key, value in zip(grid, values, strict=True):
+            _put(variant, key.split("."), value, (*where, key))
+        suffix = " " + " ".join(
+            f"{key.rpartition('.')[2]}={_compact(value)}" for key, value in zip(grid, values, strict=True)
+        )
+        expanded.append((suffix, variant, path))
+    return expanded
+
+
+def _put(target: dict[str, Any], keys: list[str], value: Any, path: KeyPath) -> None:
+    for key in keys[:-1]:
+        inner = target.setdefault(key, {})
+        if isinstance(inner, str) and key == "model":
+            inner = target[key] = {"name": inner}
+        if not isinstance(inner, dict):
+            raise problem(path, f"{key} holds {shown(inner)}, which has no fields")
+        target = inner
+    target[keys[-1]] = value
+
+
+def _compact(value: Any) -> str:
+    if isinstance(value, list):
+        return "-".join(_compact(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _seeds(entry: Any) -> tuple[Seeds, ...]:
+    if not isinstance(entry, dict):
+        return tuple(
+            Seeds(split=s, init=s, order=s, dropout=s, augment=s) for s in _seed_list(entry, ("seeds",))
+        )
+    unknown = [key for key in entry if key not in STREAMS]
+    if unknown:
+        raise InvalidError([unknown_choice(key, STREAMS, ("seeds", key), what="stream") for key in unknown])
+    if not entry:
+        raise problem(("seeds",), f"is empty; give a count, a list, or lists for {listed(STREAMS)}")
+    lists = {stream: _seed_list(value, ("seeds", stream)) for stream, value in entry.items()}
+    return tuple(
+        Seeds(**dict(zip(lists, values, strict=True))) for values in itertools.product(*lists.values())
+    )
+
+
+def _seed_list(entry: Any, path: KeyPath) -> list[int]:
+    whole = isinstance(entry, int) and not isinstance(entry, bool)
+    values = list(range(entry)) if whole and 0 < entry <= 100_000 else entry
+    if not isinstance(values, list) or not values:
+        raise problem(path, f"found {shown(entry)}; give a count from 1, or a list of whole numbers from 0")
+    for index, value in enumerate(values):
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+            raise problem((*path, index), f"found {shown(value)}; a seed is a whole number from 0")
+        if value in values[:index] and not whole:
+            raise problem((*path, index), f"the seed {value} stands twice")
+    return values
+
+
+__all__ = [
+    "Analysis",
+    "PlannedTrial",
+    "Suite",
+    "SuiteError",
+    "SuiteWorkload",
+    "Targets",
+    "load_suite",
+    "suite_from_source",
+    "trials",
+]
