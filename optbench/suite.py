@@ -20,7 +20,7 @@ from annotated_types import Gt, Lt, MinLen
 
 from optbench.config import FORBID_EXTRA
 from optbench.datasets import registry
-from optbench.models.layers import Model, ModelError, build
+from optbench.models.layers import LAYERS, Layer, Model, ModelError, build
 from optbench.models.zoo import ZOO
 from optbench.optimizers import FAMILIES, OptimizerConfig
 from optbench.trial import (
