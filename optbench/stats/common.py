@@ -51,8 +51,8 @@ def one_dimensional(values: ArrayLike, name: str = "d") -> FloatArray:
         )
     if np.isnan(array).any():
         raise StatsError(
-            f"{name}: found {int(np.isnan(array).sum())} NaN among {array.size} values; drop missing pairs first "
-            "(and count them), and give a diverged trial as +inf or -inf"
+            f"{name}: found {int(np.isnan(array).sum())} NaN among {array.size} values; drop missing "
+            "pairs first and count them, and give a diverged trial as +inf or -inf"
         )
     return array
 
@@ -79,7 +79,8 @@ def round_significant(values: ArrayLike, places: int = SIGNIFICANT_PLACES) -> Fl
     x = np.asarray(values, dtype=np.float64)
     usable = np.isfinite(x) & (x != 0)
     magnitude = np.where(usable, np.floor(np.log10(np.abs(np.where(usable, x, 1.0)))), 0.0)
-    # The mantissa is rounded, then scaled back: 10.0**exponent is exact for the exponents of ordinary metrics.
+    # The mantissa is rounded, then scaled back: 10.0**exponent is exact for the exponents of ordinary
+    # metrics.
     shift = np.clip(places - 1 - magnitude, -300, 300)
     scale = 10.0 ** np.abs(shift)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -93,15 +94,16 @@ def differences(candidate: ArrayLike, baseline: ArrayLike, *, maximise: bool = T
     Parameters
     ----------
     candidate, baseline : array_like, shape (n,)
-        Values of the same blocks. A diverged trial is the worst infinity (``-inf`` if `maximise`, else ``inf``).
+        Values of the same blocks. A diverged trial is the worst infinity (``-inf`` if `maximise`, else
+        ``inf``).
     maximise : bool
         True if a larger metric is better.
 
     Returns
     -------
     ndarray, shape (n,)
-        Rounded to 9 significant places; ``+inf`` where only the baseline diverged, ``-inf`` where only the candidate
-        did, 0 where both did. What is within a few units of rounding of the two values is 0.
+        Rounded to 9 significant places; ``+inf`` where only the baseline diverged, ``-inf`` where only the
+        candidate did, 0 where both did. What is within a few units of rounding of the two values is 0.
 
     Examples
     --------

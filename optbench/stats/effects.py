@@ -41,7 +41,7 @@ class StandardizedDifference:
 
 @dataclass(frozen=True)
 class RankEffect:
-    """Matched-pairs rank-biserial correlation and P(candidate wins) + P(tie) / 2, with the counts behind them."""
+    """Matched-pairs rank-biserial correlation, P(candidate wins) + P(tie) / 2, and the counts."""
 
     rank_biserial: float
     superiority: float
@@ -62,8 +62,8 @@ def mean_difference(d: ArrayLike, *, confidence: float = 0.95) -> MeanDifference
     Returns
     -------
     MeanDifference
-        In the metric's units. With a diverged trial everything is NaN; with n = 1 or equal differences only the
-        interval is. `reason` says so.
+        In the metric's units. With a diverged trial everything is NaN; with n = 1 or equal differences only
+        the interval is. `reason` says so.
 
     Examples
     --------
@@ -98,7 +98,8 @@ def standardized_difference(d: ArrayLike) -> StandardizedDifference:
 
     References
     ----------
-    Hedges (1981), J. Educ. Stat. 6, 107-128, eq. 6e; Gibbons, Hedeker and Davis (1993), J. Educ. Stat. 18, 271-279.
+    Hedges (1981), J. Educ. Stat. 6, 107-128, eq. 6e; Gibbons, Hedeker and Davis (1993), J. Educ. Stat. 18,
+    271-279.
 
     Examples
     --------
@@ -128,12 +129,14 @@ def rank_effect(d: ArrayLike) -> RankEffect:
     Returns
     -------
     RankEffect
-        `rank_biserial` = (R+ - R-) / (R+ + R-) over the Pratt ranks that the signed-rank test uses, in [-1, 1], 0 if
-        all differences are 0. `superiority` = P(candidate wins) + P(tie) / 2 within pairs, in [0, 1].
+        `rank_biserial` = (R+ - R-) / (R+ + R-) over the Pratt ranks that the signed-rank test uses, in [-1,
+        1], 0 if all differences are 0. `superiority` = P(candidate wins) + P(tie) / 2 within pairs, in [0,
+        1].
 
     References
     ----------
-    Kerby (2014), Comprehensive Psychology 3, 11.IT.3.1; King, Rosopa and Minium (2011), Statistical Reasoning, ch. 19.
+    Kerby (2014), Comprehensive Psychology 3, 11.IT.3.1; King, Rosopa and Minium (2011), Statistical
+    Reasoning, ch. 19.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What n pairs can show: smallest attainable p, pairs needed, detectable effect. All known before any compute."""
+"""What n pairs can show, known before any compute: smallest attainable p, pairs needed, detectable effect."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def attainability(n: int, *, alpha: float = 0.05, comparisons: int = 1) -> str:
 
     Examples
     --------
-    >>> attainability(5, comparisons=3)
-    'n=5: smallest attainable two-sided p is 0.0625, no test can reject at 0.05; 6 pairs are needed, 7 with Holm over 3'
+    >>> print(attainability(11, comparisons=3))
+    n=11: smallest attainable two-sided p is 0.000977, 0.00293 after Holm over 3
     """
     alone = smallest_attainable_p(n)
     text = f"n={n}: smallest attainable two-sided p is {alone:.3g}"

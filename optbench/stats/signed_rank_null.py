@@ -1,14 +1,16 @@
 """The null distribution of a signed-rank sum: T = sum of w_i over the pairs whose sign is positive.
 
-Under the null hypothesis each sign is a fair coin given the absolute differences, so T is the sum of independent
-0-or-w_i variables whatever the ties and zeros did to the ranks. Twice the midranks are integers, so its distribution
-is a product of polynomials (1 + x^w_i) / 2, expanded here by dynamic programming.
+Under the null hypothesis each sign is a fair coin given the absolute differences, so T is the sum of
+independent 0-or-w_i variables whatever the ties and zeros did to the ranks. Twice the midranks are integers,
+so its distribution is a product of polynomials (1 + x^w_i) / 2, expanded here by dynamic programming.
 
 References
 ----------
 Pratt, J. W. (1959). Remarks on zeros and ties in the Wilcoxon signed rank procedures. JASA 54, 655-667.
-Streitberg, B. and Roehmel, J. (1986). Exact distributions for permutation and rank tests. Stat. Softw. Newsl. 12, 10-17.
-Daniels, H. E. (1987). Tail probability approximations. Int. Stat. Rev. 55, 37-48 (eq. 6.2: lattice variables).
+Streitberg, B. and Roehmel, J. (1986). Exact distributions for permutation and rank tests. Stat. Softw. Newsl.
+12, 10-17.
+Daniels, H. E. (1987). Tail probability approximations. Int. Stat. Rev. 55, 37-48 (eq. 6.2: lattice
+variables).
 """
 
 from __future__ import annotations
@@ -23,14 +25,14 @@ from optbench.stats.common import FloatArray, IntArray
 
 #: Ranks with arbitrary ties: exact up to this many non-zero pairs.
 EXACT_TIED = 300
-#: Without ties the distribution depends on n alone and is cached; with few distinct ranks the approximation would be
-#: coarse: exact up to this many non-zero pairs in both cases.
+#: Without ties the distribution depends on n alone and is cached; with few distinct ranks the approximation
+#: would be coarse: exact up to this many non-zero pairs in both cases.
 EXACT_LIMIT = 1000
 _FEW_DISTINCT = 16
 
 
 def _counts(weights: IntArray, upto: int) -> FloatArray:
-    """Number of sign patterns with T = 0 .. upto (as floats: 2**1000 still fits, relative error below n * 1e-16)."""
+    """Number of sign patterns with T = 0 .. upto, as floats: 2**1000 still fits."""
     counts = np.zeros(upto + 1)
     counts[0] = 1.0
     top = 0
@@ -91,9 +93,9 @@ def tail_probabilities(weights: IntArray, statistic: int) -> tuple[float, float,
 
     Notes
     -----
-    Exact for m <= 300; up to m = 1000 also when the weights are consecutive integers (no ties) or take fewer than 16
-    values. Beyond, the lattice-corrected saddlepoint approximation: at m > 300 its relative error was below 1e-3 in
-    every case of ``benchmarks/statistics_simulations.py``.
+    Exact for m <= 300; up to m = 1000 also when the weights are consecutive integers (no ties) or take fewer
+    than 16 values. Beyond, the lattice-corrected saddlepoint approximation: at m > 300 its relative error was
+    below 1e-3 in every case of ``benchmarks/statistics_simulations.py``.
 
     Examples
     --------

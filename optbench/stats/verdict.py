@@ -42,8 +42,8 @@ def verdict(
     alpha : float
         Level.
     margin, equivalence_pvalue : float, optional
-        Declared margin and the adjusted TOST p. Inside the margin wins over "better" and "worse": the margin was
-        declared to say which differences do not matter.
+        Declared margin and the adjusted TOST p. Inside the margin wins over "better" and "worse": the margin
+        was declared to say which differences do not matter.
     smallest_p : float, optional
         Smallest adjusted p that this n could have reached.
     candidate, baseline, units : str
@@ -55,7 +55,8 @@ def verdict(
 
     Notes
     -----
-    A large p is never evidence of sameness: it gives "inconclusive". Only TOST against a margin gives "equivalent".
+    A large p is never evidence of sameness: it gives "inconclusive". Only TOST against a margin gives
+    "equivalent".
 
     Examples
     --------
