@@ -231,7 +231,8 @@ class Store:
         )
         for row in rows:
             names = json.loads(row[13])
-            matrix = np.frombuffer(zlib.decompress(row[14]), "<f8").reshape(len(names), -1)
+            numbers = np.frombuffer(zlib.decompress(row[14]), "<f8")
+            matrix = numbers.reshape(len(names), -1) if names else numbers
             yield StoredTrial(
                 trial_id=row[0],
                 block_id=row[1],
