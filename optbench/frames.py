@@ -79,7 +79,9 @@ def load_results(*paths: str | Path) -> Results:
     rows: list[dict[str, Any]] = []
     epochs: list[pd.DataFrame] = []
     chains: dict[str, tuple[int, ...]] = {}
-    metas, environments, planned = [], {}, 0
+    metas: list[dict[str, str]] = []
+    environments: dict[str, dict[str, Any]] = {}
+    planned = 0
     for path in paths:
         with Store(path) as store:
             plan = {key: (workload, optimizer) for key, workload, optimizer in store.plan()}

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass, replace
 from functools import cache, partial
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from annotated_types import Gt, Lt, MinLen
 
@@ -26,6 +26,7 @@ from optbench.optimizers import FAMILIES, OptimizerConfig
 from optbench.trial import (
     STREAMS,
     BackendName,
+    DeviceName,
     Precision,
     Seeds,
     TrialSpec,
@@ -44,6 +45,9 @@ from optbench.validation import (
     unknown_choice,
 )
 from optbench.yamlfile import KeyPath, Source, YamlError, read
+
+BACKENDS = get_args(BackendName)
+DEVICES = ("auto", *get_args(DeviceName))
 
 
 class SuiteError(ValueError):
@@ -175,6 +179,22 @@ def suite_from_source(source: Source) -> Suite:
                 f"{source.path}:{source.line(p.path)}: {dotted(p.path)}: {p.message}" for p in error.problems
             )
         ) from None
+
+
+def parse_seeds(entry: Any, *, option: str) -> tuple[Seeds, ...]:
+    """Read seeds given elsewhere than in a file; the error names the option."""
+    try:
+        return _seeds(entry)
+    except InvalidError as error:
+        raise SuiteError(f"{option}: {error.problems[0].message}") from None
+
+
+def known_choice(option: str, found: str, choices: Iterable[str]) -> str:
+    """Check a word given on the command line against the choices."""
+    known = list(choices)
+    if found in known:
+        return found
+    raise SuiteError(f"{option}: {unknown_choice(found, known, (), what='value').message}")
 
 
 def trials(suite: Suite, resolve_device: Callable[[str, str], str]) -> list[PlannedTrial]:
