@@ -82,8 +82,6 @@ def run(
     Interrupt it whenever you like: the same command goes on where it stopped.
     """
     with _errors():
-        from rich.console import Console
-
         from optbench import api
         from optbench.execution import local
         from optbench.report.terminal import RunView
@@ -95,7 +93,7 @@ def run(
         if plan:
             _show_plan(loaded, chosen)
             return
-        console = Console()
+        console = _console()
         signal.signal(signal.SIGTERM, _interrupt)
         with RunView(loaded, console) as view:
             outcome = api.run(loaded, results=results, only=chosen, fresh=fresh, observer=view)
@@ -131,11 +129,9 @@ def report(
 ) -> None:
     """Write leaderboard, plots and the page of a suite's records."""
     with _errors():
-        from rich.console import Console
-
         from optbench import api
 
-        console = Console()
+        console = _console()
         loaded, store = api.find_store(suite, results=results)
         _show_leaderboards(loaded, store, console)
         if format == "html":
@@ -154,7 +150,7 @@ def list_(
 ) -> None:
     """List what a suite can name, the suites here, or the stores."""
     with _errors():
-        from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
         from optbench import listing
@@ -162,8 +158,8 @@ def list_(
         columns, rows = listing.rows(what, results=results)
         table = Table(*columns, header_style="bold")
         for row in rows:
-            table.add_row(*row)
-        Console().print(table)
+            table.add_row(*map(escape, row))
+        _console().print(table)
 
 
 @app.command(epilog="Example: optbench show 3f9a --store results/quick")
@@ -210,6 +206,13 @@ def _exit_code(error: Exception) -> int | None:
         return DATA_MISSING
     expected = (SuiteError, StoreError, BackendMissingError, DeviceError)
     return USAGE if isinstance(error, expected) else None
+
+
+def _console() -> Any:
+    """A console; a file or a pipe gets lines wide enough for every column."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140)
 
 
 def _say(console: Any, message: str) -> None:
@@ -266,7 +269,6 @@ def _filter(suite: Suite, only: list[str]) -> Any:
 
 
 def _show_plan(suite: Suite, chosen: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from optbench.execution import local
@@ -281,7 +283,7 @@ def _show_plan(suite: Suite, chosen: Any) -> None:
         groups[key] = groups.get(key, 0) + 1
     for key, count in groups.items():
         table.add_row(*key, str(count))
-    console = Console()
+    console = _console()
     console.print(table)
     _say(console, f"{len(trials)} trials")
 
@@ -294,7 +296,7 @@ def _show_leaderboards(suite: Suite, store: Path, console: Any) -> None:
 
     results = load_results(store)
     for board in leaderboards(results, suite):
-        console.print(rich_table(leaderboard_table(board)))
+        console.print(rich_table(leaderboard_table(board), width=console.width))
     if any(meta.get("smoke") for meta in results.meta):
         console.print("Dry run on made data: these numbers are no result.", style="yellow")
 

@@ -244,10 +244,9 @@ def _resolve(source: Source) -> Suite:
     optimizers = _optimizers(file.optimizers)
     workloads = _workloads(file.workloads, optimizers)
     analysis = parse(Analysis, file.analysis, ("analysis",)) if file.analysis is not None else Analysis()
-    labels = list(dict.fromkeys(label for w in workloads for label in w.optimizers))
-    if analysis.baseline is not None and analysis.baseline not in labels:
+    if analysis.baseline is not None and analysis.baseline not in optimizers:
         raise InvalidError(
-            [unknown_choice(analysis.baseline, labels, ("analysis", "baseline"), what="optimizer")]
+            [unknown_choice(analysis.baseline, optimizers, ("analysis", "baseline"), what="optimizer")]
         )
     return Suite(
         name=file.suite,

@@ -79,8 +79,8 @@ class EarlyStopping:
 class Divergence:
     """When a training counts as diverged.
 
-    A non-finite loss always; or a training-batch or evaluation loss above ``factor`` times the loss before
-    the first step in ``epochs`` epochs in a row.
+    A non-finite training loss always; or a mean batch loss above ``factor`` times the first batch's (its loss
+    before the first step) in ``epochs`` epochs in a row, or in the last epoch.
     """
 
     __pydantic_config__ = FORBID_EXTRA

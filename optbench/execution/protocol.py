@@ -140,7 +140,7 @@ def _train(
             return "diverged"
         if _stop(workload, session, epoch, row, progress):
             break
-    return "completed"
+    return "diverged" if progress.epochs_above else "completed"
 
 
 def _evaluate(session: Session, data: TrialData) -> dict[str, float]:

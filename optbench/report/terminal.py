@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
+from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.markup import escape
@@ -23,20 +24,36 @@ from optbench.report.text import TextTable, number, scale
 from optbench.suite import PlannedTrial, Suite
 from optbench.trial import Status, TrialRecord, trial_id
 
+#: Characters that all columns of a leaderboard need.
+WIDE = 125
 _VERDICT_STYLES = {"better": "green", "worse": "red", "baseline": "dim", "equivalent": "cyan"}
 
 
-def rich_table(table: TextTable) -> Group:
-    """Lay out a leaderboard for a terminal, with its notes below."""
-    out = Table(title=escape(table.title), title_justify="left", title_style="bold", header_style="bold")
-    for column in table.columns:
-        words = column in {"optimizer", "verdict", "ended"}
-        out.add_column(escape(column), justify="left" if words else "right", overflow="fold")
-    verdict = table.columns.index("verdict")
+def rich_table(table: TextTable, *, width: int) -> Group:
+    """Lay out a leaderboard for a terminal of so many characters, with its notes below.
+
+    A narrow terminal gets the columns that carry the claim; the files of the report have all.
+    """
+    shown = [name for name in table.columns if width >= WIDE or name not in table.details]
+    out = Table(
+        title=escape(table.title),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for name in shown:
+        words = name in {"optimizer", "verdict", "ended"}
+        # Headings may wrap; numbers stay on one line.
+        needed = max(len(row[table.columns.index(name)]) for row in table.rows)
+        out.add_column(
+            escape(name), justify="left" if words else "right", overflow="fold", min_width=min(needed, 30)
+        )
     for row in table.rows:
-        cells: list[Text] = [Text(cell) for cell in row]
-        cells[verdict].stylize(_VERDICT_STYLES.get(row[verdict], ""))
-        out.add_row(*cells)
+        cells = dict(zip(table.columns, (Text(cell) for cell in row), strict=True))
+        cells["verdict"].stylize(_VERDICT_STYLES.get(cells["verdict"].plain, ""))
+        out.add_row(*(cells[name] for name in shown))
     notes = [Text(f"  {note}", style="dim") for note in table.notes]
     return Group(out, *notes, Text(""))
 

@@ -13,12 +13,13 @@ DASH = "-"
 
 @dataclass(frozen=True, kw_only=True)
 class TextTable:
-    """A table of text: heading, column names, rows, and notes below it."""
+    """A table of text: heading, column names, rows, and notes; ``details`` may go where space is short."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
+    details: frozenset[str] = frozenset()
 
 
 def metric_title(metric: str) -> str:
@@ -56,7 +57,7 @@ def leaderboard_table(board: Leaderboard) -> TextTable:
         f"minus {board.baseline} [95% CI]",
         "p" if board.correction == "none" else f"p ({board.correction.title()})",
         "d_z",
-        "win/tie/loss",
+        "W/T/L",
         "verdict",
         *(["epochs to target"] if board.targets else []),
         "s/epoch",
@@ -65,13 +66,18 @@ def leaderboard_table(board: Leaderboard) -> TextTable:
     notes = list(board.notes)
     if goal:
         notes.append(f"Target: {goal}; median epoch of the trials that reached it (how many did).")
+    troubled = any(row.diverged or row.crashed for row in board.rows)
     sign = "higher" if board.maximise else "lower"
-    notes.append(f"{sign.capitalize()} is better; differences are oriented so that positive is better.")
+    notes.append(
+        f"{sign.capitalize()} is better; differences are oriented so that positive is better. "
+        "W/T/L: blocks won, tied, lost."
+    )
     return TextTable(
         title=board.title,
         columns=columns,
         rows=tuple(_cells(board, row) for row in board.rows),
         notes=tuple(notes),
+        details=frozenset({"d_z", "epochs to target", "s/epoch"} | (set() if troubled else {"ended"})),
     )
 
 
