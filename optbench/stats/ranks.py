@@ -26,7 +26,7 @@ _MAX_CELLS = 400
 
 @dataclass(frozen=True)
 class FriedmanResult:
-    """Friedman's test. `pvalue` is the one to report: from the permutation distribution, or from F for big tables."""
+    """Friedman's test; `pvalue` is the one to report: by permutation, or from F for big tables."""
 
     statistic: float
     statistic_uncorrected: float
@@ -61,8 +61,8 @@ def rank_table(values: ArrayLike) -> FloatArray:
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 2 or min(x.shape) < 1 or np.isnan(x).any():
         raise StatsError(
-            f"values: found shape {x.shape} with {int(np.isnan(x).sum())} NaN; allowed is (n, k) without NaN: leave out "
-            "incomplete blocks and count them"
+            f"values: found shape {x.shape} with {int(np.isnan(x).sum())} NaN; allowed is (n, k) with none: "
+            "leave out incomplete blocks and count them"
         )
     return np.asarray(stats.rankdata(-round_significant(x), axis=1, method="average"), dtype=np.float64)
 
@@ -159,17 +159,17 @@ def _exact_p(doubled: NDArray[np.int64], observed: int) -> float | None:
     The statistic does not depend on the order of the columns and every later permutation is uniform, so rank-
     sum vectors may be sorted and merged after each block.
     """
-    n, k = doubled.shape
+    k = doubled.shape[1]
     if k > 6:
         return None
-    states, weights = np.sort(doubled[:1], axis=1), np.ones(1)
+    states, weights = np.sort(doubled[:1], axis=1), np.ones(1, dtype=np.float64)
     for row in doubled[1:]:
         moves = np.array(sorted(set(permutations(row.tolist()))), dtype=np.int64)
         if len(states) * len(moves) > _MAX_ROWS:
             return None
         reached = np.sort((states[:, None, :] + moves[None, :, :]).reshape(-1, k), axis=1)
         states, where = np.unique(reached, axis=0, return_inverse=True)
-        weights = np.bincount(where.ravel(), np.repeat(weights / len(moves), len(moves)))
+        weights = np.bincount(where.ravel(), np.repeat(weights / len(moves), len(moves))).astype(np.float64)
     return min(1.0, float(weights[(states**2).sum(axis=1) >= observed].sum()))
 
 
@@ -351,7 +351,7 @@ def compact_letters(different: ArrayLike, *, order: Sequence[int] | None = None)
     k = len(d)
     if d.shape != (k, k) or (d != d.T).any() or d.diagonal().any():
         raise StatsError(
-            f"different: found shape {d.shape}, allowed is a symmetric (k, k) table, False on the diagonal"
+            f"different: found {d.shape}, allowed is a symmetric (k, k) table, False on the diagonal"
         )
     sequence = list(range(k)) if order is None else list(order)
     groups = [frozenset(range(k))]
