@@ -1,4 +1,4 @@
-"""Results from anywhere: a CSV of trials, or a datasets x methods matrix, read into the tidy table of the analysis."""
+"""Results from anywhere: a CSV of trials, or a datasets x methods matrix, read into one tidy table."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _MISSING = {"", "na", "n/a", "nan", "none", "null", "-", "crashed", "missing"}
 _TRUE = {"true", "1", "1.0", "yes"}
 _FALSE = {"false", "0", "0.0", "no", "", "nan"}
 FORMS = (
-    "a long table has the columns dataset, optimizer, seed and one or more metrics (optional: status, reached, time, "
-    "budget); a wide matrix has the dataset in its first column and one column of numbers per method"
+    "a long table has the columns dataset, optimizer, seed and one or more metrics (optional: status, reached, "
+    "time, budget); a wide matrix has the dataset in its first column and one column of numbers per method"
 )
 
 
 class TableError(StatsError):
-    """A file that cannot be read as results: names the file, the place, what was found and what is allowed."""
+    """A file that cannot be read as results: the place, what was found, what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ModelComparison:
 
 
 def read_results(path: str | PathLike[str]) -> ResultsTable:
-    """Read a CSV (or TSV, or semicolon-separated) table of results.
+    r"""Read a CSV (or TSV, or semicolon-separated) table of results.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def read_results(path: str | PathLike[str]) -> ResultsTable:
     --------
     >>> import tempfile, pathlib
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "wide.csv"
-    >>> _ = path.write_text("dataset,adam,wame\\nmnist,0.98,0.99\\n")
+    >>> _ = path.write_text("dataset,adam,wame\nmnist,0.98,0.99\n")
     >>> read_results(path).form
     'wide'
     """
@@ -107,17 +107,13 @@ def _read(path: Path) -> tuple[pd.DataFrame, str]:
     columns = next(csv.reader([header], delimiter=separator), [])
     repeated = sorted({c for c in columns if columns.count(c) > 1})
     if repeated:
-        raise TableError(
-            f"{path}: line 1: column {', '.join(map(repr, repeated))} appears twice; name each column once"
-        )
+        raise TableError(f"{path}: line 1: column {', '.join(repeated)} appears twice; name each column once")
     if len(columns) < 2:
         raise TableError(f"{path}: line 1: found {len(columns)} column(s); {FORMS}")
     try:
         frame = pd.read_csv(path, sep=separator, encoding="utf-8-sig", skipinitialspace=True, index_col=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise TableError(
-            f"{path}: {str(error).strip()}; every line needs the {len(columns)} columns of line 1"
-        ) from None
+        raise TableError(f"{path}: {str(error).strip()}; every line needs {len(columns)} columns") from None
     if frame.empty:
         raise TableError(f"{path}: found a header and no rows; {FORMS}")
     return frame, separator
@@ -156,8 +152,8 @@ def _numbers(
             values[i] = np.nan if word in _MISSING or diverged[i] else float(cell)
         except ValueError:
             raise TableError(
-                f"{path}: line {i + 2}, column {column!r}: found {cell!r}; allowed are a number with a decimal point, "
-                "an empty cell or NA (missing), and the word diverged"
+                f"{path}: line {i + 2}, column {column!r}: found {cell!r}; allowed are a number with a decimal "
+                "point, an empty cell or NA (missing), and the word diverged"
             ) from None
     return values, diverged
 
@@ -185,22 +181,19 @@ def _long(path: Path, frame: pd.DataFrame, separator: str) -> ResultsTable:
         said.append(f"no column dataset: all rows are the dataset {path.stem!r}")
     if "seed" not in frame:
         if frame.duplicated(["dataset", "optimizer"]).any():
-            raise TableError(
-                f"{path}: line 1: no column seed, but several rows per dataset and optimizer; add seed"
-            )
+            raise TableError(f"{path}: line 1: no column seed, but several rows per optimizer; add one")
         frame["seed"] = 0
         said.append("no column seed: one trial per dataset and optimizer")
     if "status" in frame:
         frame["status"] = frame["status"].fillna("completed").astype(str).str.strip().str.lower()
     if states.any():
-        status = frame["status"] if "status" in frame else "completed"
-        frame["status"] = np.where(states, "diverged", status)
+        frame["status"] = np.where(states, "diverged", frame.get("status", "completed"))
     said[0] += f" with {len(frame)} trials, metrics {', '.join(metrics) or 'none'}"
     return ResultsTable(frame, "long", tuple(metrics), "; ".join(said))
 
 
 def _is_metric(column: pd.Series) -> bool:
-    """Numbers, or words of which at least half are numbers: a typo in a metric is an error, a label is not."""
+    """Numbers, or cells of which at least half are: a typo in a metric is an error, a label is not."""
     import pandas as pd
 
     if pd.api.types.is_bool_dtype(column):
@@ -216,7 +209,7 @@ def _booleans(path: Path, frame: pd.DataFrame) -> np.ndarray[Any, Any]:
     if unknown.any():
         i = int(np.flatnonzero(unknown.to_numpy())[0])
         raise TableError(
-            f"{path}: line {i + 2}, column 'reached': found {frame['reached'].iloc[i]!r}; allowed are true and false"
+            f"{path}: line {i + 2}, column 'reached': found {words.iloc[i]!r}; allowed are true, false"
         )
     return np.asarray(words.isin(_TRUE).to_numpy(), dtype=bool)
 
@@ -236,8 +229,8 @@ def _wide(path: Path, frame: pd.DataFrame, separator: str) -> ResultsTable:
     if labels.duplicated().any():
         i = int(np.flatnonzero(labels.duplicated().to_numpy())[0])
         raise TableError(
-            f"{path}: line {i + 2}: dataset {labels.iloc[i]!r} appears again; a wide matrix has one row per dataset: for "
-            "several seeds use the long form (dataset, optimizer, seed, metric)"
+            f"{path}: line {i + 2}: dataset {labels.iloc[i]!r} appears again; a wide matrix has one row per "
+            "dataset: for several seeds use the long form (dataset, optimizer, seed, metric)"
         )
     if set(methods) & {"seed", "status"}:
         raise TableError(f"{path}: line 1: found the column seed or status but no column optimizer; {FORMS}")
@@ -265,7 +258,7 @@ def compare_file(
     margin: float | None = None,
     family: Literal["baseline", "all"] | None = None,
 ) -> Comparison:
-    """Read a table of results and run the whole decision procedure on it.
+    r"""Read a table of results and run the whole decision procedure on it.
 
     Parameters
     ----------
@@ -291,7 +284,7 @@ def compare_file(
     --------
     >>> import tempfile, pathlib
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "wide.csv"
-    >>> _ = path.write_text("dataset,adam,wame\\nmnist,0.98,0.99\\nkmnist,0.95,0.96\\n")
+    >>> _ = path.write_text("dataset,adam,wame\nmnist,0.98,0.99\nkmnist,0.95,0.96\n")
     >>> compare_file(path, maximise=True, baseline="adam").notes[0]
     'wide matrix of 2 datasets x 2 methods (adam, wame)'
     """
@@ -332,7 +325,7 @@ def compare_file(
 def compare_predictions(
     path: str | PathLike[str], *, baseline: str | None = None, correction: str = "holm"
 ) -> tuple[ModelComparison, ...]:
-    """Compare trained models on one test set by McNemar's test.
+    r"""Compare trained models on one test set by McNemar's test.
 
     Parameters
     ----------
@@ -354,7 +347,7 @@ def compare_predictions(
     --------
     >>> import tempfile, pathlib
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "p.csv"
-    >>> _ = path.write_text("truth,a,b\\n1,1,0\\n0,0,0\\n")
+    >>> _ = path.write_text("truth,a,b\n1,1,0\n0,0,0\n")
     >>> compare_predictions(path)[0].test.b
     1
     """

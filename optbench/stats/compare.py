@@ -202,9 +202,7 @@ def compare_table(
         missing=int(np.isnan(values).sum()),
     )
     if summary.missing:
-        notes.append(
-            f"{summary.missing} of {summary.rows} trials crashed or have no {metric}: missing, left out by pair"
-        )
+        notes.append(f"{summary.missing} of {summary.rows} trials have no {metric} (crashed or empty)")
     if summary.diverged:
         notes.append(
             f"{summary.diverged} of {summary.rows} trials diverged: ranked worst, ties with each other"
@@ -250,9 +248,7 @@ def _new_datasets(
     cells, medians = collapse(tables)
     if medians:
         shown = ", ".join(medians[:5]) + (" ..." if len(medians) > 5 else "")
-        notes.append(
-            f"cells of {len(medians)} datasets with diverged trials are medians over seeds, not means: {shown}"
-        )
+        notes.append(f"cells of datasets with diverged trials are medians over seeds, not means: {shown}")
     complete = cells[~np.isnan(cells).any(axis=1)]
     stability = leave_one_out(complete, names) if len(complete) >= 2 and len(names) > 2 else None
     result = compare_family(
@@ -266,9 +262,8 @@ def _time_to_target(
 ) -> tuple[TimeToTarget, ...]:
     if not {"reached", "time"} <= set(frame.columns):
         return ()
-    reached = frame["reached"].fillna(False).astype(bool).to_numpy() & np.isfinite(
-        frame["time"].to_numpy(dtype=float)
-    )
+    clock = frame["time"].to_numpy(dtype=float)
+    reached = frame["reached"].fillna(False).astype(bool).to_numpy() & np.isfinite(clock)
     status = frame["status"].astype(str).to_numpy() if "status" in frame else np.full(len(frame), "completed")
     budget = frame["budget"].to_numpy(dtype=float) if "budget" in frame else None
     if budget is None:
@@ -307,7 +302,7 @@ def _check_columns(frame: pd.DataFrame, metric: str) -> None:
 def _oriented(frame: pd.DataFrame, metric: str, larger: bool) -> FloatArray:
     """The metric oriented so that larger is better, -inf for diverged and NaN for missing."""
     try:
-        values = frame[metric].to_numpy(dtype=np.float64, na_value=np.nan).copy()
+        values: FloatArray = frame[metric].to_numpy(dtype=np.float64, na_value=np.nan).copy()
     except (TypeError, ValueError) as error:
         raise StatsError(f"{metric}: the column holds something that is not a number ({error})") from None
     if not larger:
@@ -379,8 +374,8 @@ def block_tables(frame: pd.DataFrame, values: FloatArray) -> tuple[dict[str, Flo
             first = int(rows[cell == int(counts.argmax())][1])
             key = ", ".join(str(frame[c].iloc[first]) for c in KEYS)
             raise StatsError(
-                f"rows: (dataset, optimizer, seed) = ({key}) appears {int(counts.max())} times, row {first} among "
-                "them; a trial may appear once: remove repeats or give them their own seeds"
+                f"rows: (dataset, optimizer, seed) = ({key}) appears {int(counts.max())} times, for example "
+                f"in row {first}; a trial may appear once: remove repeats or give them their own seeds"
             )
         table = np.full(len(seeds) * k, np.nan)
         table[cell] = values[rows]

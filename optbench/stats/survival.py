@@ -32,7 +32,7 @@ class KaplanMeier:
 
 @dataclass(frozen=True)
 class LogRank:
-    """Log-rank test of the candidate against the baseline; `observed` and `expected` are the candidate's events."""
+    """Log-rank test; `observed` and `expected` are the events of the candidate."""
 
     statistic: float
     pvalue: float
