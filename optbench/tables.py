@@ -24,8 +24,9 @@ _MISSING = {"", "na", "n/a", "nan", "none", "null", "-", "crashed", "missing"}
 _TRUE = {"true", "1", "1.0", "yes"}
 _FALSE = {"false", "0", "0.0", "no", "", "nan"}
 FORMS = (
-    "a long table has the columns dataset, optimizer, seed and one or more metrics (optional: status, reached, "
-    "time, budget); a wide matrix has the dataset in its first column and one column of numbers per method"
+    "a long table has the columns dataset, optimizer, seed and one or more metrics (optional: status, "
+    "reached, time, budget); a wide matrix has the dataset in its first column and one column of numbers per "
+    "method"
 )
 
 
@@ -152,8 +153,8 @@ def _numbers(
             values[i] = np.nan if word in _MISSING or diverged[i] else float(cell)
         except ValueError:
             raise TableError(
-                f"{path}: line {i + 2}, column {column!r}: found {cell!r}; allowed are a number with a decimal "
-                "point, an empty cell or NA (missing), and the word diverged"
+                f"{path}: line {i + 2}, column {column!r}: found {cell!r}; allowed are a number with a "
+                "decimal point, an empty cell or NA (missing), and the word diverged"
             ) from None
     return values, diverged
 

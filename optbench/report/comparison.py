@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -110,7 +111,9 @@ def _grid(title: str, columns: Sequence[str], *, left: Sequence[str]) -> Table:
         title=title, title_justify="left", caption_justify="left", pad_edge=False, box=box.SIMPLE_HEAD
     )
     for name in columns:
-        table.add_column(escape(name), justify="left" if name in left else "right", no_wrap="[" not in name)
+        wide = "[" in name  # an estimate with its interval may take two lines, but never vanish
+        side: Literal["left", "right"] = "left" if name in left else "right"
+        table.add_column(escape(name), justify=side, no_wrap=not wide, min_width=19 if wide else None)
     return table
 
 
@@ -184,17 +187,8 @@ def _within(result: Comparison, max_rows: int) -> Group:
 
 
 def _these(comparisons: Iterable[StratifiedComparison], result: Comparison) -> Table:
-    table = Table(title="On these datasets (stratified signed-rank)", title_justify="left", pad_edge=False)
-    for name in (
-        "comparison",
-        "datasets",
-        "pairs",
-        "mean of mean differences [CI]",
-        "p",
-        "adj. p",
-        "verdict",
-    ):
-        table.add_column(escape(name), justify="left" if name in ("comparison", "verdict") else "right")
+    columns = ["comparison", "datasets", "pairs", "mean of mean differences [CI]", "p", "adj. p", "verdict"]
+    table = _grid("On these datasets (stratified signed-rank)", columns, left=["comparison", "verdict"])
     for c in comparisons:
         table.add_row(
             _pair(c.candidate, c.baseline),
@@ -226,9 +220,9 @@ def _ranks(family: FamilyResult, result: Comparison) -> RenderableType:
         )
     name = "Nemenyi" if result.settings.family == "all" else "Bonferroni-Dunn"
     table.caption = (
-        f"n {f.n}, k {f.k}; Friedman p {number(f.pvalue)} ({f.method}); chi2 {f.statistic:.2f} (without tie "
-        f"correction {f.statistic_uncorrected:.2f}), Iman-Davenport F {f.iman_davenport:.2f}, Kendall's W {f.kendall_w:.2f}; "
-        f"{name} critical difference {number(family.critical_difference)} ranks"
+        f"n {f.n}, k {f.k}; Friedman p {number(f.pvalue)} ({f.method}); chi2 {f.statistic:.2f} (without "
+        f"tie correction {f.statistic_uncorrected:.2f}), Iman-Davenport F {f.iman_davenport:.2f}, "
+        f"Kendall's W {f.kendall_w:.2f}; {name} critical difference {number(family.critical_difference)} ranks"
     )
     return table
 
@@ -251,11 +245,11 @@ def _times(t: TimeToTarget, result: Comparison) -> Group:
         cells = (number(x, 4) for x in (s.median, s.rmst, s.par2, s.ert))
         table.add_row(escape(s.optimizer), f"{s.successes} of {s.n}", *cells)
     pairs = _comparisons(t.family, "min(T, B), positive if the first is faster", result)
-    lines = [
-        f"  {c.candidate} vs {c.baseline}: reached by one only {m.b} against {m.c}, McNemar mid-p {number(m.p_midp)}; "
-        f"log-rank stratified by pair p {number(r.pvalue)}"
-        for c, m, r in zip(t.family.comparisons, t.success_tests, t.log_rank, strict=True)
-    ]
+    lines = []
+    for c, m, r in zip(t.family.comparisons, t.success_tests, t.log_rank, strict=True):
+        once = f"reached by one only {m.b} against {m.c}, McNemar mid-p {number(m.p_midp)}"
+        pairwise = f"log-rank stratified by pair p {number(r.pvalue)}"
+        lines.append(f"  {c.candidate} vs {c.baseline}: {once}; {pairwise}")
     return Group(table, pairs, Text("\n".join(lines)))
 
 

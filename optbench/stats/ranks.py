@@ -306,7 +306,8 @@ def mean_rank_bootstrap(
     Returns
     -------
     low, high : ndarray, shape (k,)
-        NaN below n = 6 blocks, where a percentile bootstrap means nothing.
+        NaN below n = 6 blocks, where a percentile bootstrap means nothing; above 200 the normal limit of the
+        bootstrap is used.
 
     Examples
     --------
@@ -319,6 +320,9 @@ def mean_rank_bootstrap(
     n, k = ranks.shape
     if n < 6:
         return np.full(k, np.nan), np.full(k, np.nan)
+    if n > 200:
+        half = float(special.ndtri((1 + confidence) / 2)) * ranks.std(axis=0) / math.sqrt(n)
+        return ranks.mean(axis=0) - half, ranks.mean(axis=0) + half
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
     low, high = np.quantile(counts @ ranks / n, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     return low, high
