@@ -108,43 +108,43 @@ def _word(verdict: Verdict) -> str:
 
 def _grid(title: str, columns: Sequence[str], *, left: Sequence[str]) -> Table:
     table = Table(
-        title=title, title_justify="left", caption_justify="left", pad_edge=False, box=box.SIMPLE_HEAD
+        title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     for name in columns:
-        wide = "[" in name  # an estimate with its interval may take two lines, but never vanish
+        # Names, and an estimate with its interval, may take two lines; a number is never cut.
+        wide = "[" in name or (name in left and name != "verdict")
         side: Literal["left", "right"] = "left" if name in left else "right"
-        table.add_column(escape(name), justify=side, no_wrap=not wide, min_width=19 if wide else None)
+        least = 18 if "[" in name else None
+        table.add_column(escape(name), justify=side, no_wrap=not wide, overflow="fold", min_width=least)
     return table
 
 
-def _table(title: str, first: Sequence[str], result: Comparison) -> Table:
+def _table(title: str, result: Comparison) -> Table:
     effect = f"difference [{1 - result.settings.alpha:.0%} CI]"
-    columns = [*first, "n", "zeros/ties", effect, "r_rb", "p", "adj. p", "min p", "verdict"]
-    table = _grid(title, columns, left=[*first, "verdict"])
+    columns = ["comparison", "n (0, =)", effect, "p", "adj. p", "min p", "verdict"]
+    table = _grid(title, columns, left=["comparison", "verdict"])
     table.caption = (
-        "n: pairs used (-missing); difference: mean, positive if the first is better; r_rb: matched-pairs "
-        "rank-biserial; p: Wilcoxon signed-rank, Pratt zeros, exact (~: saddlepoint); adj. p: "
-        f"{result.settings.correction} within the family; min p: the smallest adjusted p that n can reach"
+        "n: pairs used (zeros, ties); difference: mean, positive if the first is better; p: Wilcoxon signed-rank, Pratt "
+        f"zeros, exact (~: saddlepoint); adj. p: {result.settings.correction} within the family; min p: the smallest "
+        "adjusted p that n can reach"
     )
     return table
 
 
 def _cells(c: PairedComparison) -> list[str]:
-    n = f"{c.n}" + (f" (-{c.n_missing})" if c.n_missing else "")
     if c.signed_rank is None or c.rank is None or c.mean is None:
-        return [n, *["-"] * 6, _word(c.verdict)]
+        return ["0", *["-"] * 4, _word(c.verdict)]
     if math.isnan(c.mean.estimate):
-        effect = f"- ({c.n_diverged_candidate} and {c.n_diverged_baseline} diverged)"
+        diverged = f"{c.n_diverged_candidate} and {c.n_diverged_baseline} diverged"
+        effect = f"{diverged}, rank-biserial {number(c.rank.rank_biserial, 2)}"
     else:
         effect = f"{number(c.mean.estimate)} {_interval(c.mean.low, c.mean.high)}"
     return [
-        n,
-        f"{c.signed_rank.n_zeros}/{c.signed_rank.n_ties}",
+        f"{c.n} ({c.signed_rank.n_zeros}, {c.signed_rank.n_ties})",
         effect,
-        number(c.rank.rank_biserial, 2),
-        number(c.signed_rank.pvalue) + _approximate(c.signed_rank.method),
-        number(c.p_adjusted),
-        number(c.smallest_adjusted_p),
+        number(c.signed_rank.pvalue, 2) + _approximate(c.signed_rank.method),
+        number(c.p_adjusted, 2),
+        number(c.smallest_adjusted_p, 2),
         _word(c.verdict),
     ]
 
@@ -162,7 +162,7 @@ def _pair(candidate: str, baseline: str) -> str:
 
 
 def _comparisons(family: FamilyResult, title: str, result: Comparison) -> Table:
-    table = _table(title, ["comparison"], result)
+    table = _table(title, result)
     for c in family.comparisons:
         table.add_row(_pair(c.candidate, c.baseline), *_cells(c))
     return table
@@ -170,24 +170,29 @@ def _comparisons(family: FamilyResult, title: str, result: Comparison) -> Table:
 
 def _within(result: Comparison, max_rows: int) -> Group:
     several = len(result.within) > 1
-    title = "Within each dataset (the seeds are the sample)" if several else f"On {result.within[0].scope}"
-    table = _table(title, ["dataset", "comparison"] if several else ["comparison"], result)
-    rows = [(f, c) for f in result.within for c in f.comparisons]
-    for f, c in rows[:max_rows]:
-        table.add_row(*([escape(f.scope)] if several else []), _pair(c.candidate, c.baseline), *_cells(c))
-    hidden = f"{len(rows) - max_rows} more comparisons; --json has all" if len(rows) > max_rows else ""
+    table = _table("Within each dataset" if several else f"On {escape(result.within[0].scope)}", result)
+    per_family = max(1, len(result.within[0].comparisons))
+    families = result.within[: max(1, max_rows // per_family)]
+    for f in families:
+        if several:
+            table.add_row(f"[bold]{escape(f.scope)}[/]")
+        for c in f.comparisons:
+            table.add_row(_pair(c.candidate, c.baseline), *_cells(c))
+    rest = len(result.within) - len(families)
     columns = ["dataset", *result.input.optimizers, "Friedman p (W)"]
     means = _grid(f"Mean {result.input.metric} over seeds", columns, left=["dataset"])
-    for f in result.within[:max_rows]:
+    for f in families:
         omnibus = (
-            "-" if f.friedman is None else f"{number(f.friedman.pvalue)} ({number(f.friedman.kendall_w, 2)})"
+            "-"
+            if f.friedman is None
+            else f"{number(f.friedman.pvalue, 2)} ({number(f.friedman.kendall_w, 2)})"
         )
         means.add_row(escape(f.scope), *(number(m, 4) for m in f.means), omnibus)
-    return Group(means, table, Text(hidden))
+    return Group(means, table, Text(f"{rest} more datasets; --json has all" if rest else ""))
 
 
 def _these(comparisons: Iterable[StratifiedComparison], result: Comparison) -> Table:
-    columns = ["comparison", "datasets", "pairs", "mean of mean differences [CI]", "p", "adj. p", "verdict"]
+    columns = ["comparison", "datasets", "pairs", "mean over datasets [CI]", "p", "adj. p", "verdict"]
     table = _grid("On these datasets (stratified signed-rank)", columns, left=["comparison", "verdict"])
     for c in comparisons:
         table.add_row(
@@ -195,8 +200,8 @@ def _these(comparisons: Iterable[StratifiedComparison], result: Comparison) -> T
             str(c.n_datasets),
             str(c.n_pairs),
             f"{number(c.estimate)} {_interval(c.low, c.high)}",
-            number(c.pvalue) + _approximate(c.method),
-            number(c.p_adjusted),
+            number(c.pvalue, 2) + _approximate(c.method),
+            number(c.p_adjusted, 2),
             _word(c.verdict),
         )
     table.caption = f"correction {result.settings.correction}; nothing is claimed about other datasets"
@@ -222,7 +227,7 @@ def _ranks(family: FamilyResult, result: Comparison) -> RenderableType:
     table.caption = (
         f"n {f.n}, k {f.k}; Friedman p {number(f.pvalue)} ({f.method}); chi2 {f.statistic:.2f} (without "
         f"tie correction {f.statistic_uncorrected:.2f}), Iman-Davenport F {f.iman_davenport:.2f}, "
-        f"Kendall's W {f.kendall_w:.2f}; {name} critical difference {number(family.critical_difference)} ranks"
+        f"Kendall's W {f.kendall_w:.2f}; {name} critical difference {number(family.critical_difference)}"
     )
     return table
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published_tables import DEMSAR, DEMSAR_METHODS
+from published_tables import DEMSAR
 from scipy import stats
 
 from optbench.stats.common import StatsError
@@ -127,9 +127,10 @@ def test_unequal_seeds_are_paired_by_label_and_counted():
 def test_labels_of_seeds_may_be_words():
     frame = sample(n=7)
     named = frame.assign(seed=frame.seed.map(lambda s: f"init{s}/order{s}"))
-    assert only(compare_table(named, metric="accuracy")).signed_rank == only(
-        compare_table(frame, metric="accuracy")
-    ).signed_rank
+    assert (
+        only(compare_table(named, metric="accuracy")).signed_rank
+        == only(compare_table(frame, metric="accuracy")).signed_rank
+    )
 
 
 def test_constant_columns_have_ties_and_no_interval():
@@ -153,7 +154,10 @@ def test_two_rows_are_enough_for_an_answer():
         (lambda f: pd.concat([f, f.iloc[[3]]]), r"\(mnist, wame, 1\) appears 2 times"),
         (lambda f: f[f.optimizer == "adam"], "found only adam; a comparison needs at least 2"),
         (lambda f: f.drop(columns="seed"), "seed not found; found are dataset, optimizer, accuracy"),
-        (lambda f: f.assign(status="halted"), "status: found halted; allowed are completed, diverged, crashed"),
+        (
+            lambda f: f.assign(status="halted"),
+            "status: found halted; allowed are completed, diverged, crashed",
+        ),
         (lambda f: f.assign(accuracy="high"), "not a number"),
         (lambda f: f.iloc[:0], "no rows"),
         (lambda f: f.assign(dataset=[None, *["mnist"] * (len(f) - 1)]), "dataset: row 0 is empty"),

@@ -92,7 +92,9 @@ def test_a_missing_file_says_so(tmp_path):
 
 
 def test_times_alone_are_compared_on_the_fixed_budget(tmp_path):
-    rows = [f"a,{o},{s},{'true' if s else 'false'},{t + s},20" for o, t in (("x", 9), ("y", 5)) for s in range(7)]
+    rows = [
+        f"a,{o},{s},{'true' if s else 'false'},{t + s},20" for o, t in (("x", 9), ("y", 5)) for s in range(7)
+    ]
     path = write(tmp_path, "dataset,optimizer,seed,reached,time,budget\n" + "\n".join(rows) + "\n")
     result = compare_file(path, baseline="x")
     assert result.input.metric == "time_to_target"
@@ -106,7 +108,9 @@ def test_times_alone_are_compared_on_the_fixed_budget(tmp_path):
 def test_predictions_of_trained_models(tmp_path):
     # Bentur et al., table 1 of Fagerland et al. (2013): discordant 1 and 7 of 21, exact 0.070, mid-p 0.039.
     cells = [(1, 1)] * 1 + [(1, 0)] * 1 + [(0, 1)] * 7 + [(0, 0)] * 12
-    path = write(tmp_path, "example,truth,m1,m2\n" + "".join(f"{i},1,{a},{b}\n" for i, (a, b) in enumerate(cells)))
+    path = write(
+        tmp_path, "example,truth,m1,m2\n" + "".join(f"{i},1,{a},{b}\n" for i, (a, b) in enumerate(cells))
+    )
     (result,) = compare_predictions(path, baseline="m2")
     assert (result.test.b, result.test.c, result.n) == (1, 7, 21)
     assert round(result.test.p_midp, 3) == 0.039
@@ -131,14 +135,16 @@ def test_a_written_matrix_is_read_back_exactly(tmp_path_factory, values):
 
 def test_the_rendering_says_n_ties_method_correction_smallest_p_and_verdict(tmp_path):
     text = "dataset,optimizer,seed,accuracy\n" + "".join(
-        f"mnist,{o},{s},{0.9 + i / 100 + s / 1000}\n" for i, o in enumerate(("adam", "wame", "sgd")) for s in range(5)
+        f"mnist,{o},{s},{0.9 + i / 100 + s / 1000}\n"
+        for i, o in enumerate(("adam", "wame", "sgd"))
+        for s in range(5)
     )
     out = shown(render_comparison(compare_file(write(tmp_path, text), baseline="adam")))
     flat = " ".join(out.split())
     for words in (
-        "5 0/5",
+        "5 (0, 5)",
         "holm within the family",
-        "Wilcoxon signed-rank, Pratt zeros, exact",
+        "Wilcoxon signed-rank, Pratt zeros, exact (~: saddlepoint)",
         "min p",
         "0.125",
         "inconclusive",
@@ -150,4 +156,5 @@ def test_the_rendering_says_n_ties_method_correction_smallest_p_and_verdict(tmp_
         assert words in flat
     assert "no difference" not in flat
     narrow = shown(render_comparison(compare_file(write(tmp_path, text))), width=80)
-    assert "-0.01 [-" in " ".join(narrow.split())
+    assert "-0.01 [-, -]" in " ".join(narrow.split())
+    assert all("inconclusive" in line for line in narrow.splitlines() if " vs " in line)
