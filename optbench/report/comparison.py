@@ -124,9 +124,9 @@ def _table(title: str, result: Comparison) -> Table:
     columns = ["comparison", "n (0, =)", effect, "p", "adj. p", "min p", "verdict"]
     table = _grid(title, columns, left=["comparison", "verdict"])
     table.caption = (
-        "n: pairs used (zeros, ties); difference: mean, positive if the first is better; p: Wilcoxon signed-rank, Pratt "
-        f"zeros, exact (~: saddlepoint); adj. p: {result.settings.correction} within the family; min p: the smallest "
-        "adjusted p that n can reach"
+        "n: pairs used (zeros, ties); difference: mean, positive if the first is better; p: Wilcoxon "
+        "signed-rank, Pratt zeros, exact (~: saddlepoint); "
+        f"adj. p: {result.settings.correction} within the family; min p: the smallest adjusted p n can reach"
     )
     return table
 

@@ -80,8 +80,8 @@ def variance_shares(frame: pd.DataFrame, *, value: str, streams: Sequence[str]) 
     if len(frame) != expected or frame.duplicated(list(streams)).any() or min(levels) < 2:
         design = " x ".join(f"{n} {s}" for n, s in zip(levels, streams, strict=True))
         raise StatsError(
-            f"design: found {len(frame)} trials over {design} seeds; a crossed design has each of the {expected} "
-            "combinations once, with at least 2 seeds per stream"
+            f"design: found {len(frame)} trials over {design} seeds; a crossed design has each "
+            f"of the {expected} combinations once, with at least 2 seeds per stream"
         )
     table = frame.sort_values(list(streams))[value].to_numpy(dtype=np.float64).reshape(levels)
     if not np.isfinite(table).all():

@@ -51,7 +51,7 @@ def test_possible_true_counts_are_those_of_brute_force(k):
     assert set(possible_true_counts(k)) - {0} == {len(s) for s in true_sets(k)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(3, 4), st.data())
 def test_bergmann_hommel_equals_closed_testing_over_brute_force_sets(k, data):
     m = k * (k - 1) // 2
@@ -64,7 +64,7 @@ def test_bergmann_hommel_equals_closed_testing_over_brute_force_sets(k, data):
     assert bergmann_hommel(p) == pytest.approx(expected)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(2, 6), st.data())
 def test_power_ordering_and_bounds(k, data):
     m = k * (k - 1) // 2

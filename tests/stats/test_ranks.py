@@ -78,7 +78,7 @@ def brute_friedman(values):
     return np.mean([(np.sum(choice, axis=0) ** 2).sum() >= observed for choice in itertools.product(*rows)])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(2, 4), st.data())
 def test_friedman_exact_p_equals_enumeration_with_ties(n, data):
     k = data.draw(st.integers(2, 3 if n == 4 else 4 if n == 2 else 3))
@@ -111,7 +111,7 @@ def test_friedman_of_fully_tied_or_unanimous_tables():
         friedman([[1, math.nan], [1, 2]])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.integers(2, 7), st.data())
 def test_letters_are_shared_exactly_where_no_difference_was_found(k, data):
     different = np.zeros((k, k), bool)
