@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -147,3 +149,37 @@ def check_fraction(value: float, name: str) -> None:
     """
     if not (math.isfinite(value) and 0 < value < 1):
         raise StatsError(f"{name}: found {value!r}, allowed is a number between 0 and 1, ends excluded")
+
+
+def to_plain(value: Any) -> Any:
+    """Turn results into what JSON can hold.
+
+    Parameters
+    ----------
+    value : object
+        Dataclasses, mappings, sequences, arrays and scalars, nested in any way.
+
+    Returns
+    -------
+    object
+        Dicts, lists, str, int, float, bool and None. NaN becomes None, infinities the strings "inf" and
+        "-inf".
+
+    Examples
+    --------
+    >>> to_plain({"p": float("nan"), "high": float("inf"), "n": np.int64(3)})
+    {'p': None, 'high': 'inf', 'n': 3}
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [to_plain(item) for item in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return to_plain(value.tolist())
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        return value if math.isfinite(value) else ("inf" if value > 0 else "-inf")
+    return value

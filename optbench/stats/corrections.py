@@ -137,8 +137,8 @@ def _algorithms(p: FloatArray, method: str) -> int:
     k = round((1 + math.sqrt(1 + 8 * p.size)) / 2)
     if pair_count(k) != p.size or k < 2 or np.isnan(p).any():
         raise StatsError(
-            f"{method}: found {p.size} p-values, {int(np.isnan(p).sum())} of them NaN; it needs all k (k - 1) / 2 pairs "
-            "of k algorithms in the order of itertools.combinations; use holm for any other family"
+            f"{method}: found {p.size} p-values, {int(np.isnan(p).sum())} of them NaN; it needs all "
+            "k (k - 1) / 2 pairs of k algorithms in the order of itertools.combinations; otherwise use holm"
         )
     return k
 
@@ -244,7 +244,8 @@ def bergmann_hommel(pvalues: ArrayLike) -> FloatArray:
         raise StatsError(f"bergmann_hommel: found {k} algorithms, allowed are 2 to 9; use shaffer")
     sets = _exhaustive_sets(k)
     value = sets.sum(axis=1) * np.where(sets, known, np.inf).min(axis=1)
-    return np.minimum(np.where(sets, value[:, None], 0.0).max(axis=0), 1.0)
+    adjusted: FloatArray = np.where(sets, value[:, None], 0.0).max(axis=0)
+    return np.minimum(adjusted, 1.0)
 
 
 def partial_conjunction(pvalues: ArrayLike) -> FloatArray:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,6 +23,7 @@ from optbench.stats.common import (
     round_significant,
 )
 from optbench.stats.signed_rank_null import tail_probabilities
+from optbench.stats.walsh import interval_rank, walsh_order
 
 #: The sign-flip test counts all sign patterns up to this many non-zero pairs, and samples them above.
 EXACT_FLIPS = 30
@@ -291,60 +291,6 @@ def spread_reason(x: FloatArray) -> str | None:
     return None
 
 
-def _walsh_order(x: FloatArray, wanted: list[int]) -> list[float]:
-    """Order statistics (0-based) of the n (n + 1) / 2 Walsh averages, without holding them all when n is
-    large.
-
-    Sorted by size, the pairs with an average of at most v are counted in n log n steps; bisection over v
-    brackets a rank until few candidates are left, and only those are formed.
-    """
-    n, x = int(x.size), np.sort(x)
-    if n <= 100 or not np.isfinite(x).all():
-        i, j = np.triu_indices(n)
-        walsh = (x[i] + x[j]) / 2
-        walsh.partition(wanted)
-        return [float(walsh[k]) for k in wanted]
-
-    def partners(v: float) -> IntArray:  # per i, the number of j >= i whose average with i is at most v
-        counts: IntArray = np.searchsorted(x, 2 * v - x, side="right") - np.arange(n)
-        return np.maximum(counts, 0)
-
-    result = []
-    for k in wanted:
-        below, above = np.zeros(n, dtype=np.int64), np.arange(n, 0, -1)
-        low, high = float(x[0]), float(x[-1])
-        while int((above - below).sum()) > 4 * n and low < (middle := (low + high) / 2) < high:
-            counts = partners(middle)
-            if int(counts.sum()) > k:
-                high, above = middle, counts
-            else:
-                low, below = middle, counts
-        size = above - below
-        i = np.repeat(np.arange(n), size)
-        j = np.arange(i.size) - np.repeat(np.cumsum(size) - size, size) + i + np.repeat(below, size)
-        candidates = (x[i] + x[j]) / 2
-        rank = k - int(below.sum())
-        result.append(float(np.partition(candidates, rank)[rank]))
-    return result
-
-
-def _interval_rank(n: int, confidence: float) -> int:
-    """The largest k with P(W < k) <= (1 - confidence) / 2 for n pairs without ties; 0 if there is none."""
-    tail = (1 - confidence) / 2
-    ranks = np.arange(1, n + 1, dtype=np.int64)
-    low, high = 0, n * (n + 1) // 4
-    while low < high:
-        middle = (low + high + 1) // 2
-        if tail_probabilities(ranks, middle - 1)[0] <= tail:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-_cached_interval_rank = lru_cache(maxsize=256)(_interval_rank)
-
-
 def hodges_lehmann(d: ArrayLike, *, confidence: float = 0.95) -> Interval:
     """Hodges-Lehmann shift (median of the Walsh averages) and the interval that inverts the signed-rank test.
 
@@ -382,9 +328,9 @@ def hodges_lehmann(d: ArrayLike, *, confidence: float = 0.95) -> Interval:
     if np.isposinf(x).any() and np.isneginf(x).any():
         reason = "undefined: both optimizers diverged somewhere, the average of +inf and -inf has no value"
         return Interval(math.nan, math.nan, math.nan, confidence, n, method, reason)
-    size, k = n * (n + 1) // 2, _cached_interval_rank(n, confidence)
+    size, k = n * (n + 1) // 2, interval_rank(n, confidence)
     wanted = [(size - 1) // 2, size // 2, *([k - 1, size - k] if k else [])]
-    low_mid, high_mid, *bounds = _walsh_order(x, wanted)
+    low_mid, high_mid, *bounds = walsh_order(x, wanted)
     estimate = low_mid if low_mid == high_mid else (low_mid + high_mid) / 2
     if k == 0:
         needed = 1 + math.ceil(-math.log2(1 - confidence) - 1e-12)

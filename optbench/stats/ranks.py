@@ -26,7 +26,7 @@ _MAX_CELLS = 400
 
 @dataclass(frozen=True)
 class FriedmanResult:
-    """Friedman's test. `pvalue` is the one to report: from the permutation distribution, or from F for big tables."""
+    """Friedman's test; `pvalue` is the one to report: by permutation, or from F for big tables."""
 
     statistic: float
     statistic_uncorrected: float
@@ -61,8 +61,8 @@ def rank_table(values: ArrayLike) -> FloatArray:
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 2 or min(x.shape) < 1 or np.isnan(x).any():
         raise StatsError(
-            f"values: found shape {x.shape} with {int(np.isnan(x).sum())} NaN; allowed is (n, k) without NaN: leave out "
-            "incomplete blocks and count them"
+            f"values: found shape {x.shape} with {int(np.isnan(x).sum())} NaN; allowed is (n, k) with none: "
+            "leave out incomplete blocks and count them"
         )
     return np.asarray(stats.rankdata(-round_significant(x), axis=1, method="average"), dtype=np.float64)
 
@@ -159,17 +159,17 @@ def _exact_p(doubled: NDArray[np.int64], observed: int) -> float | None:
     The statistic does not depend on the order of the columns and every later permutation is uniform, so rank-
     sum vectors may be sorted and merged after each block.
     """
-    n, k = doubled.shape
+    k = doubled.shape[1]
     if k > 6:
         return None
-    states, weights = np.sort(doubled[:1], axis=1), np.ones(1)
+    states, weights = np.sort(doubled[:1], axis=1), np.ones(1, dtype=np.float64)
     for row in doubled[1:]:
         moves = np.array(sorted(set(permutations(row.tolist()))), dtype=np.int64)
         if len(states) * len(moves) > _MAX_ROWS:
             return None
         reached = np.sort((states[:, None, :] + moves[None, :, :]).reshape(-1, k), axis=1)
         states, where = np.unique(reached, axis=0, return_inverse=True)
-        weights = np.bincount(where.ravel(), np.repeat(weights / len(moves), len(moves)))
+        weights = np.bincount(where.ravel(), np.repeat(weights / len(moves), len(moves))).astype(np.float64)
     return min(1.0, float(weights[(states**2).sum(axis=1) >= observed].sum()))
 
 
@@ -306,7 +306,8 @@ def mean_rank_bootstrap(
     Returns
     -------
     low, high : ndarray, shape (k,)
-        NaN below n = 6 blocks, where a percentile bootstrap means nothing.
+        NaN below n = 6 blocks, where a percentile bootstrap means nothing; above 200 the normal limit of the
+        bootstrap is used.
 
     Examples
     --------
@@ -319,6 +320,9 @@ def mean_rank_bootstrap(
     n, k = ranks.shape
     if n < 6:
         return np.full(k, np.nan), np.full(k, np.nan)
+    if n > 200:
+        half = float(special.ndtri((1 + confidence) / 2)) * ranks.std(axis=0) / math.sqrt(n)
+        return ranks.mean(axis=0) - half, ranks.mean(axis=0) + half
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
     low, high = np.quantile(counts @ ranks / n, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     return low, high
@@ -351,7 +355,7 @@ def compact_letters(different: ArrayLike, *, order: Sequence[int] | None = None)
     k = len(d)
     if d.shape != (k, k) or (d != d.T).any() or d.diagonal().any():
         raise StatsError(
-            f"different: found shape {d.shape}, allowed is a symmetric (k, k) table, False on the diagonal"
+            f"different: found {d.shape}, allowed is a symmetric (k, k) table, False on the diagonal"
         )
     sequence = list(range(k)) if order is None else list(order)
     groups = [frozenset(range(k))]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from published_tables import BENJAMINI_HOCHBERG, GARCIA_P, GARCIA_RANKS
 from statsmodels.stats.multitest import multipletests
 
 from optbench.stats.common import StatsError
@@ -22,7 +22,6 @@ from optbench.stats.corrections import (
     shaffer,
 )
 from optbench.stats.ranks import rank_z_pvalues
-from tests.stats.published import BENJAMINI_HOCHBERG, GARCIA_P, GARCIA_RANKS
 
 pvalues = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
@@ -52,7 +51,7 @@ def test_possible_true_counts_are_those_of_brute_force(k):
     assert set(possible_true_counts(k)) - {0} == {len(s) for s in true_sets(k)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(3, 4), st.data())
 def test_bergmann_hommel_equals_closed_testing_over_brute_force_sets(k, data):
     m = k * (k - 1) // 2
@@ -65,7 +64,7 @@ def test_bergmann_hommel_equals_closed_testing_over_brute_force_sets(k, data):
     assert bergmann_hommel(p) == pytest.approx(expected)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(2, 6), st.data())
 def test_power_ordering_and_bounds(k, data):
     m = k * (k - 1) // 2
@@ -79,17 +78,16 @@ def test_power_ordering_and_bounds(k, data):
 
 
 def test_garcia_herrera_2008():
-    # JMLR 9, 2677-2694, tables 2-4: p-values from the mean ranks (z = 5.471 ... 0.245) and their decisions.
     p = rank_z_pvalues(GARCIA_RANKS, n=30)
-    assert p == pytest.approx(GARCIA_P, rel=0.02)
-    z = np.abs(stats.norm.ppf(p / 2))
-    assert [round(x, 2) for x in sorted(z, reverse=True)[:2]] == [5.47, 5.23]
-    holm_rejects = (holm(GARCIA_P) <= 0.05).sum()
-    assert holm_rejects == 4
-    accepted = {i for i, adjusted in enumerate(bergmann_hommel(GARCIA_P)) if adjusted > 0.05}
-    # C4.5 - NaiveBayes, 1-NN - CN2
-    assert {1, 6} <= accepted
-    assert holm(GARCIA_P)[2] == pytest.approx(4.487e-7, rel=1e-3)
+    assert p == pytest.approx(GARCIA_P, rel=1e-6)
+    # Bergmann-Hommel keeps C4.5 - NaiveBayes and 1-NN - CN2 and rejects the other eight.
+    assert [i for i, adjusted in enumerate(bergmann_hommel(GARCIA_P)) if adjusted > 0.05] == [1, 6]
+    # Step-down multipliers for 10 pairs of 5 algorithms: Holm 10, 9, 8 ...; Shaffer 10, 6, 6, 6, 6, 4 ...
+    order = np.argsort(GARCIA_P)
+    assert holm(GARCIA_P)[order][:3] == pytest.approx([4.486991e-7, 1.5625062e-6, 0.02304388], rel=1e-6)
+    assert shaffer(GARCIA_P)[order][:6] == pytest.approx(
+        np.maximum.accumulate(np.array(GARCIA_P)[order][:6] * [10, 6, 6, 6, 6, 4]), rel=1e-12
+    )
 
 
 def test_benjamini_hochberg_1995():

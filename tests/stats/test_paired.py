@@ -35,7 +35,7 @@ tied_differences = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=5000, deadline=None)
 @given(tied_differences)
 def test_signed_rank_equals_enumeration_with_ties_zeros_and_diverged(d):
     two, greater, less = brute_signed_rank(d)
@@ -95,7 +95,7 @@ def test_darwin_sign_flip_counts_863_arrangements_in_each_tail():
     assert result.method == "exact"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.lists(st.integers(-9, 9), min_size=1, max_size=11))
 def test_sign_flip_equals_enumeration(d):
     sums = [

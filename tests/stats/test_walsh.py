@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optbench.stats.paired import _walsh_order
+from optbench.stats.walsh import walsh_order
 
 
 @settings(max_examples=60, deadline=None)
@@ -15,4 +15,4 @@ def test_selected_order_statistics_equal_those_of_all_averages(n, seed, decimals
     i, j = np.triu_indices(n)
     everything = np.sort((x[i] + x[j]) / 2)
     k = round(where * (everything.size - 1))
-    assert _walsh_order(x, [k, 0]) == pytest.approx([everything[k], everything[0]], rel=1e-12, abs=1e-12)
+    assert walsh_order(x, [k, 0]) == pytest.approx([everything[k], everything[0]], rel=1e-12, abs=1e-12)
