@@ -64,7 +64,7 @@ class Analysis:
     primary: Literal["test_accuracy", "test_loss", "val_accuracy", "val_loss", "train_loss"] = "test_accuracy"
     alpha: Annotated[float, Gt(0), Lt(1)] = 0.05
     margin: Annotated[float, Gt(0)] | None = None
-    correction: Literal["holm", "none"] = "holm"
+    correction: Literal["holm", "bonferroni", "bh", "none"] = "holm"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -118,9 +118,9 @@ def _csv(boards: Sequence[Leaderboard]) -> str:
             trials = [row.completed, row.diverged, row.crashed, row.mean, row.sd, row.best_epoch]
             cost = [row.target_epoch, row.target_reached, row.seconds_per_epoch]
             compared: list[object] = [""] * 13
-            if c is not None:
-                d = c.difference
-                compared = [c.pairs, c.missing, d.estimate, d.low, d.high, c.d_z, c.test.pvalue, c.p_adjusted]
-                compared += [c.smallest_adjusted_p, c.wins, c.ties, c.losses, c.verdict.word]
+            if c and c.mean and c.standardized and c.signed_rank and c.rank:
+                compared = [c.n, board.blocks - c.n, c.mean.estimate, c.mean.low, c.mean.high]
+                compared += [c.standardized.d_z, c.signed_rank.pvalue, c.p_adjusted, c.smallest_adjusted_p]
+                compared += [c.rank.wins, c.rank.ties, c.rank.losses, c.verdict.word]
             writer.writerow([*head, *trials, *cost, *compared])
     return stream.getvalue()

@@ -10,36 +10,17 @@ import numpy as np
 import pandas as pd
 
 from optbench.frames import Results, epochs_to_target
-from optbench.stats.corrections import holm
-from optbench.stats.effects import MeanDifference, mean_difference, rank_effect, standardized_difference
-from optbench.stats.paired import SignedRankResult, signed_rank
-from optbench.stats.verdict import Verdict, verdict
+from optbench.stats.families import PairedComparison, Settings, compare_family
 from optbench.suite import Analysis, Suite
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """An optimizer against the baseline; differences are oriented so that positive is better.
-
-    ``pairs`` were tested; ``missing`` blocks lack one of the two, or their fingerprints disagree.
-    """
-
-    pairs: int
-    missing: int
-    difference: MeanDifference
-    d_z: float
-    test: SignedRankResult
-    p_adjusted: float
-    smallest_adjusted_p: float
-    wins: int
-    ties: int
-    losses: int
-    verdict: Verdict
-
-
-@dataclass(frozen=True, kw_only=True)
 class Row:
-    """One optimizer on one workload; mean and sd of the primary metric are over completed trials."""
+    """One optimizer on one workload.
+
+    Mean and standard deviation of the primary metric are over completed trials. ``comparison`` is against the
+    baseline, oriented so that positive is better; the baseline itself has none.
+    """
 
     rank: int
     mean_rank: float
@@ -53,7 +34,7 @@ class Row:
     target_epoch: float
     target_reached: int
     seconds_per_epoch: float
-    comparison: Comparison | None
+    comparison: PairedComparison | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +127,16 @@ def _board(
     maximise = not analysis.primary.endswith("loss")
     table = oriented(trials, analysis.primary, maximise=maximise)
     baseline = next((label for label in optimizers if label == analysis.baseline), optimizers[0])
-    compared = _compare(table, baseline, [o for o in optimizers if o != baseline], analysis, planned=planned)
+    family = compare_family(
+        table.reindex(columns=list(optimizers)).to_numpy(dtype=float),
+        optimizers,
+        settings=Settings(
+            baseline, "baseline", analysis.alpha, correction=analysis.correction, margin=analysis.margin
+        ),
+        scope=title,
+        maximise=maximise,
+    )
+    compared = {comparison.candidate: comparison for comparison in family.comparisons}
     mean_ranks = table.rank(axis=1, ascending=False).mean()
     order = sorted(
         optimizers, key=lambda o: (mean_ranks[o] if not math.isnan(mean_ranks[o]) else math.inf, o)
@@ -170,50 +160,8 @@ def _board(
         blocks=planned,
         targets=targets,
         rows=tuple(rows),
-        notes=tuple(_notes(rows, trials, results, analysis)),
+        notes=tuple(_notes(rows, trials, results, analysis, planned=planned)),
     )
-
-
-def _compare(
-    table: pd.DataFrame, baseline: str, candidates: Sequence[str], analysis: Analysis, *, planned: int
-) -> dict[str, Comparison]:
-    differences = {}
-    for name in candidates:
-        both = table[[name, baseline]].dropna()
-        # Two diverged trials of a block are a tie, where -inf minus -inf would be no number.
-        tie = np.isneginf(both[name]) & np.isneginf(both[baseline])
-        with np.errstate(invalid="ignore"):
-            differences[name] = np.where(tie, 0.0, both[name] - both[baseline])
-    tests = {name: signed_rank(d) for name, d in differences.items() if len(d)}
-    raw = np.array([test.pvalue for test in tests.values()])
-    adjusted = holm(raw) if analysis.correction == "holm" and len(raw) else raw
-    family = len(tests) if analysis.correction == "holm" else 1
-    compared = {}
-    for (name, test), p in zip(tests.items(), adjusted, strict=True):
-        d = differences[name]
-        effect = rank_effect(d)
-        smallest = min(1.0, family * test.smallest_attainable_p)
-        compared[name] = Comparison(
-            pairs=len(d),
-            missing=planned - len(d),
-            difference=mean_difference(d),
-            d_z=standardized_difference(d).d_z,
-            test=test,
-            p_adjusted=float(p),
-            smallest_adjusted_p=smallest,
-            wins=effect.wins,
-            ties=effect.ties,
-            losses=effect.losses,
-            verdict=verdict(
-                pvalue=float(p),
-                direction=effect.rank_biserial,
-                alpha=analysis.alpha,
-                smallest_p=smallest,
-                candidate=name,
-                baseline=baseline,
-            ),
-        )
-    return compared
 
 
 def _row(
@@ -222,7 +170,7 @@ def _row(
     trials: pd.DataFrame,
     analysis: Analysis,
     mean_rank: float,
-    compared: Mapping[str, Comparison],
+    compared: Mapping[str, PairedComparison],
     reached: pd.DataFrame | None,
 ) -> Row:
     completed = trials[trials["status"] == "completed"]
@@ -252,21 +200,14 @@ def _median(frame: pd.DataFrame, column: str) -> float:
     return float(frame[column].median()) if column in frame and len(frame) else math.nan
 
 
-def _notes(rows: Sequence[Row], trials: pd.DataFrame, results: Results, analysis: Analysis) -> list[str]:
-    notes = []
+def _notes(
+    rows: Sequence[Row], trials: pd.DataFrame, results: Results, analysis: Analysis, *, planned: int
+) -> list[str]:
     comparisons = [row.comparison for row in rows if row.comparison is not None]
-    if comparisons:
-        smallest = max(c.smallest_adjusted_p for c in comparisons)
-        pairs = min(c.pairs for c in comparisons)
-        corrected = f" after {analysis.correction.title()}" if analysis.correction != "none" else ""
-        verb = "can" if smallest <= analysis.alpha else "cannot"
-        notes.append(
-            f"{pairs} pairs{corrected}: the smallest attainable two-sided p is {smallest:.3g}, "
-            f"so this design {verb} reject at {analysis.alpha:g}."
-        )
-        missing = sum(c.missing for c in comparisons)
-        if missing:
-            notes.append(f"{missing} pairs are missing (not run yet, crashed, or refused).")
+    notes = list(dict.fromkeys(f"{c.attainable}." for c in comparisons))
+    missing = sum(planned - c.n for c in comparisons)
+    if missing:
+        notes.append(f"{missing} pairs are missing (not run yet, crashed, or refused).")
     blocks = set(trials["block_id"])
     refused = [refusal for refusal in results.refusals if refusal.block_id in blocks]
     notes += [

@@ -54,7 +54,7 @@ def leaderboard_table(board: Leaderboard) -> TextTable:
         "#",
         "optimizer",
         metric_title(board.metric),
-        f"minus {board.baseline} [95% CI]",
+        f"minus {board.baseline} [{1 - board.alpha:.0%} CI]",
         "p" if board.correction == "none" else f"p ({board.correction.title()})",
         "d_z",
         "W/T/L",
@@ -101,19 +101,19 @@ def _cells(board: Leaderboard, row: Row) -> tuple[str, ...]:
 
 def _comparison_cells(board: Leaderboard, row: Row, factor: float, digits: int) -> Sequence[str]:
     comparison = row.comparison
-    if comparison is None:
+    if comparison is None or comparison.rank is None:
         return [DASH] * 4 + ["baseline" if row.optimizer == board.baseline else DASH]
-    d = comparison.difference
+    d, rank = comparison.mean, comparison.rank
     difference = DASH
-    if math.isfinite(d.estimate):
+    if d is not None and math.isfinite(d.estimate):
         difference = f"{d.estimate * factor:+.{digits}f}"
         if math.isfinite(d.low):
             difference += f" [{d.low * factor:+.{digits}f}, {d.high * factor:+.{digits}f}]"
     return [
         difference,
         p_value(comparison.p_adjusted),
-        number(comparison.d_z),
-        f"{comparison.wins}/{comparison.ties}/{comparison.losses}",
+        number(comparison.standardized.d_z) if comparison.standardized else DASH,
+        f"{rank.wins}/{rank.ties}/{rank.losses}",
         comparison.verdict.word,
     ]
 
