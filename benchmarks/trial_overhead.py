@@ -2,7 +2,7 @@
 
 Both sides do the same work in one process, one after the other: the same model, data, number of steps,
 optimizer and evaluations (training subset and validation each epoch, test at the end), data resident in
-memory, no loader, no synchronisation inside an epoch. The hand-written side takes no fingerprints and keeps no
+memory, no loader, no synchronisation in an epoch. The hand-written side takes no fingerprints and keeps no
 record. Printed is the median of the ratios of neighbouring runs.
 """
 

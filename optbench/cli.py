@@ -35,6 +35,14 @@ SmokeOption = Annotated[
     bool, typer.Option("--smoke", help="Dry run: made data, 2 epochs, 2 seeds, a store of its own.")
 ]
 
+SeedsOption = Annotated[
+    str | None, typer.Option(help="Other seeds than the suite's: a count, or a list as in 0,3,7.")
+]
+BackendOption = Annotated[str | None, typer.Option(help="Another backend than the suite's.")]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda, mps or tpu instead of the suite's device.")
+]
+
 
 def main() -> None:
     """Run the command line."""
@@ -60,18 +68,17 @@ def _root(
 def run(
     suite: Annotated[Path, typer.Argument(help="Suite file.", show_default=False)],
     results: ResultsOption = Path("results"),
-    seeds: Annotated[
-        str | None, typer.Option(help="Other seeds than the suite's: a count, or a list as in 0,3,7.")
-    ] = None,
-    backend: Annotated[str | None, typer.Option(help="Another backend than the suite's.")] = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda, mps or tpu instead of the suite's device.")
-    ] = None,
+    seeds: SeedsOption = None,
+    backend: BackendOption = None,
+    device: DeviceOption = None,
+    threads: Annotated[
+        int, typer.Option(min=1, envvar="OPTBENCH_THREADS", help="CPU threads of a trial; part of its bits.")
+    ] = 1,
     only: Annotated[
         list[str] | None,
         typer.Option(help="Run a part: workload=A,B or optimizer=A,B; give it twice for both."),
     ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show the trials and stop.")] = False,
+    show_plan: Annotated[bool, typer.Option("--plan", help="Show the trials and stop.")] = False,
     smoke: SmokeOption = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget the store's trials and begin again.")
@@ -90,9 +97,10 @@ def run(
         if smoke:
             loaded = local.smoke(loaded)
         chosen = _filter(loaded, only or [])
-        if plan:
+        if show_plan:
             _show_plan(loaded, chosen)
             return
+        os.environ["OPTBENCH_THREADS"] = str(threads)
         console = _console()
         signal.signal(signal.SIGTERM, _interrupt)
         with RunView(loaded, console) as view:
@@ -139,6 +147,85 @@ def report(
             console.print(
                 f"Wrote {len(written.files)} files: {written.index}", highlight=False, soft_wrap=True
             )
+
+
+@app.command(epilog="Example: optbench plan suites/quick.yaml")
+def plan(
+    suite: Annotated[Path, typer.Argument(help="Suite file.", show_default=False)],
+    results: ResultsOption = Path("results"),
+    seeds: SeedsOption = None,
+    backend: BackendOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Say what a suite can show and what it costs, before any compute is spent.
+
+    Trials, blocks, hours, the smallest attainable p, the detectable effect, and the seeds needed.
+    """
+    with _errors():
+        from optbench import api
+        from optbench.execution.estimate import estimate
+        from optbench.report.planning import render_plan
+
+        loaded = _changed(api.load_suite(suite), seeds=seeds, backend=backend, device=device)
+        _console().print(render_plan(loaded, estimate(loaded, results=results)), highlight=False)
+
+
+@app.command(epilog="Example: optbench compare table.csv --metric accuracy --baseline adam")
+def compare(
+    table: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV: columns dataset, optimizer, seed and metrics; or a matrix of datasets x methods."
+        ),
+    ],
+    metric: Annotated[str | None, typer.Option(help="Column to compare, where there are several.")] = None,
+    maximise: Annotated[
+        bool | None, typer.Option("--maximise/--minimise", help="Is larger better? By the name if not given.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Compare the others against this one; all pairs if not given.")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="Level.")] = 0.05,
+    correction: Annotated[
+        Literal["holm", "shaffer", "bergmann-hommel", "bonferroni", "bh", "none"],
+        typer.Option(help="Over the comparisons of a family."),
+    ] = "holm",
+    margin: Annotated[
+        float | None, typer.Option(help="Difference that does not matter, in the metric's units.")
+    ] = None,
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="The file has a column truth and one of labels a model.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything computed as JSON.")] = False,
+) -> None:
+    """Run the statistics alone on any table of results."""
+    with _errors():
+        from optbench import tables
+        from optbench.report import comparison as view
+
+        if predictions:
+            models = tables.compare_predictions(table, baseline=baseline, correction=correction)
+            shown: list[Any] = [view.render_predictions(models)]
+            plain = tables.predictions_to_dict(models)
+        else:
+            result = tables.compare_file(
+                table,
+                metric=metric,
+                maximise=maximise,
+                baseline=baseline,
+                alpha=alpha,
+                correction=correction,
+                margin=margin,
+            )
+            shown, plain = list(view.render_comparison(result)), result.to_dict()
+        if as_json:
+            import json
+
+            print(json.dumps(plain, indent=2, allow_nan=False))
+            return
+        console = _console()
+        for part in shown:
+            console.print(part)
 
 
 @app.command("list", epilog="Example: optbench list datasets")
@@ -199,12 +286,13 @@ def _errors() -> Iterator[None]:
 def _exit_code(error: Exception) -> int | None:
     from optbench.backends.base import BackendMissingError, DeviceError
     from optbench.datasets.base import DataError
+    from optbench.stats.common import StatsError
     from optbench.store import StoreError
     from optbench.suite import SuiteError
 
     if isinstance(error, DataError):
         return DATA_MISSING
-    expected = (SuiteError, StoreError, BackendMissingError, DeviceError)
+    expected = (SuiteError, StoreError, StatsError, BackendMissingError, DeviceError)
     return USAGE if isinstance(error, expected) else None
 
 

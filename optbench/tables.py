@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from os import PathLike
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from optbench.stats.classifiers import McNemarResult, mcnemar_predictions
-from optbench.stats.common import StatsError
+from optbench.stats.common import StatsError, to_plain
 from optbench.stats.compare import RESERVED, Comparison, compare_table
 from optbench.stats.corrections import adjust
 
@@ -383,3 +383,14 @@ def compare_predictions(
         ModelComparison(a, b, len(frame), right[a], right[b], test, float(p))
         for (a, b), test, p in zip(pairs, tests, adjusted, strict=True)
     )
+
+
+def predictions_to_dict(comparisons: Sequence[ModelComparison]) -> dict[str, Any]:
+    """JSON-ready tree of the comparisons of trained models, under the names of their fields.
+
+    Examples
+    --------
+    >>> predictions_to_dict([])
+    {'schema': 'optbench-predictions/1', 'comparisons': []}
+    """
+    return {"schema": "optbench-predictions/1", "comparisons": to_plain(list(comparisons))}

@@ -25,10 +25,16 @@ def installed() -> list[str]:
 def engine(name: str) -> Engine:
     """Start a framework's engine; one a process.
 
+    It computes with as many CPU threads as the environment variable ``OPTBENCH_THREADS`` says, 1 if it is not
+    set: the number of threads changes the last bits of a sum, so it must not depend on the machine's cores,
+    and two threads that wait for each other on a busy machine are many times slower than one.
+
     Raises
     ------
     BackendMissingError
         If the framework is not installed.
+    ValueError
+        If ``OPTBENCH_THREADS`` is no whole number from 1.
     """
     if name not in _ENGINES:
         raise BackendMissingError(
@@ -39,7 +45,10 @@ def engine(name: str) -> Engine:
         raise BackendMissingError(
             f"backend {name}: not installed; bring it with `pip install optbench[{name}]`"
         )
-    return cast(Engine, getattr(import_module(module), cls)())
+    words = os.environ.get("OPTBENCH_THREADS", "1")
+    if not (words.isascii() and words.isdigit() and int(words)):
+        raise ValueError(f"OPTBENCH_THREADS: found {words!r}; give a whole number from 1")
+    return cast(Engine, getattr(import_module(module), cls)(threads=int(words)))
 
 
 def resolve_device(backend: str, device: str) -> str:

@@ -32,9 +32,8 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, *, threads: int | None = None) -> None:
-        if threads:
-            torch.set_num_threads(threads)
+    def __init__(self, *, threads: int) -> None:
+        torch.set_num_threads(threads)
         # Set before the first CUDA call, as cuBLAS reads it once.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
