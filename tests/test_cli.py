@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 
@@ -18,6 +20,7 @@ def run(*arguments, cwd=None) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=120,
         cwd=cwd,
+        env={**os.environ, "COLUMNS": "140"},
     )
 
 
@@ -107,9 +110,31 @@ def test_a_crash_exits_with_4_after_the_others_ran(write_suite, tmp_path):
     assert "ValueError" in done.stdout
 
 
+def test_plan_says_what_the_seeds_can_show_and_writes_nothing(write_suite, tmp_path):
+    done = run("plan", write_suite(), "--results", tmp_path / "results")
+    assert done.returncode == 0, done.stderr
+    assert "no test can reject at 0.05" in done.stdout
+    assert not (tmp_path / "results").exists()
+
+
+def test_compare_reads_a_table_and_prints_json(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("dataset,adam,wame\n" + "".join(f"d{k},0.{k + 1},0.{k + 2}\n" for k in range(7)))
+    done = run("compare", path, "--maximise", "--baseline", "adam", "--json")
+    assert done.returncode == 0, done.stderr
+    (comparison,) = json.loads(done.stdout)["new_datasets"]["comparisons"]
+    assert comparison["signed_rank"]["pvalue"] == 2 / 2**7
+    assert comparison["verdict"]["word"] == "better"
+    assert "better" in run("compare", path, "--maximise", "--baseline", "adam").stdout
+    refused = run("compare", path)
+    assert refused.returncode == 2
+    assert "--maximise or --minimise" in refused.stderr
+    assert run("compare", tmp_path / "none.csv").returncode == 2
+
+
 def test_version_and_help():
     assert run("--version").stdout == f"optbench {optbench.__version__}\n"
-    for command in ("run", "report", "list", "show"):
+    for command in ("run", "plan", "report", "compare", "list", "show"):
         done = run(command, "--help")
         assert done.returncode == 0
         assert "Example:" in done.stdout
