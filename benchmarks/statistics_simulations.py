@@ -2,8 +2,8 @@
 
     python benchmarks/statistics_simulations.py [--scale 1.0] [--only NAME ...] [--write docs/statistics.md]
 
-prints one Markdown table per simulation, or also replaces the tables between the markers in the page. `--scale`
-multiplies the number of repetitions; all draws are seeded, so the same scale and versions give the same table.
+prints one Markdown table per simulation, and can replace the tables between the markers in the page.
+`--scale` multiplies the repetitions; draws are seeded: the same scale and versions give the same table.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from optbench.stats.effects import mean_difference
 from optbench.stats.families import Settings
 from optbench.stats.paired import hodges_lehmann, paired_t, sign_flip, signed_rank, tost
 from optbench.stats.ranks import friedman
-from optbench.stats.signed_rank_null import _counts, _saddlepoint_upper
+from optbench.stats.signed_rank_null import _saddlepoint_upper, null_probabilities
 from optbench.stats.survival import log_rank
 
 ALPHA = 0.05
@@ -188,16 +188,22 @@ def families(runs: int) -> pd.DataFrame:
 
 
 def approximation(runs: int) -> pd.DataFrame:
-    """Largest relative error of the saddlepoint tail against the exact count, p from 0.5 down to 1e-9."""
+    """Largest relative error of the saddlepoint tail against the exact one, from p = 0.5 down to 1e-9."""
+    cases: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+        "one decimal: about 30 sizes": lambda rng, n: np.abs(rng.normal(size=n).round(1)) + 0.1,
+        "two decimals: about 250 sizes": lambda rng, n: np.abs(rng.normal(size=n).round(2)) + 0.1,
+        "16 equal groups and a few others": lambda rng, n: np.r_[
+            np.repeat(np.arange(16), n // 16), 16 * rng.random(n % 16)
+        ],
+    }
     rows = []
     for n in (301, 500, 1000):
-        for label, decimals in (("about 30 distinct sizes", 1), ("about 250", 2)):
+        for label, draw in cases.items():
             worst = 0.0
-            for seed in range(max(1, runs)):
-                values = np.abs(np.random.default_rng(seed).normal(size=n).round(decimals)) + 0.1
-                weights = np.rint(2 * stats.rankdata(values)).astype(np.int64)
+            for seed in range(runs):
+                weights = np.rint(2 * stats.rankdata(draw(np.random.default_rng(seed), n))).astype(np.int64)
                 total = int(weights.sum())
-                cdf = np.ldexp(np.cumsum(_counts(weights, total // 2)), -n)
+                cdf = np.cumsum(null_probabilities(weights, total // 2))
                 sd = math.sqrt(float((weights.astype(float) ** 2).sum())) / 2
                 for z in np.linspace(0.05, 6, 25):
                     t = round(total / 2 + z * sd)
