@@ -35,7 +35,7 @@ tied_differences = st.lists(
 )
 
 
-@settings(max_examples=5000, deadline=None)
+@settings(max_examples=2500, deadline=None)
 @given(tied_differences)
 def test_signed_rank_equals_enumeration_with_ties_zeros_and_diverged(d):
     two, greater, less = brute_signed_rank(d)

@@ -39,6 +39,7 @@ def test_freireich_log_rank_ignoring_the_pairs():
     result = log_rank(np.r_[PLACEBO, TREATED], np.r_[np.ones(21), RELAPSED], np.repeat([0, 1], 21))
     assert round(result.statistic, 2) == 16.79
     assert result.observed == 9
+    assert math.isnan(result.p_exact)
     assert round(result.expected, 2) == 19.25
 
 
@@ -53,6 +54,7 @@ def test_freireich_pairs():
     sign = mcnemar(18, 3)
     assert result.statistic == pytest.approx((18 - 3) ** 2 / 21)
     assert result.pvalue == pytest.approx(sign.p_asymptotic)
+    assert result.p_exact == pytest.approx(sign.p_exact)
 
 
 @settings(max_examples=200, deadline=None)
