@@ -17,7 +17,7 @@ from scipy import special
 
 from optbench.stats.common import FloatArray, differences
 from optbench.stats.corrections import partial_conjunction
-from optbench.stats.families import Settings, _adjusted
+from optbench.stats.families import Settings, adjust_family
 from optbench.stats.paired import DIVERGED_REASON, pratt_weights, signed_rank
 from optbench.stats.ranks import rank_table
 from optbench.stats.signed_rank_null import tail_probabilities
@@ -136,7 +136,7 @@ def on_these_datasets(
         )
         for c, b in settings.pairs(names)
     ]
-    adjusted = _adjusted([r.pvalue for r, _ in raw], settings)
+    adjusted = adjust_family([r.pvalue for r, _ in raw], settings)
     return tuple(
         replace(
             r,
