@@ -177,6 +177,28 @@ def signed_rank(d: ArrayLike, *, alternative: str = "two-sided") -> SignedRankRe
     )
 
 
+def one_sided_pvalues(d: ArrayLike) -> tuple[float, float]:
+    """Both one-sided signed-rank p-values at the cost of one.
+
+    Parameters
+    ----------
+    d : array_like, shape (n,)
+
+    Returns
+    -------
+    (float, float)
+        Of "the candidate is better" and of "the candidate is worse".
+
+    Examples
+    --------
+    >>> one_sided_pvalues([1.0, 2.0, 3.0])
+    (0.125, 1.0)
+    """
+    weights, signs = pratt_weights(round_significant(one_dimensional(d)))
+    lower, upper, _ = tail_probabilities(weights, int(weights[signs > 0].sum()))
+    return upper, lower
+
+
 def sign_flip(d: ArrayLike, *, draws: int = 9999, seed: int = 0) -> SignFlipResult:
     """Two-sided permutation test of the mean: every sign pattern of the differences is equally likely.
 

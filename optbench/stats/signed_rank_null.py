@@ -82,11 +82,12 @@ def _sampled_tails(groups: IntArray, counts: IntArray, statistic: int) -> tuple[
     return (int((t <= statistic).sum()) + 1) / (_DRAWS + 1), (int((t >= statistic).sum()) + 1) / (_DRAWS + 1)
 
 
-def _saddlepoint_upper(weights: FloatArray, excess: float) -> float:
-    """P(T - E[T] >= excess) for excess > 0 on the lattice of integers."""
-    half = weights / 2
+def _saddlepoint_upper(groups: IntArray, counts: IntArray, excess: float) -> float:
+    """P(T - E[T] >= excess) for excess > 0 on the lattice of integers; counts[i] weights are groups[i]."""
+    half = groups / 2
     x = excess - 0.5  # the continuity correction of a lattice of span 1
-    sigma = float(np.sqrt(np.sum(half**2)))
+    squares = counts * half**2
+    sigma = math.sqrt(float(squares.sum()))
     if x <= 1e-3 * sigma:
         return float(ndtr(-x / sigma))
     t = 0.0
@@ -94,13 +95,13 @@ def _saddlepoint_upper(weights: FloatArray, excess: float) -> float:
         200
     ):  # K' is concave for t > 0: Newton climbs to the root from the left and cannot overshoot
         tanh = np.tanh(t * half)
-        step = (x - float(half @ tanh)) / float(half**2 @ (1 - tanh**2))
+        step = (x - float((counts * half) @ tanh)) / float(squares @ (1 - tanh**2))
         t += step
         if abs(step) <= 1e-12 * max(t, 1e-300):
             break
     a = t * half
-    cumulant = float(np.sum(a + np.log1p(np.exp(-2 * a)) - math.log(2)))
-    curvature = float(half**2 @ (1 - np.tanh(a) ** 2))
+    cumulant = float(counts @ (a + np.log1p(np.exp(-2 * a)) - math.log(2)))
+    curvature = float(squares @ (1 - np.tanh(a) ** 2))
     r = math.sqrt(2 * (t * x - cumulant))
     u = 2 * math.sinh(t / 2) * math.sqrt(curvature)
     density = math.exp(-r * r / 2) / math.sqrt(2 * math.pi)
@@ -152,9 +153,8 @@ def tail_probabilities(weights: IntArray, statistic: int) -> tuple[float, float,
         p = null_probabilities(w, low)
         tail, below = float(p.sum()), float(p[:low].sum())
     elif _effective(counts) >= _EFFECTIVE_GROUPS:
-        weight = w.astype(np.float64)
-        tail = _saddlepoint_upper(weight, total / 2 - low) if 2 * low < total else 0.5
-        below = _saddlepoint_upper(weight, total / 2 - low + 1)
+        tail = _saddlepoint_upper(groups, counts, total / 2 - low) if 2 * low < total else 0.5
+        below = _saddlepoint_upper(groups, counts, total / 2 - low + 1)
         method = "saddlepoint"
     else:
         return *_sampled_tails(groups, counts, t), "Monte Carlo"
