@@ -211,8 +211,7 @@ def _exhaustive_sets(k: int) -> NDArray[np.bool_]:
 
 
 def bergmann_hommel(pvalues: ArrayLike) -> FloatArray:
-    """Bergmann-Hommel's correction for all pairwise comparisons, for 2 to 9 algorithms: the most powerful
-    here.
+    """Bergmann-Hommel's correction for all pairs of 2 to 9 algorithms, the most powerful here.
 
     Parameters
     ----------

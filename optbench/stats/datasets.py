@@ -98,8 +98,7 @@ def paired_columns(table: FloatArray, candidate: int, baseline: int) -> FloatArr
 def on_these_datasets(
     tables: Mapping[str, FloatArray], names: Sequence[str], *, settings: Settings
 ) -> tuple[StratifiedComparison, ...]:
-    """Compare on exactly these datasets: the stratified signed-rank test, exact by random signs within
-    blocks.
+    """Compare on exactly these datasets by the stratified signed-rank test, exact by random signs.
 
     Parameters
     ----------

@@ -1,5 +1,4 @@
-"""Rank methods for k treatments in n blocks: Friedman, Kendall's W, critical differences, letters, rank
-intervals.
+"""Rank methods for k treatments in n blocks: Friedman, critical differences, letters, intervals.
 
 Tables have one row per block (a dataset or a seed) and one column per treatment (an optimizer), oriented so
 that larger is better; ``-inf`` stands for a diverged outcome. Rank 1 is the best; ties share the mean rank.
@@ -153,11 +152,10 @@ def _permutation_p(ranks: FloatArray, draws: int, seed: int) -> tuple[float | No
 
 
 def _exact_p(doubled: NDArray[np.int64], observed: int) -> float | None:
-    """P(sum of squared rank sums >= observed) over all within-block permutations, or None if the table grows
-    large.
+    """P(sum of squared rank sums >= observed) over all permutations, None if the table grows large.
 
-    The statistic does not depend on the order of the columns and every later permutation is uniform, so rank-
-    sum vectors may be sorted and merged after each block.
+    The statistic does not depend on the order of the columns and every later permutation is uniform, so rank
+    sums may be sorted and merged after each block.
     """
     k = doubled.shape[1]
     if k > 6:
@@ -329,7 +327,7 @@ def mean_rank_bootstrap(
 
 
 def compact_letters(different: ArrayLike, *, order: Sequence[int] | None = None) -> list[str]:
-    """Compact letter display: two treatments share a letter exactly if no difference between them was found.
+    """Compact letter display: two treatments share a letter exactly if neither was found better.
 
     Parameters
     ----------

@@ -1,5 +1,4 @@
-"""Time to target under a fixed budget: paired tests on min(T, B), Kaplan-Meier, log-rank, PAR-2, ERT, success
-counts.
+"""Time to target under a fixed budget: paired tests on min(T, B), Kaplan-Meier, log-rank, PAR-2, ERT.
 
 A trial that never reaches the target has T = inf and is censored at the budget B; so is a diverged one.
 """
