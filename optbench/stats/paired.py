@@ -336,8 +336,8 @@ def hodges_lehmann(d: ArrayLike, *, confidence: float = 0.95) -> Interval:
 
     References
     ----------
-    Hodges and Lehmann (1963), Ann. Math. Statist. 34, 598-611; Hollander and Wolfe (1999), section 3.3, eq.
-    3.23-3.32.
+    Hodges and Lehmann (1963), Ann. Math. Statist. 34, 598-611; Hollander and Wolfe (1999),
+    Nonparametric Statistical Methods, chapter 3.
 
     Examples
     --------

@@ -93,7 +93,7 @@ def friedman(values: ArrayLike, *, draws: int = 9999, seed: int = 0) -> Friedman
     References
     ----------
     Friedman (1937), JASA 32, 675-701; Iman and Davenport (1980), Commun. Stat. A9, 571-595; Demsar (2006),
-    JMLR 7, p. 11.
+    JMLR 7, 1-30.
 
     Examples
     --------
@@ -248,7 +248,7 @@ def rank_z_pvalues(mean_ranks: Sequence[float], *, n: int) -> FloatArray:
 
     References
     ----------
-    Demsar (2006), JMLR 7, section 3.2.2; Garcia and Herrera (2008), JMLR 9, eq. 1.
+    Demsar (2006), JMLR 7, section 3.2.2; Garcia and Herrera (2008), JMLR 9.
 
     Examples
     --------
@@ -278,7 +278,7 @@ def rank_intervals(signs: ArrayLike) -> list[tuple[int, int]]:
 
     References
     ----------
-    Mogstad, Romano, Shaikh and Wilhelm (2024), Rev. Econ. Stud. 91, 476-518, section 3.
+    Mogstad, Romano, Shaikh and Wilhelm (2024), Rev. Econ. Stud. 91, 476-518.
 
     Examples
     --------

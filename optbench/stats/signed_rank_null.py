@@ -9,8 +9,7 @@ References
 Pratt, J. W. (1959). Remarks on zeros and ties in the Wilcoxon signed rank procedures. JASA 54, 655-667.
 Streitberg, B. and Roehmel, J. (1986). Exact distributions for permutation and rank tests. Stat. Softw. Newsl.
 12, 10-17.
-Daniels, H. E. (1987). Tail probability approximations. Int. Stat. Rev. 55, 37-48 (eq. 6.2: lattice
-variables).
+Daniels, H. E. (1987). Tail probability approximations. Int. Stat. Rev. 55, 37-48 (lattice variables).
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def kaplan_meier(time: ArrayLike, event: ArrayLike) -> KaplanMeier:
 
     References
     ----------
-    Kaplan and Meier (1958), JASA 53, 457-481, eq. 2b; Greenwood (1926).
+    Kaplan and Meier (1958), JASA 53, 457-481; Greenwood (1926), on the variance.
 
     Examples
     --------
@@ -157,7 +157,7 @@ def log_rank(
 
     References
     ----------
-    Mantel (1966), Cancer Chemother. Rep. 50, 163-170; Andersen, Borgan, Gill and Keiding (1993), section V.3.
+    Mantel (1966), Cancer Chemother. Rep. 50, 163-170; Andersen, Borgan, Gill and Keiding (1993), chapter V.
 
     Examples
     --------

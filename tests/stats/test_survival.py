@@ -18,7 +18,7 @@ PLACEBO, TREATED, RELAPSED = FREIREICH.T
 
 
 def test_freireich_kaplan_meier():
-    # The standard table of the 6-MP arm, e.g. Klein and Moeschberger (2003), table 4.1A.
+    # The standard table of the 6-MP arm, e.g. Klein and Moeschberger (2003), chapter 4.
     km = kaplan_meier(TREATED, RELAPSED)
     assert km.times == (6, 7, 10, 13, 16, 22, 23)
     assert [round(s, 3) for s in km.survival] == [0.857, 0.807, 0.753, 0.690, 0.627, 0.538, 0.448]
