@@ -2,8 +2,8 @@
 
     python benchmarks/statistics_simulations.py [--scale 1.0] [--only NAME ...] [--write docs/statistics.md]
 
-prints one Markdown table per simulation, or also replaces the tables between the markers in the page. `--scale`
-multiplies the number of repetitions; all draws are seeded, so the same scale and versions give the same table.
+prints one Markdown table per simulation, and can replace the tables between the markers in the page.
+`--scale` multiplies the repetitions; draws are seeded: the same scale and versions give the same table.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from optbench.stats.effects import mean_difference
 from optbench.stats.families import Settings
 from optbench.stats.paired import hodges_lehmann, paired_t, sign_flip, signed_rank, tost
 from optbench.stats.ranks import friedman
-from optbench.stats.signed_rank_null import _counts, _saddlepoint_upper
+from optbench.stats.signed_rank_null import _saddlepoint_upper, null_probabilities
 from optbench.stats.survival import log_rank
 
 ALPHA = 0.05
@@ -61,8 +61,8 @@ def type_one(runs: int) -> pd.DataFrame:
                 hits[2] += rejects(paired_t(d).pvalue)
                 table = draw(rng, (n, 4))
                 if i % 10 == 0:
-                    hits[3] += rejects(friedman(table, draws=499).pvalue)
-                    hits[4] += rejects(max_t(draw(rng, (n, 10)).cumsum(axis=1), draws=499).pvalue)
+                    hits[3] += rejects(friedman(table, draws=499, seed=i).pvalue)
+                    hits[4] += rejects(max_t(draw(rng, (n, 10)).cumsum(axis=1), draws=499, seed=i).pvalue)
                     margin = 1.0
                     hits[5] += rejects(tost(draw(rng, (n,)) + margin, margin=margin).pvalue)
             few = math.ceil(runs / 10)
@@ -77,7 +77,7 @@ def type_one_binary(runs: int) -> pd.DataFrame:
     rows = []
     for n in SIZES:
         rng = np.random.default_rng(n)
-        hits = np.zeros(4)
+        hits = np.zeros(5)
         for _ in range(runs):
             b = int(rng.binomial(n, 0.5))
             result = mcnemar(b, n - b)
@@ -89,9 +89,16 @@ def type_one_binary(runs: int) -> pd.DataFrame:
             labels = np.repeat(np.arange(n), 2)
             result2 = log_rank(capped.ravel(), event.ravel(), np.tile([True, False], n), strata=labels)
             hits[2] += rejects(result2.pvalue)
-            hits[3] += rejects(signed_rank(capped[:, 0] - capped[:, 1]).pvalue)
+            hits[3] += rejects(result2.p_exact)
+            hits[4] += rejects(signed_rank(capped[:, 0] - capped[:, 1]).pvalue)
         rows.append([n, *(rate(h, runs) for h in hits)])
-    names = ["McNemar mid-p", "McNemar exact", "log-rank by pair", "signed-rank on min(T, B)"]
+    names = [
+        "McNemar mid-p",
+        "McNemar exact",
+        "log-rank by pair",
+        "the same, exact",
+        "signed-rank on min(T, B)",
+    ]
     return pd.DataFrame(rows, columns=["n (discordant; pairs)", *names])
 
 
@@ -157,9 +164,9 @@ def bands(runs: int) -> pd.DataFrame:
     for n in SIZES:
         rng = np.random.default_rng(n)
         hits = np.zeros(3)
-        for _ in range(runs):
+        for i in range(runs):
             curves = rng.normal(size=(n, 50)).cumsum(axis=1) + rng.normal(size=(n, 1))
-            result = max_t(curves, draws=499)
+            result = max_t(curves, draws=499, seed=i)
             hits[0] += bool(((result.pointwise_low > 0) | (result.pointwise_high < 0)).any())
             hits[1] += bool(((result.low > 0) | (result.high < 0)).any())
             hits[2] += rejects(result.pvalue)
@@ -188,20 +195,26 @@ def families(runs: int) -> pd.DataFrame:
 
 
 def approximation(runs: int) -> pd.DataFrame:
-    """Largest relative error of the saddlepoint tail against the exact count, p from 0.5 down to 1e-9."""
+    """Largest relative error of the saddlepoint tail against the exact one, from p = 0.5 down to 1e-9."""
+    cases: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+        "one decimal: about 30 sizes": lambda rng, n: np.abs(rng.normal(size=n).round(1)) + 0.1,
+        "two decimals: about 250 sizes": lambda rng, n: np.abs(rng.normal(size=n).round(2)) + 0.1,
+        "16 equal groups and a few others": lambda rng, n: np.r_[
+            np.repeat(np.arange(16), n // 16), 16 * rng.random(n % 16)
+        ],
+    }
     rows = []
     for n in (301, 500, 1000):
-        for label, decimals in (("about 30 distinct sizes", 1), ("about 250", 2)):
+        for label, draw in cases.items():
             worst = 0.0
-            for seed in range(max(1, runs)):
-                values = np.abs(np.random.default_rng(seed).normal(size=n).round(decimals)) + 0.1
-                weights = np.rint(2 * stats.rankdata(values)).astype(np.int64)
-                total = int(weights.sum())
-                cdf = np.ldexp(np.cumsum(_counts(weights, total // 2)), -n)
+            for seed in range(runs):
+                weights = np.rint(2 * stats.rankdata(draw(np.random.default_rng(seed), n))).astype(np.int64)
+                total, groups = int(weights.sum()), np.unique(weights, return_counts=True)
+                cdf = np.cumsum(null_probabilities(weights, total // 2))
                 sd = math.sqrt(float((weights.astype(float) ** 2).sum())) / 2
                 for z in np.linspace(0.05, 6, 25):
                     t = round(total / 2 + z * sd)
-                    error = _saddlepoint_upper(weights.astype(float), t - total / 2) / cdf[total - t] - 1
+                    error = _saddlepoint_upper(*groups, t - total / 2) / cdf[total - t] - 1
                     worst = max(worst, abs(error))
             rows.append([n, label, f"{worst:.1e}"])
     return pd.DataFrame(rows, columns=["n", "ties", "largest relative error of p"])

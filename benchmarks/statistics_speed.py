@@ -2,8 +2,8 @@
 
     python benchmarks/statistics_speed.py
 
-prints the time to import the analysis, and the time and peak memory of a wide matrix of 4 methods x 14 datasets
-and of a long table of 1,000,000 rows (10 optimizers x 100 datasets x 1,000 seeds).
+prints the time to import the analysis, and the time and peak memory of a wide matrix of 4 methods x 14
+datasets and of a long table of 1,000,000 rows (10 optimizers x 100 datasets x 1,000 seeds).
 """
 
 import argparse

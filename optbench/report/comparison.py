@@ -253,7 +253,7 @@ def _times(t: TimeToTarget, result: Comparison) -> Group:
     lines = []
     for c, m, r in zip(t.family.comparisons, t.success_tests, t.log_rank, strict=True):
         once = f"reached by one only {m.b} against {m.c}, McNemar mid-p {number(m.p_midp)}"
-        pairwise = f"log-rank stratified by pair p {number(r.pvalue)}"
+        pairwise = f"log-rank stratified by pair exact p {number(r.p_exact)}"
         lines.append(f"  {c.candidate} vs {c.baseline}: {once}; {pairwise}")
     return Group(table, pairs, Text("\n".join(lines)))
 

@@ -54,7 +54,7 @@ def bayesian_signed_rank(
     References
     ----------
     Benavoli, Mangili, Corani, Zaffalon and Ruggeri (2014), ICML; Benavoli, Corani, Demsar and Zaffalon
-    (2017), JMLR 18(77), section 4.2.
+    (2017), JMLR 18(77).
 
     Examples
     --------
@@ -102,8 +102,7 @@ def correlated_t(d: ArrayLike, *, rope: float, correlation: float = 0.0) -> Post
 
     References
     ----------
-    Corani and Benavoli (2015), Mach. Learn. 100, 285-304, eq. 8; Benavoli et al. (2017), JMLR 18(77), section
-    3.2.
+    Corani and Benavoli (2015), Mach. Learn. 100, 285-304; Benavoli et al. (2017), JMLR 18(77).
 
     Examples
     --------

@@ -58,7 +58,7 @@ def mcnemar(b: int, c: int) -> McNemarResult:
 
     References
     ----------
-    Fagerland, Lydersen and Laake (2013), BMC Med. Res. Methodol. 13, 91, eq. 2-6.
+    Fagerland, Lydersen and Laake (2013), BMC Med. Res. Methodol. 13, 91.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def multi_bootstrap(
 
     References
     ----------
-    Sellam et al. (2022), The MultiBERTs, ICLR, section 4 (paired seeds and examples).
+    Sellam et al. (2022), The MultiBERTs, ICLR (paired seeds and examples).
 
     Examples
     --------

@@ -262,8 +262,11 @@ def _time_to_target(
 ) -> tuple[TimeToTarget, ...]:
     if not {"reached", "time"} <= set(frame.columns):
         return ()
+    if not set(frame["reached"].dropna().unique().tolist()) <= {False, True}:
+        raise StatsError("reached: found something else than true and false (or 1 and 0); correct the column")
     clock = frame["time"].to_numpy(dtype=float)
-    reached = frame["reached"].fillna(False).astype(bool).to_numpy() & np.isfinite(clock)
+    clock = np.where(np.isfinite(clock), clock, np.nan)
+    reached = (frame["reached"] == True).to_numpy()  # noqa: E712 - a missing value is not True
     status = frame["status"].astype(str).to_numpy() if "status" in frame else np.full(len(frame), "completed")
     budget = frame["budget"].to_numpy(dtype=float) if "budget" in frame else None
     if budget is None:

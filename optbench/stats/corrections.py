@@ -158,7 +158,7 @@ def possible_true_counts(k: int) -> tuple[int, ...]:
 
     References
     ----------
-    Shaffer (1986), JASA 81, 826-831, eq. 2.1.
+    Shaffer (1986), JASA 81, 826-831.
 
     Examples
     --------
@@ -185,7 +185,7 @@ def shaffer(pvalues: ArrayLike) -> FloatArray:
 
     References
     ----------
-    Shaffer (1986), JASA 81, 826-831; Garcia and Herrera (2008), JMLR 9, 2677-2694, section 2.
+    Shaffer (1986), JASA 81, 826-831; Garcia and Herrera (2008), JMLR 9, 2677-2694.
 
     Examples
     --------
@@ -211,8 +211,7 @@ def _exhaustive_sets(k: int) -> NDArray[np.bool_]:
 
 
 def bergmann_hommel(pvalues: ArrayLike) -> FloatArray:
-    """Bergmann-Hommel's correction for all pairwise comparisons, for 2 to 9 algorithms: the most powerful
-    here.
+    """Bergmann-Hommel's correction for all pairs of 2 to 9 algorithms, the most powerful here.
 
     Parameters
     ----------
@@ -230,8 +229,7 @@ def bergmann_hommel(pvalues: ArrayLike) -> FloatArray:
 
     References
     ----------
-    Bergmann and Hommel (1988), in Multiple Hypothesenpruefung, 100-115; Garcia and Herrera (2008), JMLR 9,
-    section 2.
+    Bergmann and Hommel (1988), in Multiple Hypothesenpruefung, 100-115; Garcia and Herrera (2008), JMLR 9, 2677-2694.
 
     Examples
     --------
@@ -265,7 +263,7 @@ def partial_conjunction(pvalues: ArrayLike) -> FloatArray:
 
     References
     ----------
-    Benjamini and Heller (2008), Biometrics 64, 1215-1222, eq. 3 (Bonferroni combination).
+    Benjamini and Heller (2008), Biometrics 64, 1215-1222 (Bonferroni combination).
 
     Examples
     --------

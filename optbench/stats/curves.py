@@ -97,7 +97,7 @@ def max_t(curves: ArrayLike, *, alpha: float = 0.05, draws: int = 4999, seed: in
 
     References
     ----------
-    Westfall and Young (1993), Resampling-Based Multiple Testing, algorithm 2.8; Nichols and Holmes (2002),
+    Westfall and Young (1993), Resampling-Based Multiple Testing; Nichols and Holmes (2002),
     Hum. Brain Mapp. 15, 1-25.
 
     Examples

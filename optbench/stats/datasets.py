@@ -17,8 +17,8 @@ from scipy import special
 
 from optbench.stats.common import FloatArray, differences
 from optbench.stats.corrections import partial_conjunction
-from optbench.stats.families import Settings, _adjusted
-from optbench.stats.paired import DIVERGED_REASON, pratt_weights, signed_rank
+from optbench.stats.families import Settings, adjust_family
+from optbench.stats.paired import DIVERGED_REASON, one_sided_pvalues, pratt_weights
 from optbench.stats.ranks import rank_table
 from optbench.stats.signed_rank_null import tail_probabilities
 from optbench.stats.verdict import Verdict, verdict
@@ -98,8 +98,7 @@ def paired_columns(table: FloatArray, candidate: int, baseline: int) -> FloatArr
 def on_these_datasets(
     tables: Mapping[str, FloatArray], names: Sequence[str], *, settings: Settings
 ) -> tuple[StratifiedComparison, ...]:
-    """Compare on exactly these datasets: the stratified signed-rank test, exact by random signs within
-    blocks.
+    """Compare on exactly these datasets by the stratified signed-rank test, exact by random signs.
 
     Parameters
     ----------
@@ -136,7 +135,7 @@ def on_these_datasets(
         )
         for c, b in settings.pairs(names)
     ]
-    adjusted = _adjusted([r.pvalue for r, _ in raw], settings)
+    adjusted = adjust_family([r.pvalue for r, _ in raw], settings)
     return tuple(
         replace(
             r,
@@ -298,13 +297,9 @@ def conjunctions(
     result = []
     for c, b in pairs:
         parts = [d for d in (paired_columns(t, c, b) for t in tables.values()) if d.size]
-        counts = {}
-        for side in ("greater", "less"):
-            p = [signed_rank(d, alternative=side).pvalue for d in parts]
-            counts[side] = int((partial_conjunction(p) <= level).sum()) if p else 0
-        result.append(
-            Conjunction(str(names[c]), str(names[b]), len(parts), counts["greater"], counts["less"], level)
-        )
+        sides = np.array([one_sided_pvalues(d) for d in parts]).reshape(-1, 2)
+        better, worse = (int((partial_conjunction(p) <= level).sum()) if parts else 0 for p in sides.T)
+        result.append(Conjunction(str(names[c]), str(names[b]), len(parts), better, worse, level))
     return tuple(result)
 
 

@@ -51,6 +51,8 @@ from optbench.stats.ranks import (
 )
 from optbench.stats.verdict import Verdict, verdict
 
+UNDECIDED = Verdict("inconclusive", "not decided yet")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -85,20 +87,20 @@ class PairedComparison:
     n_missing: int
     n_diverged_candidate: int
     n_diverged_baseline: int
-    signed_rank: SignedRankResult | None
-    p_adjusted: float
-    smallest_adjusted_p: float
-    sign_flip: SignFlipResult | None
-    t: PairedTResult | None
-    mean: MeanDifference | None
-    hodges_lehmann: Interval | None
-    standardized: StandardizedDifference | None
-    rank: RankEffect | None
-    correlation: PairCorrelation | None
-    equivalence: EquivalenceResult | None
-    equivalence_p_adjusted: float
-    attainable: str
-    verdict: Verdict
+    signed_rank: SignedRankResult | None = None
+    p_adjusted: float = math.nan
+    smallest_adjusted_p: float = math.nan
+    sign_flip: SignFlipResult | None = None
+    t: PairedTResult | None = None
+    mean: MeanDifference | None = None
+    hodges_lehmann: Interval | None = None
+    standardized: StandardizedDifference | None = None
+    rank: RankEffect | None = None
+    correlation: PairCorrelation | None = None
+    equivalence: EquivalenceResult | None = None
+    equivalence_p_adjusted: float = math.nan
+    attainable: str = "n=0: no block holds both optimizers"
+    verdict: Verdict = UNDECIDED
 
 
 @dataclass(frozen=True)
@@ -163,8 +165,7 @@ def compare_family(
     raw = [_compare(table[:, c], table[:, b], str(names[c]), str(names[b]), settings) for c, b in pairs]
     comparisons = _decide(raw, settings)
     complete = table[~np.isnan(table).any(axis=1)]
-    with np.errstate(invalid="ignore"):
-        means = [_mean(column) * (1 if maximise else -1) for column in table.T]
+    means = [_mean(column) * (1 if maximise else -1) for column in table.T]
     notes = _missing_notes(table, names, blocks)
     omnibus = friedman(complete) if len(complete) >= 2 and len(names) > 2 else None
     if omnibus is None and len(names) > 2:
@@ -184,7 +185,7 @@ def compare_family(
         n_blocks=len(table),
         n_complete_blocks=len(complete),
         means=tuple(means),
-        correction=settings.correction,
+        correction=correction_used([c.p_adjusted for c in comparisons], settings),
         comparisons=tuple(comparisons),
         friedman=omnibus,
         mean_rank_low=tuple(low.tolist()),
@@ -214,45 +215,21 @@ def _compare(
     a: FloatArray, b: FloatArray, candidate: str, baseline: str, settings: Settings
 ) -> PairedComparison:
     keep = ~(np.isnan(a) | np.isnan(b))
-    counts = {
-        "candidate": candidate,
-        "baseline": baseline,
-        "n": int(keep.sum()),
-        "n_missing": int((~keep).sum()),
-        "n_diverged_candidate": int(np.isneginf(a).sum()),
-        "n_diverged_baseline": int(np.isneginf(b).sum()),
-    }
+    counted = PairedComparison(
+        candidate=candidate,
+        baseline=baseline,
+        n=int(keep.sum()),
+        n_missing=int((~keep).sum()),
+        n_diverged_candidate=int(np.isneginf(a).sum()),
+        n_diverged_baseline=int(np.isneginf(b).sum()),
+    )
+    if not keep.any():
+        return counted
     a, b = a[keep], b[keep]
-    pending = Verdict("inconclusive", "")
-    if a.size == 0:
-        nothing = dict.fromkeys(
-            (
-                "signed_rank",
-                "sign_flip",
-                "t",
-                "mean",
-                "hodges_lehmann",
-                "standardized",
-                "rank",
-                "correlation",
-                "equivalence",
-            )
-        )
-        return PairedComparison(
-            **counts,  # type: ignore[arg-type]
-            **nothing,  # type: ignore[arg-type]
-            p_adjusted=math.nan,
-            smallest_adjusted_p=math.nan,
-            equivalence_p_adjusted=math.nan,
-            attainable="n=0: no block holds both optimizers",
-            verdict=pending,
-        )
     d = differences(a, b)
-    return PairedComparison(
-        **counts,  # type: ignore[arg-type]
+    return replace(
+        counted,
         signed_rank=signed_rank(d),
-        p_adjusted=math.nan,
-        smallest_adjusted_p=math.nan,
         sign_flip=sign_flip(d) if d.size <= EXACT_FLIPS else None,
         t=paired_t(d),
         mean=mean_difference(d, confidence=1 - settings.alpha),
@@ -261,51 +238,73 @@ def _compare(
         rank=rank_effect(d),
         correlation=pair_correlation(a, b),
         equivalence=None if settings.margin is None else tost(d, margin=settings.margin),
-        equivalence_p_adjusted=math.nan,
-        attainable="",
-        verdict=pending,
     )
 
 
-def _adjusted(pvalues: list[float], settings: Settings) -> FloatArray:
-    """Shaffer and Bergmann-Hommel need every pair; where one could not be made, Holm stands in."""
-    method = settings.correction
-    if method in ("shaffer", "bergmann-hommel") and any(math.isnan(p) for p in pvalues):
-        method = "holm"
-    return adjust(pvalues, method=method, all_pairs=settings.family == "all")
+def correction_used(pvalues: Sequence[float], settings: Settings) -> str:
+    """The declared correction, or Holm's where Shaffer's or Bergmann-Hommel's lack a pair (NaN).
+
+    Examples
+    --------
+    >>> correction_used([0.1, math.nan, 0.2], Settings(None, "all", correction="shaffer"))
+    'holm'
+    """
+    every_pair = settings.correction in ("shaffer", "bergmann-hommel")
+    return "holm" if every_pair and any(math.isnan(p) for p in pvalues) else settings.correction
+
+
+def adjust_family(pvalues: Sequence[float], settings: Settings) -> FloatArray:
+    """Adjust the p-values of a family as declared; NaN stays NaN and is not counted.
+
+    Parameters
+    ----------
+    pvalues : sequence of float
+        In the order of ``settings.pairs``.
+    settings : Settings
+
+    Returns
+    -------
+    ndarray, the length of `pvalues`
+
+    Examples
+    --------
+    >>> adjust_family([0.01, 0.04], Settings("adam", "baseline"))
+    array([0.02, 0.04])
+    """
+    return adjust(pvalues, method=correction_used(pvalues, settings), all_pairs=settings.family == "all")
 
 
 def _decide(raw: list[PairedComparison], settings: Settings) -> list[PairedComparison]:
-    nan = math.nan
-    p = [c.signed_rank.pvalue if c.signed_rank else nan for c in raw]
-    adjusted = _adjusted(p, settings)
-    same = _adjusted([c.equivalence.pvalue if c.equivalence else nan for c in raw], settings)
-    family = sum(not math.isnan(x) for x in p)
+    p = [c.signed_rank.pvalue if c.signed_rank else math.nan for c in raw]
+    adjusted = adjust_family(p, settings)
+    same = adjust_family([c.equivalence.pvalue if c.equivalence else math.nan for c in raw], settings)
+    # The first step of every step-down method multiplies the smallest p by the size of the family.
+    factor = 1 if settings.correction in ("none", "bh") else sum(not math.isnan(x) for x in p)
     decided = []
-    for i, c in enumerate(raw):
-        smallest = c.signed_rank.smallest_attainable_p if c.signed_rank else nan
-        # The best case of this comparison with the others as they are, and none of them smaller: the first
-        # step of every step-down method multiplies by the size of the family.
-        factor = 1 if settings.correction in ("none", "bh") else family
-        smallest_adjusted = min(1.0, smallest * factor) if not math.isnan(smallest) else nan
-        useful = c.signed_rank.n - c.signed_rank.n_zeros if c.signed_rank else 0
+    for c, p_adjusted, p_same in zip(raw, adjusted.tolist(), same.tolist(), strict=True):
+        if c.signed_rank is None or c.rank is None:
+            no_pairs = verdict(pvalue=math.nan, direction=0.0, candidate=c.candidate, baseline=c.baseline)
+            decided.append(replace(c, verdict=no_pairs))
+            continue
+        smallest = min(1.0, c.signed_rank.smallest_attainable_p * factor)
+        reason = verdict(
+            pvalue=p_adjusted,
+            direction=c.rank.rank_biserial,
+            alpha=settings.alpha,
+            margin=settings.margin,
+            equivalence_pvalue=p_same,
+            smallest_p=smallest,
+            candidate=c.candidate,
+            baseline=c.baseline,
+        )
         decided.append(
             replace(
                 c,
-                p_adjusted=float(adjusted[i]),
-                smallest_adjusted_p=smallest_adjusted,
-                equivalence_p_adjusted=float(same[i]),
-                attainable=c.attainable or _attainable(useful, c.n, settings.alpha, factor),
-                verdict=verdict(
-                    pvalue=float(adjusted[i]),
-                    direction=c.rank.rank_biserial if c.rank else 0.0,
-                    alpha=settings.alpha,
-                    margin=settings.margin,
-                    equivalence_pvalue=float(same[i]),
-                    smallest_p=smallest_adjusted if not math.isnan(smallest_adjusted) else None,
-                    candidate=c.candidate,
-                    baseline=c.baseline,
-                ),
+                p_adjusted=p_adjusted,
+                smallest_adjusted_p=smallest,
+                equivalence_p_adjusted=p_same,
+                attainable=_attainable(c.n - c.signed_rank.n_zeros, c.n, settings.alpha, factor),
+                verdict=reason,
             )
         )
     return decided

@@ -23,7 +23,7 @@ def performance_ratios(times: ArrayLike) -> FloatArray:
 
     References
     ----------
-    Dolan and More (2002), Math. Program. 91, 201-213, section 2.
+    Dolan and More (2002), Math. Program. 91, 201-213.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def performance_profile(times: ArrayLike, taus: ArrayLike) -> FloatArray:
 
     References
     ----------
-    Dolan and More (2002), Math. Program. 91, eq. 2.1.
+    Dolan and More (2002), Math. Program. 91, 201-213.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def profile_score(times: ArrayLike, *, r_max: float = 4.0, grid: int | None = No
 
     References
     ----------
-    Dahl et al. (2023), Benchmarking Neural Network Training Algorithms, arXiv:2306.07179, section 4.5.
+    Dahl et al. (2023), Benchmarking Neural Network Training Algorithms, arXiv:2306.07179.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def algoperf_time(times: ArrayLike) -> float:
 
     References
     ----------
-    Dahl et al. (2023), arXiv:2306.07179, section 4.4; AlgoPerf RULES.md, "Scoring".
+    Dahl et al. (2023), arXiv:2306.07179; AlgoPerf RULES.md, "Scoring".
 
     Examples
     --------

@@ -1,5 +1,4 @@
-"""Rank methods for k treatments in n blocks: Friedman, Kendall's W, critical differences, letters, rank
-intervals.
+"""Rank methods for k treatments in n blocks: Friedman, critical differences, letters, intervals.
 
 Tables have one row per block (a dataset or a seed) and one column per treatment (an optimizer), oriented so
 that larger is better; ``-inf`` stands for a diverged outcome. Rank 1 is the best; ties share the mean rank.
@@ -94,7 +93,7 @@ def friedman(values: ArrayLike, *, draws: int = 9999, seed: int = 0) -> Friedman
     References
     ----------
     Friedman (1937), JASA 32, 675-701; Iman and Davenport (1980), Commun. Stat. A9, 571-595; Demsar (2006),
-    JMLR 7, p. 11.
+    JMLR 7, 1-30.
 
     Examples
     --------
@@ -153,11 +152,10 @@ def _permutation_p(ranks: FloatArray, draws: int, seed: int) -> tuple[float | No
 
 
 def _exact_p(doubled: NDArray[np.int64], observed: int) -> float | None:
-    """P(sum of squared rank sums >= observed) over all within-block permutations, or None if the table grows
-    large.
+    """P(sum of squared rank sums >= observed) over all permutations, None if the table grows large.
 
-    The statistic does not depend on the order of the columns and every later permutation is uniform, so rank-
-    sum vectors may be sorted and merged after each block.
+    The statistic does not depend on the order of the columns and every later permutation is uniform, so rank
+    sums may be sorted and merged after each block.
     """
     k = doubled.shape[1]
     if k > 6:
@@ -250,7 +248,7 @@ def rank_z_pvalues(mean_ranks: Sequence[float], *, n: int) -> FloatArray:
 
     References
     ----------
-    Demsar (2006), JMLR 7, section 3.2.2; Garcia and Herrera (2008), JMLR 9, eq. 1.
+    Demsar (2006), JMLR 7, section 3.2.2; Garcia and Herrera (2008), JMLR 9.
 
     Examples
     --------
@@ -280,7 +278,7 @@ def rank_intervals(signs: ArrayLike) -> list[tuple[int, int]]:
 
     References
     ----------
-    Mogstad, Romano, Shaikh and Wilhelm (2024), Rev. Econ. Stud. 91, 476-518, section 3.
+    Mogstad, Romano, Shaikh and Wilhelm (2024), Rev. Econ. Stud. 91, 476-518.
 
     Examples
     --------
@@ -329,7 +327,7 @@ def mean_rank_bootstrap(
 
 
 def compact_letters(different: ArrayLike, *, order: Sequence[int] | None = None) -> list[str]:
-    """Compact letter display: two treatments share a letter exactly if no difference between them was found.
+    """Compact letter display: two treatments share a letter exactly if neither was found better.
 
     Parameters
     ----------

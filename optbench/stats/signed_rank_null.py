@@ -9,8 +9,7 @@ References
 Pratt, J. W. (1959). Remarks on zeros and ties in the Wilcoxon signed rank procedures. JASA 54, 655-667.
 Streitberg, B. and Roehmel, J. (1986). Exact distributions for permutation and rank tests. Stat. Softw. Newsl.
 12, 10-17.
-Daniels, H. E. (1987). Tail probability approximations. Int. Stat. Rev. 55, 37-48 (eq. 6.2: lattice
-variables).
+Daniels, H. E. (1987). Tail probability approximations. Int. Stat. Rev. 55, 37-48 (lattice variables).
 """
 
 from __future__ import annotations
@@ -23,39 +22,71 @@ from scipy.special import ndtr
 
 from optbench.stats.common import FloatArray, IntArray
 
-#: Ranks with arbitrary ties: exact up to this many non-zero pairs.
-EXACT_TIED = 300
-#: Without ties the distribution depends on n alone and is cached; with few distinct ranks the approximation
-#: would be coarse: exact up to this many non-zero pairs in both cases.
-EXACT_LIMIT = 1000
-_FEW_DISTINCT = 16
+#: Exact up to this many additions: about 20 ms, and every case of up to 300 non-zero pairs.
+_QUICK = 2e7
+#: Exact up to this many additions where the approximation would be coarse (a few seconds).
+_AFFORDABLE = 2e9
+#: Without ties the distribution depends on n alone and is cached, up to this many non-zero pairs.
+_CACHED = 1000
+#: The approximation needs this many tie groups, in effect: 1 / sum of squared shares of the groups.
+_EFFECTIVE_GROUPS = 16
+_DRAWS = 19_999
+#: Probabilities below this are reported as this: the floating range ends a little further.
+SMALLEST = 2.0**-1000
 
 
-def _counts(weights: IntArray, upto: int) -> FloatArray:
-    """Number of sign patterns with T = 0 .. upto, as floats: 2**1000 still fits."""
-    counts = np.zeros(upto + 1)
-    counts[0] = 1.0
+def null_probabilities(weights: IntArray, upto: int) -> FloatArray:
+    """P(T = 0), ..., P(T = upto) by adding one weight after the other.
+
+    Parameters
+    ----------
+    weights : ndarray of int64, shape (m,)
+        Positive.
+    upto : int
+
+    Returns
+    -------
+    ndarray, shape (upto + 1,)
+        Relative error below m * 1e-16; what is below 1e-300 may be lost.
+
+    Examples
+    --------
+    >>> null_probabilities(np.array([1, 2]), 3)
+    array([0.25, 0.25, 0.25, 0.25])
+    """
+    p = np.zeros(upto + 1)
+    p[0] = 1.0
     top = 0
-    for w in np.sort(weights).tolist():
+    for i, w in enumerate(np.sort(weights).tolist(), start=1):
         top = min(top + w, upto)
         if w <= top:
-            counts[w : top + 1] += counts[: top + 1 - w].copy()
-    return counts
+            p[w : top + 1] += p[: top + 1 - w].copy()
+        if i % 256 == 0:  # counts of sign patterns, scaled now and then to stay in the floating range
+            p *= 2.0**-256
+    return np.ldexp(p, -(len(weights) % 256))
 
 
 @lru_cache(maxsize=32)
 def _consecutive_cdf(first: int, size: int) -> FloatArray:
     """P(T <= t) for the weights first, first + 1, ... and t up to half of their sum."""
     weights = np.arange(first, first + size, dtype=np.int64)
-    cdf = np.cumsum(_counts(weights, int(weights.sum()) // 2))
-    return np.ldexp(cdf, -size)
+    return np.cumsum(null_probabilities(weights, int(weights.sum()) // 2))
 
 
-def _saddlepoint_upper(weights: FloatArray, excess: float) -> float:
-    """P(T - E[T] >= excess) for excess > 0 on the lattice of integers."""
-    half = weights / 2
+def _sampled_tails(groups: IntArray, counts: IntArray, statistic: int) -> tuple[float, float]:
+    rng = np.random.default_rng(0)
+    t = np.zeros(_DRAWS, dtype=np.int64)
+    for weight, count in zip(groups.tolist(), counts.tolist(), strict=True):
+        t += weight * rng.binomial(count, 0.5, size=_DRAWS)
+    return (int((t <= statistic).sum()) + 1) / (_DRAWS + 1), (int((t >= statistic).sum()) + 1) / (_DRAWS + 1)
+
+
+def _saddlepoint_upper(groups: IntArray, counts: IntArray, excess: float) -> float:
+    """P(T - E[T] >= excess) for excess > 0 on the lattice of integers; counts[i] weights are groups[i]."""
+    half = groups / 2
     x = excess - 0.5  # the continuity correction of a lattice of span 1
-    sigma = float(np.sqrt(np.sum(half**2)))
+    squares = counts * half**2
+    sigma = math.sqrt(float(squares.sum()))
     if x <= 1e-3 * sigma:
         return float(ndtr(-x / sigma))
     t = 0.0
@@ -63,13 +94,13 @@ def _saddlepoint_upper(weights: FloatArray, excess: float) -> float:
         200
     ):  # K' is concave for t > 0: Newton climbs to the root from the left and cannot overshoot
         tanh = np.tanh(t * half)
-        step = (x - float(half @ tanh)) / float(half**2 @ (1 - tanh**2))
+        step = (x - float((counts * half) @ tanh)) / float(squares @ (1 - tanh**2))
         t += step
         if abs(step) <= 1e-12 * max(t, 1e-300):
             break
     a = t * half
-    cumulant = float(np.sum(a + np.log1p(np.exp(-2 * a)) - math.log(2)))
-    curvature = float(half**2 @ (1 - np.tanh(a) ** 2))
+    cumulant = float(counts @ (a + np.log1p(np.exp(-2 * a)) - math.log(2)))
+    curvature = float(squares @ (1 - np.tanh(a) ** 2))
     r = math.sqrt(2 * (t * x - cumulant))
     u = 2 * math.sinh(t / 2) * math.sqrt(curvature)
     density = math.exp(-r * r / 2) / math.sqrt(2 * math.pi)
@@ -93,9 +124,10 @@ def tail_probabilities(weights: IntArray, statistic: int) -> tuple[float, float,
 
     Notes
     -----
-    Exact for m <= 300; up to m = 1000 also when the weights are consecutive integers (no ties) or take fewer
-    than 16 values. Beyond, the lattice-corrected saddlepoint approximation: at m > 300 its relative error was
-    below 1e-3 in every case of ``benchmarks/statistics_simulations.py``.
+    Exact for m <= 300, for m <= 1000 without ties, and wherever the table is small. Beyond, the lattice-
+    corrected saddlepoint approximation, with a relative error below 1e-3 (below 1e-4 with ordinary ties: see
+    ``benchmarks/statistics_simulations.py``); where a few tie groups dominate it would be coarser, so these
+    cases stay exact as long as that takes seconds, and are sampled (19,999 draws) after that.
 
     Examples
     --------
@@ -109,22 +141,26 @@ def tail_probabilities(weights: IntArray, statistic: int) -> tuple[float, float,
     total, t = int(w.sum()), statistic // divisor
     # By symmetry P(T >= t) = P(T <= total - t): only the smaller tail is expanded.
     low = min(t, total - t)
-    first, last, m = int(w.min()), int(w.max()), int(w.size)
-    consecutive = last - first + 1 == m and np.unique(w).size == m
-    few = m <= EXACT_LIMIT and np.unique(w).size < _FEW_DISTINCT
-    if consecutive and EXACT_TIED / 10 <= m <= EXACT_LIMIT:
+    groups, counts = np.unique(w, return_counts=True)
+    first, m = int(groups[0]), int(w.size)
+    cost = m * (low + 1.0)
+    method = "exact"
+    if 30 <= m <= _CACHED and groups.size == m and int(groups[-1]) - first + 1 == m:
         cdf = _consecutive_cdf(first, m)
         tail, below = float(cdf[low]), float(cdf[low - 1]) if low else 0.0
-        method = "exact"
-    elif m <= EXACT_TIED or few:
-        counts = _counts(w, low)
-        tail = math.ldexp(float(counts.sum()), -m)
-        below = math.ldexp(float(counts[:low].sum()), -m)
-        method = "exact"
-    else:
-        weight = w.astype(np.float64)
-        tail = _saddlepoint_upper(weight, total / 2 - low) if 2 * low < total else 0.5
-        below = _saddlepoint_upper(weight, total / 2 - low + 1)
+    elif cost <= _QUICK or (cost <= _AFFORDABLE and _effective(counts) < _EFFECTIVE_GROUPS):
+        p = null_probabilities(w, low)
+        tail, below = float(p.sum()), float(p[:low].sum())
+    elif _effective(counts) >= _EFFECTIVE_GROUPS:
+        tail = _saddlepoint_upper(groups, counts, total / 2 - low) if 2 * low < total else 0.5
+        below = _saddlepoint_upper(groups, counts, total / 2 - low + 1)
         method = "saddlepoint"
+    else:
+        return *_sampled_tails(groups, counts, t), "Monte Carlo"
+    tail = max(tail, SMALLEST)
     lower, upper = (tail, 1.0 - below) if t == low else (1.0 - below, tail)
     return min(1.0, lower), min(1.0, upper), method
+
+
+def _effective(counts: IntArray) -> float:
+    return float(counts.sum()) ** 2 / float((counts.astype(np.float64) ** 2).sum())

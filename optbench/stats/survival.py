@@ -1,5 +1,4 @@
-"""Time to target under a fixed budget: paired tests on min(T, B), Kaplan-Meier, log-rank, PAR-2, ERT, success
-counts.
+"""Time to target under a fixed budget: paired tests on min(T, B), Kaplan-Meier, log-rank, PAR-2, ERT.
 
 A trial that never reaches the target has T = inf and is censored at the budget B; so is a diverged one.
 """
@@ -17,6 +16,7 @@ from scipy import special
 from optbench.stats.classifiers import McNemarResult, mcnemar
 from optbench.stats.common import FloatArray, StatsError, one_dimensional
 from optbench.stats.families import FamilyResult, Settings, compare_family
+from optbench.stats.paired import sign_flip
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,14 @@ class KaplanMeier:
 
 @dataclass(frozen=True)
 class LogRank:
-    """Log-rank test; `observed` and `expected` are the events of the candidate."""
+    """Log-rank test; `observed` and `expected` are the events of the candidate.
+
+    `p_exact` swaps the two members of each pair; NaN unless every stratum is one pair.
+    """
 
     statistic: float
     pvalue: float
+    p_exact: float
     observed: float
     expected: float
     strata: int
@@ -91,7 +95,7 @@ def kaplan_meier(time: ArrayLike, event: ArrayLike) -> KaplanMeier:
 
     References
     ----------
-    Kaplan and Meier (1958), JASA 53, 457-481, eq. 2b; Greenwood (1926).
+    Kaplan and Meier (1958), JASA 53, 457-481; Greenwood (1926), on the variance.
 
     Examples
     --------
@@ -148,11 +152,12 @@ def log_rank(
 
     Notes
     -----
-    Asymptotic. Stratified by pair with distinct times it is McNemar's asymptotic test of who came first.
+    `pvalue` is asymptotic, and too small for few pairs; `p_exact` is the sign-flip test of the pairs' scores.
+    Stratified by pair with distinct times, the two are McNemar's tests of who came first.
 
     References
     ----------
-    Mantel (1966), Cancer Chemother. Rep. 50, 163-170; Andersen, Borgan, Gill and Keiding (1993), section V.3.
+    Mantel (1966), Cancer Chemother. Rep. 50, 163-170; Andersen, Borgan, Gill and Keiding (1993), chapter V.
 
     Examples
     --------
@@ -171,9 +176,11 @@ def log_rank(
             f"group, strata: found {g.shape} and {s.shape}, allowed is the shape of time, {t.shape}"
         )
     observed = expected = variance = 0.0
+    scores, paired = [], True
     for label in np.unique(s):
         part = s == label
         ts, es, gs = t[part], e[part], g[part]
+        before = observed - expected
         for x in np.unique(ts[es]):
             risk = ts >= x
             n, n1 = int(risk.sum()), int((risk & gs).sum())
@@ -182,8 +189,11 @@ def log_rank(
             expected += d * n1 / n
             if n > 1:
                 variance += d * (n1 / n) * (1 - n1 / n) * (n - d) / (n - 1)
+        scores.append(observed - expected - before)
+        paired = paired and gs.size == 2 and int(gs.sum()) == 1
     statistic = (observed - expected) ** 2 / variance if variance > 0 else 0.0
-    return LogRank(statistic, float(special.chdtrc(1, statistic)), observed, expected, int(s.max()) + 1)
+    exact = sign_flip(scores).pvalue if paired else math.nan
+    return LogRank(statistic, float(special.chdtrc(1, statistic)), exact, observed, expected, len(scores))
 
 
 def summarise_times(time: ArrayLike, *, budget: float, optimizer: str = "") -> TimeSummary:
@@ -283,6 +293,6 @@ def time_to_target(
                 strata=np.repeat(np.arange(len(pair)), 2),
             )
             if len(pair)
-            else LogRank(0.0, math.nan, 0.0, 0.0, 0)
+            else LogRank(0.0, math.nan, math.nan, 0.0, 0.0, 0)
         )
     return [TimeToTarget(dataset, budget, family, summaries, tuple(successes), tuple(ranks))]

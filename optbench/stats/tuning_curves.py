@@ -52,8 +52,7 @@ def expected_best(values: ArrayLike, k: int, *, unbiased: bool = True) -> float:
 
     References
     ----------
-    Dodge et al. (2019), EMNLP, 2185-2194, eq. 3 (biased); Tang et al. (2020), ACL, 2683-2687, eq. 5
-    (unbiased).
+    Dodge et al. (2019), EMNLP, 2185-2194 (biased); Tang et al. (2020), ACL, 2683-2687 (unbiased).
 
     Examples
     --------

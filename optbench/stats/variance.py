@@ -60,8 +60,8 @@ def variance_shares(frame: pd.DataFrame, *, value: str, streams: Sequence[str]) 
 
     References
     ----------
-    Searle, Casella and McCulloch (1992), Variance Components, section 4.3; Bouthillier et al. (2021),
-    Accounting for Variance in Machine Learning Benchmarks, MLSys, section 2.
+    Searle, Casella and McCulloch (1992), Variance Components; Bouthillier et al. (2021),
+    Accounting for Variance in Machine Learning Benchmarks, MLSys.
 
     Examples
     --------

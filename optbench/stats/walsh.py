@@ -11,11 +11,28 @@ from optbench.stats.signed_rank_null import tail_probabilities
 
 
 def walsh_order(x: FloatArray, wanted: list[int]) -> list[float]:
-    """Order statistics (0-based) of the n (n + 1) / 2 Walsh averages, without holding them all when n is
-    large.
+    """Order statistics of the n (n + 1) / 2 Walsh averages, without holding them all when n is large.
 
-    Sorted by size, the pairs with an average of at most v are counted in n log n steps; bisection over v
-    brackets a rank until few candidates are left, and only those are formed.
+    Parameters
+    ----------
+    x : ndarray, shape (n,)
+        Without NaN.
+    wanted : list of int
+        0-based ranks among the averages (x_i + x_j) / 2, i <= j.
+
+    Returns
+    -------
+    list of float
+
+    Notes
+    -----
+    Exact. Sorted by size, the pairs with an average of at most v are counted in n log n steps; bisection over
+    v brackets a rank until few candidates are left, and only those are formed.
+
+    Examples
+    --------
+    >>> walsh_order(np.array([1.0, 3.0]), [0, 1, 2])
+    [1.0, 2.0, 3.0]
     """
     n, x = int(x.size), np.sort(x)
     if n <= 100 or not np.isfinite(x).all():

@@ -281,3 +281,32 @@ def test_order_of_rows_does_not_matter():
     b = compare_table(shuffled, metric="accuracy", baseline="a")
     pvalues = {(f.scope, c.candidate): c.signed_rank.pvalue for f in a.within for c in f.comparisons}
     assert pvalues == {(f.scope, c.candidate): c.signed_rank.pvalue for f in b.within for c in f.comparisons}
+
+
+def test_times_without_a_budget_or_a_time_are_counted_not_guessed():
+    frame = sample(n=7)
+    frame["time"] = frame.seed + np.where(frame.optimizer == "adam", 5.0, 2.0)
+    frame["reached"] = True
+    frame.loc[frame.seed == 0, "reached"] = False
+    frame.loc[frame.seed == 0, "time"] = np.inf
+    frame.loc[(frame.seed == 1) & (frame.optimizer == "adam"), "time"] = np.nan
+    result = compare_table(frame, metric="accuracy", baseline="adam")
+    (t,) = result.time_to_target
+    assert t.budget == 11.0  # the longest finite time
+    assert (t.family.comparisons[0].n, t.family.comparisons[0].n_missing) == (6, 1)
+    assert [s.successes for s in t.summaries] == [5, 6]
+    assert any("no column budget" in n for n in result.notes)
+    with pytest.raises(StatsError, match="reached: found something else"):
+        compare_table(frame.assign(reached="no"), metric="accuracy")
+
+
+def test_a_missing_pair_turns_an_all_pairs_correction_into_holm():
+    frame = pd.concat(
+        [sample(n=8), sample(n=8, seed=1, optimizers=("sgd", "wame")).query("optimizer == 'sgd'")]
+    )
+    whole = compare_table(frame, metric="accuracy", correction="shaffer").within[0]
+    assert whole.correction == "shaffer"
+    frame.loc[frame.optimizer == "sgd", "seed"] += 100
+    apart = compare_table(frame, metric="accuracy", correction="shaffer").within[0]
+    assert apart.correction == "holm"
+    assert [c.n for c in apart.comparisons] == [8, 0, 0]

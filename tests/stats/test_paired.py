@@ -11,7 +11,7 @@ from scipy import stats
 
 from optbench.stats.common import StatsError, differences, round_significant
 from optbench.stats.paired import hodges_lehmann, pair_correlation, paired_t, sign_flip, signed_rank, tost
-from optbench.stats.signed_rank_null import _saddlepoint_upper, tail_probabilities
+from optbench.stats.signed_rank_null import _saddlepoint_upper, null_probabilities
 
 # Darwin's maize, heights of crossed minus self-fertilised plants in eighths of an inch:
 # Fisher (1935), The Design of Experiments, section 17, table 3.
@@ -23,7 +23,7 @@ def brute_signed_rank(d):
     d = np.asarray(d, float)
     ranks = stats.rankdata(np.abs(d))[d != 0]
     observed = ranks[d[d != 0] > 0].sum()
-    sums = np.array([np.dot(s, ranks) for s in itertools.product([0, 1], repeat=len(ranks))])
+    sums = ((np.arange(2 ** len(ranks))[:, None] >> np.arange(len(ranks))) & 1) @ ranks
     lower, upper = (sums <= observed + 1e-9).mean(), (sums >= observed - 1e-9).mean()
     return min(1.0, 2 * min(lower, upper)), upper, lower
 
@@ -35,7 +35,7 @@ tied_differences = st.lists(
 )
 
 
-@settings(max_examples=5000, deadline=None)
+@settings(max_examples=2500, deadline=None)
 @given(tied_differences)
 def test_signed_rank_equals_enumeration_with_ties_zeros_and_diverged(d):
     two, greater, less = brute_signed_rank(d)
@@ -52,23 +52,33 @@ def test_signed_rank_equals_scipy_exact_without_ties(n, seed):
     assert signed_rank(d).pvalue == pytest.approx(theirs.pvalue, rel=1e-10)
 
 
-def test_saddlepoint_agrees_with_exact_beyond_the_exact_range():
-    rng = np.random.default_rng(0)
-    for n in (301, 500):
-        values = np.abs(np.round(rng.normal(size=n), 1)) + 0.1  # heavy ties, about 30 distinct sizes
-        weights = np.rint(2 * stats.rankdata(values)).astype(np.int64)
-        total = int(weights.sum())
-        sd = math.sqrt(float((weights.astype(float) ** 2).sum())) / 2
-        counts = None
-        for z in (0.3, 1.0, 2.0, 4.0, 6.0):
-            t = round(total / 2 + z * sd)
-            if counts is None:
-                from optbench.stats.signed_rank_null import _counts
+@pytest.mark.parametrize("n", [301, 500])
+def test_saddlepoint_agrees_with_exact_beyond_the_exact_range(n):
+    values = (
+        np.abs(np.random.default_rng(0).normal(size=n).round(1)) + 0.1
+    )  # heavy ties, about 30 distinct sizes
+    weights = np.rint(2 * stats.rankdata(values)).astype(np.int64)
+    total = int(weights.sum())
+    exact = np.cumsum(null_probabilities(weights, total // 2))
+    groups = np.unique(weights, return_counts=True)
+    sd = math.sqrt(float((weights.astype(float) ** 2).sum())) / 2
+    for z in (0.3, 1.0, 2.0, 4.0, 6.0):
+        t = round(total / 2 + z * sd)
+        assert _saddlepoint_upper(*groups, t - total / 2) == pytest.approx(exact[total - t], rel=1e-4)
 
-                counts = _counts(weights, total // 2)
-            exact = counts[: total - t + 1].sum() / 2.0**n
-            assert _saddlepoint_upper(weights.astype(float), t - total / 2) == pytest.approx(exact, rel=1e-3)
-            assert tail_probabilities(weights, t)[2] == "saddlepoint"
+
+def test_large_samples_are_exact_where_ties_are_coarse_and_sampled_only_as_a_last_resort():
+    rng = np.random.default_rng(0)
+    coarse = np.where(rng.random(1000) < 0.8, 1.0, 1.0 + rng.random(1000)) * rng.choice([-1, 1], 1000)
+    assert signed_rank(coarse).method == "exact"
+    assert signed_rank(rng.normal(size=1000).round(2)).method == "saddlepoint"
+    many = np.where(rng.random(5000) < 0.9, 1.0, 1.0 + rng.random(5000)) * rng.choice([-1, 1], 5000)
+    sampled = signed_rank(many)
+    assert sampled.method == "Monte Carlo"
+    assert sampled.pvalue == pytest.approx(stats.wilcoxon(many, method="approx").pvalue, abs=0.02)
+    everything = signed_rank(np.arange(1.0, 2001.0))
+    assert 0 < everything.pvalue < 1e-290
+    assert everything.smallest_attainable_p > 0
 
 
 def test_signed_rank_of_1000_pairs_without_ties_is_exact_and_symmetric():

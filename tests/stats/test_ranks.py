@@ -27,7 +27,7 @@ AUC = DEMSAR_UNROUNDED[DEMSAR_METHODS].to_numpy()
 
 
 def test_demsar_friedman_and_iman_davenport():
-    # Section 3.2.4: average ranks 3.143, 2.000, 2.893, 1.964; chi2_F = 9.28; F_F = 3.69 with (3, 39) df.
+    # The worked example: average ranks 3.143, 2.000, 2.893, 1.964; chi2_F = 9.28; F_F = 3.69 with (3, 39) df.
     result = friedman(AUC)
     assert [round(r, 3) for r in result.mean_ranks] == [3.143, 2.000, 2.893, 1.964]
     assert round(result.statistic_uncorrected, 2) == 9.28
@@ -36,7 +36,7 @@ def test_demsar_friedman_and_iman_davenport():
 
 
 def test_demsar_critical_differences():
-    # Section 3.2.4: Nemenyi 2.569 sqrt(20 / 84) = 1.25 at 0.05 and 2.291 sqrt(20 / 84) = 1.12 at 0.10;
+    # The worked example: Nemenyi 2.569 sqrt(20 / 84) = 1.25 at 0.05 and 2.291 sqrt(20 / 84) = 1.12 at 0.10;
     # Bonferroni-Dunn 2.394 sqrt(20 / 84), printed as 1.16.
     assert round(nemenyi_cd(4, 14), 2) == 1.25
     assert round(nemenyi_cd(4, 14, alpha=0.1), 2) == 1.12
@@ -55,7 +55,7 @@ def test_demsar_table_5_critical_values():
 
 
 def test_demsar_posthoc_pvalues():
-    # Section 3.2.4: against C4.5, p = 0.016 (C4.5+m+cf) and 0.019 (C4.5+m).
+    # The worked example: against C4.5, p = 0.016 (C4.5+m+cf) and 0.019 (C4.5+m).
     p = rank_z_pvalues(friedman(AUC).mean_ranks, n=14)
     assert [round(x, 3) for x in (p[2], p[0])] == [0.016, 0.019]
 

@@ -18,7 +18,7 @@ PLACEBO, TREATED, RELAPSED = FREIREICH.T
 
 
 def test_freireich_kaplan_meier():
-    # The standard table of the 6-MP arm, e.g. Klein and Moeschberger (2003), table 4.1A.
+    # The standard table of the 6-MP arm, e.g. Klein and Moeschberger (2003), chapter 4.
     km = kaplan_meier(TREATED, RELAPSED)
     assert km.times == (6, 7, 10, 13, 16, 22, 23)
     assert [round(s, 3) for s in km.survival] == [0.857, 0.807, 0.753, 0.690, 0.627, 0.538, 0.448]
@@ -39,6 +39,7 @@ def test_freireich_log_rank_ignoring_the_pairs():
     result = log_rank(np.r_[PLACEBO, TREATED], np.r_[np.ones(21), RELAPSED], np.repeat([0, 1], 21))
     assert round(result.statistic, 2) == 16.79
     assert result.observed == 9
+    assert math.isnan(result.p_exact)
     assert round(result.expected, 2) == 19.25
 
 
@@ -53,6 +54,7 @@ def test_freireich_pairs():
     sign = mcnemar(18, 3)
     assert result.statistic == pytest.approx((18 - 3) ** 2 / 21)
     assert result.pvalue == pytest.approx(sign.p_asymptotic)
+    assert result.p_exact == pytest.approx(sign.p_exact)
 
 
 @settings(max_examples=200, deadline=None)

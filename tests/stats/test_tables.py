@@ -106,7 +106,7 @@ def test_times_alone_are_compared_on_the_fixed_budget(tmp_path):
 
 
 def test_predictions_of_trained_models(tmp_path):
-    # Bentur et al., table 1 of Fagerland et al. (2013): discordant 1 and 7 of 21, exact 0.070, mid-p 0.039.
+    # Bentur et al. in Fagerland et al. (2013): discordant 1 and 7 of 21, exact 0.070, mid-p 0.039.
     cells = [(1, 1)] * 1 + [(1, 0)] * 1 + [(0, 1)] * 7 + [(0, 0)] * 12
     path = write(
         tmp_path, "example,truth,m1,m2\n" + "".join(f"{i},1,{a},{b}\n" for i, (a, b) in enumerate(cells))
