@@ -120,7 +120,7 @@ def tail_probabilities(weights: IntArray, statistic: int) -> tuple[float, float,
     Returns
     -------
     (float, float, str)
-        P(T <= statistic), P(T >= statistic), and ``exact`` or ``saddlepoint``.
+        P(T <= statistic), P(T >= statistic), and ``exact``, ``saddlepoint`` or ``Monte Carlo``.
 
     Notes
     -----
