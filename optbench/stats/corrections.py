@@ -229,7 +229,8 @@ def bergmann_hommel(pvalues: ArrayLike) -> FloatArray:
 
     References
     ----------
-    Bergmann and Hommel (1988), in Multiple Hypothesenpruefung, 100-115; Garcia and Herrera (2008), JMLR 9, 2677-2694.
+    Bergmann and Hommel (1988), in Multiple Hypothesenpruefung, 100-115; Garcia and Herrera (2008), JMLR 9,
+    2677-2694.
 
     Examples
     --------

@@ -144,8 +144,8 @@ def signed_rank(d: ArrayLike, *, alternative: str = "two-sided") -> SignedRankRe
     Notes
     -----
     The null distribution is that of random signs given the absolute differences (see `signed_rank_null`):
-    exact to rounding for up to 300 non-zero pairs (1,000 without ties), with a relative error below 1e-3
-    beyond. The two-sided p-value doubles the smaller tail. All differences zero gives p = 1.
+    exact to rounding for up to 300 non-zero pairs (1,000 without ties), with a relative error of p below 0.5
+    % beyond. The two-sided p-value doubles the smaller tail. All differences zero gives p = 1.
 
     References
     ----------

@@ -120,14 +120,15 @@ def tail_probabilities(weights: IntArray, statistic: int) -> tuple[float, float,
     Returns
     -------
     (float, float, str)
-        P(T <= statistic), P(T >= statistic), and ``exact`` or ``saddlepoint``.
+        P(T <= statistic), P(T >= statistic), and ``exact``, ``saddlepoint`` or ``Monte Carlo``.
 
     Notes
     -----
     Exact for m <= 300, for m <= 1000 without ties, and wherever the table is small. Beyond, the lattice-
-    corrected saddlepoint approximation, with a relative error below 1e-3 (below 1e-4 with ordinary ties: see
-    ``benchmarks/statistics_simulations.py``); where a few tie groups dominate it would be coarser, so these
-    cases stay exact as long as that takes seconds, and are sampled (19,999 draws) after that.
+    corrected saddlepoint approximation, with a relative error of p below 1e-4 with ordinary ties and
+    below 0.5 % in the worst cases built for ``benchmarks/statistics_simulations.py``; where a few tie groups
+    dominate it would be coarser, so these cases stay exact as long as that takes seconds, and are sampled
+    (19,999 draws) after that.
 
     Examples
     --------
