@@ -80,8 +80,10 @@ def update(
         buffer = config.momentum * state["buffer"] - lr * g
         return (config.momentum * buffer - lr * g if config.nesterov else buffer), {"buffer": buffer}
     kept = 1 - config.dampening
-    if config.dampening:
-        kept = kept + config.dampening * (t == 1)
+    if isinstance(t, int):
+        kept = 1.0 if t == 1 else kept
+    elif config.dampening:
+        kept = xp.where(t == 1, xp.ones_like(t), xp.ones_like(t) * kept)
     buffer = config.momentum * state["buffer"] + kept * g
     return -lr * (g + config.momentum * buffer if config.nesterov else buffer), {"buffer": buffer}
 
