@@ -35,7 +35,6 @@ keeps zeta unclipped, clipping only the copy that it uses. Source: Mosca & Magou
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -167,14 +166,17 @@ def update(
 ) -> tuple[Array, State]:
     """One update; see the module's formula."""
     how = rule(config.variant, config.eps_mode)
-    zeta, low, high = state["zeta"], config.zeta_min, config.zeta_max
+    zeta, zeros = state["zeta"], xp.zeros_like(state["zeta"])
+    low, high = zeros + config.zeta_min, zeros + config.zeta_max
     if how.rate != "constant":
         agreement = xp.sign(g) * state["sign"]
         grown, shrunk = zeta * config.eta_plus, zeta * config.eta_minus
         if not how.shipped:
-            grown, shrunk = xp.clip(grown, 0.0, high), xp.clip(shrunk, low, math.inf)
+            grown, shrunk = xp.where(grown > high, high, grown), xp.where(shrunk < low, low, shrunk)
         zeta = xp.where(agreement > 0, grown, xp.where(agreement < 0, shrunk, zeta))
-    used = xp.clip(zeta, low, high) if how.shipped else zeta
+    used = zeta
+    if how.shipped:
+        used = xp.where(zeta > high, high, xp.where(zeta < low, low, zeta))
     decay = AUTHOR_THETA_DECAY if how.author else config.alpha
     z = config.alpha * state["Z"] + (1 - config.alpha) * used
     theta = decay * state["theta"] + (1 - decay) * (g * g)

@@ -1,7 +1,7 @@
 """Canonical optimizers as PyTorch classes.
 
 PyTorch's own class where it has the canonical semantics, in its fused form where the device has one and its
-foreach form elsewhere; the rule itself on PyTorch's arrays for Keras's flavors.
+foreach form elsewhere; the rule itself on PyTorch's arrays where there is no such class.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def make_optimizer(
     if isinstance(config, WAME):
         arguments = {name: getattr(config, name) for name in (*ours.HYPERPARAMETERS, "lr")}
         return ours.WAME(params, **arguments)
-    if getattr(config, "flavor", None) is not None:
+    keeps_float32 = isinstance(config, Nadam) and any(w.dtype == torch.float64 for w in params)
+    if getattr(config, "flavor", None) is not None or keeps_float32:  # NAdam's product of momenta is float32
         return RuleOptimizer(params, config)
     kind, arguments = _native(config)
     return _fastest(kind, params, lr=config.lr, **arguments)
