@@ -149,6 +149,15 @@ def arguments(config: Custom) -> dict[str, Any]:
     return dict(config.arguments)
 
 
+def home(config: Custom) -> str:
+    """Tell which backend a class belongs to: torch, tensorflow (Keras) or jax, by its base classes."""
+    made = load(config)
+    bases = {base.__module__.partition(".")[0] for base in getattr(made, "__mro__", ())}
+    if "torch" in bases:
+        return "torch"
+    return "tensorflow" if "keras" in bases else "jax"
+
+
 def _split(reference: str) -> tuple[str, str]:
     where, _, name = reference.rpartition(":")
     if not where or not name.isidentifier():

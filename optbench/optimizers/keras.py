@@ -61,12 +61,12 @@ class Canonical(keras.optimizers.Optimizer):  # type: ignore[misc]
         if self.built:
             return
         super().build(variables)
-        self._states = [self._new_state(variable) for variable in variables]
+        self.states = [self._new_state(variable) for variable in variables]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable and its state."""
         dtype = _arithmetic(variable)
-        state = self._states[self._get_variable_index(variable)]
+        state = self.states[self._get_variable_index(variable)]
         delta, new = self._family.update(
             self._config,
             ops.cast(variable, dtype),
