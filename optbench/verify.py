@@ -19,6 +19,7 @@ from optbench.optimizers import FAMILIES, Custom, OptimizerConfig, custom
 from optbench.optimizers import WAME as WAMEConfig
 from optbench.verification import checks
 from optbench.verification.checks import Check
+from optbench.verification.problems import Arrays
 from optbench.verification.steppers import BACKENDS, missing, session
 
 
@@ -125,13 +126,14 @@ def render(report: VerificationReport) -> Group:
 
 def _family(name: str, backends: list[str], say: Callable[[str], None]) -> Iterator[Check]:
     cases = checks.configs(name)
+    ends: dict[str, list[Arrays]] = {backend: [] for backend in backends}
     for backend in backends:
         say(f"{name} on {backend}")
         with session(backend):
             if name == "wame":
                 yield from checks.golden_vectors(backend)
                 yield from checks.wame_traps(backend)
-            yield from checks.trajectories(cases, backend)
+            yield from checks.trajectories(cases, backend, ends[backend])
             yield from checks.invariances(checks.settings_for_invariances(cases[0]), backend)
             if backend == "torch":
                 yield from checks.torch_only(cases[0])
@@ -139,8 +141,7 @@ def _family(name: str, backends: list[str], say: Callable[[str], None]) -> Itera
                     yield checks.torch_packing([c for c in cases if isinstance(c, WAMEConfig)])
                 yield _step_time(cases[0])
     if len(backends) > 1:
-        say(f"{name} across {', '.join(backends)}")
-        yield from checks.cross_backend(cases, backends, session=session)
+        yield from checks.cross_backend(ends)
 
 
 def _class(
