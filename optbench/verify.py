@@ -119,7 +119,9 @@ def render(report: VerificationReport) -> Group:
             table.add_row(*(Text(cell) for cell in cells), mark)
         parts.append(table)
     results = [check.passed for section in report.sections for check in section.checks]
-    counts = f"{results.count(True)} passed, {results.count(False)} failed, {results.count(None)} without a bar"
+    counts = (
+        f"{results.count(True)} passed, {results.count(False)} failed, {results.count(None)} without a bar"
+    )
     parts.append(Text(counts, style="green" if report.passed else "bold red"))
     return Group(*parts)
 
@@ -150,7 +152,7 @@ def _class(
     if ":" not in reference and reference not in custom.plugins():
         known = ", ".join([*FAMILIES, *custom.plugins()])
         raise ValueError(
-            f"unknown optimizer {reference!r}; choose from {known}, or give package.module:Class or file.py:Class"
+            f"unknown optimizer {reference!r}; choose from {known}, package.module:Class or file.py:Class"
         )
     key = "class" if ":" in reference else "optimizer"
     config = custom.from_mapping({key: reference}, base_dir=base_dir)
@@ -178,14 +180,13 @@ def _collect(found: Iterable[Check]) -> list[Check]:
     gathered: list[Check] = []
     try:
         for check in found:
-            gathered.append(check)  # noqa: PERF402  # what came before an error is kept
+            gathered.append(check)  # one by one, as what came before an error is kept
     except Exception as failure:
         at = traceback.extract_tb(failure.__traceback__)[-1]
         message = f"{type(failure).__name__}: {failure} ({Path(at.filename).name}:{at.lineno})"
         backend = gathered[-1].backend if gathered else ""
         gathered.append(Check(name="stopped by an error", backend=backend, passed=False, figure=message))
     return gathered
-
 
 
 def _step_time(config: OptimizerConfig) -> Check:

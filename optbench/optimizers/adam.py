@@ -8,8 +8,8 @@ With :math:`m_0 = v_0 = 0`:
     v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
     w_t &= w_{t-1} - \eta \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}
 
-Epsilon is added after the bias correction (algorithm 1 of the paper, PyTorch, optax). ``flavor: keras`` adds it
-before, which is the paper's "epsilon hat", :math:`\epsilon \sqrt{1 - \beta_2^t}` in the line above; Keras
+Epsilon is added after the bias correction (algorithm 1 of the paper, PyTorch, optax). ``flavor: keras`` adds
+it before, the paper's "epsilon hat": :math:`\epsilon / \sqrt{1 - \beta_2^t}` in the line above. Keras
 defaults to 1e-7. Source: Kingma & Ba, ICLR 2015.
 """
 
@@ -55,9 +55,7 @@ def init(config: Any, w: Array, xp: Any) -> State:
     return {"m": xp.zeros_like(w), "v": xp.zeros_like(w)}
 
 
-def update(
-    config: Any, w: Array, g: Array, state: State, *, lr: Any, t: Any, xp: Any
-) -> tuple[Array, State]:
+def update(config: Any, w: Array, g: Array, state: State, *, lr: Any, t: Any, xp: Any) -> tuple[Array, State]:
     """One update; see the module's formula."""
     m = config.beta1 * state["m"] + (1 - config.beta1) * g
     v = config.beta2 * state["v"] + (1 - config.beta2) * g * g

@@ -5,8 +5,8 @@ r"""AdamW: Adam with decoupled weight decay.
     w_t = (1 - \eta \lambda) w_{t-1} - \eta \cdot \text{Adam's direction}
 
 The decay moves with the learning rate (PyTorch, Keras and optax agree; the paper's schedule multiplier is the
-learning rate's). Defaults for :math:`\lambda` differ: PyTorch .01, Keras .004, optax 1e-4. Source: Loshchilov &
-Hutter, ICLR 2019; moments and epsilon as in :mod:`optbench.optimizers.adam`.
+learning rate's). Defaults for :math:`\lambda` differ: PyTorch .01, Keras .004, optax 1e-4. Source: Loshchilov
+& Hutter, ICLR 2019; moments and epsilon as in :mod:`optbench.optimizers.adam`.
 """
 
 from __future__ import annotations

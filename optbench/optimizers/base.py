@@ -45,11 +45,12 @@ class Family:
     config : type
         Frozen dataclass of the hyperparameters with their defaults; its ``optimizer`` field is the name.
     init : callable
-        ``init(config, w, xp) -> State``: the state of one parameter before the first step. Scalars that a rule
-        needs (products over the steps) are arrays of shape ().
+        ``init(config, w, xp) -> State``: the state of one parameter before the first step. Scalars that a
+        rule needs (products over the steps) are arrays of shape ().
     update : callable
-        ``update(config, w, g, state, *, lr, t, xp) -> (delta, State)``: what one step adds to one parameter, t
-        = 1, 2, ...; pure, its arguments are left alone. ``t`` is an int, or a traced number of the framework.
+        ``update(config, w, g, state, *, lr, t, xp) -> (delta, State)``: what one step adds to one parameter,
+        t = 1, 2, ...; pure, its arguments are left alone. ``t`` is an int, or a traced number of the
+        framework.
     state_arrays : callable
         ``state_arrays(config) -> int``: arrays of the parameter's size that the plain rule keeps.
     space : mapping

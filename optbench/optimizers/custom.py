@@ -161,9 +161,7 @@ def home(config: Custom) -> str:
 def _split(reference: str) -> tuple[str, str]:
     where, _, name = reference.rpartition(":")
     if not where or not name.isidentifier():
-        raise CustomError(
-            f"class: found {reference!r}; write `my_opt.py:MyOpt` or `package.module:Class`"
-        )
+        raise CustomError(f"class: found {reference!r}; write `my_opt.py:MyOpt` or `package.module:Class`")
     return where, name
 
 
@@ -241,6 +239,12 @@ def _import_file(path: Path, code: str) -> Any:
 def _freeze(value: Any, name: str) -> Any:
     if isinstance(value, list | tuple):
         return tuple(_freeze(item, name) for item in value)
-    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+    if (
+        value is None
+        or isinstance(value, bool | int | str)
+        or (isinstance(value, float) and math.isfinite(value))
+    ):
         return value
-    raise CustomError(f"argument {name}: found {value!r}; give a finite number, a word, true, false, or a list")
+    raise CustomError(
+        f"argument {name}: found {value!r}; give a finite number, a word, true, false, or a list"
+    )

@@ -19,7 +19,8 @@ from optbench.optimizers import FAMILIES, CanonicalConfig, Custom, custom
 from optbench.optimizers import WAME as WAMEConfig
 from optbench.optimizers.wame import EpsMode, Variant
 
-LearningRate = float | keras.optimizers.schedules.LearningRateSchedule | Callable[[], Any]
+#: A float, a ``LearningRateSchedule``, or a callable without arguments.
+LearningRate = float | Callable[..., Any]
 
 
 @keras.saving.register_keras_serializable(package="optbench")
@@ -49,12 +50,12 @@ class Canonical(keras.optimizers.Optimizer):  # type: ignore[misc]
         learning_rate: LearningRate | None = None,
         **kwargs: Any,
     ) -> None:
-        if isinstance(config, dict):
-            config = FAMILIES[config["optimizer"]].config(**config)
+        name = config["optimizer"] if isinstance(config, dict) else config.optimizer
+        family = FAMILIES[name]
+        own: Any = family.config(**config) if isinstance(config, dict) else config
         with _float64_learning_rate():
-            super().__init__(learning_rate=config.lr if learning_rate is None else learning_rate, **kwargs)
-        self._config = config
-        self._family = FAMILIES[config.optimizer]
+            super().__init__(learning_rate=own.lr if learning_rate is None else learning_rate, **kwargs)
+        self._config, self._family = own, family
 
     def build(self, variables: list[Any]) -> None:
         """Make the state of every variable."""
@@ -113,7 +114,7 @@ class WAME(Canonical):
 
     .. math::
 
-        \zeta_t &= \operatorname{clip}(\zeta_{t-1} \cdot (\eta_+ | 1 | \eta_-)) \text{ by the sign of } g_t g_{t-1} \\
+        \zeta_t &= \operatorname{clip}(\{\eta_+, 1, \eta_-\} \zeta_{t-1}) \text{ as } g_t g_{t-1} >, =, < 0 \\
         Z_t &= \alpha Z_{t-1} + (1 - \alpha) \zeta_t, \quad
         \theta_t = \alpha \theta_{t-1} + (1 - \alpha) g_t^2 \\
         w_t &= w_{t-1} - \eta Z_t g_t / \sqrt{\theta_t + \epsilon}

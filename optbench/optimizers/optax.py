@@ -16,7 +16,7 @@ from optbench.optimizers.wame import EpsMode, Variant
 class RuleState(NamedTuple):
     """State of a canonical rule: steps taken, and each state array as a tree like the parameters."""
 
-    count: jax.Array
+    steps: jax.Array
     arrays: dict[str, Any]
 
 
@@ -36,7 +36,7 @@ def wame(
 
     .. math::
 
-        \zeta_t &= \operatorname{clip}(\zeta_{t-1} \cdot (\eta_+ | 1 | \eta_-)) \text{ by the sign of } g_t g_{t-1} \\
+        \zeta_t &= \operatorname{clip}(\{\eta_+, 1, \eta_-\} \zeta_{t-1}) \text{ as } g_t g_{t-1} >, =, < 0 \\
         Z_t &= \alpha Z_{t-1} + (1 - \alpha) \zeta_t, \quad
         \theta_t = \alpha \theta_{t-1} + (1 - \alpha) g_t^2 \\
         u_t &= -\eta Z_t g_t / \sqrt{\theta_t + \epsilon}
@@ -101,7 +101,7 @@ def make_optimizer(
     learning_rate : float, array or schedule, optional
         In place of the config's ``lr``; an array may be traced, so that
         ``optax.inject_hyperparams(lambda learning_rate: make_optimizer(config,
-        learning_rate=learning_rate))(learning_rate=config.lr)`` keeps it in the state, to be set between steps.
+        learning_rate=learning_rate))(learning_rate=config.lr)`` keeps it in the state, to be set later.
 
     Returns
     -------
@@ -140,9 +140,7 @@ def make_optimizer(
     return from_rule(config, rate)
 
 
-def from_rule(
-    config: CanonicalConfig, learning_rate: optax.ScalarOrSchedule
-) -> optax.GradientTransformation:
+def from_rule(config: CanonicalConfig, learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
     """Run a family's rule on JAX arrays.
 
     Half-precision parameters keep their state, and do their arithmetic, in float32.
@@ -154,16 +152,18 @@ def from_rule(
         return _stored(family.init(config, _widened(w), jnp))
 
     def init(params: Any) -> RuleState:
-        leaves, tree = jax.tree.flatten(params)
+        leaves = jax.tree.leaves(params)
+        tree: Any = jax.tree.structure(params)
         return RuleState(jnp.zeros([], jnp.int32), _gathered([start(w) for w in leaves], tree))
 
     def update(updates: Any, state: RuleState, params: Any = None) -> tuple[Any, RuleState]:
         if params is None and needs_weights:
             raise ValueError(f"{config.optimizer} needs the parameters: call update(grads, state, params)")
-        gradients, tree = jax.tree.flatten(updates)
+        gradients = jax.tree.leaves(updates)
+        tree: Any = jax.tree.structure(updates)
         weights = gradients if params is None else jax.tree.leaves(params)
         states = [jax.tree.leaves(array) for array in state.arrays.values()]
-        rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
+        rate = learning_rate(state.steps) if callable(learning_rate) else learning_rate
         deltas, new = [], []
         for k, (g, w) in enumerate(zip(gradients, weights, strict=True)):
             wide = _widened(g)
@@ -171,12 +171,12 @@ def from_rule(
             delta, after = family.update(
                 *(config, _widened(w), wide, before),
                 lr=rate if isinstance(rate, float | int) else jnp.asarray(rate, wide.dtype),
-                t=(state.count + 1).astype(wide.dtype),
+                t=(state.steps + 1).astype(wide.dtype),
                 xp=jnp,
             )
             deltas.append(delta.astype(g.dtype))
             new.append(_stored(after))
-        return tree.unflatten(deltas), RuleState(state.count + 1, _gathered(new, tree))
+        return tree.unflatten(deltas), RuleState(state.steps + 1, _gathered(new, tree))
 
     return optax.GradientTransformation(init, update)
 

@@ -9,10 +9,10 @@ With decay :math:`\rho`, momentum :math:`\mu`, learning rate :math:`\eta` and :m
     b_t &= \mu b_{t-1} + d_t \\
     w_t &= w_{t-1} - \eta b_t
 
-Epsilon stands outside the root and the learning rate outside the buffer, as in PyTorch. ``flavor: keras`` puts
-both inside, :math:`b_t = \mu b_{t-1} + \eta g_t / \sqrt{v_t + \epsilon}`. The decay is PyTorch's ``alpha`` and
-Keras's ``rho``; the default .9 is Keras's (PyTorch has .99), the default epsilon 1e-8 PyTorch's (Keras 1e-7).
-Source: Tieleman & Hinton, Lecture 6.5, 2012; Graves, arXiv 1308.0850 for the centered form.
+Epsilon stands outside the root and the learning rate outside the buffer, as in PyTorch. ``flavor: keras``
+puts both inside, :math:`b_t = \mu b_{t-1} + \eta g_t / \sqrt{v_t + \epsilon}`. The decay is PyTorch's
+``alpha`` and Keras's ``rho``; the default .9 is Keras's (PyTorch has .99), the default epsilon 1e-8 PyTorch's
+(Keras 1e-7). Source: Tieleman & Hinton, Lecture 6.5, 2012; Graves, arXiv 1308.0850 for the centered form.
 """
 
 from __future__ import annotations

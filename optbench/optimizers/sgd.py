@@ -70,9 +70,7 @@ def init(config: SGD, w: Array, xp: Any) -> State:
     return {"buffer": xp.zeros_like(w)} if config.momentum else {}
 
 
-def update(
-    config: SGD, w: Array, g: Array, state: State, *, lr: Any, t: Any, xp: Any
-) -> tuple[Array, State]:
+def update(config: SGD, w: Array, g: Array, state: State, *, lr: Any, t: Any, xp: Any) -> tuple[Array, State]:
     """One update; see the module's formula."""
     if not config.momentum:
         return -lr * g, {}

@@ -1,9 +1,9 @@
 r"""WAME for PyTorch.
 
 The rule and its variants are those of :mod:`optbench.optimizers.wame`. The state takes 12 bytes a float32
-parameter: zeta, Z and theta, with the sign of the previous gradient in zeta's sign bit and "it was not zero" in
-theta's, which changes no bit of the result; 8 with ``state_dtype=torch.bfloat16``, which keeps zeta and Z in
-bfloat16 and moves results by about 1 %.
+parameter: zeta, Z and theta, with the sign of the previous gradient in zeta's sign bit and "it was not zero"
+in theta's, which changes no bit of the result; 8 with ``state_dtype=torch.bfloat16``, which keeps zeta and Z
+in bfloat16 and moves results by about 1 %.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class WAME(torch.optim.Optimizer):
 
     .. math::
 
-        \zeta_t &= \operatorname{clip}(\zeta_{t-1} \cdot (\eta_+ | 1 | \eta_-)) \text{ by the sign of } g_t g_{t-1} \\
+        \zeta_t &= \operatorname{clip}(\{\eta_+, 1, \eta_-\} \zeta_{t-1}) \text{ as } g_t g_{t-1} >, =, < 0 \\
         Z_t &= \alpha Z_{t-1} + (1 - \alpha) \zeta_t, \quad
         \theta_t = \alpha \theta_{t-1} + (1 - \alpha) g_t^2 \\
         w_t &= w_{t-1} - \eta Z_t g_t / \sqrt{\theta_t + \epsilon}
@@ -114,9 +114,17 @@ class WAME(torch.optim.Optimizer):
         fused: bool | None = None,
     ) -> None:
         defaults = {
-            **{"lr": lr, "alpha": alpha, "eta_plus": eta_plus, "eta_minus": eta_minus, "zeta_min": zeta_min},
-            **{"zeta_max": zeta_max, "eps": eps, "variant": variant, "eps_mode": eps_mode},
-            **{"state_dtype": state_dtype, "fused": fused},
+            "lr": lr,
+            "alpha": alpha,
+            "eta_plus": eta_plus,
+            "eta_minus": eta_minus,
+            "zeta_min": zeta_min,
+            "zeta_max": zeta_max,
+            "eps": eps,
+            "variant": variant,
+            "eps_mode": eps_mode,
+            "state_dtype": state_dtype,
+            "fused": fused,
         }
         self._paths: dict[Tensor, str] = {}
         super().__init__(params, defaults)
@@ -184,7 +192,7 @@ class WAME(torch.optim.Optimizer):
                     continue
                 if g.layout is not torch.strided:
                     raise RuntimeError(
-                        "WAME takes no sparse gradients; make the layer dense (nn.Embedding(sparse=False)) or "
+                        "WAME takes no sparse gradients; make the layer dense (Embedding(sparse=False)) or "
                         "give its parameters to torch.optim.SparseAdam"
                     )
                 state = self.state[w]
@@ -194,7 +202,11 @@ class WAME(torch.optim.Optimizer):
                 zeta, strides = state["zeta"], w.stride()
                 if g.stride() != strides:
                     g = torch.empty_like(w).copy_(g)
-                path = self._paths.get(w, "plain") if strides == zeta.stride() and w.device == zeta.device else "plain"
+                path = (
+                    self._paths.get(w, "plain")
+                    if strides == zeta.stride() and w.device == zeta.device
+                    else "plain"
+                )
                 rate = corrected_lr(lr, state["step"], None) if author else lr
                 entry = (w, g, zeta, state["Z"], state["theta"])
                 batches.setdefault((path, w.dtype, rate), []).append(entry)
@@ -225,7 +237,9 @@ class WAME(torch.optim.Optimizer):
             raise ValueError(f"state_dtype is {group['state_dtype']}; choose torch.bfloat16 or None")
         for w in group["params"]:
             if w.dtype not in _DTYPES:
-                raise TypeError(f"WAME takes floating-point parameters, not {w.dtype}; keep them out of params")
+                raise TypeError(
+                    f"WAME takes floating-point parameters, not {w.dtype}; keep them out of params"
+                )
             self._paths[w] = _path(w, group)
             if self._paths[w] == "plain" and group["fused"]:
                 reason = native.available() if w.device.type == "cpu" else gpu.available()
@@ -240,8 +254,12 @@ def _check_ranges(group: dict[str, Any]) -> None:
         raise ValueError(f"eps_mode is {group['eps_mode']!r}; choose inside, outside or None")
     Config(**{name: group[name] for name in HYPERPARAMETERS})  # zeta's bounds, and eps_mode against variant
     bounds = {
-        **{"alpha": 0 <= group["alpha"] < 1, "eta_plus": group["eta_plus"] > 1, "lr": float(group["lr"]) >= 0},
-        **{"eta_minus": 0 < group["eta_minus"] < 1, "zeta_min": group["zeta_min"] > 0, "eps": group["eps"] > 0},
+        "lr": float(group["lr"]) >= 0,
+        "alpha": 0 <= group["alpha"] < 1,
+        "eta_plus": group["eta_plus"] > 1,
+        "eta_minus": 0 < group["eta_minus"] < 1,
+        "zeta_min": group["zeta_min"] > 0,
+        "eps": group["eps"] > 0,
     }
     for name, good in bounds.items():
         if not good:

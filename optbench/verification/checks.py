@@ -91,7 +91,16 @@ def label(config: OptimizerConfig) -> str:
     if config.optimizer == "custom":
         return config.reference
     default = type(config)()
-    names = ("variant", "eps_mode", "momentum", "nesterov", "dampening", "centered", "momentum_decay", "flavor")
+    names = (
+        "variant",
+        "eps_mode",
+        "momentum",
+        "nesterov",
+        "dampening",
+        "centered",
+        "momentum_decay",
+        "flavor",
+    )
     changed = {n: getattr(config, n) for n in names if getattr(config, n, None) != getattr(default, n, None)}
     return ", ".join(f"{name}={value}" for name, value in changed.items()) or "plain"
 
@@ -180,7 +189,9 @@ def golden_vectors(backend: str) -> Iterator[Check]:
                     for w, state, want in zip(stepper.weights(), stepper.wame_state(), wanted, strict=True):
                         for name in ("w", "zeta", "Z", "theta"):
                             found, right = w if name == "w" else state[name], np.array(want[name])
-                            slack = bar * np.abs(right) + (1e-15 if dtype == "float64" else 1e-7) * (name == "w")
+                            slack = bar * np.abs(right) + (1e-15 if dtype == "float64" else 1e-7) * (
+                                name == "w"
+                            )
                             excess = np.abs(found - right) / np.where(slack > 0, slack, 1e-30)
                             worst = max(worst, float(excess.max()))
         yield Check(
@@ -222,7 +233,9 @@ def invariances(config: OptimizerConfig, backend: str) -> Iterator[Check]:
     yield _bits("the same run twice", backend, runs[0], runs[1])
 
     moved = sum(float(np.abs(a - b).sum()) for a, b in zip(runs[0], problem.start, strict=True))
-    yield Check(name="steps move the weights", backend=backend, passed=moved > 0, figure=f"{moved:.2g}", bar="> 0")
+    yield Check(
+        name="steps move the weights", backend=backend, passed=moved > 0, figure=f"{moved:.2g}", bar="> 0"
+    )
 
     still = make(backend, config, problem.start, "float64")
     still.step([np.zeros_like(w) for w in problem.start])
@@ -356,7 +369,11 @@ def torch_only(config: OptimizerConfig) -> Iterator[Check]:
     constant = run(lambda build, params: steps(build(config, params), params, halve=False))
     gap = error(scheduled, constant)
     yield Check(
-        name="a schedule that halves lr is obeyed", backend="torch", passed=gap > 0, figure=f"{gap:.1e}", bar="> 0"
+        name="a schedule that halves lr is obeyed",
+        backend="torch",
+        passed=gap > 0,
+        figure=f"{gap:.1e}",
+        bar="> 0",
     )
 
 

@@ -113,8 +113,8 @@ def golden() -> list[dict[str, Any]]:
     -------
     list of dict
         Cases with ``hyper``, ``w0``, ``grads`` (by step and tensor) and ``expected``: by variant and place of
-        epsilon, step and tensor, the float64 values ``w``, ``zeta``, ``Z``, ``theta`` after that step. Compare
-        with rtol 1e-11, and atol 1e-15 for w.
+        epsilon, step and tensor, the float64 values ``w``, ``zeta``, ``Z``, ``theta`` after that step.
+        Compare with rtol 1e-11, and atol 1e-15 for w.
     """
     path = Path(__file__).with_name("wame_golden.json.gz")
     cases: list[dict[str, Any]] = json.loads(gzip.decompress(path.read_bytes()))["cases"]

@@ -57,12 +57,13 @@ def session(backend: str) -> Iterator[None]:
         return
     import jax
 
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
+    settings: Any = jax.config
+    before = settings.jax_enable_x64
+    settings.update("jax_enable_x64", True)
     try:
         yield
     finally:
-        jax.config.update("jax_enable_x64", before)
+        settings.update("jax_enable_x64", before)
 
 
 def make(backend: str, config: OptimizerConfig, start: Arrays, dtype: str) -> Stepper:
@@ -82,26 +83,31 @@ class TorchStepper:
 
         self._torch = torch
         self.params = [torch.tensor(w, dtype=getattr(torch, dtype), requires_grad=True) for w in start]
-        self.optimizer = make_optimizer(config, self.params)
+        self.optimizer: Any = make_optimizer(config, self.params)
 
     def step(self, gradients: Arrays) -> None:
+        """See :class:`Stepper`."""
         for w, g in zip(self.params, gradients, strict=True):
             w.grad = self._torch.tensor(g, dtype=w.dtype)
         self.optimizer.step()
 
     def weights(self) -> Arrays:
+        """See :class:`Stepper`."""
         return [w.detach().double().numpy().copy() for w in self.params]
 
     def snapshot(self) -> Any:
+        """See :class:`Stepper`."""
         return [w.detach().clone() for w in self.params], copy.deepcopy(self.optimizer.state_dict())
 
     def restore(self, saved: Any) -> None:
+        """See :class:`Stepper`."""
         with self._torch.no_grad():
             for w, value in zip(self.params, saved[0], strict=True):
                 w.copy_(value)
         self.optimizer.load_state_dict(saved[1])
 
     def state_bytes(self) -> int:
+        """See :class:`Stepper`."""
         return sum(
             value.numel() * value.element_size()
             for w, state in self.optimizer.state.items()
@@ -110,6 +116,7 @@ class TorchStepper:
         )
 
     def wame_state(self) -> list[dict[str, NDArray[np.float64]]]:
+        """See :class:`Stepper`."""
         unpacked = [self.optimizer.unpacked(w) for w in self.params]
         return [{name: x.double().numpy() for name, x in state.items()} for state in unpacked]
 
@@ -131,28 +138,34 @@ class KerasStepper:
         return self._ops.cast(self._ops.convert_to_tensor(np.asarray(x, np.float64)), self._dtype)
 
     def step(self, gradients: Arrays) -> None:
+        """See :class:`Stepper`."""
         self.optimizer.apply([self._array(g) for g in gradients], self.params)
 
     def weights(self) -> Arrays:
+        """See :class:`Stepper`."""
         return [self._numpy(w) for w in self.params]
 
     def _numpy(self, x: Any) -> NDArray[np.float64]:
         return np.array(self._ops.convert_to_numpy(self._ops.cast(x, "float64")))
 
     def snapshot(self) -> Any:
+        """See :class:`Stepper`."""
         saved: dict[str, Any] = {}
         self.optimizer.save_own_variables(saved)
         return self.weights(), saved
 
     def restore(self, saved: Any) -> None:
+        """See :class:`Stepper`."""
         for w, value in zip(self.params, saved[0], strict=True):
             w.assign(self._array(value))
         self.optimizer.load_own_variables(saved[1])
 
     def state_bytes(self) -> int:
+        """See :class:`Stepper`."""
         return sum(self._ops.convert_to_numpy(v).nbytes for v in self.optimizer.variables if len(v.shape))
 
     def wame_state(self) -> list[dict[str, NDArray[np.float64]]]:
+        """See :class:`Stepper`."""
         return [{name: self._numpy(x) for name, x in state.items()} for state in self.optimizer.states]
 
 
@@ -172,24 +185,31 @@ class OptaxStepper:
         self._update = jax.jit(solver.update)
 
     def step(self, gradients: Arrays) -> None:
+        """See :class:`Stepper`."""
         given = [self._jax.numpy.asarray(g, self._dtype) for g in gradients]
         updates, self.state = self._update(given, self.state, self.params)
         self.params = self._optax.apply_updates(self.params, updates)
 
     def weights(self) -> Arrays:
+        """See :class:`Stepper`."""
         return [np.array(w, np.float64) for w in self.params]
 
     def snapshot(self) -> Any:
+        """See :class:`Stepper`."""
         return self.params, self.state
 
     def restore(self, saved: Any) -> None:
+        """See :class:`Stepper`."""
         self.params, self.state = saved
 
     def state_bytes(self) -> int:
+        """See :class:`Stepper`."""
         return sum(leaf.nbytes for leaf in self._jax.tree.leaves(self.state) if leaf.ndim)
 
     def wame_state(self) -> list[dict[str, NDArray[np.float64]]]:
+        """See :class:`Stepper`."""
         arrays = self.state.arrays
         return [
-            {name: np.array(tree[k], np.float64) for name, tree in arrays.items()} for k in range(len(self.params))
+            {name: np.array(tree[k], np.float64) for name, tree in arrays.items()}
+            for k in range(len(self.params))
         ]

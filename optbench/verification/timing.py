@@ -67,7 +67,7 @@ def fused_adam(params: list[torch.Tensor]) -> torch.optim.Optimizer:
 
 
 def against_adam(config: OptimizerConfig, *, n: int = 1_000_000, repetitions: int = 30) -> Check:
-    """Time a step of one tensor against PyTorch's fused Adam; a figure, as other work on the machine counts."""
+    """Time a step of one tensor against PyTorch's fused Adam."""
     steps = torch_steps({"adam": fused_adam, "this": lambda params: make_optimizer(config, params)}, [n])
     seconds = interleaved(steps, repetitions=repetitions)
     return Check(

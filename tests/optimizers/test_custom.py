@@ -70,7 +70,9 @@ def test_no_user_code_runs_before_it_is_loaded(folder):
     made = config(folder)
     with pytest.raises(CustomError, match="ran"):
         custom.load(made)
-    assert not [name for name in sys.modules if name.startswith("optbench_custom_mine") and made.code[-12:] in name]
+    assert not [
+        name for name in sys.modules if name.startswith("optbench_custom_mine") and made.code[-12:] in name
+    ]
 
 
 @pytest.mark.parametrize(

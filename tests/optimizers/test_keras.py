@@ -49,7 +49,8 @@ x = np.random.default_rng(0).normal(size=(256, 8)).astype("float32")
 y = (x[:, :1] > 0).astype("float32")
 def model(optimizer, **given):
     keras.utils.set_random_seed(0)
-    net = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, activation="relu"), keras.layers.Dense(1)])
+    layers = keras.layers
+    net = keras.Sequential([keras.Input((8,)), layers.Dense(16, activation="relu"), layers.Dense(1)])
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     net.compile(optimizer=optimizer, loss=loss, **given)
     return net
@@ -75,14 +76,16 @@ assert abs(float(net.optimizer.learning_rate) - 0.01) < 1e-9
 schedule = keras.optimizers.schedules.ExponentialDecay(0.02, 10, 0.5)
 assert np.isfinite(model(WAME(schedule)).fit(x, y, epochs=1, **fit).history["loss"][0])
 
-keras.mixed_precision.set_global_policy("mixed_float16" if keras.config.backend() == "tensorflow" else "mixed_bfloat16")
+half = "mixed_float16" if keras.config.backend() == "tensorflow" else "mixed_bfloat16"
+keras.mixed_precision.set_global_policy(half)
 mixed = model(WAME(0.02), jit_compile=keras.config.backend() != "torch")
 losses = mixed.fit(x, y, epochs=4, **fit).history["loss"]
 assert losses[-1] < losses[0], losses
 """
 
 CONFIG = """
-for optimizer in (WAME(0.03, variant="paper"), Canonical(SGD(lr=0.1, momentum=0.9, dampening=0.5), name="mine")):
+damped = SGD(lr=0.1, momentum=0.9, dampening=0.5)
+for optimizer in (WAME(0.03, variant="paper"), Canonical(damped, name="mine")):
     described = keras.optimizers.serialize(optimizer)
     again = keras.optimizers.deserialize(described)
     assert type(again) is type(optimizer) and again.get_config() == optimizer.get_config(), described
@@ -97,7 +100,10 @@ K = keras.optimizers
 for ours, theirs in (
     (SGD(momentum=0.9, flavor="keras"), K.SGD(0.01, momentum=0.9)),
     (SGD(momentum=0.9, nesterov=True, flavor="keras"), K.SGD(0.01, momentum=0.9, nesterov=True)),
-    (RMSprop(momentum=0.5, centered=True, eps=1e-7, flavor="keras"), K.RMSprop(0.001, momentum=0.5, centered=True)),
+    (
+        RMSprop(momentum=0.5, centered=True, eps=1e-7, flavor="keras"),
+        K.RMSprop(0.001, momentum=0.5, centered=True),
+    ),
     (Adam(eps=1e-7, flavor="keras"), K.Adam(0.001)),
     (AdamW(eps=1e-7, weight_decay=0.004, flavor="keras"), K.AdamW(0.001)),
     (Adagrad(lr=0.001, initial_accumulator=0.1, eps=1e-7, flavor="keras"), K.Adagrad(0.001)),

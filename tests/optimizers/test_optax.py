@@ -35,13 +35,15 @@ def test_every_family_follows_its_reference(name):
 
 
 @pytest.mark.parametrize(
-    "config", [Config(), SGD(momentum=0.9), Adam(), AdamW(), RMSprop(momentum=0.9), Adam(flavor="keras")], ids=str
+    "config",
+    [Config(), SGD(momentum=0.9), Adam(), AdamW(), RMSprop(momentum=0.9), Adam(flavor="keras")],
+    ids=str,
 )
 def test_an_injected_or_scheduled_learning_rate_is_the_references(config):
     rates = [config.lr / t for t in range(1, 5)]
-    injected = optax.inject_hyperparams(lambda learning_rate: make_optimizer(config, learning_rate=learning_rate))(
-        learning_rate=config.lr
-    )
+    injected = optax.inject_hyperparams(
+        lambda learning_rate: make_optimizer(config, learning_rate=learning_rate)
+    )(learning_rate=config.lr)
     scheduled = make_optimizer(config, learning_rate=lambda count: config.lr / (count + 1))
     family, w = FAMILIES[config.optimizer], np.array([1.0, -2.0])
     state = family.start(config, w)
@@ -66,9 +68,10 @@ def test_it_works_on_trees_in_chains_and_without_parameters():
     assert jax.tree.structure(updates) == jax.tree.structure(params)
     assert float(updates["dense"]["bias"][0]) == pytest.approx(-0.1 * 0.1 / np.sqrt(0.1), rel=1e-6)
     assert state[1].arrays["sign"]["dense"]["kernel"].dtype == jax.numpy.int8
+    other = wame(0.1, variant="author_shipped")
+    state = other.init(params)
     with pytest.raises(ValueError, match="needs the parameters"):
-        other = wame(0.1, variant="author_shipped")
-        other.update(params, other.init(params))
+        other.update(params, state)
 
 
 def test_half_precision_weights_keep_a_float32_state():
@@ -80,7 +83,9 @@ def test_half_precision_weights_keep_a_float32_state():
 
 
 def test_a_custom_function_is_called_and_checked(tmp_path):
-    (tmp_path / "mine.py").write_text("import optax\ndef good(lr): return optax.sgd(lr)\ndef bad(): return 3\n")
+    (tmp_path / "mine.py").write_text(
+        "import optax\ndef good(lr): return optax.sgd(lr)\ndef bad(): return 3\n"
+    )
     good = custom.from_mapping({"class": "mine.py:good", "lr": 0.5}, base_dir=tmp_path)
     updates, _ = make_optimizer(good).update(jax.numpy.ones(1), make_optimizer(good).init(jax.numpy.ones(1)))
     assert float(updates[0]) == -0.5

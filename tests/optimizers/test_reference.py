@@ -63,7 +63,9 @@ def test_zeta_first_reaches_its_bound_at_step_27_under_a_constant_gradient():
 def test_first_steps_under_a_constant_gradient_are_those_of_the_formula():
     weights = [1.0] + [r.w[0].item() for r in run(WAME(lr=1.0), [2] * 3)]
     steps = -np.diff(weights)
-    np.testing.assert_allclose(steps, [0.1 / math.sqrt(0.1), 0.21 / math.sqrt(0.19), 0.333 / math.sqrt(0.271)])
+    np.testing.assert_allclose(
+        steps, [0.1 / math.sqrt(0.1), 0.21 / math.sqrt(0.19), 0.333 / math.sqrt(0.271)]
+    )
 
 
 def test_report2_shipped_is_keras_rmsprop():

@@ -34,7 +34,9 @@ class Stepper(TorchStepper):
         self.optimizer.__setstate__(self.optimizer.__getstate__())
 
 
-def unpacked_step(w, g, state, *, variant="adjusted", alpha=0.9, up=1.2, down=0.1, low=0.01, high=100.0, lr=0.05):
+def unpacked_step(
+    w, g, state, *, variant="adjusted", alpha=0.9, up=1.2, down=0.1, low=0.01, high=100.0, lr=0.05
+):
     """The rule with a sign array of its own, in the tensors' precision."""
     sign = g.sign()
     agreement = sign * state["sign"]
@@ -248,7 +250,11 @@ def test_memory_layout_does_not_matter(fused):
         w.requires_grad_()
         optimizer = WAME([w], fused=fused)
         for _ in range(3):
-            w.grad = g.to(memory_format=torch.channels_last) if layout == "gradient" else torch.empty_like(w).copy_(g)
+            w.grad = (
+                g.to(memory_format=torch.channels_last)
+                if layout == "gradient"
+                else torch.empty_like(w).copy_(g)
+            )
             optimizer.step()
         ends.append(w.detach())
     assert all(torch.equal(end, ends[0]) for end in ends)
@@ -282,7 +288,9 @@ def test_warm_up_leaves_weights_and_state_alone(fused):
     optimizer.warm_up()
     assert all(torch.equal(a, b) for a, b in zip(params, before[1], strict=True))
     after = optimizer.state_dict()["state"]
-    assert all(torch.equal(after[k][n], v[n]) for k, v in before[0]["state"].items() for n in ("zeta", "Z", "theta"))
+    assert all(
+        torch.equal(after[k][n], v[n]) for k, v in before[0]["state"].items() for n in ("zeta", "Z", "theta")
+    )
 
 
 @needs_compiler
@@ -305,7 +313,9 @@ def test_without_a_compiler_plain_pytorch_runs_and_fused_says_why(tmp_path):
         "print(WAME([w]).path)\ntry:\n  WAME([w], fused=True)\nexcept RuntimeError as e: print(e)"
     )
     environment = {**os.environ, "PATH": str(tmp_path), "CXX": "", "OPTBENCH_KERNELS": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
     path, reason = done.stdout.strip().splitlines()
     assert path == "plain"
     assert "no C++ compiler" in reason
@@ -353,7 +363,9 @@ def test_the_triton_kernel_in_its_interpreter_agrees_with_plain_pytorch():
     pytest.importorskip("triton", reason="needs Triton")
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     code = TRITON.format(settings=SETTINGS)
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -362,13 +374,17 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from optbench.optimizers._torch.triton import wame_step
+forms = ((0, 0, False), (0, 1, False), (0, 2, False), (1, 0, False), (2, 1, True), (3, 0, False))
 for w, state in (("fp32", "fp32"), ("fp32", "bf16"), ("bf16", "fp32"), ("fp16", "bf16")):
-    for rate, root, shipped in ((0, 0, False), (0, 1, False), (0, 2, False), (1, 0, False), (2, 1, True), (3, 0, False)):
-        types = {"w_": "*" + w, "g_": "*" + w, "zeta_": "*" + state, "average_": "*" + state, "theta_": "*fp32"}
+    for rate, root, shipped in forms:
+        types = {"w_": "*" + w, "g_": "*" + w, "zeta_": "*" + state, "average_": "*" + state}
+        types |= {"theta_": "*fp32", "n": "i64"}
         fixed = {"RATE": rate, "ROOT": root, "SHIPPED": shipped, "BLOCK": 1024}
-        names = {n: "constexpr" if n in fixed else types.get(n, "i64" if n == "n" else "fp32") for n in wame_step.arg_names}
-        source = ASTSource(fn=wame_step, signature=names, constexprs=fixed)
-        ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False}).asm["ptx"]
+        names = wame_step.arg_names
+        signature = {n: "constexpr" if n in fixed else types.get(n, "fp32") for n in names}
+        source = ASTSource(fn=wame_step, signature=signature, constexprs=fixed)
+        target, options = GPUTarget("cuda", 90, 32), {"enable_fp_fusion": False}
+        ptx = triton.compile(source, target=target, options=options).asm["ptx"]
         assert "fma" not in ptx and "approx" not in ptx
 """
 
@@ -378,7 +394,9 @@ def test_the_triton_kernel_compiles_for_a_gpu_with_every_operation_rounded_on_it
     pytest.importorskip("triton", reason="needs Triton")
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
     environment.pop("TRITON_INTERPRET", None)
-    done = subprocess.run([sys.executable, "-c", PTX], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PTX], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -388,7 +406,9 @@ def test_every_family_follows_its_reference(name):
     assert not failed
 
 
-@pytest.mark.parametrize("config", [c for n in ("sgd", "adam", "nadam", "wame") for c in checks.configs(n)[:2]], ids=str)
+@pytest.mark.parametrize(
+    "config", [c for n in ("sgd", "adam", "nadam", "wame") for c in checks.configs(n)[:2]], ids=str
+)
 def test_a_learning_rate_moved_between_steps_is_the_references(config):
     from optbench.optimizers import FAMILIES
 

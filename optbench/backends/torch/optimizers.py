@@ -85,12 +85,12 @@ def _native(config: CanonicalConfig) -> tuple[Callable[..., torch.optim.Optimize
         return torch.optim.Adagrad, given
     if not isinstance(config, Adam | AdamW | Nadam):
         raise TypeError(f"no PyTorch class for {type(config).__name__}")
-    given = {"betas": (config.beta1, config.beta2), "eps": config.eps}
+    moments: dict[str, Any] = {"betas": (config.beta1, config.beta2), "eps": config.eps}
     if isinstance(config, AdamW):
-        return torch.optim.AdamW, {**given, "weight_decay": config.weight_decay}
+        return torch.optim.AdamW, {**moments, "weight_decay": config.weight_decay}
     if isinstance(config, Nadam):
-        return torch.optim.NAdam, {**given, "momentum_decay": config.momentum_decay}
-    return torch.optim.Adam, given
+        return torch.optim.NAdam, {**moments, "momentum_decay": config.momentum_decay}
+    return torch.optim.Adam, moments
 
 
 def _fastest(
@@ -109,7 +109,7 @@ def _custom(config: Custom, params: list[Tensor]) -> torch.optim.Optimizer:
     made = custom.load(config)(params, **custom.arguments(config))
     if not isinstance(made, torch.optim.Optimizer):
         raise TypeError(
-            f"{config.reference} makes a {type(made).__name__}; the torch backend needs a torch.optim.Optimizer"
+            f"{config.reference} makes a {type(made).__name__}; the torch backend needs a torch Optimizer"
         )
     return made
 

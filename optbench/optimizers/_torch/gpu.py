@@ -52,7 +52,7 @@ def step(
     n, how = w.numel(), hyper.rule
     if n == 0:
         return
-    with torch.cuda.device_of(w):
+    with torch.cuda.device(w.get_device()):
         _kernel()[(-(-n // BLOCK),)](
             *(w, g, zeta, average, theta, n, lr),
             *(hyper.alpha, 1 - hyper.alpha, hyper.theta_decay, 1 - hyper.theta_decay),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import triton
-import triton.language as tl
+import triton  # type: ignore[import-untyped]
+import triton.language as tl  # type: ignore[import-untyped]
 
 
 @triton.jit(do_not_specialize=["n"])  # type: ignore[untyped-decorator]
-def wame_step(
+def wame_step(  # type: ignore[no-untyped-def]
     w_,
     g_,
     zeta_,
@@ -28,7 +28,7 @@ def wame_step(
     ROOT: tl.constexpr,
     SHIPPED: tl.constexpr,
     BLOCK: tl.constexpr,
-):  # type: ignore[no-untyped-def]
+):
     """Update BLOCK elements of a tensor and its packed state."""
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
