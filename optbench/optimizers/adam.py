@@ -8,25 +8,37 @@ With :math:`m_0 = v_0 = 0`:
     v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
     w_t &= w_{t-1} - \eta \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}
 
-Epsilon is added after the bias correction (algorithm 1 of the paper, PyTorch, optax); Keras adds it before
-(the paper's "epsilon hat") and defaults to 1e-7. Source: Kingma & Ba, ICLR 2015.
+Epsilon is added after the bias correction (algorithm 1 of the paper, PyTorch, optax). ``flavor: keras`` adds
+it before, the paper's "epsilon hat": :math:`\epsilon / \sqrt{1 - \beta_2^t}` in the line above. Keras
+defaults to 1e-7. Source: Kingma & Ba, ICLR 2015.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from optbench.config import FORBID_EXTRA
-from optbench.optimizers.base import Array, Family, Range, State
+from optbench.optimizers.base import Array, Family, Range, State, decayed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adam:
-    """Hyperparameters of Adam."""
+    """Hyperparameters of Adam.
+
+    Attributes
+    ----------
+    lr : float
+        Learning rate, above 0.
+    beta1, beta2 : float
+        Decays of the first and second moment, in [0, 1).
+    eps : float
+        Added to the root, above 0.
+    flavor : "keras" or None
+        Keras's native rule in place of the canonical one.
+    """
 
     __pydantic_config__ = FORBID_EXTRA
 
@@ -35,19 +47,22 @@ class Adam:
     beta1: Annotated[float, Ge(0), Lt(1)] = 0.9
     beta2: Annotated[float, Ge(0), Lt(1)] = 0.999
     eps: Annotated[float, Gt(0)] = 1e-8
+    flavor: Literal["keras"] | None = None
 
 
-def init(config: Adam, w: Array) -> State:
+def init(config: Any, w: Array, xp: Any) -> State:
     """First and second moments, zero."""
-    return {"m": np.zeros_like(w), "v": np.zeros_like(w)}
+    return {"m": xp.zeros_like(w), "v": xp.zeros_like(w)}
 
 
-def step(config: Adam, w: Array, g: Array, state: State, t: int) -> tuple[Array, State]:
+def update(config: Any, w: Array, g: Array, state: State, *, lr: Any, t: Any, xp: Any) -> tuple[Array, State]:
     """One update; see the module's formula."""
     m = config.beta1 * state["m"] + (1 - config.beta1) * g
     v = config.beta2 * state["v"] + (1 - config.beta2) * g * g
-    m_hat, v_hat = m / (1 - config.beta1**t), v / (1 - config.beta2**t)
-    return w - config.lr * m_hat / (np.sqrt(v_hat) + config.eps), {"m": m, "v": v}
+    correction = decayed(config.beta2, t, xp) ** 0.5
+    eps = config.eps / correction if config.flavor == "keras" else config.eps
+    delta = -lr * (m / decayed(config.beta1, t, xp)) / (xp.sqrt(v) / correction + eps)
+    return delta, {"m": m, "v": v}
 
 
 FAMILY = Family(
@@ -55,7 +70,7 @@ FAMILY = Family(
     title="Adam",
     config=Adam,
     init=init,
-    step=step,
+    update=update,
     state_arrays=lambda config: 2,
     space={"lr": Range(low=1e-4, high=1e-2, log=True)},
 )

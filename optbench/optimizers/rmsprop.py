@@ -1,22 +1,25 @@
 r"""RMSprop.
 
-With decay :math:`\rho`, learning rate :math:`\eta` and :math:`v_0 = 0`:
+With decay :math:`\rho`, momentum :math:`\mu`, learning rate :math:`\eta` and :math:`v_0 = m_0 = b_0 = 0`:
 
 .. math::
 
-    v_t &= \rho v_{t-1} + (1 - \rho) g_t^2 \\
-    w_t &= w_{t-1} - \eta g_t / (\sqrt{v_t} + \epsilon)
+    v_t &= \rho v_{t-1} + (1 - \rho) g_t^2, \quad m_t = \rho m_{t-1} + (1 - \rho) g_t \\
+    d_t &= g_t / (\sqrt{v_t} + \epsilon)  && \text{or, centered, } g_t / (\sqrt{v_t - m_t^2} + \epsilon) \\
+    b_t &= \mu b_{t-1} + d_t \\
+    w_t &= w_{t-1} - \eta b_t
 
-Epsilon stands outside the root, as in PyTorch; Keras puts it inside. The decay is PyTorch's ``alpha`` and
-Keras's ``rho``; the default .9 is Keras's (PyTorch has .99). Source: Tieleman & Hinton, Lecture 6.5, 2012.
+Epsilon stands outside the root and the learning rate outside the buffer, as in PyTorch. ``flavor: keras``
+puts both inside, :math:`b_t = \mu b_{t-1} + \eta g_t / \sqrt{v_t + \epsilon}`. The decay is PyTorch's
+``alpha`` and Keras's ``rho``; the default .9 is Keras's (PyTorch has .99), the default epsilon 1e-8 PyTorch's
+(Keras 1e-7). Source: Tieleman & Hinton, Lecture 6.5, 2012; Graves, arXiv 1308.0850 for the centered form.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from optbench.config import FORBID_EXTRA
@@ -25,7 +28,23 @@ from optbench.optimizers.base import Array, Family, Range, State
 
 @dataclass(frozen=True, kw_only=True)
 class RMSprop:
-    """Hyperparameters of RMSprop."""
+    """Hyperparameters of RMSprop.
+
+    Attributes
+    ----------
+    lr : float
+        Learning rate, above 0.
+    rho : float
+        Decay of the averages, in [0, 1).
+    eps : float
+        Added to the root, above 0.
+    momentum : float
+        In [0, 1); 0 keeps no buffer.
+    centered : bool
+        Divide by the standard deviation of the gradient, not by its root mean square.
+    flavor : "keras" or None
+        Keras's native rule in place of the canonical one.
+    """
 
     __pydantic_config__ = FORBID_EXTRA
 
@@ -33,17 +52,32 @@ class RMSprop:
     lr: Annotated[float, Gt(0)] = 1e-3
     rho: Annotated[float, Ge(0), Lt(1)] = 0.9
     eps: Annotated[float, Gt(0)] = 1e-8
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
+    centered: bool = False
+    flavor: Literal["keras"] | None = None
 
 
-def init(config: RMSprop, w: Array) -> State:
-    """Running mean of squared gradients, zero."""
-    return {"v": np.zeros_like(w)}
+def init(config: RMSprop, w: Array, xp: Any) -> State:
+    """Running averages and the momentum buffer, zero."""
+    used = {"v": True, "mean": config.centered, "buffer": config.momentum > 0}
+    return {name: xp.zeros_like(w) for name, on in used.items() if on}
 
 
-def step(config: RMSprop, w: Array, g: Array, state: State, t: int) -> tuple[Array, State]:
+def update(
+    config: RMSprop, w: Array, g: Array, state: State, *, lr: Any, t: Any, xp: Any
+) -> tuple[Array, State]:
     """One update; see the module's formula."""
-    v = config.rho * state["v"] + (1 - config.rho) * g * g
-    return w - config.lr * g / (np.sqrt(v) + config.eps), {"v": v}
+    rho, keras = config.rho, config.flavor == "keras"
+    new = {"v": rho * state["v"] + (1 - rho) * g * g}
+    variance = new["v"]
+    if config.centered:
+        new["mean"] = rho * state["mean"] + (1 - rho) * g
+        variance = variance - new["mean"] * new["mean"]
+    direction = g / xp.sqrt(variance + config.eps) if keras else g / (xp.sqrt(variance) + config.eps)
+    if not config.momentum:
+        return -lr * direction, new
+    new["buffer"] = config.momentum * state["buffer"] + (lr * direction if keras else direction)
+    return (-new["buffer"] if keras else -lr * new["buffer"]), new
 
 
 FAMILY = Family(
@@ -51,7 +85,7 @@ FAMILY = Family(
     title="RMSprop",
     config=RMSprop,
     init=init,
-    step=step,
-    state_arrays=lambda config: 1,
+    update=update,
+    state_arrays=lambda config: 1 + config.centered + (config.momentum > 0),
     space={"lr": Range(low=1e-4, high=1e-2, log=True)},
 )

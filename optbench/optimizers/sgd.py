@@ -1,24 +1,24 @@
 r"""Stochastic gradient descent with momentum.
 
-With momentum :math:`\mu` and learning rate :math:`\eta`:
+With momentum :math:`\mu`, dampening :math:`\tau` and learning rate :math:`\eta`:
 
 .. math::
 
-    b_t &= \mu b_{t-1} + g_t, \quad b_0 = 0 \\
+    b_1 &= g_1, \quad b_t = \mu b_{t-1} + (1 - \tau) g_t \\
     w_t &= w_{t-1} - \eta b_t                     && \text{(heavy ball)} \\
     w_t &= w_{t-1} - \eta (g_t + \mu b_t)         && \text{(nesterov)}
 
-The learning rate stands outside the buffer (PyTorch's form); Keras keeps it inside, which differs only
-while the learning rate changes. Source: Polyak (1964); Sutskever et al., ICML 2013 for Nesterov's form.
+The learning rate stands outside the buffer (PyTorch's form). ``flavor: keras`` keeps it inside,
+:math:`b_t = \mu b_{t-1} - \eta g_t`, which differs only while the learning rate changes. Source: Polyak
+(1964); Sutskever et al., ICML 2013 for Nesterov's form.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import numpy as np
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from optbench.config import FORBID_EXTRA
 from optbench.optimizers.base import Array, Family, Range, State
@@ -26,7 +26,26 @@ from optbench.optimizers.base import Array, Family, Range, State
 
 @dataclass(frozen=True, kw_only=True)
 class SGD:
-    """Hyperparameters of stochastic gradient descent."""
+    """Hyperparameters of stochastic gradient descent.
+
+    Attributes
+    ----------
+    lr : float
+        Learning rate, above 0.
+    momentum : float
+        In [0, 1); 0 keeps no buffer.
+    nesterov : bool
+        Nesterov's form; needs momentum and no dampening.
+    dampening : float
+        In [0, 1].
+    flavor : "keras" or None
+        Keras's native rule in place of the canonical one.
+
+    Examples
+    --------
+    >>> SGD(lr=0.1, momentum=0.9).nesterov
+    False
+    """
 
     __pydantic_config__ = FORBID_EXTRA
 
@@ -34,20 +53,37 @@ class SGD:
     lr: Annotated[float, Gt(0)] = 0.01
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
     nesterov: bool = False
+    dampening: Annotated[float, Ge(0), Le(1)] = 0.0
+    flavor: Literal["keras"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.nesterov and (not self.momentum or self.dampening):
+            raise ValueError("nesterov needs momentum above 0 and dampening 0")
+        if self.dampening and not self.momentum:
+            raise ValueError("dampening does nothing without momentum; set momentum above 0 or leave it out")
+        if self.flavor == "keras" and self.dampening:
+            raise ValueError("Keras has no dampening; leave out flavor or dampening")
 
 
-def init(config: SGD, w: Array) -> State:
+def init(config: SGD, w: Array, xp: Any) -> State:
     """Momentum buffer of zeros, or nothing without momentum."""
-    return {"buffer": np.zeros_like(w)} if config.momentum else {}
+    return {"buffer": xp.zeros_like(w)} if config.momentum else {}
 
 
-def step(config: SGD, w: Array, g: Array, state: State, t: int) -> tuple[Array, State]:
+def update(config: SGD, w: Array, g: Array, state: State, *, lr: Any, t: Any, xp: Any) -> tuple[Array, State]:
     """One update; see the module's formula."""
     if not config.momentum:
-        return w - config.lr * g, {}
-    buffer = config.momentum * state["buffer"] + g
-    direction = g + config.momentum * buffer if config.nesterov else buffer
-    return w - config.lr * direction, {"buffer": buffer}
+        return -lr * g, {}
+    if config.flavor == "keras":
+        buffer = config.momentum * state["buffer"] - lr * g
+        return (config.momentum * buffer - lr * g if config.nesterov else buffer), {"buffer": buffer}
+    kept = 1 - config.dampening
+    if isinstance(t, int):
+        kept = 1.0 if t == 1 else kept
+    elif config.dampening:
+        kept = xp.where(t == 1, xp.ones_like(t), xp.ones_like(t) * kept)
+    buffer = config.momentum * state["buffer"] + kept * g
+    return -lr * (g + config.momentum * buffer if config.nesterov else buffer), {"buffer": buffer}
 
 
 FAMILY = Family(
@@ -55,7 +91,7 @@ FAMILY = Family(
     title="SGD",
     config=SGD,
     init=init,
-    step=step,
+    update=update,
     state_arrays=lambda config: 1 if config.momentum else 0,
     space={"lr": Range(low=1e-3, high=1.0, log=True)},
 )

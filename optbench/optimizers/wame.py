@@ -13,24 +13,74 @@ flips. With :math:`\zeta_0 = 1`, :math:`Z_0 = \theta_0 = g_0 = 0`, in this order
     w_t     &= w_{t-1} - \eta Z_t g_t / \sqrt{\theta_t + \epsilon}
 
 The product is taken of the signs: :math:`g_t g_{t-1}` underflows in float32 below 1e-22. The last line is
-the variant ``adjusted``, the rule as its authors explained it. Source: Mosca & Magoulas, ESANN 2017.
+the variant ``adjusted``, the rule as its authors explained it. The other variants are what else has been
+called WAME:
+
+======================  ==============================================================  ================
+variant                 step                                                            epsilon
+======================  ==============================================================  ================
+``adjusted``            :math:`\eta Z g / \sqrt{\theta + \epsilon}`                     inside
+``paper``               :math:`\eta Z g / (\theta + \epsilon)`, algorithm 1 as printed  in the sum
+``divide``              :math:`(\eta / Z) g / \sqrt{\theta + \epsilon}`, its prose      inside
+``author``              :math:`\eta_t (\zeta / Z) g / (\sqrt\theta + \epsilon)`         outside
+``author_shipped``      the same with the two faults of the authors' code               outside
+``report1_shipped``     ``adjusted`` with :math:`\zeta_0 = 0`                           outside
+``report2_shipped``     :math:`\eta g / \sqrt{\theta + \epsilon}`, which is RMSprop     inside
+======================  ==============================================================  ================
+
+In the authors' code :math:`\eta_t = \eta \sqrt{1 - .999^t} / (1 - .9^t)`, theta decays by .999 and
+:math:`Z_0 = 1`. As shipped it remembers the weight in place of the gradient, :math:`g_{t-1} := w_{t-2}`, and
+keeps zeta unclipped, clipping only the copy that it uses. Source: Mosca & Magoulas, ESANN 2017.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from optbench.config import FORBID_EXTRA
-from optbench.optimizers.base import Array, Family, Range, State
+from optbench.optimizers.base import Array, Family, Range, State, decayed
+
+Variant = Literal[
+    "adjusted", "paper", "divide", "author", "author_shipped", "report1_shipped", "report2_shipped"
+]
+EpsMode = Literal["inside", "outside"]
+
+#: Constants of the authors' code: decay of theta, and the beta of the learning rate's correction.
+AUTHOR_THETA_DECAY = 0.999
+AUTHOR_BETA = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
 class WAME:
-    """Hyperparameters of WAME."""
+    """Hyperparameters of WAME.
+
+    Attributes
+    ----------
+    lr : float
+        Learning rate, above 0. WAME's steps are about lr / 80 where gradients are noisy, so it is at home at
+        lr .01 to .1.
+    alpha : float
+        Decay of Z and theta, in [0, 1).
+    eta_plus, eta_minus : float
+        Growth (above 1) and shrinkage (in (0, 1)) of zeta.
+    zeta_min, zeta_max : float
+        Bounds of zeta.
+    eps : float
+        Added to the root, above 0.
+    variant : str
+        Which rule; see the module.
+    eps_mode : "inside", "outside" or None
+        Epsilon inside or outside the root; None is the variant's own place. ``paper`` has no root and takes
+        none.
+
+    Examples
+    --------
+    >>> WAME(lr=0.05).variant
+    'adjusted'
+    """
 
     __pydantic_config__ = FORBID_EXTRA
 
@@ -42,32 +92,109 @@ class WAME:
     zeta_min: Annotated[float, Gt(0)] = 0.01
     zeta_max: Annotated[float, Gt(0)] = 100.0
     eps: Annotated[float, Gt(0)] = 1e-11
-    variant: Literal["adjusted"] = "adjusted"
+    variant: Variant = "adjusted"
+    eps_mode: EpsMode | None = None
+
+    def __post_init__(self) -> None:
+        if self.zeta_min > self.zeta_max:
+            raise ValueError(f"zeta_min {self.zeta_min} is above zeta_max {self.zeta_max}")
+        if self.variant == "paper" and self.eps_mode is not None:
+            raise ValueError("the variant paper has no root, so it takes no eps_mode; leave it out")
 
 
-def init(config: WAME, w: Array) -> State:
-    """Acceleration one; its average, the squared gradient's and the last sign zero."""
-    return {
-        "zeta": np.ones_like(w),
-        "Z": np.zeros_like(w),
-        "theta": np.zeros_like(w),
-        "sign": np.zeros_like(w),
-    }
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A variant taken apart: what an implementation has to know of it.
+
+    Attributes
+    ----------
+    rate : str
+        Factor of the learning rate: ``multiply`` Z, ``divide`` 1/Z, ``ratio`` zeta/Z, ``constant`` 1.
+    root : str
+        Divisor: ``inside`` sqrt(theta + eps), ``outside`` sqrt(theta) + eps, ``none`` theta + eps.
+    zeta0, average0 : float
+        Where zeta and Z start.
+    author : bool
+        Theta's decay and the learning rate's correction are those of the authors' code.
+    shipped : bool
+        With the two faults of the authors' code.
+    """
+
+    rate: Literal["multiply", "divide", "ratio", "constant"]
+    root: Literal["inside", "outside", "none"]
+    zeta0: float = 1.0
+    average0: float = 0.0
+    author: bool = False
+    shipped: bool = False
 
 
-def step(config: WAME, w: Array, g: Array, state: State, t: int) -> tuple[Array, State]:
+def rule(variant: Variant, eps_mode: EpsMode | None = None) -> Rule:
+    """Take a variant apart.
+
+    Raises
+    ------
+    ValueError
+        If there is no such variant.
+    """
+    if variant == "paper":
+        return Rule(rate="multiply", root="none")
+    if variant in ("author", "author_shipped"):
+        shipped = variant == "author_shipped"
+        return Rule(rate="ratio", root=eps_mode or "outside", average0=1.0, author=True, shipped=shipped)
+    if variant == "report1_shipped":
+        return Rule(rate="multiply", root=eps_mode or "outside", zeta0=0.0)
+    rates = {"adjusted": "multiply", "divide": "divide", "report2_shipped": "constant"}
+    if variant not in rates:
+        known = [*rates, "paper", "author", "author_shipped", "report1_shipped"]
+        raise ValueError(f"variant is {variant!r}; choose one of {', '.join(known)}")
+    return Rule(rate=rates[variant], root=eps_mode or "inside")  # type: ignore[arg-type]
+
+
+def corrected_lr(lr: Any, t: Any, xp: Any) -> Any:
+    """Correct the learning rate as the authors' code does."""
+    return lr * decayed(AUTHOR_THETA_DECAY, t, xp) ** 0.5 / decayed(AUTHOR_BETA, t, xp)
+
+
+def init(config: WAME, w: Array, xp: Any) -> State:
+    """Make zeta, Z, theta and the last sign as the variant starts them."""
+    start, zeros = rule(config.variant, config.eps_mode), xp.zeros_like(w)
+    return {"zeta": zeros + start.zeta0, "Z": zeros + start.average0, "theta": zeros, "sign": zeros}
+
+
+def update(
+    config: WAME, w: Array, g: Array, state: State, *, lr: Any, t: Any, xp: Any
+) -> tuple[Array, State]:
     """One update; see the module's formula."""
-    sign = np.sign(g)
-    agreement = sign * state["sign"]
-    zeta = np.where(
-        agreement > 0,
-        np.minimum(state["zeta"] * config.eta_plus, config.zeta_max),
-        np.where(agreement < 0, np.maximum(state["zeta"] * config.eta_minus, config.zeta_min), state["zeta"]),
-    )
-    z = config.alpha * state["Z"] + (1 - config.alpha) * zeta
-    theta = config.alpha * state["theta"] + (1 - config.alpha) * g * g
-    w = w - config.lr * z * g / np.sqrt(theta + config.eps)
-    return w, {"zeta": zeta, "Z": z, "theta": theta, "sign": sign}
+    how = rule(config.variant, config.eps_mode)
+    zeta, zeros = state["zeta"], xp.zeros_like(state["zeta"])
+    low, high = zeros + config.zeta_min, zeros + config.zeta_max
+    if how.rate != "constant":
+        agreement = xp.sign(g) * state["sign"]
+        grown, shrunk = zeta * config.eta_plus, zeta * config.eta_minus
+        if not how.shipped:
+            grown, shrunk = xp.where(grown > high, high, grown), xp.where(shrunk < low, low, shrunk)
+        zeta = xp.where(agreement > 0, grown, xp.where(agreement < 0, shrunk, zeta))
+    used = zeta
+    if how.shipped:
+        used = xp.where(zeta > high, high, xp.where(zeta < low, low, zeta))
+    decay = AUTHOR_THETA_DECAY if how.author else config.alpha
+    z = config.alpha * state["Z"] + (1 - config.alpha) * used
+    theta = decay * state["theta"] + (1 - decay) * (g * g)
+    if how.author:
+        lr = corrected_lr(lr, t, xp)
+    if how.rate == "multiply":
+        scale = lr * z
+    elif how.rate == "divide":
+        scale = lr / z
+    else:
+        scale = lr * (used / z) if how.rate == "ratio" else lr
+    if how.root == "none":
+        divisor = theta + config.eps
+    else:
+        inside = how.root == "inside"
+        divisor = xp.sqrt(theta + config.eps) if inside else xp.sqrt(theta) + config.eps
+    remembered = w if how.shipped else g
+    return -(scale * g / divisor), {"zeta": zeta, "Z": z, "theta": theta, "sign": xp.sign(remembered)}
 
 
 FAMILY = Family(
@@ -75,7 +202,7 @@ FAMILY = Family(
     title="WAME",
     config=WAME,
     init=init,
-    step=step,
+    update=update,
     state_arrays=lambda config: 4,
     space={"lr": Range(low=1e-3, high=1e-1, log=True)},
 )

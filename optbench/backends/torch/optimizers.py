@@ -1,61 +1,151 @@
-"""Canonical optimizers as PyTorch classes."""
+"""Canonical optimizers as PyTorch classes.
+
+PyTorch's own class where it has the canonical semantics, in its fused form where the device has one and its
+foreach form elsewhere; the rule itself on PyTorch's arrays where there is no such class.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from optbench.optimizers import SGD, WAME, Adam, OptimizerConfig, RMSprop
+from optbench.optimizers import (
+    FAMILIES,
+    SGD,
+    WAME,
+    Adagrad,
+    Adam,
+    AdamW,
+    CanonicalConfig,
+    Custom,
+    Nadam,
+    OptimizerConfig,
+    RMSprop,
+    custom,
+)
+from optbench.optimizers import torch as ours
 
 
 def make_optimizer(
-    config: OptimizerConfig, params: list[torch.Tensor], *, names: list[str] | None = None
+    config: OptimizerConfig, params: list[Tensor], *, names: list[str] | None = None
 ) -> torch.optim.Optimizer:
-    """Build the PyTorch optimizer that follows a config's canonical rule."""
-    if isinstance(config, Adam):
-        return torch.optim.Adam(
-            params, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, foreach=True
-        )
-    if isinstance(config, RMSprop):
-        return torch.optim.RMSprop(params, lr=config.lr, alpha=config.rho, eps=config.eps, foreach=True)
+    """Build the PyTorch optimizer that follows a config's canonical rule.
+
+    Parameters
+    ----------
+    config : OptimizerConfig
+        Family and hyperparameters, or a user's own class.
+    params : list of Tensor
+        What it trains.
+    names : list of str, optional
+        Name of each parameter, for optimizers that go by names.
+
+    Returns
+    -------
+    torch.optim.Optimizer
+        Its groups' ``lr`` is the learning rate, which schedules may move.
+
+    Raises
+    ------
+    TypeError
+        If a user's class makes no ``torch.optim.Optimizer``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from optbench.optimizers import Adam
+    >>> type(make_optimizer(Adam(lr=0.01), [torch.zeros(3, requires_grad=True)])).__name__
+    'Adam'
+    """
+    if isinstance(config, Custom):
+        return _custom(config, params)
+    if isinstance(config, WAME):
+        arguments = {name: getattr(config, name) for name in (*ours.HYPERPARAMETERS, "lr")}
+        return ours.WAME(params, **arguments)
+    keeps_float32 = isinstance(config, Nadam) and any(w.dtype == torch.float64 for w in params)
+    if getattr(config, "flavor", None) is not None or keeps_float32:  # NAdam's product of momenta is float32
+        return RuleOptimizer(params, config)
+    kind, arguments = _native(config)
+    return _fastest(kind, params, lr=config.lr, **arguments)
+
+
+def _native(config: CanonicalConfig) -> tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]:
+    """PyTorch's class of a family, and its arguments beside the learning rate."""
     if isinstance(config, SGD):
-        return torch.optim.SGD(
-            params, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, foreach=True
+        given = {"momentum": config.momentum, "nesterov": config.nesterov, "dampening": config.dampening}
+        return torch.optim.SGD, given
+    if isinstance(config, RMSprop):
+        given = {"alpha": config.rho, "momentum": config.momentum, "centered": config.centered}
+        return torch.optim.RMSprop, {**given, "eps": config.eps}
+    if isinstance(config, Adagrad):
+        given = {"initial_accumulator_value": config.initial_accumulator, "eps": config.eps}
+        return torch.optim.Adagrad, given
+    if not isinstance(config, Adam | AdamW | Nadam):
+        raise TypeError(f"no PyTorch class for {type(config).__name__}")
+    moments: dict[str, Any] = {"betas": (config.beta1, config.beta2), "eps": config.eps}
+    if isinstance(config, AdamW):
+        return torch.optim.AdamW, {**moments, "weight_decay": config.weight_decay}
+    if isinstance(config, Nadam):
+        return torch.optim.NAdam, {**moments, "momentum_decay": config.momentum_decay}
+    return torch.optim.Adam, moments
+
+
+def _fastest(
+    kind: Callable[..., torch.optim.Optimizer], params: list[Tensor], **arguments: Any
+) -> torch.optim.Optimizer:
+    """Make an optimizer in its fused form, or in the fastest that this class has on this device."""
+    for form in ({"fused": True}, {"foreach": True}):
+        try:
+            return kind(params, **arguments, **form)
+        except (TypeError, RuntimeError):  # this class, or this device, has no such form
+            continue
+    return kind(params, **arguments)
+
+
+def _custom(config: Custom, params: list[Tensor]) -> torch.optim.Optimizer:
+    made = custom.load(config)(params, **custom.arguments(config))
+    if not isinstance(made, torch.optim.Optimizer):
+        raise TypeError(
+            f"{config.reference} makes a {type(made).__name__}; the torch backend needs a torch Optimizer"
         )
-    return TorchWAME(params, config)
+    return made
 
 
-class TorchWAME(torch.optim.Optimizer):
-    """WAME, one tensor at a time."""
+class RuleOptimizer(torch.optim.Optimizer):
+    """A canonical rule on PyTorch's arrays, one tensor at a time.
 
-    def __init__(self, params: list[torch.Tensor], config: WAME) -> None:
-        self.config = config
-        super().__init__(params, {"lr": config.lr})
+    Parameters
+    ----------
+    params : iterable
+        Tensors or parameter groups.
+    config : CanonicalConfig
+        Family and hyperparameters.
+    """
+
+    def __init__(self, params: Any, config: CanonicalConfig) -> None:
+        super().__init__(params, {"lr": config.lr, "config": config})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
-        c = self.config
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
+            config = group["config"]
+            family = FAMILIES[config.optimizer]
             for w in group["params"]:
                 if w.grad is None:
                     continue
                 state = self.state[w]
                 if not state:
-                    state["zeta"] = torch.ones_like(w)
-                    state["Z"], state["theta"], state["sign"] = (torch.zeros_like(w) for _ in range(3))
-                g, zeta = w.grad, state["zeta"]
-                sign = g.sign()
-                agreement = sign * state["sign"]
-                zeta.copy_(
-                    torch.where(
-                        agreement > 0,
-                        (zeta * c.eta_plus).clamp(max=c.zeta_max),
-                        torch.where(agreement < 0, (zeta * c.eta_minus).clamp(min=c.zeta_min), zeta),
-                    )
-                )
-                state["sign"] = sign
-                state["Z"].mul_(c.alpha).add_(zeta, alpha=1 - c.alpha)
-                state["theta"].mul_(c.alpha).addcmul_(g, g, value=1 - c.alpha)
-                w.sub_(group["lr"] * state["Z"] * g / (state["theta"] + c.eps).sqrt())
+                    state.update({"t": 0, **family.init(config, w, torch)})
+                t = state.pop("t") + 1
+                delta, new = family.update(config, w, w.grad, dict(state), lr=group["lr"], t=t, xp=torch)
+                state.update({"t": t, **new})
+                w.add_(delta)
+        return loss

@@ -1,0 +1,58 @@
+r"""AdamW: Adam with decoupled weight decay.
+
+.. math::
+
+    w_t = (1 - \eta \lambda) w_{t-1} - \eta \cdot \text{Adam's direction}
+
+The decay moves with the learning rate (PyTorch, Keras and optax agree; the paper's schedule multiplier is the
+learning rate's). Defaults for :math:`\lambda` differ: PyTorch .01, Keras .004, optax 1e-4. Source: Loshchilov
+& Hutter, ICLR 2019; moments and epsilon as in :mod:`optbench.optimizers.adam`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Lt
+
+from optbench.config import FORBID_EXTRA
+from optbench.optimizers import adam
+from optbench.optimizers.base import Array, Family, Range, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW:
+    """Hyperparameters of AdamW: Adam's, and ``weight_decay``, 0 or more."""
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    optimizer: Literal["adamw"] = "adamw"
+    lr: Annotated[float, Gt(0)] = 1e-3
+    beta1: Annotated[float, Ge(0), Lt(1)] = 0.9
+    beta2: Annotated[float, Ge(0), Lt(1)] = 0.999
+    eps: Annotated[float, Gt(0)] = 1e-8
+    weight_decay: Annotated[float, Ge(0)] = 0.01
+    flavor: Literal["keras"] | None = None
+
+
+def update(
+    config: AdamW, w: Array, g: Array, state: State, *, lr: Any, t: Any, xp: Any
+) -> tuple[Array, State]:
+    """One update; see the module's formula."""
+    delta, state = adam.update(config, w, g, state, lr=lr, t=t, xp=xp)
+    return delta - lr * config.weight_decay * w, state
+
+
+FAMILY = Family(
+    name="adamw",
+    title="AdamW",
+    config=AdamW,
+    init=adam.init,
+    update=update,
+    state_arrays=lambda config: 2,
+    space={
+        "lr": Range(low=1e-4, high=1e-2, log=True),
+        "weight_decay": Range(low=1e-4, high=1e-1, log=True),
+    },
+)

@@ -1,0 +1,194 @@
+"""WAME and the canonical optimizers as optax gradient transformations."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optbench.optimizers import FAMILIES, SGD, WAME, Adam, AdamW, CanonicalConfig, Custom, RMSprop, custom
+from optbench.optimizers.base import State
+from optbench.optimizers.wame import EpsMode, Variant
+
+
+class RuleState(NamedTuple):
+    """State of a canonical rule: steps taken, and each state array as a tree like the parameters."""
+
+    steps: jax.Array
+    arrays: dict[str, Any]
+
+
+def wame(
+    learning_rate: optax.ScalarOrSchedule = 0.05,
+    *,
+    alpha: float = 0.9,
+    eta_plus: float = 1.2,
+    eta_minus: float = 0.1,
+    zeta_min: float = 0.01,
+    zeta_max: float = 100.0,
+    eps: float = 1e-11,
+    variant: Variant = "adjusted",
+    eps_mode: EpsMode | None = None,
+) -> optax.GradientTransformation:
+    r"""Weight-wise adaptive learning rates with a moving average estimator.
+
+    .. math::
+
+        \zeta_t &= \operatorname{clip}(\{\eta_+, 1, \eta_-\} \zeta_{t-1}) \text{ as } g_t g_{t-1} >, =, < 0 \\
+        Z_t &= \alpha Z_{t-1} + (1 - \alpha) \zeta_t, \quad
+        \theta_t = \alpha \theta_{t-1} + (1 - \alpha) g_t^2 \\
+        u_t &= -\eta Z_t g_t / \sqrt{\theta_t + \epsilon}
+
+    Parameters
+    ----------
+    learning_rate : float, array or schedule
+        A schedule is called with the number of steps taken before this one, as everywhere in optax.
+    alpha : float
+        Decay of Z and theta, in [0, 1).
+    eta_plus, eta_minus : float
+        Growth (above 1) and shrinkage (in (0, 1)) of zeta.
+    zeta_min, zeta_max : float
+        Bounds of zeta.
+    eps : float
+        Added under the root.
+    variant, eps_mode
+        See :mod:`optbench.optimizers.wame`.
+
+    Returns
+    -------
+    optax.GradientTransformation
+        Its update needs the parameters only for the variant ``author_shipped``. The state takes 13 bytes a
+        float32 parameter: zeta, Z, theta, and the sign of the last gradient as int8.
+
+    References
+    ----------
+    Mosca & Magoulas, "Training convolutional networks with weight-wise adaptive learning rates", ESANN 2017.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp, optax
+    >>> from optbench.optimizers.optax import wame
+    >>> solver, params = wame(0.1), jnp.array([1.0, -2.0])
+    >>> state = solver.init(params)
+    >>> updates, state = solver.update(jax.grad(lambda w: jnp.sum(w**2))(params), state, params)
+    >>> [round(float(w), 4) for w in optax.apply_updates(params, updates)]
+    [0.9684, -1.9684]
+    """
+    config = WAME(
+        alpha=alpha,
+        eta_plus=eta_plus,
+        eta_minus=eta_minus,
+        zeta_min=zeta_min,
+        zeta_max=zeta_max,
+        eps=eps,
+        variant=variant,
+        eps_mode=eps_mode,
+    )
+    return from_rule(config, learning_rate)
+
+
+def make_optimizer(
+    config: CanonicalConfig | Custom, *, learning_rate: optax.ScalarOrSchedule | None = None
+) -> optax.GradientTransformation:
+    """Build the transformation that follows a config's canonical rule.
+
+    Parameters
+    ----------
+    config : CanonicalConfig or Custom
+        Family and hyperparameters, or a user's own function.
+    learning_rate : float, array or schedule, optional
+        In place of the config's ``lr``; an array may be traced, so that
+        ``optax.inject_hyperparams(lambda learning_rate: make_optimizer(config,
+        learning_rate=learning_rate))(learning_rate=config.lr)`` keeps it in the state, to be set later.
+
+    Returns
+    -------
+    optax.GradientTransformation
+        optax's own where it has the canonical semantics, the rule itself elsewhere.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from optbench.optimizers import SGD
+    >>> solver = make_optimizer(SGD(lr=0.5))
+    >>> updates, _ = solver.update(jnp.array([2.0]), solver.init(jnp.array([1.0])))
+    >>> float(updates[0])
+    -1.0
+    """
+    if isinstance(config, Custom):
+        made = custom.load(config)(**custom.arguments(config))
+        if not hasattr(made, "init") or not hasattr(made, "update"):
+            raise TypeError(
+                f"{config.reference} makes a {type(made).__name__}; the jax backend needs an optax "
+                "GradientTransformation"
+            )
+        return made
+    rate = config.lr if learning_rate is None else learning_rate
+    if getattr(config, "flavor", None) is None:
+        if isinstance(config, Adam):
+            return optax.adam(rate, b1=config.beta1, b2=config.beta2, eps=config.eps)
+        if isinstance(config, AdamW):
+            arguments = {"b1": config.beta1, "b2": config.beta2, "eps": config.eps}
+            return optax.adamw(rate, **arguments, weight_decay=config.weight_decay)
+        if isinstance(config, SGD) and not config.dampening:
+            return optax.sgd(rate, momentum=config.momentum or None, nesterov=config.nesterov)
+        if isinstance(config, RMSprop) and not config.momentum:
+            arguments = {"eps": config.eps, "eps_in_sqrt": False, "centered": config.centered}
+            return optax.rmsprop(rate, decay=config.rho, **arguments)
+    return from_rule(config, rate)
+
+
+def from_rule(config: CanonicalConfig, learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """Run a family's rule on JAX arrays.
+
+    Half-precision parameters keep their state, and do their arithmetic, in float32.
+    """
+    family = FAMILIES[config.optimizer]
+    needs_weights = isinstance(config, AdamW) or getattr(config, "variant", None) == "author_shipped"
+
+    def start(w: jax.Array) -> State:
+        return _stored(family.init(config, _widened(w), jnp))
+
+    def init(params: Any) -> RuleState:
+        leaves = jax.tree.leaves(params)
+        tree: Any = jax.tree.structure(params)
+        return RuleState(jnp.zeros([], jnp.int32), _gathered([start(w) for w in leaves], tree))
+
+    def update(updates: Any, state: RuleState, params: Any = None) -> tuple[Any, RuleState]:
+        if params is None and needs_weights:
+            raise ValueError(f"{config.optimizer} needs the parameters: call update(grads, state, params)")
+        gradients = jax.tree.leaves(updates)
+        tree: Any = jax.tree.structure(updates)
+        weights = gradients if params is None else jax.tree.leaves(params)
+        states = [jax.tree.leaves(array) for array in state.arrays.values()]
+        rate = learning_rate(state.steps) if callable(learning_rate) else learning_rate
+        deltas, new = [], []
+        for k, (g, w) in enumerate(zip(gradients, weights, strict=True)):
+            wide = _widened(g)
+            before = {name: column[k] for name, column in zip(state.arrays, states, strict=True)}
+            delta, after = family.update(
+                *(config, _widened(w), wide, before),
+                lr=rate if isinstance(rate, float | int) else jnp.asarray(rate, wide.dtype),
+                t=(state.steps + 1).astype(wide.dtype),
+                xp=jnp,
+            )
+            deltas.append(delta.astype(g.dtype))
+            new.append(_stored(after))
+        return tree.unflatten(deltas), RuleState(state.steps + 1, _gathered(new, tree))
+
+    return optax.GradientTransformation(init, update)
+
+
+def _widened(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _stored(state: State) -> State:
+    return {name: a.astype(jnp.int8) if name == "sign" else a for name, a in state.items()}
+
+
+def _gathered(states: list[State], tree: Any) -> dict[str, Any]:
+    names = states[0] if states else ()
+    return {name: tree.unflatten([state[name] for state in states]) for name in names}

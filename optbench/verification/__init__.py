@@ -1,0 +1,1 @@
+"""Parts of :mod:`optbench.verify`: problems, the optimizers of each framework, and the checks."""
