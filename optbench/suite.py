@@ -27,8 +27,12 @@ from optbench.trial import (
     STREAMS,
     BackendName,
     DeviceName,
+    CosineSchedule,
     Precision,
+    ReduceOnPlateau,
+    Schedule,
     Seeds,
+    StepSchedule,
     TrialSpec,
     Workload,
     content_hash,
@@ -137,6 +141,7 @@ class _File:
     device: Literal["auto", "cpu", "cuda", "mps", "tpu"] = "auto"
     precision: Precision = "float32"
     analysis: Any = None
+    max_trials: Annotated[int, Gt(0)] | None = None
 
 
 def load_suite(path: str | Path) -> Suite:
@@ -248,13 +253,22 @@ def _resolve(source: Source) -> Suite:
         raise InvalidError(
             [unknown_choice(analysis.baseline, optimizers, ("analysis", "baseline"), what="optimizer")]
         )
+    seeds = _seeds(file.seeds)
+    total = sum(len(w.optimizers) for w in workloads) * len(seeds) * len(set(file.backends))
+    if file.max_trials is not None and total > file.max_trials:
+        raise problem(
+            ("max_trials",),
+            f"the suite declares {total} trials (workloads x optimizers, {len(seeds)} seeds, "
+            f"{len(set(file.backends))} backends), but its budget is {file.max_trials}; take out seeds, "
+            "optimizers or workloads",
+        )
     return Suite(
         name=file.suite,
         title=file.title or file.suite,
         path=source.path,
         text=source.text,
         workloads=tuple(workloads),
-        seeds=_seeds(file.seeds),
+        seeds=seeds,
         backends=tuple(dict.fromkeys(file.backends)),
         device=file.device,
         precision=file.precision,
@@ -331,12 +345,29 @@ def _workload(
         build(model, facts.shape, len(facts.classes))
     except ModelError as error:
         raise problem((*path, "model"), f"{error} (data set {dataset}: {facts.shape})") from None
-    plain = {key: value for key, value in entry.items() if key not in _EXTRAS}
-    workload = replace(parse(Workload, {**plain, "model": _ANY_MODEL}, path), model=model)
+    plain = {key: value for key, value in entry.items() if key not in (*_EXTRAS, "schedule")}
+    workload = replace(
+        parse(Workload, {**plain, "model": _ANY_MODEL}, path),
+        model=model,
+        schedule=_schedule(entry.get("schedule"), (*path, "schedule")),
+    )
     if workload.early_stopping is not None and "monitor" not in entry:
         workload = replace(workload, monitor=workload.early_stopping.monitor)
-    if workload.early_stopping is not None and workload.split.validation == 0:
-        raise problem((*path, "early_stopping"), "needs validation examples; set split.validation above 0")
+    if workload.split.validation == 0 and workload.split.how != "published":
+        for key, needed in (
+            ("early_stopping", workload.early_stopping is not None),
+            ("schedule", isinstance(workload.schedule, ReduceOnPlateau)),
+        ):
+            if needed:
+                raise problem((*path, key), "needs validation examples; set split.validation above 0")
+    if workload.split.how == "published" and (not facts.validation or workload.split.source != "train"):
+        raise problem(
+            (*path, "split", "how"),
+            f"{dataset} has no published validation part in its {workload.split.source} part; "
+            "use random, stratified or tail",
+        )
+    if workload.augment is not None and len(facts.shape) != 3:
+        raise problem((*path, "augment"), f"needs images, but {dataset} has examples of shape {facts.shape}")
     name = entry.get("name", f"{dataset}/{model.name}")
     if not isinstance(name, str) or not name:
         raise problem((*path, "name"), f"found {shown(name)}; a workload's name is a word")
@@ -346,6 +377,26 @@ def _workload(
         targets=parse(Targets, entry.get("targets", {}), (*path, "targets")),
         optimizers=_chosen(entry.get("optimizers"), optimizers, (*path, "optimizers")),
     )
+
+
+_SCHEDULES: Mapping[str, Any] = {
+    "step": StepSchedule,
+    "cosine": CosineSchedule,
+    "reduce_on_plateau": ReduceOnPlateau,
+}
+
+
+def _schedule(entry: Any, path: KeyPath) -> Schedule | None:
+    """Read a schedule, given by its kind alone or as a mapping; constant is none."""
+    if entry is None or entry == "constant":
+        return None
+    mapping = entry if isinstance(entry, dict) else {"kind": entry}
+    kind = mapping.get("kind")
+    if not isinstance(kind, str) or kind not in _SCHEDULES:
+        known = ["constant", *_SCHEDULES]
+        raise InvalidError([unknown_choice(kind, known, (*path, "kind"), what="schedule")])
+    schedule: Schedule = parse(_SCHEDULES[kind], mapping, path)
+    return schedule
 
 
 def _chosen(choice: Any, optimizers: dict[str, OptimizerConfig], path: KeyPath) -> dict[str, OptimizerConfig]:
