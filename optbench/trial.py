@@ -90,6 +90,41 @@ class Divergence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OwnData:
+    """A dataset of the user's own: what it holds is identity, where it lies is not.
+
+    Attributes
+    ----------
+    kind : str
+        ``npz``, ``csv``, or ``class`` for a function that returns arrays.
+    name, location, test_location : str
+        For people; path of the file or ``module:function``; path of a CSV file of the test part.
+    digest : str
+        SHA-256 of the files, or of the arrays that the function returned.
+    label : str, optional
+        Column of the classes in a CSV file.
+    test : float, optional
+        Share of the examples that becomes the test part, where the data have none of their own.
+    shape : tuple of int, optional
+        Shape of one example, where columns are pixels.
+    scaling : str, optional
+        As in ``DatasetInfo``; by default ``pixels`` for 8-bit images, ``standardize`` for all else.
+    """
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    kind: Literal["npz", "csv", "class"]
+    name: str = field(compare=False)
+    location: str = field(compare=False)
+    test_location: str | None = field(default=None, compare=False)
+    digest: str
+    label: str | None = None
+    test: Annotated[float, Gt(0), Lt(1)] | None = None
+    shape: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)] | None = None
+    scaling: Literal["pixels", "standardize", "none"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepSchedule:
     """Multiply the learning rate by ``factor`` after each of the epochs ``at``."""
 
@@ -184,7 +219,7 @@ class Workload:
         Record precision, recall and F1 of every class on the test part.
     """
 
-    dataset: str
+    dataset: str | OwnData
     model: Model
     batch_size: Annotated[int, Gt(0)] | Literal["full"]
     epochs: Annotated[int, Gt(0)]
@@ -307,4 +342,7 @@ def block_id(spec: TrialSpec) -> str:
 def _identity(spec: TrialSpec) -> dict[str, Any]:
     plain: dict[str, Any] = to_plain(spec)
     del plain["workload"]["model"]["name"]
+    if isinstance(spec.workload.dataset, OwnData):
+        for label in ("name", "location", "test_location"):
+            plain["workload"]["dataset"].pop(label, None)
     return plain

@@ -151,7 +151,7 @@ def cut(dataset: Dataset, split: Split, seeds: Seeds, *, train_eval: int | Liter
             f"dataset {dataset.info.name}: split.validation asks for {count} of the {len(source)} "
             f"{split.source} examples; leave at least one"
         )
-    chosen = _choose(source, count, split.how, generator)
+    chosen = choose(source, count, split.how, generator)
     kept = np.setdiff1d(np.arange(len(source), dtype=np.int64), chosen)
     everything = np.arange(len(dataset.y_train), dtype=np.int64)
     train_rows = kept if split.source == "train" else everything
@@ -179,8 +179,8 @@ def cut(dataset: Dataset, split: Split, seeds: Seeds, *, train_eval: int | Liter
     )
 
 
-def _choose(labels: NDArray[np.int64], count: int, how: str, generator: np.random.Generator) -> Indices:
-    """Rows of the validation part, sorted."""
+def choose(labels: NDArray[np.int64], count: int, how: str, generator: np.random.Generator) -> Indices:
+    """Pick ``count`` examples ``random``, ``stratified``, or from the ``tail``; their rows, sorted."""
     n = len(labels)
     if how in ("tail", "published"):
         return np.arange(n - count, n, dtype=np.int64)

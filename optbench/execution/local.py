@@ -15,7 +15,7 @@ from optbench.datasets.base import Dataset
 from optbench.execution.protocol import run_trial
 from optbench.store import Store
 from optbench.suite import PlannedTrial, Suite, SuiteWorkload, trials
-from optbench.trial import Status, TrialRecord, TrialSpec, block_id, trial_id
+from optbench.trial import OwnData, Status, TrialRecord, TrialSpec, block_id, trial_id
 
 #: A dry run: at most so many epochs and seeds, on made data.
 SMOKE_EPOCHS = 2
@@ -162,8 +162,8 @@ def run_suite(
     )
 
 
-def _dataset(name: str, is_smoke: bool) -> Dataset:
-    return registry.made(name) if is_smoke else registry.load(name)
+def _dataset(dataset: str | OwnData, is_smoke: bool) -> Dataset:
+    return registry.made(dataset) if is_smoke else registry.load(dataset)
 
 
 def _attempt(

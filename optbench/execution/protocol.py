@@ -116,7 +116,11 @@ def run_trial(
             "total": time.perf_counter() - clock,
         },
         predictions=predictions,
-        environment={**environment, **engine.describe(spec.device)},
+        environment={
+            **environment,
+            **engine.describe(spec.device),
+            **({"data_notes": list(dataset.notes)} if dataset.notes else {}),
+        },
         started=started,
     )
 
