@@ -105,7 +105,7 @@ def load(dataset: str | OwnData) -> Dataset:
 
 
 @lru_cache(maxsize=8)
-def made(dataset: str | OwnData, *, train: int = 120, test: int = 60) -> Dataset:
+def made(dataset: str | OwnData, *, train: int = 60, test: int = 30) -> Dataset:
     """Make data of a dataset's shape and classes for a dry run: noisy class prototypes, no download.
 
     What is trained on it says nothing about the optimizer. Each part has at least one example a class.
@@ -120,7 +120,7 @@ def made(dataset: str | OwnData, *, train: int = 120, test: int = 60) -> Dataset
         noisy = prototypes[y] * 0.7 + generator.uniform(0, 76, (count, *facts.shape))
         return noisy.astype(np.uint8 if facts.scaling == "pixels" else np.float32), y
 
-    x_train, y_train = draw(max(train, 2 * classes))
+    x_train, y_train = draw(max(train, classes))
     x_test, y_test = draw(max(test, classes))
     validation = max(1, round(facts.validation / facts.train * len(x_train))) if facts.validation else 0
     return _frozen(

@@ -59,7 +59,14 @@ def smoke(suite: Suite) -> Suite:
     """Cut a suite down to a dry run: made data, few epochs and seeds, a name of its own."""
 
     def shorten(entry: SuiteWorkload) -> SuiteWorkload:
-        workload = replace(entry.workload, epochs=min(entry.workload.epochs, SMOKE_EPOCHS), smoke=True)
+        workload, split = entry.workload, entry.workload.split
+        if split.validation >= 1:
+            facts = registry.info(workload.dataset)
+            share = split.validation / (facts.train if split.source == "train" else facts.test)
+            split = replace(split, validation=min(share, 0.5))
+        workload = replace(
+            workload, epochs=min(workload.epochs, SMOKE_EPOCHS), split=split, train_eval=30, smoke=True
+        )
         return replace(entry, workload=workload)
 
     return replace(
