@@ -10,24 +10,23 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, make_dataclass, replace
-from functools import cache, partial
-from inspect import Parameter, signature
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Gt, Lt, MinLen
 
+from optbench import declared
 from optbench.config import FORBID_EXTRA
 from optbench.datasets import registry
-from optbench.models.layers import LAYERS, Layer, Model, ModelError, build
-from optbench.models.zoo import ZOO
+from optbench.models.layers import ModelError, build
 from optbench.optimizers import FAMILIES, OptimizerConfig
 from optbench.trial import (
     STREAMS,
     BackendName,
     DeviceName,
     Precision,
+    ReduceOnPlateau,
     Seeds,
     TrialSpec,
     Workload,
@@ -137,6 +136,7 @@ class _File:
     device: Literal["auto", "cpu", "cuda", "mps", "tpu"] = "auto"
     precision: Precision = "float32"
     analysis: Any = None
+    max_trials: Annotated[int, Gt(0)] | None = None
 
 
 def load_suite(path: str | Path) -> Suite:
@@ -242,11 +242,20 @@ def _resolve(source: Source) -> Suite:
             ("suite",), f"found {file.suite!r}; the name becomes a folder: letters, digits, '-', '_' and '.'"
         )
     optimizers = _optimizers(file.optimizers)
-    workloads = _workloads(file.workloads, optimizers)
+    workloads = _workloads(file.workloads, optimizers, source.path.parent)
     analysis = parse(Analysis, file.analysis, ("analysis",)) if file.analysis is not None else Analysis()
     if analysis.baseline is not None and analysis.baseline not in optimizers:
         raise InvalidError(
             [unknown_choice(analysis.baseline, optimizers, ("analysis", "baseline"), what="optimizer")]
+        )
+    seeds = _seeds(file.seeds)
+    total = sum(len(w.optimizers) for w in workloads) * len(seeds) * len(set(file.backends))
+    if file.max_trials is not None and total > file.max_trials:
+        raise problem(
+            ("max_trials",),
+            f"the suite declares {total} trials (workloads x optimizers, {len(seeds)} seeds, "
+            f"{len(set(file.backends))} backends), but its budget is {file.max_trials}; take out seeds, "
+            "optimizers or workloads",
         )
     return Suite(
         name=file.suite,
@@ -254,7 +263,7 @@ def _resolve(source: Source) -> Suite:
         path=source.path,
         text=source.text,
         workloads=tuple(workloads),
-        seeds=_seeds(file.seeds),
+        seeds=seeds,
         backends=tuple(dict.fromkeys(file.backends)),
         device=file.device,
         precision=file.precision,
@@ -285,12 +294,14 @@ def _optimizer(label: str, entry: Any, path: KeyPath) -> OptimizerConfig:
     return config
 
 
-def _workloads(entries: Sequence[Any], optimizers: dict[str, OptimizerConfig]) -> list[SuiteWorkload]:
+def _workloads(
+    entries: Sequence[Any], optimizers: dict[str, OptimizerConfig], folder: Path
+) -> list[SuiteWorkload]:
     workloads: list[SuiteWorkload] = []
     for index, entry in enumerate(entries):
         path: KeyPath = ("workloads", index)
         for suffix, variant, source_path in _expand(entry, path):
-            workloads.append(_workload(variant, suffix, source_path, optimizers))
+            workloads.append(_workload(variant, suffix, source_path, optimizers, folder))
     seen: dict[str, int] = {}
     for index, workload in enumerate(workloads):
         if workload.label in seen:
@@ -304,12 +315,14 @@ def _workloads(entries: Sequence[Any], optimizers: dict[str, OptimizerConfig]) -
 
 #: Keys of a workload entry that are not part of the training itself.
 _EXTRAS = ("name", "targets", "optimizers", "grid")
-#: Stands in for the model while the rest of a workload is checked; models are checked layer by layer.
-_ANY_MODEL = {"name": "any", "layers": [{"kind": "dense"}]}
 
 
 def _workload(
-    entry: dict[str, Any], suffix: str, path: KeyPath, optimizers: dict[str, OptimizerConfig]
+    entry: dict[str, Any],
+    suffix: str,
+    path: KeyPath,
+    optimizers: dict[str, OptimizerConfig],
+    folder: Path,
 ) -> SuiteWorkload:
     known = [name for name in (*names(Workload), *_EXTRAS) if name != "smoke"]
     unknown = [key for key in entry if key not in known]
@@ -322,22 +335,40 @@ def _workload(
     ]
     if missing:
         raise problem(path, f"{listed(missing)} missing; a workload needs dataset, model, batch_size, epochs")
-    dataset = entry["dataset"]
-    if not isinstance(dataset, str) or dataset not in registry.ENTRIES:
-        raise InvalidError([unknown_choice(dataset, registry.ENTRIES, (*path, "dataset"), what="dataset")])
-    model = _model(entry["model"], (*path, "model"))
+    dataset = declared.dataset(entry["dataset"], (*path, "dataset"), folder)
+    model = declared.model(entry["model"], (*path, "model"), folder)
     facts = registry.info(dataset)
     try:
         build(model, facts.shape, len(facts.classes))
     except ModelError as error:
-        raise problem((*path, "model"), f"{error} (data set {dataset}: {facts.shape})") from None
-    plain = {key: value for key, value in entry.items() if key not in _EXTRAS}
-    workload = replace(parse(Workload, {**plain, "model": _ANY_MODEL}, path), model=model)
+        raise problem((*path, "model"), f"{error} (dataset {facts.name}: {facts.shape})") from None
+    plain = {key: value for key, value in entry.items() if key not in (*_EXTRAS, "schedule")}
+    workload = replace(
+        parse(Workload, {**plain, "dataset": "any", "model": declared.ANY_MODEL}, path),
+        dataset=dataset,
+        model=model,
+        schedule=declared.schedule(entry.get("schedule"), (*path, "schedule")),
+    )
     if workload.early_stopping is not None and "monitor" not in entry:
         workload = replace(workload, monitor=workload.early_stopping.monitor)
-    if workload.early_stopping is not None and workload.split.validation == 0:
-        raise problem((*path, "early_stopping"), "needs validation examples; set split.validation above 0")
-    name = entry.get("name", f"{dataset}/{model.name}")
+    if workload.split.validation == 0 and workload.split.how != "published":
+        for key, needed in (
+            ("early_stopping", workload.early_stopping is not None),
+            ("schedule", isinstance(workload.schedule, ReduceOnPlateau)),
+        ):
+            if needed:
+                raise problem((*path, key), "needs validation examples; set split.validation above 0")
+    if workload.split.how == "published" and (not facts.validation or workload.split.source != "train"):
+        raise problem(
+            (*path, "split", "how"),
+            f"{facts.name} has no published validation part in its {workload.split.source} part; "
+            "use random, stratified or tail",
+        )
+    if workload.augment is not None and len(facts.shape) != 3:
+        raise problem(
+            (*path, "augment"), f"needs images, but {facts.name} has examples of shape {facts.shape}"
+        )
+    name = entry.get("name", f"{facts.name}/{model.name}")
     if not isinstance(name, str) or not name:
         raise problem((*path, "name"), f"found {shown(name)}; a workload's name is a word")
     return SuiteWorkload(
@@ -377,69 +408,6 @@ def _refuse_twins(configs: Mapping[str, OptimizerConfig], path: KeyPath) -> None
                 path, f"{seen[config]!r} and {label!r} are the same optimizer; change one or leave it out"
             )
         seen[config] = label
-
-
-def _model(entry: Any, path: KeyPath) -> Model:
-    if isinstance(entry, str):
-        entry = {"name": entry}
-    if not isinstance(entry, dict):
-        raise problem(path, f"found {shown(entry)}; name a model of {listed(ZOO)}, or write `layers:`")
-    entry = _with_initializers(entry)
-    if "layers" in entry:
-        return _model_from_layers(entry, path)
-    name = entry.get("name")
-    if not isinstance(name, str) or name not in ZOO:
-        raise InvalidError([unknown_choice(name, ZOO, (*path, "name"), what="model")])
-    arguments = {key: value for key, value in entry.items() if key != "name"}
-    parsed = parse(_parameters(name), arguments, path)
-    try:
-        layers = ZOO[name](**{f.name: getattr(parsed, f.name) for f in fields(parsed)})
-    except ValueError as error:
-        raise problem(path, str(error)) from None
-    return Model(name=name, layers=layers)
-
-
-def _model_from_layers(entry: dict[str, Any], path: KeyPath) -> Model:
-    whole = parse(Model, {"name": "custom", **entry, "layers": _ANY_MODEL["layers"]}, path)
-    layers = entry["layers"]
-    if not isinstance(layers, list) or not layers:
-        raise problem((*path, "layers"), f"found {shown(layers)}; list the layers, first to last")
-    parsed: list[Layer] = []
-    for index, layer in enumerate(layers):
-        where = (*path, "layers", index)
-        kind = layer.get("kind") if isinstance(layer, dict) else layer
-        if not isinstance(kind, str) or kind not in LAYERS:
-            raise InvalidError([unknown_choice(kind, LAYERS, (*where, "kind"), what="layer")])
-        parsed.append(parse(LAYERS[kind], layer if isinstance(layer, dict) else {}, where))
-    return Model(name=whole.name, layers=tuple(parsed))
-
-
-@cache
-def _parameters(name: str) -> Any:
-    """A dataclass of a named model's parameters, so that they are checked like everything else."""
-    function = ZOO[name]
-    hints = get_type_hints(function, include_extras=True)
-    members: list[Any] = [
-        (p.name, hints[p.name])
-        if p.default is Parameter.empty
-        else (p.name, hints[p.name], field(default_factory=partial(copy.deepcopy, p.default)))
-        for p in signature(function).parameters.values()
-    ]
-    return make_dataclass(name, members, frozen=True, namespace={"__pydantic_config__": FORBID_EXTRA})
-
-
-def _with_initializers(value: Any) -> Any:
-    """Let an initialiser be given by its name alone."""
-    if isinstance(value, dict):
-        return {
-            key: {"name": item}
-            if key.endswith("initializer") and isinstance(item, str)
-            else _with_initializers(item)
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_with_initializers(item) for item in value]
-    return value
 
 
 def _expand(entry: Any, path: KeyPath) -> list[tuple[str, dict[str, Any], KeyPath]]:

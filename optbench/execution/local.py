@@ -15,7 +15,7 @@ from optbench.datasets.base import Dataset
 from optbench.execution.protocol import run_trial
 from optbench.store import Store
 from optbench.suite import PlannedTrial, Suite, SuiteWorkload, trials
-from optbench.trial import Status, TrialRecord, TrialSpec, block_id, trial_id
+from optbench.trial import OwnData, Status, TrialRecord, TrialSpec, block_id, trial_id
 
 #: A dry run: at most so many epochs and seeds, on made data.
 SMOKE_EPOCHS = 2
@@ -59,7 +59,14 @@ def smoke(suite: Suite) -> Suite:
     """Cut a suite down to a dry run: made data, few epochs and seeds, a name of its own."""
 
     def shorten(entry: SuiteWorkload) -> SuiteWorkload:
-        workload = replace(entry.workload, epochs=min(entry.workload.epochs, SMOKE_EPOCHS), smoke=True)
+        workload, split = entry.workload, entry.workload.split
+        if split.validation >= 1:
+            facts = registry.info(workload.dataset)
+            share = split.validation / (facts.train if split.source == "train" else facts.test)
+            split = replace(split, validation=min(share, 0.5))
+        workload = replace(
+            workload, epochs=min(workload.epochs, SMOKE_EPOCHS), split=split, train_eval=30, smoke=True
+        )
         return replace(entry, workload=workload)
 
     return replace(
@@ -162,8 +169,8 @@ def run_suite(
     )
 
 
-def _dataset(name: str, is_smoke: bool) -> Dataset:
-    return registry.made(name) if is_smoke else registry.load(name)
+def _dataset(dataset: str | OwnData, is_smoke: bool) -> Dataset:
+    return registry.made(dataset) if is_smoke else registry.load(dataset)
 
 
 def _attempt(

@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 from optbench import matching
 from optbench.backends.base import Engine, Evaluation, Session
+from optbench.datasets.augmentation import Augmentation
 from optbench.datasets.base import Dataset, TrialData, cut
+from optbench.execution import metrics as measures
+from optbench.execution.schedules import LearningRate
 from optbench.models.layers import build
 from optbench.trial import Fingerprints, Status, TrialRecord, TrialSpec, Workload, block_id, trial_id
 
@@ -26,6 +29,7 @@ HISTORY = (
     "train_accuracy",
     "val_loss",
     "val_accuracy",
+    "val_f1",
     "batch_loss",
     "lr",
     "step_seconds",
@@ -39,6 +43,7 @@ class _Progress:
 
     rows: list[dict[str, float]] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
+    augment_seconds: float = 0.0
     initial_loss: float = math.nan
     epochs_above: int = 0
     best_epoch: int = 0
@@ -87,7 +92,7 @@ def run_trial(
     warm_up = _seconds(session.warm_up)
     progress = _Progress()
     status = _train(spec, session, data, progress, on_epoch)
-    metrics, predictions, test_seconds = _finish(workload, session, progress, status)
+    metrics, predictions, test_seconds = _finish(workload, session, data, progress, status)
     history = {name: np.array([row[name] for row in progress.rows]) for name in HISTORY}
     return TrialRecord(
         trial_id=trial_id(spec),
@@ -105,12 +110,17 @@ def run_trial(
         timings={
             "setup": setup,
             "warm_up": warm_up,
+            "augment": progress.augment_seconds,
             "step": float(np.nansum(history["step_seconds"])),
             "eval": float(np.nansum(history["eval_seconds"])) + test_seconds,
             "total": time.perf_counter() - clock,
         },
         predictions=predictions,
-        environment={**environment, **engine.describe(spec.device)},
+        environment={
+            **environment,
+            **engine.describe(spec.device),
+            **({"data_notes": list(dataset.notes)} if dataset.notes else {}),
+        },
         started=started,
     )
 
@@ -120,14 +130,24 @@ def _train(
 ) -> Status:
     workload = spec.workload
     lr = spec.optimizer.lr
+    rate = LearningRate(workload.schedule, lr, workload.epochs)
+    augmentation = None
+    if workload.augment is not None:
+        augmentation = Augmentation(workload.augment, data.train, seed=spec.seeds.augment)
     for epoch in range(workload.epochs + 1):
         losses, step_seconds = np.array([math.nan]), math.nan
         if epoch:
+            if rate.at(epoch) != lr:
+                lr = rate.at(epoch)
+                session.set_lr(lr)
             order = matching.epoch_order(spec.seeds.order, epoch, len(data.train), shuffle=workload.shuffle)
             rows = data.train.rows[order]
             progress.digests.append(matching.fingerprint(rows))
             clock = time.perf_counter()
-            losses = session.train_epoch(rows, epoch)
+            x = augmentation.epoch(rows, epoch) if augmentation is not None else None
+            progress.augment_seconds += time.perf_counter() - clock
+            clock = time.perf_counter()
+            losses = session.train_epoch(rows, epoch, x)
             step_seconds = time.perf_counter() - clock
         row = _evaluate(session, data)
         row |= {"batch_loss": float(np.mean(losses)), "lr": lr, "step_seconds": step_seconds}
@@ -138,6 +158,8 @@ def _train(
             progress.initial_loss = float(losses[0])
         if epoch and _diverged(workload, row, losses, progress):
             return "diverged"
+        if epoch:
+            rate.observe(row)
         if _stop(workload, session, epoch, row, progress):
             break
     return "diverged" if progress.epochs_above else "completed"
@@ -151,10 +173,16 @@ def _evaluate(session: Session, data: TrialData) -> dict[str, float]:
         "train_accuracy": train.accuracy,
         "val_loss": math.nan,
         "val_accuracy": math.nan,
+        "val_f1": math.nan,
     }
     if len(data.validation):
         validation = session.evaluate("validation")
-        row |= {"val_loss": validation.loss, "val_accuracy": validation.accuracy}
+        scores = measures.per_class(data.validation.labels, validation.predictions, len(data.info.classes))
+        row |= {
+            "val_loss": validation.loss,
+            "val_accuracy": validation.accuracy,
+            "val_f1": scores.macro_f1,
+        }
     row["eval_seconds"] = time.perf_counter() - clock
     return row
 
@@ -189,7 +217,7 @@ def _stop(
 
 
 def _finish(
-    workload: Workload, session: Session, progress: _Progress, status: Status
+    workload: Workload, session: Session, data: TrialData, progress: _Progress, status: Status
 ) -> tuple[dict[str, float], dict[str, NDArray[np.integer[Any]]], float]:
     """Final metrics; the test part is looked at here, once the best epoch is settled, and never before."""
     last = len(progress.rows) - 1
@@ -203,22 +231,41 @@ def _finish(
     if status == "diverged":
         return metrics, {}, 0.0
     clock = time.perf_counter()
-    evaluations = {"last": session.evaluate("test")}
+    logits = workload.top_k is not None
+    evaluations = {"last": session.evaluate("test", logits=logits)}
     if "best_epoch" in metrics:
         if progress.best_epoch != last:
             session.recall()
-        evaluations["best"] = session.evaluate("test") if progress.best_epoch != last else evaluations["last"]
+            evaluations["best"] = session.evaluate("test", logits=logits)
+        else:
+            evaluations["best"] = evaluations["last"]
     final = "best" if workload.early_stopping and workload.early_stopping.restore_best else "last"
     for name, evaluation in (*evaluations.items(), ("", evaluations[final])):
-        metrics |= _test_metrics(evaluation, f"_{name}" if name else "")
+        metrics |= _test_metrics(evaluation, data, workload, f"_{name}" if name else "")
     small: type[np.integer[Any]]
     small = np.uint8 if max(e.predictions.max() for e in evaluations.values()) < 256 else np.uint16
     predictions = {name: evaluation.predictions.astype(small) for name, evaluation in evaluations.items()}
     return metrics, predictions, time.perf_counter() - clock
 
 
-def _test_metrics(evaluation: Evaluation, suffix: str) -> dict[str, float]:
-    return {f"test_loss{suffix}": evaluation.loss, f"test_accuracy{suffix}": evaluation.accuracy}
+def _test_metrics(
+    evaluation: Evaluation, data: TrialData, workload: Workload, suffix: str
+) -> dict[str, float]:
+    labels, classes = data.test.labels, data.info.classes
+    scores = measures.per_class(labels, evaluation.predictions, len(classes))
+    found = {
+        f"test_loss{suffix}": evaluation.loss,
+        f"test_accuracy{suffix}": evaluation.accuracy,
+        f"test_f1{suffix}": scores.macro_f1,
+    }
+    if evaluation.logits is not None:
+        ranks = measures.ranks(evaluation.logits, labels)
+        found |= {f"test_top{k}_accuracy{suffix}": float((ranks < k).mean()) for k in workload.top_k or ()}
+    if workload.per_class and not suffix:
+        for name in ("precision", "recall", "f1"):
+            values = zip(classes, getattr(scores, name), strict=True)
+            found |= {f"test_{name}[{c}]": float(value) for c, value in values if math.isfinite(value)}
+    return found
 
 
 def _seconds(work: Callable[[], None]) -> float:

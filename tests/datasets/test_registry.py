@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from optbench.datasets import registry
+from optbench.datasets.bundled import BUNDLED_ENTRIES
 
 
 def test_embedded_data_fit_in_six_megabytes(repository):
@@ -13,7 +14,7 @@ def test_embedded_data_fit_in_six_megabytes(repository):
     assert sum(path.stat().st_size for path in files) < 6_000_000
 
 
-@pytest.mark.parametrize("name", ["digits", "mnist-mini", "fashion-mini", "uci-letter"])
+@pytest.mark.parametrize("name", [entry.info.name for entry in BUNDLED_ENTRIES])
 def test_embedded_data_are_what_their_facts_say(name):
     dataset, facts = registry.load(name), registry.info(name)
     assert dataset.x_train.shape == (facts.train, *facts.shape)
@@ -58,4 +59,5 @@ def test_made_data_have_the_shape_and_all_classes():
     for name in registry.ENTRIES:
         made, facts = registry.made(name), registry.info(name)
         assert made.x_train.shape[1:] == facts.shape
-        assert len(np.unique(made.y_train)) == len(facts.classes)
+        assert len(np.unique(made.y_train)) == len(np.unique(made.y_test)) == len(facts.classes)
+        assert bool(made.info.validation) == bool(facts.validation)

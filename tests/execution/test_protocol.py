@@ -25,16 +25,17 @@ class ScriptedSession:
     def warm_up(self):
         self.calls.append("warm_up")
 
-    def train_epoch(self, rows, epoch):
+    def train_epoch(self, rows, epoch, x=None):
         self.epoch = epoch
         self.calls.append(f"train {epoch}")
         return np.array(self.batch_losses[epoch - 1], dtype=float)
 
-    def evaluate(self, part):
+    def evaluate(self, part, *, logits=False):
         if part == "test":
             self.calls.append(f"test {self.epoch}")
         accuracy = self.accuracies[self.epoch] if part == "validation" else self.epoch / 100
-        return Evaluation(loss=1 - accuracy, accuracy=accuracy, predictions=np.zeros(3, dtype=np.int64))
+        predictions = np.zeros(len(getattr(self.data, part)), dtype=np.int64)
+        return Evaluation(loss=1 - accuracy, accuracy=accuracy, predictions=predictions)
 
     def set_lr(self, lr):
         pass
@@ -58,7 +59,8 @@ class ScriptedEngine:
     def describe(self, device):
         return {"framework": "script"}
 
-    def open(self, *arguments):
+    def open(self, spec, built, data, weights):
+        self.session.data = data
         return self.session
 
 
