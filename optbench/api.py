@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,7 @@ from optbench.execution.local import Observer, RunOutcome
 from optbench.frames import load_results
 from optbench.report.build import ReportFiles, write_report
 from optbench.store import Store, StoreError
-from optbench.suite import PlannedTrial, Suite, load_suite, suite_from_source
-from optbench.yamlfile import read_text
+from optbench.suite import PlannedTrial, Suite, load_suite, suite_from_view
 
 
 def run(
@@ -98,10 +98,9 @@ def find_store(suite: Suite | str | Path, *, results: str | Path = "results") ->
 
 def _suite_of(store: Store) -> Suite:
     meta = store.meta()
-    if "source" not in meta:
+    if "view" not in meta:
         raise StoreError(f"{store.path}: names no suite; give the suite file instead")
-    suite = suite_from_source(read_text(meta["source"], path=store.path))
-    return local.smoke(suite) if meta.get("smoke") else suite
+    return suite_from_view(json.loads(meta["view"]))
 
 
 __all__ = ["find_store", "load_results", "load_suite", "report", "run"]

@@ -5,10 +5,11 @@ File format
 ``PRAGMA user_version`` is the format; a store of an older one is migrated when it is opened for writing.
 
 1
-    ``meta`` (key, value): suite name, title, the suite file's text and hash, ``smoke`` where the data were
-    made. ``plan``: the labels that the suite last run gave to its trials. ``trials``: one row a trial; spec,
-    metrics and timings as JSON, the history as a zlib-compressed little-endian float64 matrix [columns,
-    epochs]. ``predictions``: predicted class of each test example, zlib-compressed uint8 or uint16.
+    ``meta`` (key, value): suite name, title, the suite file's text and hash, ``view`` (labels, targets and
+    analysis as JSON, so that a report reads no other file), ``smoke`` where the data were made. ``plan``: the
+    labels that the suite last run gave to its trials. ``trials``: one row a trial; spec, metrics and timings
+    as JSON, the history as a zlib-compressed little-endian float64 matrix [columns, epochs].
+    ``predictions``: predicted class of each test example, zlib-compressed uint8 or uint16.
     ``environments``: machine facts by content hash.
 """
 

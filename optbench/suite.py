@@ -19,8 +19,8 @@ from annotated_types import Gt, Lt, MinLen
 from optbench import declared
 from optbench.config import FORBID_EXTRA
 from optbench.datasets import registry
-from optbench.models.layers import ModelError, build
-from optbench.optimizers import FAMILIES, OptimizerConfig
+from optbench.models.layers import Dense, Model, ModelError, build
+from optbench.optimizers import FAMILIES, SGD, OptimizerConfig, custom
 from optbench.trial import (
     STREAMS,
     BackendName,
@@ -181,6 +181,59 @@ def suite_from_source(source: Source) -> Suite:
         ) from None
 
 
+def view(suite: Suite) -> dict[str, Any]:
+    """Write down what a report needs of a suite, JSON-ready: no file of the user's is read to use it."""
+    return {
+        "name": suite.name,
+        "title": suite.title,
+        "text": suite.text,
+        "analysis": to_plain(suite.analysis),
+        "seeds": [to_plain(seeds) for seeds in suite.seeds],
+        "backends": list(suite.backends),
+        "workloads": [
+            {
+                "label": entry.label,
+                "targets": to_plain(entry.targets),
+                "optimizers": list(entry.optimizers),
+                "epochs": entry.workload.epochs,
+                "smoke": bool(entry.workload.smoke),
+            }
+            for entry in suite.workloads
+        ],
+    }
+
+
+def suite_from_view(seen: Mapping[str, Any]) -> Suite:
+    """Rebuild a suite for a report; what a training would need (models, data) is left blank."""
+    blank = Model(name="", layers=(Dense(),))
+    return Suite(
+        name=seen["name"],
+        title=seen["title"],
+        path=None,
+        text=seen["text"],
+        workloads=tuple(
+            SuiteWorkload(
+                label=entry["label"],
+                workload=Workload(
+                    dataset="",
+                    model=blank,
+                    batch_size="full",
+                    epochs=entry["epochs"],
+                    smoke=entry["smoke"] or None,
+                ),
+                targets=Targets(**entry["targets"]),
+                optimizers={label: SGD() for label in entry["optimizers"]},
+            )
+            for entry in seen["workloads"]
+        ),
+        seeds=tuple(Seeds(**seeds) for seeds in seen["seeds"]),
+        backends=tuple(seen["backends"]),
+        device="auto",
+        precision="float32",
+        analysis=Analysis(**seen["analysis"]),
+    )
+
+
 def parse_seeds(entry: Any, *, option: str) -> tuple[Seeds, ...]:
     """Read seeds given elsewhere than in a file; the error names the option."""
     try:
@@ -241,7 +294,7 @@ def _resolve(source: Source) -> Suite:
         raise problem(
             ("suite",), f"found {file.suite!r}; the name becomes a folder: letters, digits, '-', '_' and '.'"
         )
-    optimizers = _optimizers(file.optimizers)
+    optimizers = _optimizers(file.optimizers, source.path.parent)
     workloads = _workloads(file.workloads, optimizers, source.path.parent)
     analysis = parse(Analysis, file.analysis, ("analysis",)) if file.analysis is not None else Analysis()
     if analysis.baseline is not None and analysis.baseline not in optimizers:
@@ -271,25 +324,32 @@ def _resolve(source: Source) -> Suite:
     )
 
 
-def _optimizers(entries: Mapping[str, Any]) -> dict[str, OptimizerConfig]:
+def _optimizers(entries: Mapping[str, Any], folder: Path) -> dict[str, OptimizerConfig]:
     if not entries:
         raise problem(("optimizers",), f"is empty; name at least one of {listed(FAMILIES)}")
     configs: dict[str, OptimizerConfig] = {}
     for label, entry in entries.items():
         path: KeyPath = ("optimizers", label)
         for suffix, variant, _ in _expand(entry if entry is not None else {}, path):
-            configs[label + suffix] = _optimizer(label, variant, path)
+            configs[label + suffix] = _optimizer(label, variant, path, folder)
     _refuse_twins(configs, ("optimizers",))
     return configs
 
 
-def _optimizer(label: str, entry: Any, path: KeyPath) -> OptimizerConfig:
+def _optimizer(label: str, entry: Any, path: KeyPath, folder: Path) -> OptimizerConfig:
     if not isinstance(entry, dict):
         raise problem(path, f"found {shown(entry)}; write its hyperparameters, as in {label}: {{lr: 0.01}}")
     family = entry.get("optimizer", label)
+    plugins = custom.plugins()
+    if "class" in entry or (isinstance(family, str) and family in plugins and family not in FAMILIES):
+        try:
+            return custom.from_mapping({"optimizer": family, **entry}, base_dir=folder)
+        except custom.CustomError as error:
+            raise problem(path, str(error)) from None
     if not isinstance(family, str) or family not in FAMILIES:
         where = (*path, "optimizer") if "optimizer" in entry else path
-        raise InvalidError([unknown_choice(family, FAMILIES, where, what="optimizer")])
+        known = (*FAMILIES, *plugins)
+        raise InvalidError([unknown_choice(family, known, where, what="optimizer")])
     config: OptimizerConfig = parse(FAMILIES[family].config, {**entry, "optimizer": family}, path)
     return config
 
@@ -371,11 +431,16 @@ def _workload(
     name = entry.get("name", f"{facts.name}/{model.name}")
     if not isinstance(name, str) or not name:
         raise problem((*path, "name"), f"found {shown(name)}; a workload's name is a word")
+    chosen = _chosen(entry.get("optimizers"), optimizers, (*path, "optimizers"))
+    needs_lr = "schedule" if workload.schedule else "weight_decay" if workload.weight_decay else None
+    blind = [label for label, config in chosen.items() if config.lr is None]
+    if needs_lr and blind:
+        raise problem((*path, needs_lr), f"needs a learning rate, but {listed(blind)} has no argument lr")
     return SuiteWorkload(
         label=name + suffix,
         workload=workload,
         targets=parse(Targets, entry.get("targets", {}), (*path, "targets")),
-        optimizers=_chosen(entry.get("optimizers"), optimizers, (*path, "optimizers")),
+        optimizers=chosen,
     )
 
 

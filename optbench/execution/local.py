@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from optbench.datasets import registry
 from optbench.datasets.base import Dataset
 from optbench.execution.protocol import run_trial
 from optbench.store import Store
-from optbench.suite import PlannedTrial, Suite, SuiteWorkload, trials
+from optbench.suite import PlannedTrial, Suite, SuiteWorkload, trials, view
 from optbench.trial import OwnData, Status, TrialRecord, TrialSpec, block_id, trial_id
 
 #: A dry run: at most so many epochs and seeds, on made data.
@@ -135,6 +136,7 @@ def run_suite(
             title=suite.title,
             source=suite.text,
             hash=suite.hash,
+            view=json.dumps(view(suite)),
             smoke="made data, no result" if is_smoke else "",
         )
         ids = {id(trial): trial_id(trial.spec) for trial in planned}

@@ -129,7 +129,8 @@ def _train(
     spec: TrialSpec, session: Session, data: TrialData, progress: _Progress, on_epoch: OnEpoch | None
 ) -> Status:
     workload = spec.workload
-    lr = spec.optimizer.lr
+    # A class of the user's own may have no learning rate that we know of, and then no schedule either.
+    lr = math.nan if spec.optimizer.lr is None else spec.optimizer.lr
     rate = LearningRate(workload.schedule, lr, workload.epochs)
     augmentation = None
     if workload.augment is not None:
@@ -137,7 +138,7 @@ def _train(
     for epoch in range(workload.epochs + 1):
         losses, step_seconds = np.array([math.nan]), math.nan
         if epoch:
-            if rate.at(epoch) != lr:
+            if workload.schedule is not None and rate.at(epoch) != lr:
                 lr = rate.at(epoch)
                 session.set_lr(lr)
             order = matching.epoch_order(spec.seeds.order, epoch, len(data.train), shuffle=workload.shuffle)

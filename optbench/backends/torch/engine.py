@@ -111,7 +111,7 @@ class TorchSession:
         self._params = self._model.parameters()
         self._workload = spec.workload
         self._data = data
-        self._lr = spec.optimizer.lr
+        self._lr = spec.optimizer.lr or 0.0  # a suite lets no class without one decay weights
         kernels = [name for name in self._model.trainable if name.endswith("/kernel")]
         self._kernels = [self._model.weights[name] for name in kernels]
         self._optimizer = make_optimizer(spec.optimizer, self._params, names=self._model.trainable)

@@ -106,7 +106,7 @@ def test_an_epoch_follows_the_reference_rule_on_gradients_by_hand(optimizer):
 
     family = FAMILIES[optimizer.optimizer]
     w = dict(weights)
-    state = {name: family.init(optimizer, value) for name, value in w.items()}
+    state = {name: family.start(optimizer, value) for name, value in w.items()}
     x = data.train.x.reshape(len(data.train.x), -1) * data.scale
     expected = []
     for t, start in enumerate(range(0, len(order), 64), start=1):
