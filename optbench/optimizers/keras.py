@@ -86,11 +86,11 @@ class Canonical(keras.optimizers.Optimizer):  # type: ignore[misc]
         return {**super().get_config(), "config": asdict(self._config)}
 
     def _new_state(self, variable: Any) -> dict[str, Any]:
-        start = self._family.init(self._config, ops.zeros((1,), _arithmetic(variable)), ops)
+        start = self._family.init(self._config, np.zeros(1, _arithmetic(variable)), np)
         return {
             name: self.add_variable(
-                shape=variable.shape if len(value.shape) else (),
-                initializer=_Full(float(ops.max(value))),
+                shape=variable.shape if value.shape else (),
+                initializer=_Full(float(value.max())),
                 dtype="int8" if name == "sign" else _arithmetic(variable),
                 name=f"{variable.path.replace('/', '_')}_{name}",
             )
