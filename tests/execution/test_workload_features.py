@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from optbench import matching
+from optbench import backends, matching
 from optbench.datasets import registry
 from optbench.datasets.base import cut
 from optbench.execution.protocol import run_trial
@@ -28,9 +28,7 @@ LINEAR = Model(name="linear", layers=(Dense(),))
 @pytest.fixture(scope="module")
 def engine():
     pytest.importorskip("torch")
-    from optbench.backends.torch.engine import TorchEngine
-
-    return TorchEngine()
+    return backends.engine("torch")
 
 
 def spec(optimizer=None, *, epochs=1, batch_size="full", model=LINEAR, **features):
