@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 import optbench
+from optbench.errors import UserError
 
 if TYPE_CHECKING:
     from optbench.suite import PlannedTrial, Suite
 
-USAGE, DATA_MISSING, CRASHED, INTERRUPTED = 2, 3, 4, 130
+DATA_MISSING, CRASHED, INTERRUPTED = 3, 4, 130
 
 app = typer.Typer(
     name="optbench",
@@ -27,6 +28,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+data_app = typer.Typer(help="Datasets: fetch, verify, path.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+DatasetArgument = Annotated[str, typer.Argument(help="A dataset of `optbench list datasets`.")]
+DataDirOption = Annotated[
+    Path | None, typer.Option(envvar="OPTBENCH_DATA", help="Folder to look in first, and to download to.")
+]
 ResultsOption = Annotated[
     Path,
     typer.Option("--results", help="Folder of all stores.", envvar="OPTBENCH_RESULTS", show_default=True),
@@ -74,6 +82,7 @@ def run(
     threads: Annotated[
         int, typer.Option(min=1, envvar="OPTBENCH_THREADS", help="CPU threads of a trial; part of its bits.")
     ] = 1,
+    data_dir: DataDirOption = None,
     only: Annotated[
         list[str] | None,
         typer.Option(help="Run a part: workload=A,B or optimizer=A,B; give it twice for both."),
@@ -101,6 +110,8 @@ def run(
             _show_plan(loaded, chosen)
             return
         os.environ["OPTBENCH_THREADS"] = str(threads)
+        if data_dir is not None:
+            os.environ["OPTBENCH_DATA"] = str(data_dir)
         console = _console()
         signal.signal(signal.SIGTERM, _interrupt)
         with RunView(loaded, console) as view:
@@ -228,6 +239,80 @@ def compare(
             console.print(part)
 
 
+@app.command(epilog="Example: optbench verify wame --backend torch")
+def verify(
+    optimizer: Annotated[
+        str | None,
+        typer.Argument(help="A family, package.module:Class or my_opt.py:MyOpt; all families if not given."),
+    ] = None,
+    backend: Annotated[
+        list[str] | None, typer.Option(help="torch, tensorflow or jax; those installed if not given.")
+    ] = None,
+) -> None:
+    """Prove update rules against golden vectors, the references and each other.
+
+    Exit code 1 if a check fails.
+    """
+    with _errors():
+        from optbench import verify as prove
+
+        console = _console()
+        found = prove.run(optimizer, backends=backend, progress=lambda line: console.print(line, style="dim"))
+        console.print(prove.render(found))
+        if not found.passed:
+            raise typer.Exit(1)
+
+
+@data_app.command(epilog="Example: optbench data fetch fashion-mnist")
+def fetch(name: DatasetArgument, data_dir: DataDirOption = None) -> None:
+    """Find a dataset's files, or download them from the official address, checked."""
+    with _errors():
+        from optbench.datasets import registry
+
+        located = registry.locate(_dataset(name), data_dir=data_dir)
+        print(located.folder if located else f"{name} comes with optbench: there is nothing to fetch.")
+
+
+@data_app.command("verify", epilog="Example: optbench data verify mnist")
+def verify_data(name: DatasetArgument, data_dir: DataDirOption = None) -> None:
+    """Hash a dataset's files, compare with the published checksums, and read it once."""
+    with _errors():
+        from optbench.datasets import registry
+
+        checks = registry.verify(_dataset(name), data_dir=data_dir)
+        for check in checks:
+            word = {True: "ok", False: "ALTERED", None: "ok, no checksum is published"}[check.ok]
+            print(f"{check.path}  {check.bytes:,} bytes  sha256 {check.sha256}  {word}")
+        if not checks:
+            print(f"{name} comes with optbench and reads well.")
+        if any(check.ok is False for check in checks):
+            _fail(
+                f"dataset {name}: altered files; take them away and run: optbench data fetch {name}",
+                DATA_MISSING,
+            )
+
+
+@data_app.command(epilog="Example: optbench data path mnist")
+def path(name: DatasetArgument, data_dir: DataDirOption = None) -> None:
+    """Print the folder of a dataset's files; downloads nothing."""
+    with _errors():
+        from optbench.datasets import fetch as files
+        from optbench.datasets import registry
+
+        entry = registry.ENTRIES[_dataset(name)]
+        source = getattr(entry, "source", None)
+        if source is None:
+            print(f"{name} comes with optbench.")
+        elif (found := files.find(source, data_dir)) is not None:
+            print(found.folder)
+        else:
+            searched = ", ".join(map(str, files.data_folders(data_dir)))
+            _fail(
+                f"dataset {name} is not here; searched {searched}; run: optbench data fetch {name}",
+                DATA_MISSING,
+            )
+
+
 @app.command("list", epilog="Example: optbench list datasets")
 def list_(
     what: Annotated[
@@ -276,24 +361,8 @@ def _errors() -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
-    except Exception as error:
-        code = _exit_code(error)
-        if code is None:
-            raise
-        _fail(str(error), code)
-
-
-def _exit_code(error: Exception) -> int | None:
-    from optbench.backends.base import BackendMissingError, DeviceError
-    from optbench.datasets.base import DataError
-    from optbench.stats.common import StatsError
-    from optbench.store import StoreError
-    from optbench.suite import SuiteError
-
-    if isinstance(error, DataError):
-        return DATA_MISSING
-    expected = (SuiteError, StoreError, StatsError, BackendMissingError, DeviceError)
-    return USAGE if isinstance(error, expected) else None
+    except UserError as error:
+        _fail(str(error), error.exit_code)
 
 
 def _console() -> Any:
@@ -336,6 +405,13 @@ def _changed(suite: Suite, *, seeds: str | None, backend: str | None, device: st
     if device is not None:
         changes["device"] = schema.known_choice("--device", device, schema.DEVICES)
     return replace(suite, **changes)
+
+
+def _dataset(name: str) -> str:
+    from optbench import suite as schema
+    from optbench.datasets import registry
+
+    return schema.known_choice("dataset", name, registry.ENTRIES)
 
 
 def _filter(suite: Suite, only: list[str]) -> Any:

@@ -29,6 +29,7 @@ import filelock
 import numpy as np
 from numpy.typing import NDArray
 
+from optbench.errors import UserError
 from optbench.trial import Status, TrialRecord, content_hash, to_plain
 
 FILE_NAME = "store.sqlite"
@@ -55,7 +56,7 @@ _MIGRATIONS: tuple[str, ...] = (
 )
 
 
-class StoreError(RuntimeError):
+class StoreError(UserError, RuntimeError):
     """A store that cannot be opened or read; the message says why and what to do."""
 
 

@@ -19,6 +19,7 @@ from annotated_types import Gt, Lt, MinLen
 from optbench import declared
 from optbench.config import FORBID_EXTRA
 from optbench.datasets import registry
+from optbench.errors import UserError
 from optbench.models.layers import Dense, Model, ModelError, build
 from optbench.optimizers import FAMILIES, SGD, OptimizerConfig, custom
 from optbench.trial import (
@@ -49,7 +50,7 @@ BACKENDS = get_args(BackendName)
 DEVICES = ("auto", *get_args(DeviceName))
 
 
-class SuiteError(ValueError):
+class SuiteError(UserError, ValueError):
     """A suite file that cannot be used (exit code 2)."""
 
 

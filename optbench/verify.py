@@ -15,12 +15,17 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from optbench.errors import UserError
 from optbench.optimizers import FAMILIES, Custom, OptimizerConfig, custom
 from optbench.optimizers import WAME as WAMEConfig
 from optbench.verification import checks
 from optbench.verification.checks import Check
 from optbench.verification.problems import Arrays
 from optbench.verification.steppers import BACKENDS, missing, session
+
+
+class VerifyError(UserError, ValueError):
+    """An optimizer or backend that cannot be verified."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +80,7 @@ def run(
 
     Raises
     ------
-    ValueError
+    VerifyError
         If the optimizer or a backend is unknown, or a backend that was asked for is not installed.
 
     Examples
@@ -88,10 +93,10 @@ def run(
     wanted = list(dict.fromkeys(backends or BACKENDS))
     for backend in wanted:
         if backend not in BACKENDS:
-            raise ValueError(f"unknown backend {backend!r}; choose from {', '.join(BACKENDS)}")
+            raise VerifyError(f"unknown backend {backend!r}; choose from {', '.join(BACKENDS)}")
     absent = {backend: reason for backend in wanted if (reason := missing(backend))}
     if backends and absent:
-        raise ValueError("; ".join(f"backend {backend}: {reason}" for backend, reason in absent.items()))
+        raise VerifyError("; ".join(f"backend {backend}: {reason}" for backend, reason in absent.items()))
     present = [backend for backend in wanted if backend not in absent]
     skipped = [Check(name="all", backend=b, passed=None, figure=f"skipped: {r}") for b, r in absent.items()]
     if name_or_class is not None and name_or_class not in FAMILIES:
@@ -151,7 +156,7 @@ def _class(
 ) -> Section:
     if ":" not in reference and reference not in custom.plugins():
         known = ", ".join([*FAMILIES, *custom.plugins()])
-        raise ValueError(
+        raise VerifyError(
             f"unknown optimizer {reference!r}; choose from {known}, package.module:Class or file.py:Class"
         )
     key = "class" if ":" in reference else "optimizer"
@@ -159,7 +164,7 @@ def _class(
     home = custom.home(config)
     backends = asked or [home]
     if home not in present and not asked:
-        raise ValueError(f"{reference} belongs to {home}, which is not installed")
+        raise VerifyError(f"{reference} belongs to {home}, which is not installed")
     findings: list[Check] = []
     for backend in backends:
         say(f"{reference} on {backend}")

@@ -132,6 +132,44 @@ def test_compare_reads_a_table_and_prints_json(tmp_path):
     assert run("compare", tmp_path / "none.csv").returncode == 2
 
 
+def test_verify_passes_a_family_and_names_the_known_ones(tmp_path):
+    done = run("verify", "sgd", "--backend", "torch")
+    assert done.returncode == 0, done.stdout
+    assert " 0 failed" in done.stdout
+    unknown = run("verify", "sgdd")
+    assert unknown.returncode == 2
+    assert "choose from wame" in unknown.stderr
+
+
+def test_verify_fails_an_optimizer_that_does_nothing(tmp_path):
+    path = tmp_path / "idle.py"
+    path.write_text(
+        "import torch\n"
+        "class Idle(torch.optim.Optimizer):\n"
+        "    def __init__(self, params, lr=0.1):\n"
+        "        super().__init__(params, {'lr': lr})\n"
+        "    def step(self, closure=None):\n"
+        "        return None\n"
+    )
+    done = run("verify", "idle.py:Idle", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "FAIL" in done.stdout
+
+
+def test_missing_data_exits_with_3_and_the_way_to_get_it(write_suite, tmp_path):
+    folder = tmp_path / "data"
+    path = write_suite(("dataset: digits", "dataset: sign-mnist"))
+    ran = run("run", path, "--results", tmp_path / "results", "--data-dir", folder)
+    fetched = run("data", "fetch", "sign-mnist", "--data-dir", folder)
+    for done in (ran, fetched, run("data", "path", "sign-mnist", "--data-dir", folder)):
+        assert done.returncode == 3
+        assert "Traceback" not in done.stderr
+        assert str(folder) in done.stderr
+    assert "sign_mnist_train.csv" in fetched.stderr
+    assert "kaggle" in fetched.stderr
+    assert run("data", "path", "mnits").returncode == 2
+
+
 def test_version_and_help():
     assert run("--version").stdout == f"optbench {optbench.__version__}\n"
     for command in ("run", "plan", "report", "compare", "list", "show"):

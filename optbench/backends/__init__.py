@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from optbench.backends.base import BackendMissingError, Engine
+from optbench.errors import UserError
 
 #: Engine class by backend; the module is imported when a trial needs it.
 _ENGINES = {"torch": ("optbench.backends.torch.engine", "TorchEngine", "torch")}
@@ -33,7 +34,7 @@ def engine(name: str) -> Engine:
     ------
     BackendMissingError
         If the framework is not installed.
-    ValueError
+    UserError
         If ``OPTBENCH_THREADS`` is no whole number from 1.
     """
     if name not in _ENGINES:
@@ -47,7 +48,7 @@ def engine(name: str) -> Engine:
         )
     words = os.environ.get("OPTBENCH_THREADS", "1")
     if not (words.isascii() and words.isdigit() and int(words)):
-        raise ValueError(f"OPTBENCH_THREADS: found {words!r}; give a whole number from 1")
+        raise UserError(f"OPTBENCH_THREADS: found {words!r}; give a whole number from 1")
     return cast(Engine, getattr(import_module(module), cls)(threads=int(words)))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench.datasets.base import TrialData
+from optbench.errors import UserError
 from optbench.matching import Indices
 from optbench.models.layers import BuiltLayer
 from optbench.trial import TrialSpec
@@ -88,9 +89,9 @@ class Engine(Protocol):
         """Build the model with these weights and its optimizer on the trial's device."""
 
 
-class DeviceError(RuntimeError):
+class DeviceError(UserError, RuntimeError):
     """A device that this machine or framework does not have."""
 
 
-class BackendMissingError(RuntimeError):
+class BackendMissingError(UserError, RuntimeError):
     """A framework that is not installed; the message names the extra that brings it."""

@@ -10,14 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench import matching
+from optbench.errors import UserError
 from optbench.matching import Indices
 from optbench.trial import Seeds, Split
 
 Scaling = Literal["pixels", "standardize", "none"]
 
 
-class DataError(Exception):
+class DataError(UserError):
     """Data that is missing, altered or unusable; the message says how to get it (exit code 3)."""
+
+    exit_code = 3
 
 
 @dataclass(frozen=True, kw_only=True)

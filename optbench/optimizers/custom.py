@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from optbench.config import FORBID_EXTRA
+from optbench.errors import UserError
 from optbench.imports import ImportProblem, load_object
 
 ENTRY_POINT_GROUP = "optbench.optimizers"
 
 
-class CustomError(ValueError):
+class CustomError(UserError, ValueError):
     """A class that cannot be found or loaded; the message names the file and what to do."""
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from optbench.errors import UserError
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
@@ -18,7 +20,7 @@ IntArray = NDArray[np.int64]
 SIGNIFICANT_PLACES = 9
 
 
-class StatsError(ValueError):
+class StatsError(UserError, ValueError):
     """Input that an analysis cannot use: what was found, what is allowed, what to do."""
 
 
