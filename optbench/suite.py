@@ -9,24 +9,24 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, make_dataclass, replace
-from functools import cache, partial
-from inspect import Parameter, signature
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Gt, Lt, MinLen
 
+from optbench import declared
 from optbench.config import FORBID_EXTRA
 from optbench.datasets import registry
-from optbench.models.layers import Model, ModelError, build
-from optbench.models.zoo import ZOO
-from optbench.optimizers import FAMILIES, OptimizerConfig
+from optbench.models.layers import Dense, Model, ModelError, build
+from optbench.optimizers import FAMILIES, SGD, OptimizerConfig, custom
 from optbench.trial import (
     STREAMS,
     BackendName,
+    DeviceName,
     Precision,
+    ReduceOnPlateau,
     Seeds,
     TrialSpec,
     Workload,
@@ -45,6 +45,9 @@ from optbench.validation import (
 )
 from optbench.yamlfile import KeyPath, Source, YamlError, read
 
+BACKENDS = get_args(BackendName)
+DEVICES = ("auto", *get_args(DeviceName))
+
 
 class SuiteError(ValueError):
     """A suite file that cannot be used (exit code 2)."""
@@ -60,7 +63,7 @@ class Analysis:
     primary: Literal["test_accuracy", "test_loss", "val_accuracy", "val_loss", "train_loss"] = "test_accuracy"
     alpha: Annotated[float, Gt(0), Lt(1)] = 0.05
     margin: Annotated[float, Gt(0)] | None = None
-    correction: Literal["holm", "none"] = "holm"
+    correction: Literal["holm", "bonferroni", "bh", "none"] = "holm"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +136,7 @@ class _File:
     device: Literal["auto", "cpu", "cuda", "mps", "tpu"] = "auto"
     precision: Precision = "float32"
     analysis: Any = None
+    max_trials: Annotated[int, Gt(0)] | None = None
 
 
 def load_suite(path: str | Path) -> Suite:
@@ -175,6 +179,75 @@ def suite_from_source(source: Source) -> Suite:
                 f"{source.path}:{source.line(p.path)}: {dotted(p.path)}: {p.message}" for p in error.problems
             )
         ) from None
+
+
+def view(suite: Suite) -> dict[str, Any]:
+    """Write down what a report needs of a suite, JSON-ready: no file of the user's is read to use it."""
+    return {
+        "name": suite.name,
+        "title": suite.title,
+        "text": suite.text,
+        "analysis": to_plain(suite.analysis),
+        "seeds": [to_plain(seeds) for seeds in suite.seeds],
+        "backends": list(suite.backends),
+        "workloads": [
+            {
+                "label": entry.label,
+                "targets": to_plain(entry.targets),
+                "optimizers": list(entry.optimizers),
+                "epochs": entry.workload.epochs,
+                "smoke": bool(entry.workload.smoke),
+            }
+            for entry in suite.workloads
+        ],
+    }
+
+
+def suite_from_view(seen: Mapping[str, Any]) -> Suite:
+    """Rebuild a suite for a report; what a training would need (models, data) is left blank."""
+    blank = Model(name="", layers=(Dense(),))
+    return Suite(
+        name=seen["name"],
+        title=seen["title"],
+        path=None,
+        text=seen["text"],
+        workloads=tuple(
+            SuiteWorkload(
+                label=entry["label"],
+                workload=Workload(
+                    dataset="",
+                    model=blank,
+                    batch_size="full",
+                    epochs=entry["epochs"],
+                    smoke=entry["smoke"] or None,
+                ),
+                targets=Targets(**entry["targets"]),
+                optimizers={label: SGD() for label in entry["optimizers"]},
+            )
+            for entry in seen["workloads"]
+        ),
+        seeds=tuple(Seeds(**seeds) for seeds in seen["seeds"]),
+        backends=tuple(seen["backends"]),
+        device="auto",
+        precision="float32",
+        analysis=Analysis(**seen["analysis"]),
+    )
+
+
+def parse_seeds(entry: Any, *, option: str) -> tuple[Seeds, ...]:
+    """Read seeds given elsewhere than in a file; the error names the option."""
+    try:
+        return _seeds(entry)
+    except InvalidError as error:
+        raise SuiteError(f"{option}: {error.problems[0].message}") from None
+
+
+def known_choice(option: str, found: str, choices: Iterable[str]) -> str:
+    """Check a word given on the command line against the choices."""
+    known = list(choices)
+    if found in known:
+        return found
+    raise SuiteError(f"{option}: {unknown_choice(found, known, (), what='value').message}")
 
 
 def trials(suite: Suite, resolve_device: Callable[[str, str], str]) -> list[PlannedTrial]:
@@ -221,13 +294,21 @@ def _resolve(source: Source) -> Suite:
         raise problem(
             ("suite",), f"found {file.suite!r}; the name becomes a folder: letters, digits, '-', '_' and '.'"
         )
-    optimizers = _optimizers(file.optimizers)
-    workloads = _workloads(file.workloads, optimizers)
+    optimizers = _optimizers(file.optimizers, source.path.parent)
+    workloads = _workloads(file.workloads, optimizers, source.path.parent)
     analysis = parse(Analysis, file.analysis, ("analysis",)) if file.analysis is not None else Analysis()
-    labels = list(dict.fromkeys(label for w in workloads for label in w.optimizers))
-    if analysis.baseline is not None and analysis.baseline not in labels:
+    if analysis.baseline is not None and analysis.baseline not in optimizers:
         raise InvalidError(
-            [unknown_choice(analysis.baseline, labels, ("analysis", "baseline"), what="optimizer")]
+            [unknown_choice(analysis.baseline, optimizers, ("analysis", "baseline"), what="optimizer")]
+        )
+    seeds = _seeds(file.seeds)
+    total = sum(len(w.optimizers) for w in workloads) * len(seeds) * len(set(file.backends))
+    if file.max_trials is not None and total > file.max_trials:
+        raise problem(
+            ("max_trials",),
+            f"the suite declares {total} trials (workloads x optimizers, {len(seeds)} seeds, "
+            f"{len(set(file.backends))} backends), but its budget is {file.max_trials}; take out seeds, "
+            "optimizers or workloads",
         )
     return Suite(
         name=file.suite,
@@ -235,7 +316,7 @@ def _resolve(source: Source) -> Suite:
         path=source.path,
         text=source.text,
         workloads=tuple(workloads),
-        seeds=_seeds(file.seeds),
+        seeds=seeds,
         backends=tuple(dict.fromkeys(file.backends)),
         device=file.device,
         precision=file.precision,
@@ -243,35 +324,44 @@ def _resolve(source: Source) -> Suite:
     )
 
 
-def _optimizers(entries: Mapping[str, Any]) -> dict[str, OptimizerConfig]:
+def _optimizers(entries: Mapping[str, Any], folder: Path) -> dict[str, OptimizerConfig]:
     if not entries:
         raise problem(("optimizers",), f"is empty; name at least one of {listed(FAMILIES)}")
     configs: dict[str, OptimizerConfig] = {}
     for label, entry in entries.items():
         path: KeyPath = ("optimizers", label)
         for suffix, variant, _ in _expand(entry if entry is not None else {}, path):
-            configs[label + suffix] = _optimizer(label, variant, path)
+            configs[label + suffix] = _optimizer(label, variant, path, folder)
     _refuse_twins(configs, ("optimizers",))
     return configs
 
 
-def _optimizer(label: str, entry: Any, path: KeyPath) -> OptimizerConfig:
+def _optimizer(label: str, entry: Any, path: KeyPath, folder: Path) -> OptimizerConfig:
     if not isinstance(entry, dict):
         raise problem(path, f"found {shown(entry)}; write its hyperparameters, as in {label}: {{lr: 0.01}}")
     family = entry.get("optimizer", label)
+    plugins = custom.plugins()
+    if "class" in entry or (isinstance(family, str) and family in plugins and family not in FAMILIES):
+        try:
+            return custom.from_mapping({"optimizer": family, **entry}, base_dir=folder)
+        except custom.CustomError as error:
+            raise problem(path, str(error)) from None
     if not isinstance(family, str) or family not in FAMILIES:
         where = (*path, "optimizer") if "optimizer" in entry else path
-        raise InvalidError([unknown_choice(family, FAMILIES, where, what="optimizer")])
+        known = (*FAMILIES, *plugins)
+        raise InvalidError([unknown_choice(family, known, where, what="optimizer")])
     config: OptimizerConfig = parse(FAMILIES[family].config, {**entry, "optimizer": family}, path)
     return config
 
 
-def _workloads(entries: Sequence[Any], optimizers: dict[str, OptimizerConfig]) -> list[SuiteWorkload]:
+def _workloads(
+    entries: Sequence[Any], optimizers: dict[str, OptimizerConfig], folder: Path
+) -> list[SuiteWorkload]:
     workloads: list[SuiteWorkload] = []
     for index, entry in enumerate(entries):
         path: KeyPath = ("workloads", index)
         for suffix, variant, source_path in _expand(entry, path):
-            workloads.append(_workload(variant, suffix, source_path, optimizers))
+            workloads.append(_workload(variant, suffix, source_path, optimizers, folder))
     seen: dict[str, int] = {}
     for index, workload in enumerate(workloads):
         if workload.label in seen:
@@ -285,12 +375,14 @@ def _workloads(entries: Sequence[Any], optimizers: dict[str, OptimizerConfig]) -
 
 #: Keys of a workload entry that are not part of the training itself.
 _EXTRAS = ("name", "targets", "optimizers", "grid")
-#: Stands in for the model while the rest of a workload is checked; models are checked layer by layer.
-_ANY_MODEL = {"name": "any", "layers": [{"kind": "dense"}]}
 
 
 def _workload(
-    entry: dict[str, Any], suffix: str, path: KeyPath, optimizers: dict[str, OptimizerConfig]
+    entry: dict[str, Any],
+    suffix: str,
+    path: KeyPath,
+    optimizers: dict[str, OptimizerConfig],
+    folder: Path,
 ) -> SuiteWorkload:
     known = [name for name in (*names(Workload), *_EXTRAS) if name != "smoke"]
     unknown = [key for key in entry if key not in known]
@@ -303,29 +395,52 @@ def _workload(
     ]
     if missing:
         raise problem(path, f"{listed(missing)} missing; a workload needs dataset, model, batch_size, epochs")
-    dataset = entry["dataset"]
-    if not isinstance(dataset, str) or dataset not in registry.ENTRIES:
-        raise InvalidError([unknown_choice(dataset, registry.ENTRIES, (*path, "dataset"), what="dataset")])
-    model = _model(entry["model"], (*path, "model"))
+    dataset = declared.dataset(entry["dataset"], (*path, "dataset"), folder)
+    model = declared.model(entry["model"], (*path, "model"), folder)
     facts = registry.info(dataset)
     try:
         build(model, facts.shape, len(facts.classes))
     except ModelError as error:
-        raise problem((*path, "model"), f"{error} (data set {dataset}: {facts.shape})") from None
-    plain = {key: value for key, value in entry.items() if key not in _EXTRAS}
-    workload = replace(parse(Workload, {**plain, "model": _ANY_MODEL}, path), model=model)
+        raise problem((*path, "model"), f"{error} (dataset {facts.name}: {facts.shape})") from None
+    plain = {key: value for key, value in entry.items() if key not in (*_EXTRAS, "schedule")}
+    workload = replace(
+        parse(Workload, {**plain, "dataset": "any", "model": declared.ANY_MODEL}, path),
+        dataset=dataset,
+        model=model,
+        schedule=declared.schedule(entry.get("schedule"), (*path, "schedule")),
+    )
     if workload.early_stopping is not None and "monitor" not in entry:
         workload = replace(workload, monitor=workload.early_stopping.monitor)
-    if workload.early_stopping is not None and workload.split.validation == 0:
-        raise problem((*path, "early_stopping"), "needs validation examples; set split.validation above 0")
-    name = entry.get("name", f"{dataset}/{model.name}")
+    if workload.split.validation == 0 and workload.split.how != "published":
+        for key, needed in (
+            ("early_stopping", workload.early_stopping is not None),
+            ("schedule", isinstance(workload.schedule, ReduceOnPlateau)),
+        ):
+            if needed:
+                raise problem((*path, key), "needs validation examples; set split.validation above 0")
+    if workload.split.how == "published" and (not facts.validation or workload.split.source != "train"):
+        raise problem(
+            (*path, "split", "how"),
+            f"{facts.name} has no published validation part in its {workload.split.source} part; "
+            "use random, stratified or tail",
+        )
+    if workload.augment is not None and len(facts.shape) != 3:
+        raise problem(
+            (*path, "augment"), f"needs images, but {facts.name} has examples of shape {facts.shape}"
+        )
+    name = entry.get("name", f"{facts.name}/{model.name}")
     if not isinstance(name, str) or not name:
         raise problem((*path, "name"), f"found {shown(name)}; a workload's name is a word")
+    chosen = _chosen(entry.get("optimizers"), optimizers, (*path, "optimizers"))
+    needs_lr = "schedule" if workload.schedule else "weight_decay" if workload.weight_decay else None
+    blind = [label for label, config in chosen.items() if config.lr is None]
+    if needs_lr and blind:
+        raise problem((*path, needs_lr), f"needs a learning rate, but {listed(blind)} has no argument lr")
     return SuiteWorkload(
         label=name + suffix,
         workload=workload,
         targets=parse(Targets, entry.get("targets", {}), (*path, "targets")),
-        optimizers=_chosen(entry.get("optimizers"), optimizers, (*path, "optimizers")),
+        optimizers=chosen,
     )
 
 
@@ -358,69 +473,6 @@ def _refuse_twins(configs: Mapping[str, OptimizerConfig], path: KeyPath) -> None
                 path, f"{seen[config]!r} and {label!r} are the same optimizer; change one or leave it out"
             )
         seen[config] = label
-
-
-def _model(entry: Any, path: KeyPath) -> Model:
-    if isinstance(entry, str):
-        entry = {"name": entry}
-    if not isinstance(entry, dict):
-        raise problem(path, f"found {shown(entry)}; name a model of {listed(ZOO)}, or write `layers:`")
-    entry = _with_initializers(entry)
-    if "layers" in entry:
-        return _model_from_layers(entry, path)
-    name = entry.get("name")
-    if not isinstance(name, str) or name not in ZOO:
-        raise InvalidError([unknown_choice(name, ZOO, (*path, "name"), what="model")])
-    arguments = {key: value for key, value in entry.items() if key != "name"}
-    parsed = parse(_parameters(name), arguments, path)
-    try:
-        layers = ZOO[name](**{f.name: getattr(parsed, f.name) for f in fields(parsed)})
-    except ValueError as error:
-        raise problem(path, str(error)) from None
-    return Model(name=name, layers=layers)
-
-
-def _model_from_layers(entry: dict[str, Any], path: KeyPath) -> Model:
-    whole = parse(Model, {"name": "custom", **entry, "layers": _ANY_MODEL["layers"]}, path)
-    layers = entry["layers"]
-    if not isinstance(layers, list) or not layers:
-        raise problem((*path, "layers"), f"found {shown(layers)}; list the layers, first to last")
-    parsed: list[Layer] = []
-    for index, layer in enumerate(layers):
-        where = (*path, "layers", index)
-        kind = layer.get("kind") if isinstance(layer, dict) else layer
-        if not isinstance(kind, str) or kind not in LAYERS:
-            raise InvalidError([unknown_choice(kind, LAYERS, (*where, "kind"), what="layer")])
-        parsed.append(parse(LAYERS[kind], layer if isinstance(layer, dict) else {}, where))
-    return Model(name=whole.name, layers=tuple(parsed))
-
-
-@cache
-def _parameters(name: str) -> Any:
-    """A dataclass of a named model's parameters, so that they are checked like everything else."""
-    function = ZOO[name]
-    hints = get_type_hints(function, include_extras=True)
-    members: list[Any] = [
-        (p.name, hints[p.name])
-        if p.default is Parameter.empty
-        else (p.name, hints[p.name], field(default_factory=partial(copy.deepcopy, p.default)))
-        for p in signature(function).parameters.values()
-    ]
-    return make_dataclass(name, members, frozen=True, namespace={"__pydantic_config__": FORBID_EXTRA})
-
-
-def _with_initializers(value: Any) -> Any:
-    """Let an initialiser be given by its name alone."""
-    if isinstance(value, dict):
-        return {
-            key: {"name": item}
-            if key.endswith("initializer") and isinstance(item, str)
-            else _with_initializers(item)
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_with_initializers(item) for item in value]
-    return value
 
 
 def _expand(entry: Any, path: KeyPath) -> list[tuple[str, dict[str, Any], KeyPath]]:

@@ -11,10 +11,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from numpy.typing import NDArray
 
 from optbench.config import FORBID_EXTRA
@@ -48,15 +48,15 @@ class Split:
     """Where the validation examples come from.
 
     ``validation`` is a fraction (below 1) or a count (from 1); 0 means none. ``how`` picks them: ``random``
-    and ``stratified`` from the split stream, ``tail`` the last ones as stored. ``source`` is the part they
-    are taken away from. A dataset that brings a validation part of its own ignores all but ``validation: 0``
-    only where it says so.
+    and ``stratified`` from the split stream, ``tail`` the last ones as stored, ``published`` the part that
+    the dataset's publisher set aside (``validation`` is not read then). ``source`` is the part they are taken
+    away from.
     """
 
     __pydantic_config__ = FORBID_EXTRA
 
     validation: Annotated[float, Ge(0)] = 0.1
-    how: Literal["random", "stratified", "tail"] = "stratified"
+    how: Literal["random", "stratified", "tail", "published"] = "stratified"
     source: Literal["train", "test"] = "train"
 
 
@@ -79,8 +79,8 @@ class EarlyStopping:
 class Divergence:
     """When a training counts as diverged.
 
-    A non-finite loss always; or a training-batch or evaluation loss above ``factor`` times the loss before
-    the first step in ``epochs`` epochs in a row.
+    A non-finite training loss always; or a mean batch loss above ``factor`` times the first batch's (its loss
+    before the first step) in ``epochs`` epochs in a row, or in the last epoch.
     """
 
     __pydantic_config__ = FORBID_EXTRA
@@ -90,15 +90,136 @@ class Divergence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OwnData:
+    """A dataset of the user's own: what it holds is identity, where it lies is not.
+
+    Attributes
+    ----------
+    kind : str
+        ``npz``, ``csv``, or ``class`` for a function that returns arrays.
+    name, location, test_location : str
+        For people; path of the file or ``module:function``; path of a CSV file of the test part.
+    digest : str
+        SHA-256 of the files, or of the arrays that the function returned.
+    label : str, optional
+        Column of the classes in a CSV file.
+    test : float, optional
+        Share of the examples that becomes the test part, where the data have none of their own.
+    shape : tuple of int, optional
+        Shape of one example, where columns are pixels.
+    scaling : str, optional
+        As in ``DatasetInfo``; by default ``pixels`` for 8-bit images, ``standardize`` for all else.
+    """
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    kind: Literal["npz", "csv", "class"]
+    name: str = field(compare=False)
+    location: str = field(compare=False)
+    test_location: str | None = field(default=None, compare=False)
+    digest: str
+    label: str | None = None
+    test: Annotated[float, Gt(0), Lt(1)] | None = None
+    shape: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)] | None = None
+    scaling: Literal["pixels", "standardize", "none"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSchedule:
+    """Multiply the learning rate by ``factor`` after each of the epochs ``at``."""
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    kind: Literal["step"] = "step"
+    at: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)]
+    factor: Annotated[float, Gt(0)] = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosineSchedule:
+    r"""Half a cosine from the optimizer's learning rate to ``floor`` times it (Loshchilov & Hutter 2017).
+
+    Epoch e of E trains at :math:`\eta (f + (1 - f) (1 + \cos(\pi (e - 1) / E)) / 2)`.
+    """
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    kind: Literal["cosine"] = "cosine"
+    floor: Annotated[float, Ge(0), Lt(1)] = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReduceOnPlateau:
+    """Multiply the learning rate by ``factor`` when the monitor has not improved for ``patience`` epochs.
+
+    Improved means by more than ``min_delta``. After a reduction ``cooldown`` epochs are not counted, and the
+    rate never falls below ``min_lr``. Semantics and defaults of Keras's callback.
+    """
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    kind: Literal["reduce_on_plateau"] = "reduce_on_plateau"
+    monitor: MonitorName = "val_loss"
+    factor: Annotated[float, Gt(0), Lt(1)] = 0.1
+    patience: Annotated[int, Gt(0)] = 10
+    min_delta: Annotated[float, Ge(0)] = 1e-4
+    cooldown: Annotated[int, Ge(0)] = 0
+    min_lr: Annotated[float, Ge(0)] = 0.0
+
+
+Schedule = Union[StepSchedule, CosineSchedule, ReduceOnPlateau]  # noqa: UP007
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Random affine changes of the training images, drawn anew for every image and epoch.
+
+    Each is uniform: ``rotation`` and ``shear`` within +- so many degrees, ``shift`` within +- that share of
+    height and of width, ``zoom`` on 1 +- that much for each axis on its own. Pixels from outside the image
+    follow ``fill``: the nearest pixel, the image mirrored or repeated, or the constant ``value``.
+    """
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    rotation: Annotated[float, Ge(0), Le(180)] = 0.0
+    shift: Annotated[float, Ge(0), Lt(1)] = 0.0
+    zoom: Annotated[float, Ge(0), Lt(1)] = 0.0
+    shear: Annotated[float, Ge(0), Lt(90)] = 0.0
+    fill: Literal["nearest", "reflect", "wrap", "constant"] = "nearest"
+    value: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Workload:
     """Dataset, model and training budget: everything of a trial but optimizer, seed and machine.
 
-    ``train_eval`` examples of the training part, drawn once from the split stream, measure the training loss
-    each epoch. ``monitor`` picks the best
-    epoch.
+    Attributes
+    ----------
+    train_eval : int or "all"
+        So many training examples, drawn once from the split stream, measure the training loss each epoch.
+    monitor : str
+        Picks the best epoch.
+    schedule : Schedule, optional
+        How the optimizer's learning rate changes from epoch to epoch; constant without one.
+    label_smoothing : float, optional
+        Share s of the target that is spread evenly over all K outputs: 1 - s + s / K for the true class, in
+        the training loss only.
+    clip_norm : float, optional
+        Gradients of a step are scaled down together where their global L2 norm exceeds this.
+    clip_value : float, optional
+        Every element of a gradient is cut to +- this, before ``clip_norm``.
+    weight_decay : float, optional
+        Decoupled decay (Loshchilov & Hutter 2019): before each step every kernel is multiplied by
+        1 - lr * weight_decay, whatever the optimizer. Penalties in the loss are the model's ``l1``, ``l2``.
+    augment : Augment, optional
+        Random changes of the training images.
+    top_k : tuple of int, optional
+        Record ``test_top<k>_accuracy`` for each k.
+    per_class : True, optional
+        Record precision, recall and F1 of every class on the test part.
     """
 
-    dataset: str
+    dataset: str | OwnData
     model: Model
     batch_size: Annotated[int, Gt(0)] | Literal["full"]
     epochs: Annotated[int, Gt(0)]
@@ -108,6 +229,14 @@ class Workload:
     monitor: MonitorName = "val_accuracy"
     early_stopping: EarlyStopping | None = None
     divergence: Divergence = Divergence()
+    schedule: Schedule | None = None
+    label_smoothing: Annotated[float, Gt(0), Lt(1)] | None = None
+    clip_norm: Annotated[float, Gt(0)] | None = None
+    clip_value: Annotated[float, Gt(0)] | None = None
+    weight_decay: Annotated[float, Gt(0)] | None = None
+    augment: Augment | None = None
+    top_k: Annotated[tuple[Annotated[int, Gt(1)], ...], MinLen(1)] | None = None
+    per_class: Literal[True] | None = None
     smoke: Literal[True] | None = None
 
 
@@ -146,13 +275,15 @@ class TrialRecord:
     ----------
     history : mapping of str to float64 array
         One value an epoch, epoch 0 (before the first step) included: ``train_loss``, ``train_accuracy`` (in
-        evaluation mode on the fixed subset), ``val_loss``, ``val_accuracy``, ``batch_loss`` (mean over the
-        epoch's batches in training mode), ``lr``, ``step_seconds``, ``eval_seconds``. NaN where there is no
-        value.
+        evaluation mode on the fixed subset), ``val_loss``, ``val_accuracy``, ``val_f1`` (macro average),
+        ``batch_loss`` (mean over the epoch's batches in training mode), ``lr``, ``step_seconds``,
+        ``eval_seconds``. NaN where there is no value.
     metrics : mapping of str to float
-        Final numbers, accuracies in [0, 1]; ``test_accuracy`` and ``test_loss`` are those of the final model.
+        Final numbers, shares in [0, 1]; ``test_accuracy``, ``test_loss`` and ``test_f1`` (macro average) are
+        those of the final model, and where the workload asks for them ``test_top<k>_accuracy`` and
+        ``test_precision[<class>]``, ``test_recall[<class>]``, ``test_f1[<class>]``.
     timings : mapping of str to float
-        Seconds: ``setup``, ``warm_up``, ``step``, ``eval``, ``total``.
+        Seconds: ``setup``, ``warm_up``, ``augment``, ``step``, ``eval``, ``total``.
     predictions : mapping of str to integer array
         Predicted class of every test example, by ``last`` and ``best`` epoch.
     environment : mapping
@@ -211,4 +342,7 @@ def block_id(spec: TrialSpec) -> str:
 def _identity(spec: TrialSpec) -> dict[str, Any]:
     plain: dict[str, Any] = to_plain(spec)
     del plain["workload"]["model"]["name"]
+    if isinstance(spec.workload.dataset, OwnData):
+        for label in ("name", "location", "test_location"):
+            plain["workload"]["dataset"].pop(label, None)
     return plain

@@ -91,34 +91,27 @@ def listed(words: Iterable[str]) -> str:
 
 def _problems(kind: type, data: Any, path: KeyPath, error: ValidationError) -> list[Problem]:
     found: dict[KeyPath, Problem] = {}
+    allowed: dict[KeyPath, list[str]] = {}
     for item in error.errors(include_url=False):
         where, value, owner = _locate(kind, data, item["loc"])
         full = (*path, *where)
+        choices = item.get("ctx", {}).get("expected", "")
         if item["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
-            found.setdefault(full, unknown_choice(where[-1], names(owner), full, what="key"))
+            found[full] = unknown_choice(where[-1], names(owner), full, what="key")
         elif item["type"] == "missing":
-            found.setdefault(full, Problem(path=full, message="is missing; it has no default"))
+            found[full] = Problem(path=full, message="is missing; it has no default")
+        elif item["type"] == "literal_error" and isinstance(value, str) and " or " in choices:
+            words = choices.replace(" or ", ", ").replace("'", "").split(", ")
+            found[full] = unknown_choice(value, words, full, what="value")
         else:
-            message = (
-                item["msg"]
-                .replace("Input should be", "must be")
-                .replace("valid ", "")
-                .replace("a integer", "a whole number")
-            )
-            message = message.replace("a integer", "a whole number")
-            choices = item.get("ctx", {}).get("expected")
-            if item["type"] == "literal_error" and isinstance(value, str) and choices:
-                words = choices.replace(" or ", ", ").replace("'", "").split(", ")
-                new = unknown_choice(value, words, full, what="value")
-            else:
-                new = Problem(path=full, message=f"found {shown(value)}; {message}")
-            previous = found.get(full)
-            if previous is None:
-                found[full] = new
-            elif new.message.partition("; ")[2] not in previous.message:
-                # The branches of a union fail one by one; together they are what is allowed.
-                merged = f"{previous.message}, or {new.message.partition('; must be ')[2] or new.message}"
-                found[full] = Problem(path=full, message=merged)
+            # The branches of a union fail one by one; together they are what is allowed.
+            text = item["msg"].removeprefix("Input should be ").replace("valid ", "")
+            text = text.replace("a integer", "a whole number").replace("a array", "a list")
+            allowed.setdefault(full, [])
+            if text not in allowed[full]:
+                allowed[full].append(text)
+            message = f"found {shown(value)}; must be {', or '.join(allowed[full])}"
+            found[full] = Problem(path=full, message=message)
     return list(found.values())
 
 

@@ -77,6 +77,11 @@ def read(path: Path) -> Source:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise YamlError(f"the file is not UTF-8 text ({error.reason} at byte {error.start})", line) from None
+    return read_text(text, path=path)
+
+
+def read_text(text: str, *, path: Path) -> Source:
+    """Read YAML from text; ``path`` is for messages. Raises :class:`YamlError` as :func:`read` does."""
     lines: dict[KeyPath, int] = {}
     try:
         loader = _Loader(text)

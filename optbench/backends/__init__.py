@@ -1,1 +1,68 @@
 """Engines that train: one folder a framework, behind the contract of :mod:`optbench.backends.base`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import cast
+
+from optbench.backends.base import BackendMissingError, Engine
+
+#: Engine class by backend; the module is imported when a trial needs it.
+_ENGINES = {"torch": ("optbench.backends.torch.engine", "TorchEngine", "torch")}
+
+
+def installed() -> list[str]:
+    """Backends whose framework is installed, without importing it."""
+    return [name for name, (_, _, package) in _ENGINES.items() if find_spec(package) is not None]
+
+
+@cache
+def engine(name: str) -> Engine:
+    """Start a framework's engine; one a process.
+
+    It computes with as many CPU threads as the environment variable ``OPTBENCH_THREADS`` says, 1 if it is not
+    set: the number of threads changes the last bits of a sum, so it must not depend on the machine's cores,
+    and two threads that wait for each other on a busy machine are many times slower than one.
+
+    Raises
+    ------
+    BackendMissingError
+        If the framework is not installed.
+    ValueError
+        If ``OPTBENCH_THREADS`` is no whole number from 1.
+    """
+    if name not in _ENGINES:
+        raise BackendMissingError(
+            f"backend {name!r} is not available yet; choose one of {', '.join(_ENGINES)}"
+        )
+    module, cls, package = _ENGINES[name]
+    if find_spec(package) is None:
+        raise BackendMissingError(
+            f"backend {name}: not installed; bring it with `pip install optbench[{name}]`"
+        )
+    words = os.environ.get("OPTBENCH_THREADS", "1")
+    if not (words.isascii() and words.isdigit() and int(words)):
+        raise ValueError(f"OPTBENCH_THREADS: found {words!r}; give a whole number from 1")
+    return cast(Engine, getattr(import_module(module), cls)(threads=int(words)))
+
+
+def resolve_device(backend: str, device: str) -> str:
+    """Turn ``auto`` into this machine's best device, importing the framework only where it could matter."""
+    if device == "cpu" or (device == "auto" and not _may_have_accelerator()):
+        return "cpu"
+    return engine(backend).resolve_device(device)
+
+
+def _may_have_accelerator() -> bool:
+    dev = Path("/dev")
+    return (
+        sys.platform == "darwin"
+        or os.name == "nt"
+        or any(any(dev.glob(pattern)) for pattern in ("nvidia*", "kfd", "accel*", "dxg"))
+        or "TPU_NAME" in os.environ
+    )

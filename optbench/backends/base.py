@@ -24,11 +24,12 @@ Weights = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Loss (mean cross-entropy), accuracy in [0, 1], and the predicted class of each example."""
+    """Loss (mean cross-entropy), accuracy in [0, 1], predicted class of each example, logits if wanted."""
 
     loss: float
     accuracy: float
     predictions: NDArray[np.int64]
+    logits: NDArray[Any] | None = None
 
 
 class Session(Protocol):
@@ -37,15 +38,19 @@ class Session(Protocol):
     def warm_up(self) -> None:
         """Compile and allocate what a step needs, leaving weights, state and random streams as they were."""
 
-    def train_epoch(self, rows: Indices, epoch: int) -> NDArray[np.float64]:
+    def train_epoch(self, rows: Indices, epoch: int, x: NDArray[Any] | None = None) -> NDArray[np.float64]:
         """Take one step a batch over rows of the training pool, in order, the last short batch included.
+
+        ``x`` [len(rows), *shape], unscaled as the pool is, takes the place of the pool's inputs where the
+        images are augmented; the labels stay those of the rows. A step is: gradient of the loss with label
+        smoothing and penalties, ``clip_value``, ``clip_norm``, ``weight_decay``, the optimizer's update.
 
         Returns the loss of each batch as it was before its step, in training mode with penalties; the device
         is synchronised.
         """
 
-    def evaluate(self, part: PartName) -> Evaluation:
-        """Evaluate a part in evaluation mode; the device is synchronised."""
+    def evaluate(self, part: PartName, *, logits: bool = False) -> Evaluation:
+        """Evaluate a part in evaluation mode, by plain cross-entropy; the device is synchronised."""
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of the steps to come."""

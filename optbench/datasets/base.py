@@ -34,6 +34,8 @@ class DatasetInfo:
         Class names in label order.
     train, test : int
         Examples in each published part.
+    validation : int
+        So many of the last training examples are the publisher's own validation part; 0 if there is none.
     scaling : str
         How the stored numbers become inputs: ``pixels`` divides by 255, ``standardize`` subtracts mean and
         divides by standard deviation of the training part, ``none`` leaves them.
@@ -51,13 +53,14 @@ class DatasetInfo:
     licence: str
     source: str
     citation: str
+    validation: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """A dataset in memory: inputs [n, *shape] as stored (uint8 or float), labels [n] from 0.
 
-    ``validation`` counts the last training examples that the publisher meant for validation, 0 if none.
+    ``notes`` tells what was found odd in the files and mended.
     """
 
     info: DatasetInfo
@@ -65,7 +68,6 @@ class Dataset:
     y_train: NDArray[np.int64]
     x_test: NDArray[Any]
     y_test: NDArray[np.int64]
-    validation: int = 0
     notes: tuple[str, ...] = field(default=())
 
     @cached_property
@@ -84,6 +86,11 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Labels of the part's examples, in the order of its rows."""
+        return self.y[self.rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,13 +137,21 @@ def cut(dataset: Dataset, split: Split, seeds: Seeds, *, train_eval: int | Liter
     """
     generator = matching.stream(seeds.split, "split")
     source = dataset.y_train if split.source == "train" else dataset.y_test
-    count = round(split.validation * len(source)) if split.validation < 1 else int(split.validation)
+    if split.how == "published":
+        if not dataset.info.validation or split.source != "train":
+            raise DataError(
+                f"dataset {dataset.info.name}: split.how is published, but its publisher set no validation "
+                f"part aside in the {split.source} part; use random, stratified or tail"
+            )
+        count = dataset.info.validation
+    else:
+        count = round(split.validation * len(source)) if split.validation < 1 else int(split.validation)
     if count >= len(source):
         raise DataError(
             f"dataset {dataset.info.name}: split.validation asks for {count} of the {len(source)} "
             f"{split.source} examples; leave at least one"
         )
-    chosen = _choose(source, count, split.how, generator)
+    chosen = choose(source, count, split.how, generator)
     kept = np.setdiff1d(np.arange(len(source), dtype=np.int64), chosen)
     everything = np.arange(len(dataset.y_train), dtype=np.int64)
     train_rows = kept if split.source == "train" else everything
@@ -164,10 +179,10 @@ def cut(dataset: Dataset, split: Split, seeds: Seeds, *, train_eval: int | Liter
     )
 
 
-def _choose(labels: NDArray[np.int64], count: int, how: str, generator: np.random.Generator) -> Indices:
-    """Rows of the validation part, sorted."""
+def choose(labels: NDArray[np.int64], count: int, how: str, generator: np.random.Generator) -> Indices:
+    """Pick ``count`` examples ``random``, ``stratified``, or from the ``tail``; their rows, sorted."""
     n = len(labels)
-    if how == "tail":
+    if how in ("tail", "published"):
         return np.arange(n - count, n, dtype=np.int64)
     order = generator.permutation(n)
     if how == "random":

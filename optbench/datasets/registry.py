@@ -2,178 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
-from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
-from optbench.datasets.base import Dataset, DatasetInfo
+from optbench.datasets import fetch, own
+from optbench.datasets.base import DataError, Dataset, DatasetInfo
+from optbench.datasets.bundled import BUNDLED_ENTRIES, BundledEntry
+from optbench.datasets.download import Progress
+from optbench.datasets.published import FILE_ENTRIES, FileEntry
+from optbench.trial import OwnData
 
+Entry = FileEntry | BundledEntry
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A registered dataset: its facts and how to read it."""
-
-    info: DatasetInfo
-    load: Callable[[DatasetInfo], Dataset]
-
-
-def _npz(info: DatasetInfo) -> Dataset:
-    with _embedded(info.name) as arrays:
-        return Dataset(
-            info=info,
-            x_train=arrays["x_train"],
-            y_train=arrays["y_train"].astype(np.int64),
-            x_test=arrays["x_test"],
-            y_test=arrays["y_test"].astype(np.int64),
-        )
-
-
-def _letters(info: DatasetInfo) -> Dataset:
-    with _embedded(info.name) as arrays:
-        x, y = arrays["x"].astype(np.float32), arrays["y"].astype(np.int64)
-    return Dataset(
-        info=info,
-        x_train=x[: info.train],
-        y_train=y[: info.train],
-        x_test=x[info.train :],
-        y_test=y[info.train :],
-    )
-
-
-def _digits(info: DatasetInfo) -> Dataset:
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    # Pixels are 0..16; stored as 0..240 they share the 8-bit scale of the other image sets.
-    x = np.round(bunch.images * 15).astype(np.uint8)[..., None]
-    y = bunch.target.astype(np.int64)
-    return Dataset(
-        info=info,
-        x_train=x[: info.train],
-        y_train=y[: info.train],
-        x_test=x[info.train :],
-        y_test=y[info.train :],
-    )
-
-
-def _embedded(name: str) -> np.lib.npyio.NpzFile:
-    path = files("optbench.datasets") / "embedded" / f"{name.replace('-', '_')}.npz"
-    arrays: np.lib.npyio.NpzFile = np.load(str(path), allow_pickle=False)
-    return arrays
-
-
-DIGITS = tuple("0123456789")
-GARMENTS = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
-LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-
+#: Registered datasets by name, bundled ones first.
 ENTRIES: Mapping[str, Entry] = MappingProxyType(
-    {
-        entry.info.name: entry
-        for entry in (
-            Entry(
-                info=DatasetInfo(
-                    name="digits",
-                    title="Optical digits, 8x8 (scikit-learn)",
-                    shape=(8, 8, 1),
-                    classes=DIGITS,
-                    train=1437,
-                    test=360,
-                    scaling="pixels",
-                    licence="CC BY 4.0",
-                    source="UCI Machine Learning Repository, Optical Recognition of Handwritten Digits; "
-                    "the copy inside scikit-learn, its first 1,437 images for training",
-                    citation="E. Alpaydin and C. Kaynak (1998), doi:10.24432/C50P49",
-                ),
-                load=_digits,
-            ),
-            Entry(
-                info=DatasetInfo(
-                    name="mnist-mini",
-                    title="MNIST, 5,000 + 1,000 images",
-                    shape=(28, 28, 1),
-                    classes=DIGITS,
-                    train=5000,
-                    test=1000,
-                    scaling="pixels",
-                    licence="CC BY-SA 3.0",
-                    source="Y. LeCun, C. Cortes, C. J. C. Burges; 500 + 100 images a class at fixed indices",
-                    citation="LeCun et al., Proc. IEEE 86(11), 1998, doi:10.1109/5.726791",
-                ),
-                load=_npz,
-            ),
-            Entry(
-                info=DatasetInfo(
-                    name="fashion-mini",
-                    title="Fashion-MNIST, 5,000 + 1,000 images",
-                    shape=(28, 28, 1),
-                    classes=GARMENTS,
-                    train=5000,
-                    test=1000,
-                    scaling="pixels",
-                    licence="MIT",
-                    source="Zalando Research; 500 + 100 images a class at fixed indices",
-                    citation="Xiao, Rasul, Vollgraf (2017), arXiv:1708.07747",
-                ),
-                load=_npz,
-            ),
-            Entry(
-                info=DatasetInfo(
-                    name="uci-letter",
-                    title="UCI Letter Recognition",
-                    shape=(16,),
-                    classes=LETTERS,
-                    train=16000,
-                    test=4000,
-                    scaling="standardize",
-                    licence="CC BY 4.0",
-                    source="UCI Machine Learning Repository, D. J. Slate; first 16,000 rows for training, "
-                    "as the donor did",
-                    citation="Frey and Slate, Machine Learning 6, 1991, doi:10.1007/BF00114162",
-                ),
-                load=_letters,
-            ),
-        )
-    }
+    {entry.info.name: entry for entry in (*BUNDLED_ENTRIES, *FILE_ENTRIES)}
 )
 
 
-def info(name: str) -> DatasetInfo:
-    """Look up the facts of a registered dataset; ``KeyError`` where there is none of that name."""
-    return ENTRIES[name].info
+def info(dataset: str | OwnData) -> DatasetInfo:
+    """Look up the facts of a dataset; ``KeyError`` where none of that name is registered."""
+    return load(dataset).info if isinstance(dataset, OwnData) else ENTRIES[dataset].info
 
 
-@lru_cache(maxsize=4)
-def load(name: str) -> Dataset:
-    """Read a registered dataset into memory, with labels checked against its facts.
+def label(dataset: str | OwnData) -> str:
+    """Name of a dataset for people."""
+    return dataset.name if isinstance(dataset, OwnData) else dataset
 
-    The last four stay in memory. Their arrays are read-only, as every trial of a run shares them.
+
+def locate(
+    name: str, *, data_dir: str | Path | None = None, progress: Progress | None = None
+) -> fetch.Located | None:
+    """Find the files of a registered dataset, or download them; None for those that need no file.
+
+    Raises
+    ------
+    MissingDataError
+        If they are nowhere and cannot be brought.
     """
     entry = ENTRIES[name]
-    return _frozen(entry.load(entry.info))
+    if isinstance(entry, BundledEntry):
+        return None
+    if (found := fetch.find(entry.source, data_dir)) is not None:
+        return found
+    if progress is not None:
+        return fetch.obtain(name, entry.source, data_dir=data_dir, progress=progress)
+    with fetch.progress_bar() as bar:
+        return fetch.obtain(name, entry.source, data_dir=data_dir, progress=bar)
+
+
+def verify(name: str, *, data_dir: str | Path | None = None) -> tuple[fetch.Check, ...]:
+    """Hash the files of a dataset and read it once; nothing is downloaded.
+
+    Returns
+    -------
+    tuple of Check
+        One a file, empty for a bundled dataset.
+
+    Raises
+    ------
+    DataError
+        If files are missing or unreadable.
+    """
+    entry = ENTRIES[name]
+    if isinstance(entry, BundledEntry):
+        _frozen(entry.read(entry.info))
+        return ()
+    found = fetch.find(entry.source, data_dir)
+    if found is None:
+        searched = ", ".join(str(folder) for folder in fetch.data_folders(data_dir))
+        raise DataError(f"dataset {name} is not here (searched {searched}); run: optbench data fetch {name}")
+    checks = fetch.check_files(entry.source, found)
+    if all(check.ok is not False for check in checks):
+        _frozen(entry.read(entry.info, found.files, entry.source))
+    return checks
 
 
 @lru_cache(maxsize=4)
-def made(name: str, *, train: int = 120, test: int = 60) -> Dataset:
+def load(dataset: str | OwnData) -> Dataset:
+    """Read a dataset into memory, with labels checked against its facts; download it if need be.
+
+    The last four stay in memory. Their arrays are read-only, as every trial of a run shares them.
+
+    Raises
+    ------
+    DataError
+        If it is missing, altered, or not usable.
+    """
+    if isinstance(dataset, OwnData):
+        return _frozen(own.load(dataset))
+    entry = ENTRIES[dataset]
+    if isinstance(entry, BundledEntry):
+        return _frozen(entry.read(entry.info))
+    found = locate(dataset)
+    assert found is not None
+    return _frozen(entry.read(entry.info, found.files, entry.source))
+
+
+@lru_cache(maxsize=8)
+def made(dataset: str | OwnData, *, train: int = 60, test: int = 30) -> Dataset:
     """Make data of a dataset's shape and classes for a dry run: noisy class prototypes, no download.
 
-    What is trained on it says nothing about the optimizer.
+    What is trained on it says nothing about the optimizer. Each part has at least one example a class.
     """
-    facts = ENTRIES[name].info
+    facts = info(dataset)
     generator = np.random.Generator(np.random.PCG64(0))
     classes = len(facts.classes)
     prototypes = generator.uniform(0, 255, (classes, *facts.shape))
@@ -183,11 +120,12 @@ def made(name: str, *, train: int = 120, test: int = 60) -> Dataset:
         noisy = prototypes[y] * 0.7 + generator.uniform(0, 76, (count, *facts.shape))
         return noisy.astype(np.uint8 if facts.scaling == "pixels" else np.float32), y
 
-    x_train, y_train = draw(max(train, 4 * classes))
-    x_test, y_test = draw(max(test, 2 * classes))
+    x_train, y_train = draw(max(train, classes))
+    x_test, y_test = draw(max(test, classes))
+    validation = max(1, round(facts.validation / facts.train * len(x_train))) if facts.validation else 0
     return _frozen(
         Dataset(
-            info=replace(facts, train=len(x_train), test=len(x_test)),
+            info=replace(facts, train=len(x_train), test=len(x_test), validation=validation),
             x_train=x_train,
             y_train=y_train,
             x_test=x_test,
@@ -202,5 +140,8 @@ def _frozen(dataset: Dataset) -> Dataset:
         array.flags.writeable = False
     for labels in (dataset.y_train, dataset.y_test):
         if labels.min() < 0 or labels.max() >= classes:
-            raise ValueError(f"dataset {dataset.info.name}: labels outside 0..{classes - 1}")
+            raise DataError(
+                f"dataset {dataset.info.name}: found labels {labels.min()} to {labels.max()} where 0 to "
+                f"{classes - 1} are allowed: a file is altered; fetch it again"
+            )
     return dataset

@@ -70,12 +70,15 @@ class Dense:
 
 @dataclass(frozen=True, kw_only=True)
 class Conv2D:
-    """2-D convolution (cross-correlation); ``same`` pads as TensorFlow does, the odd pixel at the end."""
+    """2-D convolution (cross-correlation); ``same`` pads as TensorFlow does, the odd pixel at the end.
+
+    ``filters: null`` means one a class.
+    """
 
     __pydantic_config__ = FORBID_EXTRA
 
     kind: Literal["conv2d"] = "conv2d"
-    filters: Annotated[int, Gt(0)]
+    filters: Annotated[int, Gt(0)] | None = None
     kernel: Annotated[int, Gt(0)]
     stride: Annotated[int, Gt(0)] = 1
     padding: Padding = "valid"
@@ -268,12 +271,13 @@ def _build_layer(layer: Layer, counts: dict[str, int], shape: tuple[int, ...], c
         parameters = _kernel_and_bias(name, layer, (shape[0], units))
     elif isinstance(layer, Conv2D):
         height, width, channels = _image(name, shape)
+        filters = layer.filters or classes
         output = (
             _window(name, height, layer.kernel, layer.stride, layer.padding),
             _window(name, width, layer.kernel, layer.stride, layer.padding),
-            layer.filters,
+            filters,
         )
-        parameters = _kernel_and_bias(name, layer, (layer.kernel, layer.kernel, channels, layer.filters))
+        parameters = _kernel_and_bias(name, layer, (layer.kernel, layer.kernel, channels, filters))
     elif isinstance(layer, MaxPool2D):
         height, width, channels = _image(name, shape)
         stride = layer.stride or layer.size

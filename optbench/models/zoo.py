@@ -1,26 +1,36 @@
-"""Named architectures: functions from their parameters to layers."""
+"""Named architectures: functions from their parameters to layers, called by their structure.
+
+``c`` counts convolutions and ``d`` dense layers before or including the one of the classes, as each name's
+source does. Parameter counts below are for 28x28x1 images unless said otherwise and, like Keras's, include
+the running averages of batch normalisation.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt
 
 from optbench.models.layers import (
     Activation,
+    BatchNorm,
     Conv2D,
     Dense,
     Dropout,
+    Flatten,
+    GlobalAveragePool2D,
     Initializer,
     Layer,
     MaxPool2D,
+    Padding,
 )
 
 Count = Annotated[int, Gt(0)]
 Rate = Annotated[float, Ge(0), Lt(1)]
 Penalty = Annotated[float, Ge(0)]
+Layers = tuple[Layer, ...]
 GLOROT_UNIFORM = Initializer()
 
 
@@ -29,34 +39,168 @@ def mlp(
     hidden: Sequence[Count] = (128, 256),
     activation: Activation = "relu",
     dropout: Rate | Sequence[Rate] = 0.0,
+    batch_norm: Literal["hidden", "ends"] | None = None,
     l1: Penalty = 0.0,
     l2: Penalty = 0.0,
     initializer: Initializer = GLOROT_UNIFORM,
-) -> tuple[Layer, ...]:
+) -> Layers:
     """Dense layers of the hidden sizes, each followed by dropout, then one unit a class.
 
     Penalties lie on the hidden layers' kernels; ``initializer`` draws the kernels of all layers. One dropout
-    rate serves every hidden layer.
+    rate serves every hidden layer. Batch normalisation stands behind every hidden layer (``hidden``), or on
+    the inputs and behind the last hidden layer (``ends``).
     """
-    layers: list[Layer] = []
-    for units, rate in zip(hidden, _per_layer("dropout", dropout, len(hidden)), strict=True):
+    layers: list[Layer] = [Flatten(), BatchNorm()] if batch_norm == "ends" else []
+    rates = _per_layer("dropout", dropout, len(hidden))
+    for place, (units, rate) in enumerate(zip(hidden, rates, strict=True), start=1):
         layers.append(Dense(units=units, activation=activation, kernel_initializer=initializer, l1=l1, l2=l2))
+        if batch_norm == "hidden" or (batch_norm == "ends" and place == len(hidden)):
+            layers.append(BatchNorm())
         if rate:
             layers.append(Dropout(rate=rate))
     return (*layers, Dense(kernel_initializer=initializer))
 
 
-def small_cnn(
-    *, filters: Sequence[Count] = (8, 16), kernel: Count = 3, dense: Count = 64
-) -> tuple[Layer, ...]:
+def small_cnn(*, filters: Sequence[Count] = (8, 16), kernel: Count = 3, dense: Count = 64) -> Layers:
     """Convolutions with ReLU, each followed by 2x2 max pooling, then a dense layer and the classes."""
     layers: list[Layer] = []
     for count in filters:
-        layers += [Conv2D(filters=count, kernel=kernel, activation="relu"), MaxPool2D()]
+        layers += [_conv(count, kernel), MaxPool2D()]
     return (*layers, Dense(units=dense, activation="relu"), Dense())
 
 
-ZOO: Mapping[str, Callable[..., tuple[Layer, ...]]] = MappingProxyType({"mlp": mlp, "small_cnn": small_cnn})
+def mosca_cnn(*, dense: Sequence[Count] = (1024,), dropout: Rate | Sequence[Rate] = 0.5) -> Layers:
+    """WAME's network for small grey images: 5x5-64, 1x1-64, pool, 5x5-128, 1x1-128, pool, a dense stack.
+
+    Mosca & Magoulas (ESANN 2017), one dense layer of 1024 with dropout .5: 2,335,690 parameters for ten
+    classes. Dropout follows each dense layer.
+    """
+    layers: list[Layer] = []
+    for filters in (64, 128):
+        layers += [_conv(filters, 5), _conv(filters, 1), MaxPool2D()]
+    for units, rate in zip(dense, _per_layer("dropout", dropout, len(dense)), strict=True):
+        layers.append(Dense(units=units, activation="relu"))
+        if rate:
+            layers.append(Dropout(rate=rate))
+    return (*layers, Dense())
+
+
+def mosca_cifar_cnn() -> Layers:
+    """WAME's network for 32x32 colour images, all convolutional: 1,369,738 parameters for ten classes.
+
+    Mosca & Magoulas (ESANN 2017), after All-CNN-C of Springenberg et al. (2015): twice two 3x3 convolutions
+    and one with stride 2 (96, then 192 filters), 3x3-192, 1x1-192, 1x1 with one filter a class, global
+    average. ``same`` padding.
+    """
+    layers: list[Layer] = []
+    for filters in (96, 192):
+        layers += [_conv(filters, 3, "same"), _conv(filters, 3, "same"), _conv(filters, 3, "same", stride=2)]
+    layers += [_conv(192, 3, "same"), _conv(192, 1, "same")]
+    return (*layers, Conv2D(kernel=1, padding="same"), GlobalAveragePool2D())
+
+
+def cnn_2c1d(*, dropout: Rate = 0.4, head: Count | None = None) -> Layers:
+    """Convolution 5x5-64, pool, 5x5-64, pool, dropout, and the class layer.
+
+    ``head`` gives the last layer more units than there are classes, as an MSc report on Fashion-MNIST (2020)
+    had it; the surplus ones are classes that never occur.
+    """
+    return (
+        *(_conv(64, 5), MaxPool2D()),
+        *(_conv(64, 5), MaxPool2D()),
+        *((Dropout(rate=dropout),) if dropout else ()),
+        Dense(units=head),
+    )
+
+
+def cnn_2c2d_bn(*, dropout: Sequence[Rate] = (0.25, 0.25, 0.5), dense: Count = 256) -> Layers:
+    """Two blocks of 5x5 convolution, pool, batch normalisation and dropout (32, 64 filters), dense, dropout.
+
+    From a report on MNIST digits (2022): layers of 832, 128, 51,264, 256, 803,072 and 2,570 parameters.
+    """
+    first, second, last = _per_layer("dropout", dropout, 3)
+    return (
+        *(_conv(32, 5, "same"), MaxPool2D(), BatchNorm(), Dropout(rate=first)),
+        *(_conv(64, 5, "same"), MaxPool2D(), BatchNorm(), Dropout(rate=second)),
+        *(Dense(units=dense, activation="relu"), Dropout(rate=last)),
+        Dense(),
+    )
+
+
+def cnn_1c2d(*, filters: Count = 32, dense: Count = 100) -> Layers:
+    """Convolution 3x3-32, pool, dense 100, classes: 543,644 parameters for the 24 letters of sign-mnist."""
+    return (_conv(filters, 3), MaxPool2D(), Dense(units=dense, activation="relu"), Dense())
+
+
+def cnn_bn(*, filters: Sequence[Count] = (64, 32, 64), dense: Count = 200) -> Layers:
+    """Two 3x3 convolutions, batch normalisation, pool; one, pool; one, batch normalisation; dense, classes.
+
+    From a report on Sign Language MNIST (2023); all convolutions have ``same`` padding.
+    """
+    if len(filters) != 3:
+        raise ValueError(f"filters has {len(filters)} counts; give three, as in [64, 32, 64]")
+    first, second, third = filters
+    return (
+        *(_conv(first, 3, "same"), _conv(first, 3, "same"), BatchNorm(), MaxPool2D()),
+        *(_conv(second, 3, "same"), MaxPool2D()),
+        *(_conv(third, 3, "same"), BatchNorm()),
+        *(Dense(units=dense, activation="relu"), Dense()),
+    )
+
+
+def deepobs_2c2d() -> Layers:
+    """DeepOBS's ``2c2d``: 5x5-32, pool, 5x5-64, pool, dense 1024, classes; 3,274,634 parameters.
+
+    Kernels from a normal with sd .05 cut at two sigma, biases .05 (Schneider, Balles & Hennig, ICLR 2019).
+    """
+    start = Initializer(name="truncated_normal", sd=0.05)
+    bias = Initializer(name="constant", value=0.05)
+
+    def conv(filters: int) -> Layer:
+        return Conv2D(
+            filters=filters,
+            kernel=5,
+            padding="same",
+            activation="relu",
+            kernel_initializer=start,
+            bias_initializer=bias,
+        )
+
+    pool = MaxPool2D(padding="same")
+    hidden = Dense(units=1024, activation="relu", kernel_initializer=start, bias_initializer=bias)
+    return (conv(32), pool, conv(64), pool, hidden, Dense(kernel_initializer=start, bias_initializer=bias))
+
+
+def deepobs_mlp() -> Layers:
+    """DeepOBS's ``mnist_mlp``: dense 1000, 500, 100, classes; 1,336,610 parameters.
+
+    Kernels from a normal with sd .03 cut at two sigma, biases 0.
+    """
+    return mlp(hidden=(1000, 500, 100), initializer=Initializer(name="truncated_normal", sd=0.03))
+
+
+#: Named architectures; the name is what a suite writes.
+ZOO: Mapping[str, Callable[..., Layers]] = MappingProxyType(
+    {
+        function.__name__: function
+        for function in (
+            mlp,
+            small_cnn,
+            mosca_cnn,
+            mosca_cifar_cnn,
+            cnn_2c1d,
+            cnn_2c2d_bn,
+            cnn_1c2d,
+            cnn_bn,
+            deepobs_2c2d,
+            deepobs_mlp,
+        )
+    }
+)
+
+
+def _conv(filters: int, kernel: int, padding: Padding = "valid", *, stride: int = 1) -> Conv2D:
+    return Conv2D(filters=filters, kernel=kernel, stride=stride, padding=padding, activation="relu")
 
 
 def _per_layer(name: str, value: float | Sequence[float], count: int) -> Sequence[float]:

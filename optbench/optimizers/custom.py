@@ -14,17 +14,16 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib
 import importlib.metadata
 import importlib.util
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from optbench.config import FORBID_EXTRA
+from optbench.imports import ImportProblem, load_object
 
 ENTRY_POINT_GROUP = "optbench.optimizers"
 
@@ -132,16 +131,10 @@ def load(config: Custom) -> Any:
             f"{config.reference} is {found}, but this trial was declared with {config.code}; "
             "bring that code back, or declare the suite again to train with the new one"
         )
-    where, name = _split(config.reference)
     try:
-        if where.endswith(".py"):
-            module = _import_file(directory / where, config.code)
-        else:
-            module = importlib.import_module(where)
-        return getattr(module, name)
-    except Exception as error:
-        problem = f"{type(error).__name__}: {error}"
-        raise CustomError(f"{config.reference} cannot be imported ({problem}); mend the file") from error
+        return load_object(config.reference, directory)
+    except ImportProblem as error:
+        raise CustomError(f"{config.reference} cannot be imported: {error}; mend the file") from error
 
 
 def arguments(config: Custom) -> dict[str, Any]:
@@ -217,23 +210,6 @@ def _check_name(path: Path, name: str) -> None:
         classes = [node.name for node in body if isinstance(node, ast.ClassDef)]
         known = f"it has {', '.join(classes)}" if classes else "it has no class"
         raise CustomError(f"{path}: no {name!r} in this file; {known}")
-
-
-def _import_file(path: Path, code: str) -> Any:
-    module_name = f"optbench_custom_{path.stem}_{code[-12:]}"
-    if module_name in sys.modules:
-        return sys.modules[module_name]
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise CustomError(f"{path}: Python cannot load this file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[module_name]
-        raise
-    return module
 
 
 def _freeze(value: Any, name: str) -> Any:

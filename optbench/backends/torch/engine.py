@@ -32,9 +32,8 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, *, threads: int | None = None) -> None:
-        if threads:
-            torch.set_num_threads(threads)
+    def __init__(self, *, threads: int) -> None:
+        torch.set_num_threads(threads)
         # Set before the first CUDA call, as cuBLAS reads it once.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -110,6 +109,11 @@ class TorchSession:
         dropout_seed = int(matching.stream(spec.seeds.dropout, "dropout").integers(2**63))
         self._model = TorchModel(built, weights, device=self._device, dropout_seed=dropout_seed)
         self._params = self._model.parameters()
+        self._workload = spec.workload
+        self._data = data
+        self._lr = spec.optimizer.lr or 0.0  # a suite lets no class without one decay weights
+        kernels = [name for name in self._model.trainable if name.endswith("/kernel")]
+        self._kernels = [self._model.weights[name] for name in kernels]
         self._optimizer = make_optimizer(spec.optimizer, self._params, names=self._model.trainable)
         self._x, self._y = engine.pool(data.train, data, device=spec.device, dtype=dtype)
         self._parts = {
@@ -131,7 +135,7 @@ class TorchSession:
         state = self._model.generator.get_state()
         self.remember()
         rows = self._rows(self._first_rows)
-        self._loss(rows).backward()
+        self._loss(self._x.index_select(0, rows), rows).backward()
         self._optimizer.zero_grad(set_to_none=True)
         if hasattr(self._optimizer, "warm_up"):
             self._optimizer.warm_up()
@@ -139,39 +143,46 @@ class TorchSession:
         self._model.generator.set_state(state)
         self._synchronize()
 
-    def train_epoch(self, rows: Indices, epoch: int) -> NDArray[np.float64]:
+    def train_epoch(self, rows: Indices, epoch: int, x: NDArray[Any] | None = None) -> NDArray[np.float64]:
         """See :class:`optbench.backends.base.Session`."""
         losses = []
         optimizer = self._optimizer
-        for batch in self._rows(rows).split(self._batch):
-            loss = self._loss(batch)
+        pool = self._x if x is None else self._inputs(x)
+        places = self._rows(rows if x is None else np.arange(len(rows)))
+        for batch, place in zip(self._rows(rows).split(self._batch), places.split(self._batch), strict=True):
+            loss = self._loss(pool.index_select(0, place), batch)
             loss.backward()
+            self._regularize()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             losses.append(loss.detach())
         return torch.stack(losses).double().cpu().numpy()
 
     @torch.inference_mode()
-    def evaluate(self, part: PartName) -> Evaluation:
+    def evaluate(self, part: PartName, *, logits: bool = False) -> Evaluation:
         """See :class:`optbench.backends.base.Session`."""
         x, y, rows = self._parts[part]
         total = torch.zeros((), dtype=torch.float64, device="cpu" if x.device.type == "mps" else x.device)
-        predictions = []
+        predictions, outputs = [], []
         for batch in rows.split(self._evaluation_batch):
-            logits = self._model(x.index_select(0, batch), training=False)
+            output = self._model(x.index_select(0, batch), training=False)
             labels = y.index_select(0, batch)
-            total += F.cross_entropy(logits, labels, reduction="sum").to(total)
-            predictions.append(logits.argmax(1))
+            total += F.cross_entropy(output, labels, reduction="sum").to(total)
+            predictions.append(output.argmax(1))
+            if logits:
+                outputs.append(output)
         predicted = torch.cat(predictions)
         correct = (predicted == y.index_select(0, rows)).sum()
         return Evaluation(
             loss=total.item() / len(rows),
             accuracy=correct.item() / len(rows),
             predictions=predicted.cpu().numpy(),
+            logits=torch.cat(outputs).cpu().numpy() if logits else None,
         )
 
     def set_lr(self, lr: float) -> None:
         """See :class:`optbench.backends.base.Session`."""
+        self._lr = lr
         for group in self._optimizer.param_groups:
             group["lr"] = lr
 
@@ -194,11 +205,34 @@ class TorchSession:
         for name, tensor in self._model.weights.items():
             tensor.copy_(self._remembered[name])
 
-    def _loss(self, rows: torch.Tensor) -> torch.Tensor:
-        logits = self._model(self._x.index_select(0, rows), training=True)
-        loss = F.cross_entropy(logits, self._y.index_select(0, rows))
+    def _loss(self, x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        loss = F.cross_entropy(
+            self._model(x, training=True),
+            self._y.index_select(0, rows),
+            label_smoothing=self._workload.label_smoothing or 0.0,
+        )
         penalty = self._model.penalty()
         return loss if penalty is None else loss + penalty
+
+    @torch.no_grad()
+    def _regularize(self) -> None:
+        """Clip the gradients and decay the kernels, where the workload says so."""
+        workload = self._workload
+        if workload.clip_value is not None or workload.clip_norm is not None:
+            gradients = [w.grad for w in self._params if w.grad is not None]
+            if workload.clip_value is not None:
+                torch._foreach_clamp_min_(gradients, -workload.clip_value)
+                torch._foreach_clamp_max_(gradients, workload.clip_value)
+            if workload.clip_norm is not None:
+                norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+                torch._foreach_mul_(gradients, (workload.clip_norm / norm).clamp(max=1.0))
+        if workload.weight_decay is not None and self._kernels:
+            torch._foreach_mul_(self._kernels, 1 - self._lr * workload.weight_decay)
+
+    def _inputs(self, x: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(_scaled(x, self._data, str(self._x.dtype).removeprefix("torch."))).to(
+            self._device
+        )
 
     def _rows(self, rows: Indices) -> torch.Tensor:
         return torch.from_numpy(rows).to(self._device)

@@ -1,0 +1,393 @@
+"""The command line: thin calls into the API. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import typer
+
+import optbench
+
+if TYPE_CHECKING:
+    from optbench.suite import PlannedTrial, Suite
+
+USAGE, DATA_MISSING, CRASHED, INTERRUPTED = 2, 3, 4, 130
+
+app = typer.Typer(
+    name="optbench",
+    help="Is this optimizer better than that one, by how much, how sure are we, and at what cost?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ResultsOption = Annotated[
+    Path,
+    typer.Option("--results", help="Folder of all stores.", envvar="OPTBENCH_RESULTS", show_default=True),
+]
+SmokeOption = Annotated[
+    bool, typer.Option("--smoke", help="Dry run: made data, 2 epochs, 2 seeds, a store of its own.")
+]
+
+SeedsOption = Annotated[
+    str | None, typer.Option(help="Other seeds than the suite's: a count, or a list as in 0,3,7.")
+]
+BackendOption = Annotated[str | None, typer.Option(help="Another backend than the suite's.")]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda, mps or tpu instead of the suite's device.")
+]
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="optbench")
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(f"optbench {optbench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Example: optbench run suites/quick.yaml --seeds 3 --only optimizer=wame,adam")
+def run(
+    suite: Annotated[Path, typer.Argument(help="Suite file.", show_default=False)],
+    results: ResultsOption = Path("results"),
+    seeds: SeedsOption = None,
+    backend: BackendOption = None,
+    device: DeviceOption = None,
+    threads: Annotated[
+        int, typer.Option(min=1, envvar="OPTBENCH_THREADS", help="CPU threads of a trial; part of its bits.")
+    ] = 1,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Run a part: workload=A,B or optimizer=A,B; give it twice for both."),
+    ] = None,
+    show_plan: Annotated[bool, typer.Option("--plan", help="Show the trials and stop.")] = False,
+    smoke: SmokeOption = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget the store's trials and begin again.")
+    ] = False,
+) -> None:
+    """Train what the store of a suite lacks, then show the leaderboard.
+
+    Interrupt it whenever you like: the same command goes on where it stopped.
+    """
+    with _errors():
+        from optbench import api
+        from optbench.execution import local
+        from optbench.report.terminal import RunView
+
+        loaded = _changed(api.load_suite(suite), seeds=seeds, backend=backend, device=device)
+        if smoke:
+            loaded = local.smoke(loaded)
+        chosen = _filter(loaded, only or [])
+        if show_plan:
+            _show_plan(loaded, chosen)
+            return
+        os.environ["OPTBENCH_THREADS"] = str(threads)
+        console = _console()
+        signal.signal(signal.SIGTERM, _interrupt)
+        with RunView(loaded, console) as view:
+            outcome = api.run(loaded, results=results, only=chosen, fresh=fresh, observer=view)
+        _show_leaderboards(loaded, outcome.store, console)
+        missing = outcome.planned - outcome.completed - outcome.diverged - outcome.crashed
+        _say(
+            console,
+            f"{outcome.run} trials run, {outcome.planned} planned: {outcome.completed} completed, "
+            f"{outcome.diverged} diverged, {outcome.crashed} crashed, {missing} not run.",
+        )
+        _say(console, f"Store: {outcome.store}")
+        where = outcome.store.parent if smoke or results != Path("results") else suite
+        _say(console, f"Plots and tables: optbench report {where}")
+        if outcome.crashed:
+            _say(
+                console,
+                f"{outcome.crashed} trials crashed; the same command tries them again, and "
+                f"`optbench show TRIAL --store {outcome.store.parent}` prints a traceback.",
+            )
+            raise typer.Exit(CRASHED)
+
+
+@app.command(epilog="Example: optbench report suites/quick.yaml")
+def report(
+    suite: Annotated[Path, typer.Argument(help="Suite file, store, or the store's folder.")],
+    results: ResultsOption = Path("results"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the files; beside the store if not given.")
+    ] = None,
+    format: Annotated[
+        Literal["html", "terminal"], typer.Option(help="html writes page, tables and plots; terminal shows.")
+    ] = "html",
+) -> None:
+    """Write leaderboard, plots and the page of a suite's records."""
+    with _errors():
+        from optbench import api
+
+        console = _console()
+        loaded, store = api.find_store(suite, results=results)
+        _show_leaderboards(loaded, store, console)
+        if format == "html":
+            written = api.report(suite, results=results, out=out)
+            console.print(
+                f"Wrote {len(written.files)} files: {written.index}", highlight=False, soft_wrap=True
+            )
+
+
+@app.command(epilog="Example: optbench plan suites/quick.yaml")
+def plan(
+    suite: Annotated[Path, typer.Argument(help="Suite file.", show_default=False)],
+    results: ResultsOption = Path("results"),
+    seeds: SeedsOption = None,
+    backend: BackendOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Say what a suite can show and what it costs, before any compute is spent.
+
+    Trials, blocks, hours, the smallest attainable p, the detectable effect, and the seeds needed.
+    """
+    with _errors():
+        from optbench import api
+        from optbench.execution.estimate import estimate
+        from optbench.report.planning import render_plan
+
+        loaded = _changed(api.load_suite(suite), seeds=seeds, backend=backend, device=device)
+        _console().print(render_plan(loaded, estimate(loaded, results=results)), highlight=False)
+
+
+@app.command(epilog="Example: optbench compare table.csv --metric accuracy --baseline adam")
+def compare(
+    table: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV: columns dataset, optimizer, seed and metrics; or a matrix of datasets x methods."
+        ),
+    ],
+    metric: Annotated[str | None, typer.Option(help="Column to compare, where there are several.")] = None,
+    maximise: Annotated[
+        bool | None, typer.Option("--maximise/--minimise", help="Is larger better? By the name if not given.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Compare the others against this one; all pairs if not given.")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="Level.")] = 0.05,
+    correction: Annotated[
+        Literal["holm", "shaffer", "bergmann-hommel", "bonferroni", "bh", "none"],
+        typer.Option(help="Over the comparisons of a family."),
+    ] = "holm",
+    margin: Annotated[
+        float | None, typer.Option(help="Difference that does not matter, in the metric's units.")
+    ] = None,
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="The file has a column truth and one of labels a model.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything computed as JSON.")] = False,
+) -> None:
+    """Run the statistics alone on any table of results."""
+    with _errors():
+        from optbench import tables
+        from optbench.report import comparison as view
+
+        if predictions:
+            models = tables.compare_predictions(table, baseline=baseline, correction=correction)
+            shown: list[Any] = [view.render_predictions(models)]
+            plain = tables.predictions_to_dict(models)
+        else:
+            result = tables.compare_file(
+                table,
+                metric=metric,
+                maximise=maximise,
+                baseline=baseline,
+                alpha=alpha,
+                correction=correction,
+                margin=margin,
+            )
+            shown, plain = list(view.render_comparison(result)), result.to_dict()
+        if as_json:
+            import json
+
+            print(json.dumps(plain, indent=2, allow_nan=False))
+            return
+        console = _console()
+        for part in shown:
+            console.print(part)
+
+
+@app.command("list", epilog="Example: optbench list datasets")
+def list_(
+    what: Annotated[
+        Literal["datasets", "models", "optimizers", "suites", "results"], typer.Argument(help="What to list.")
+    ],
+    results: ResultsOption = Path("results"),
+) -> None:
+    """List what a suite can name, the suites here, or the stores."""
+    with _errors():
+        from rich.markup import escape
+        from rich.table import Table
+
+        from optbench import listing
+
+        columns, rows = listing.rows(what, results=results)
+        table = Table(*columns, header_style="bold")
+        for row in rows:
+            table.add_row(*map(escape, row))
+        _console().print(table)
+
+
+@app.command(epilog="Example: optbench show 3f9a --store results/quick")
+def show(
+    trial: Annotated[str, typer.Argument(help="Trial id, or its first digits.")],
+    store: Annotated[
+        Path | None, typer.Option(help="Store to look in; all stores under --results if not given.")
+    ] = None,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Show everything recorded of a trial, as YAML."""
+    with _errors():
+        from optbench import listing
+
+        print(listing.show(trial, stores=[store] if store else listing.stores(results)), end="")
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """Turn expected errors into one message and the exit code that the design gives them."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _fail(
+            "Interrupted. What is finished is in the store; the same command goes on from there.", INTERRUPTED
+        )
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+    except Exception as error:
+        code = _exit_code(error)
+        if code is None:
+            raise
+        _fail(str(error), code)
+
+
+def _exit_code(error: Exception) -> int | None:
+    from optbench.backends.base import BackendMissingError, DeviceError
+    from optbench.datasets.base import DataError
+    from optbench.stats.common import StatsError
+    from optbench.store import StoreError
+    from optbench.suite import SuiteError
+
+    if isinstance(error, DataError):
+        return DATA_MISSING
+    expected = (SuiteError, StoreError, StatsError, BackendMissingError, DeviceError)
+    return USAGE if isinstance(error, expected) else None
+
+
+def _console() -> Any:
+    """A console; a file or a pipe gets lines wide enough for every column."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140)
+
+
+def _say(console: Any, message: str) -> None:
+    console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _changed(suite: Suite, *, seeds: str | None, backend: str | None, device: str | None) -> Suite:
+    """Apply the options that change a suite."""
+    from dataclasses import replace
+
+    from optbench import suite as schema
+
+    changes: dict[str, Any] = {}
+    if seeds is not None:
+        try:
+            numbers = [int(word) for word in seeds.split(",")]
+        except ValueError:
+            raise typer.BadParameter(
+                f"--seeds: found {seeds!r}; give a count, or a list as in 0,3,7"
+            ) from None
+        changes["seeds"] = schema.parse_seeds(numbers[0] if "," not in seeds else numbers, option="--seeds")
+    if backend is not None:
+        changes["backends"] = (schema.known_choice("--backend", backend, schema.BACKENDS),)
+    if device is not None:
+        changes["device"] = schema.known_choice("--device", device, schema.DEVICES)
+    return replace(suite, **changes)
+
+
+def _filter(suite: Suite, only: list[str]) -> Any:
+    from optbench import suite as schema
+
+    wanted: dict[str, set[str]] = {}
+    known = {"workload": [entry.label for entry in suite.workloads], "optimizer": list(suite.optimizers)}
+    for option in only:
+        kind, _, names = option.partition("=")
+        schema.known_choice("--only", kind, known)
+        wanted[kind] = {schema.known_choice(f"--only {kind}", name, known[kind]) for name in names.split(",")}
+    if not wanted:
+        return None
+
+    def chosen(trial: PlannedTrial) -> bool:
+        return all(getattr(trial, kind) in names for kind, names in wanted.items())
+
+    return chosen
+
+
+def _show_plan(suite: Suite, chosen: Any) -> None:
+    from rich.table import Table
+
+    from optbench.execution import local
+
+    trials = [trial for trial in local.plan(suite) if chosen is None or chosen(trial)]
+    table = Table("workload", "optimizer", "backend", "device", "epochs", "seeds", header_style="bold")
+    groups: dict[tuple[str, ...], int] = {}
+    for trial in trials:
+        spec = trial.spec
+        budget = (spec.backend, spec.device, str(spec.workload.epochs))
+        key: tuple[str, ...] = (trial.workload, trial.optimizer, *budget)
+        groups[key] = groups.get(key, 0) + 1
+    for key, count in groups.items():
+        table.add_row(*key, str(count))
+    console = _console()
+    console.print(table)
+    _say(console, f"{len(trials)} trials")
+
+
+def _show_leaderboards(suite: Suite, store: Path, console: Any) -> None:
+    from optbench.frames import load_results
+    from optbench.report.leaderboard import leaderboards
+    from optbench.report.terminal import rich_table
+    from optbench.report.text import leaderboard_table
+
+    results = load_results(store)
+    for board in leaderboards(results, suite):
+        console.print(rich_table(leaderboard_table(board), width=console.width))
+    if any(meta.get("smoke") for meta in results.meta):
+        console.print("Dry run on made data: these numbers are no result.", style="yellow")
+
+
+if __name__ == "__main__":
+    main()

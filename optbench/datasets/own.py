@@ -1,0 +1,225 @@
+"""Datasets of the user's own, declared in the suite: ``{npz: path}``, ``{csv: path, label: column}``,
+``{class: module:function}``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optbench import matching
+from optbench.datasets.base import DataError, Dataset, DatasetInfo, choose
+from optbench.imports import ImportProblem, load_object
+from optbench.trial import OwnData
+
+#: Draws the test part of data that have none; fixed, so that every trial has the same one.
+TEST_SEED = 20170427
+DEFAULT_TEST = 0.2
+
+#: What may stand in a declaration besides its kind, by kind.
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "npz": ("name", "test", "scaling"),
+    "csv": ("label", "name", "test", "shape", "scaling"),
+    "class": ("name", "test", "scaling"),
+}
+
+_Parts = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
+
+
+def declare(entry: Mapping[str, Any], folder: Path) -> OwnData:
+    """Read a declaration and note what the data hold.
+
+    Parameters
+    ----------
+    entry : mapping
+        One of ``npz`` (keys x_train, y_train, x_test, y_test, or x and y), ``csv`` (one example a row, with
+        ``label`` naming the column of the classes) and ``class`` (a function without arguments that returns
+        the arrays in either form). ``test`` is the share of examples that becomes the test part where there
+        is none (.2), or for ``csv`` another file. ``shape`` turns columns into images.
+    folder : Path
+        Folder of the suite file, at which relative paths start.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or not such data.
+    """
+    kind = next(kind for kind in OPTIONS if kind in entry)
+    reference, test = entry[kind], entry.get("test")
+    own = OwnData(
+        kind=kind,  # type: ignore[arg-type]
+        name=entry.get("name") or _short_name(kind, reference),
+        location=reference if kind == "class" else str(folder / reference),
+        test_location=str(folder / test) if isinstance(test, str) else None,
+        digest="",
+        label=entry.get("label"),
+        test=test if isinstance(test, float) else None,
+        shape=tuple(entry["shape"]) if entry.get("shape") else None,
+        scaling=entry.get("scaling"),
+    )
+    if kind == "class" and reference.partition(":")[0].endswith(".py"):
+        own = replace(own, location=str(folder / reference))
+    digest, parts = _read(own)
+    if len(parts) == 2 and own.test is None and own.test_location is None:
+        own = replace(own, test=DEFAULT_TEST)
+    return replace(own, digest=digest)
+
+
+def load(own: OwnData) -> Dataset:
+    """Read a declared dataset.
+
+    Raises
+    ------
+    DataError
+        If it is missing, has changed since the suite was read, or is not usable as data.
+    """
+    digest, parts = _read(own)
+    if digest != own.digest:
+        raise DataError(
+            f"{own.location}: the data have changed since the suite was read ({digest[:12]}, then "
+            f"{own.digest[:12]}); run the suite again"
+        )
+    x_train, y_train, x_test, y_test = parts if len(parts) == 4 else _with_test(own, *parts)
+    names = np.unique(np.concatenate([y_train, y_test]))
+    if len(names) < 2:
+        raise DataError(f"{own.location}: found {len(names)} classes; at least two are needed")
+    x_train, x_test = _inputs(own, x_train), _inputs(own, x_test)
+    if x_train.shape[1:] != x_test.shape[1:]:
+        raise DataError(f"{own.location}: training and test examples differ: {x_train.shape}, {x_test.shape}")
+    images = x_train.ndim == 4 and x_train.dtype == np.uint8
+    info = DatasetInfo(
+        name=own.name,
+        title=own.name,
+        shape=x_train.shape[1:],
+        classes=tuple(str(name) for name in names),
+        train=len(x_train),
+        test=len(x_test),
+        scaling=own.scaling or ("pixels" if images else "standardize"),
+        licence="the user's own",
+        source=own.location,
+        citation="",
+    )
+    return Dataset(
+        info=info,
+        x_train=x_train,
+        y_train=np.searchsorted(names, y_train),
+        x_test=x_test,
+        y_test=np.searchsorted(names, y_test),
+    )
+
+
+def _short_name(kind: str, reference: str) -> str:
+    return reference.rpartition(":")[2] if kind == "class" else Path(reference).stem
+
+
+def _read(own: OwnData) -> tuple[str, tuple[NDArray[Any], ...]]:
+    """Digest of the data, and x_train, y_train, x_test, y_test or x, y."""
+    if own.kind == "class":
+        parts = _call(own)
+        return matching.fingerprint(*parts), parts
+    paths = [Path(own.location), *([Path(own.test_location)] if own.test_location else [])]
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"{path}: there is no such file; paths in a suite start at the suite's folder")
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    if own.kind == "csv":
+        parts = tuple(array for path in paths for array in _csv(own, path))
+    else:
+        parts = _npz(paths[0])
+    return digest.hexdigest(), parts
+
+
+def _npz(path: Path) -> tuple[NDArray[Any], ...]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for keys in (("x_train", "y_train", "x_test", "y_test"), ("x", "y")):
+                if all(key in arrays for key in keys):
+                    return _checked(tuple(arrays[key] for key in keys), str(path))
+            found = ", ".join(arrays.files)
+    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a plain .npz file ({error}); save arrays with numpy.savez") from None
+    raise DataError(f"{path}: has {found}; save x_train, y_train, x_test and y_test, or x and y")
+
+
+def _csv(own: OwnData, path: Path) -> tuple[NDArray[Any], ...]:
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise DataError(f"{path}: not a readable CSV file ({error})") from None
+    if own.label not in table.columns:
+        raise DataError(f"{path}: no column {own.label!r} for the labels; it has {list(table.columns)[:8]}")
+    missing = table.isna().any(axis=1)
+    if missing.any():
+        line = int(np.flatnonzero(missing)[0]) + 2
+        raise DataError(f"{path}:{line}: a value is missing; fill it in or take out the row")
+    features = table.drop(columns=own.label)
+    odd = [name for name, kind in features.dtypes.items() if kind.kind not in "iufb"]
+    if odd:
+        raise DataError(f"{path}: column {odd[0]!r} holds no numbers; encode it or take it out")
+    x = features.to_numpy()
+    if own.shape is not None:
+        if x.shape[1] != int(np.prod(own.shape)):
+            raise DataError(f"{path}: {x.shape[1]} columns do not make examples of shape {own.shape}")
+        if x.dtype.kind in "iu" and x.min() >= 0 and x.max() <= 255:
+            x = x.astype(np.uint8)
+        x = x.reshape(-1, *own.shape)
+    return _checked((x, table[own.label].to_numpy()), str(path))
+
+
+def _call(own: OwnData) -> tuple[NDArray[Any], ...]:
+    try:
+        result = load_object(own.location, Path())()
+    except ImportProblem as error:
+        raise DataError(str(error)) from None
+    except Exception as error:  # the user's code may fail in any way
+        raise DataError(f"{own.location} failed ({type(error).__name__}: {error})") from error
+    if not isinstance(result, tuple) or len(result) not in (2, 4):
+        raise DataError(
+            f"{own.location} gave {type(result).__name__}; return x_train, y_train, x_test, y_test, or x, y"
+        )
+    return _checked(tuple(np.asarray(array) for array in result), own.location)
+
+
+def _checked(parts: tuple[NDArray[Any], ...], place: str) -> tuple[NDArray[Any], ...]:
+    for x, y in zip(parts[::2], parts[1::2], strict=True):
+        if y.ndim != 1 or len(x) != len(y) or not len(y):
+            raise DataError(
+                f"{place}: {x.shape} examples and {y.shape} labels; one label an example is needed"
+            )
+        if x.dtype.kind not in "uifb" or x.ndim not in (2, 3, 4):
+            raise DataError(
+                f"{place}: examples are {x.dtype} {x.shape}; numbers [n, features], [n, height, width] or "
+                "[n, height, width, channels] are needed"
+            )
+        if x.dtype.kind == "f" and not np.isfinite(x).all():
+            raise DataError(f"{place}: an example holds NaN or infinity; mend or take out such rows")
+        if y.dtype.kind not in "uiUb" and not (y.dtype == object and all(isinstance(v, str) for v in y)):
+            raise DataError(f"{place}: labels are {y.dtype}; whole numbers or words are needed")
+    return tuple(part.astype(str) if part.dtype == object else part for part in parts)
+
+
+def _with_test(own: OwnData, x: NDArray[Any], y: NDArray[Any]) -> _Parts:
+    _, codes = np.unique(y, return_inverse=True)
+    generator = np.random.Generator(np.random.PCG64(TEST_SEED))
+    count = round((own.test or DEFAULT_TEST) * len(y))
+    if not 0 < count < len(y):
+        raise DataError(f"{own.location}: {len(y)} examples are too few to set {own.test} of them aside")
+    test = choose(codes, count, "stratified", generator)
+    kept = np.setdiff1d(np.arange(len(y)), test)
+    return x[kept], y[kept], x[test], y[test]
+
+
+def _inputs(own: OwnData, x: NDArray[Any]) -> NDArray[Any]:
+    x = x[..., None] if x.ndim == 3 else x
+    return np.ascontiguousarray(x if x.dtype == np.uint8 else x.astype(np.float32))

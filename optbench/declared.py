@@ -1,0 +1,155 @@
+"""The parts of a workload as a suite declares them: its dataset, its model, its schedule."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import field, fields, make_dataclass
+from functools import cache, partial
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from optbench.config import FORBID_EXTRA
+from optbench.datasets import own, registry
+from optbench.datasets.base import DataError
+from optbench.imports import ImportProblem, load_object
+from optbench.models.layers import LAYERS, Layer, Model
+from optbench.models.zoo import ZOO
+from optbench.trial import CosineSchedule, OwnData, ReduceOnPlateau, Schedule, StepSchedule
+from optbench.validation import InvalidError, listed, parse, problem, shown, unknown_choice
+from optbench.yamlfile import KeyPath
+
+#: Stands in for the model while the rest of a workload is checked; models are checked layer by layer.
+ANY_MODEL = {"name": "any", "layers": [{"kind": "dense"}]}
+
+_SCHEDULES: Mapping[str, Any] = {
+    "step": StepSchedule,
+    "cosine": CosineSchedule,
+    "reduce_on_plateau": ReduceOnPlateau,
+}
+
+
+def schedule(entry: Any, path: KeyPath) -> Schedule | None:
+    """Read a schedule, given by its kind alone or as a mapping; constant is none."""
+    if entry is None or entry == "constant":
+        return None
+    mapping = entry if isinstance(entry, dict) else {"kind": entry}
+    kind = mapping.get("kind")
+    if not isinstance(kind, str) or kind not in _SCHEDULES:
+        known = ["constant", *_SCHEDULES]
+        raise InvalidError([unknown_choice(kind, known, (*path, "kind"), what="schedule")])
+    parsed: Schedule = parse(_SCHEDULES[kind], mapping, path)
+    return parsed
+
+
+def dataset(entry: Any, path: KeyPath, folder: Path) -> str | OwnData:
+    """Read a dataset's name, or the declaration of one of the user's own."""
+    if not isinstance(entry, dict):
+        if not isinstance(entry, str) or entry not in registry.ENTRIES:
+            raise InvalidError([unknown_choice(entry, registry.ENTRIES, path, what="dataset")])
+        return entry
+    kinds = [kind for kind in own.OPTIONS if kind in entry]
+    if len(kinds) != 1:
+        raise problem(path, f"found {listed(entry) or 'nothing'}; give one of {listed(own.OPTIONS)}")
+    known = (kinds[0], *own.OPTIONS[kinds[0]])
+    unknown = [key for key in entry if key not in known]
+    if unknown:
+        raise InvalidError([unknown_choice(key, known, (*path, key), what="key") for key in unknown])
+    if not isinstance(entry[kinds[0]], str):
+        raise problem((*path, kinds[0]), f"found {shown(entry[kinds[0]])}; a path or a reference is a word")
+    if kinds[0] == "csv" and not isinstance(entry.get("label"), str):
+        raise problem((*path, "label"), "is missing; name the column that holds the classes")
+    if isinstance(entry.get("test"), str) and kinds[0] != "csv":
+        raise problem((*path, "test"), f"found {shown(entry['test'])}; a share below 1 belongs here")
+    checked = {key: value for key, value in entry.items() if key != kinds[0] and value is not None}
+    if isinstance(entry.get("test"), str):
+        del checked["test"]
+    parse(OwnData, {"kind": kinds[0], "name": "any", "location": "", "digest": "", **checked}, path)
+    try:
+        return own.declare(entry, folder)
+    except DataError as error:
+        raise problem(path, str(error)) from None
+
+
+def model(entry: Any, path: KeyPath, folder: Path) -> Model:
+    """Read a model: a name with its parameters, ``layers:``, or ``class:`` with a function's arguments."""
+    if isinstance(entry, str):
+        entry = {"name": entry}
+    if not isinstance(entry, dict):
+        raise problem(path, f"found {shown(entry)}; name a model of {listed(ZOO)}, or write `layers:`")
+    if "class" in entry:
+        return _own_model(entry, path, folder)
+    entry = _with_initializers(entry)
+    if "layers" in entry:
+        return _model_from_layers(entry, path)
+    name = entry.get("name")
+    if not isinstance(name, str) or name not in ZOO:
+        raise InvalidError([unknown_choice(name, ZOO, (*path, "name"), what="model")])
+    arguments = {key: value for key, value in entry.items() if key != "name"}
+    parsed = parse(_parameters(name), arguments, path)
+    try:
+        layers = ZOO[name](**{f.name: getattr(parsed, f.name) for f in fields(parsed)})
+    except ValueError as error:
+        raise problem(path, str(error)) from None
+    return Model(name=name, layers=layers)
+
+
+def _own_model(entry: dict[str, Any], path: KeyPath, folder: Path) -> Model:
+    """Call a function of the user's own with the other keys; it returns a Model or its layers."""
+    arguments = {key: value for key, value in entry.items() if key != "class"}
+    try:
+        result = load_object(str(entry["class"]), folder)(**arguments)
+    except ImportProblem as error:
+        raise problem((*path, "class"), str(error)) from None
+    except Exception as error:  # the user's code may fail in any way
+        raise problem(path, f"{entry['class']} failed ({type(error).__name__}: {error})") from error
+    if isinstance(result, Model):
+        return result
+    kinds = tuple(LAYERS.values())
+    if not isinstance(result, tuple | list) or not result or not all(isinstance(x, kinds) for x in result):
+        raise problem(path, f"{entry['class']} gave {shown(result)}; return a Model or a list of its layers")
+    return Model(name=entry["class"].rpartition(":")[2], layers=tuple(result))
+
+
+def _model_from_layers(entry: dict[str, Any], path: KeyPath) -> Model:
+    whole = parse(Model, {"name": "custom", **entry, "layers": ANY_MODEL["layers"]}, path)
+    layers = entry["layers"]
+    if not isinstance(layers, list) or not layers:
+        raise problem((*path, "layers"), f"found {shown(layers)}; list the layers, first to last")
+    parsed: list[Layer] = []
+    for index, layer in enumerate(layers):
+        where = (*path, "layers", index)
+        kind = layer.get("kind") if isinstance(layer, dict) else layer
+        if not isinstance(kind, str) or kind not in LAYERS:
+            raise InvalidError([unknown_choice(kind, LAYERS, (*where, "kind"), what="layer")])
+        parsed.append(parse(LAYERS[kind], layer if isinstance(layer, dict) else {}, where))
+    return Model(name=whole.name, layers=tuple(parsed))
+
+
+@cache
+def _parameters(name: str) -> Any:
+    """A dataclass of a named model's parameters, so that they are checked like everything else."""
+    function = ZOO[name]
+    hints = get_type_hints(function, include_extras=True)
+    members: list[Any] = [
+        (p.name, hints[p.name])
+        if p.default is Parameter.empty
+        else (p.name, hints[p.name], field(default_factory=partial(copy.deepcopy, p.default)))
+        for p in signature(function).parameters.values()
+    ]
+    return make_dataclass(name, members, frozen=True, namespace={"__pydantic_config__": FORBID_EXTRA})
+
+
+def _with_initializers(value: Any) -> Any:
+    """Let an initialiser be given by its name alone."""
+    if isinstance(value, dict):
+        return {
+            key: {"name": item}
+            if key.endswith("initializer") and isinstance(item, str)
+            else _with_initializers(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_with_initializers(item) for item in value]
+    return value

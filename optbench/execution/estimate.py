@@ -1,0 +1,147 @@
+"""How long a suite will take, before it is run: from the store's own timings, or a short calibration."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from optbench import backends, matching
+from optbench.datasets import registry
+from optbench.datasets.base import cut
+from optbench.execution import local
+from optbench.models.layers import build
+from optbench.store import Store, StoreError
+from optbench.suite import PlannedTrial, Suite
+from optbench.trial import Seeds, TrialSpec, content_hash, to_plain, trial_id
+
+#: Steps that a calibration times, after a warm-up.
+CALIBRATION_STEPS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Seconds of one trial if it runs its whole budget, and where the number comes from."""
+
+    seconds: float
+    source: Literal["store", "calibration"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedGroup:
+    """Trials that differ only in their seeds: how many, how many the store lacks, and the cost of one."""
+
+    workload: str
+    optimizer: str
+    backend: str
+    device: str
+    epochs: int
+    trials: int
+    missing: int
+    estimate: Estimate
+
+
+def estimate(suite: Suite, *, results: str | Path = "results") -> list[PlannedGroup]:
+    """Estimate the cost of a suite.
+
+    Parameters
+    ----------
+    suite : Suite
+        The suite.
+    results : path
+        Folder of all stores; timings of trials that ran on this plan are used first.
+
+    Returns
+    -------
+    list of PlannedGroup
+        One for each workload, backend and optimizer. A calibration times a few steps on made data of the
+        right shape, so that nothing is downloaded; early stopping makes a trial cheaper than estimated.
+
+    Raises
+    ------
+    BackendMissingError, DeviceError
+        If this machine lacks what the suite asks for.
+    """
+    stored, statuses = _stored(local.store_path(suite, results))
+    groups: dict[str, list[PlannedTrial]] = {}
+    for trial in local.plan(suite):
+        groups.setdefault(_seedless(to_plain(trial.spec)), []).append(trial)
+    planned = []
+    for key, members in groups.items():
+        first = members[0]
+        known = stored.get(key)
+        cost = (
+            Estimate(seconds=statistics.median(known), source="store")
+            if known
+            else Estimate(seconds=calibrate(first.spec), source="calibration")
+        )
+        done = sum(statuses.get(trial_id(t.spec), "crashed") != "crashed" for t in members)
+        planned.append(
+            PlannedGroup(
+                workload=first.workload,
+                optimizer=first.optimizer,
+                backend=first.spec.backend,
+                device=first.spec.device,
+                epochs=first.spec.workload.epochs,
+                trials=len(members),
+                missing=len(members) - done,
+                estimate=cost,
+            )
+        )
+    return planned
+
+
+def calibrate(spec: TrialSpec) -> float:
+    """Seconds that a trial would take, from a few timed steps and one evaluation on made data."""
+    workload = spec.workload
+    facts = registry.info(workload.dataset)
+    n_train, n_validation = _sizes(spec, facts.train, facts.test)
+    batch = n_train if workload.batch_size == "full" else min(workload.batch_size, n_train)
+    steps = math.ceil(n_train / batch)
+    timed = min(CALIBRATION_STEPS, steps)
+    made = registry.made(workload.dataset, train=2 * batch * timed, test=1000)
+    small = replace(spec, workload=replace(workload, split=replace(workload.split, validation=0.5)))
+    data = cut(made, small.workload.split, spec.seeds, train_eval=workload.train_eval)
+    built = build(workload.model, facts.shape, len(facts.classes))
+    weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
+    session = backends.engine(spec.backend).open(small, built, data, weights)
+    session.warm_up()
+    rows = data.train.rows[: batch * timed]
+    step = min(_seconds(lambda: session.train_epoch(rows, 1)) for _ in range(2)) / timed
+    session.evaluate("test")
+    per_example = _seconds(lambda: session.evaluate("test")) / len(data.test)
+    evaluated = n_validation + (n_train if workload.train_eval == "all" else workload.train_eval)
+    return workload.epochs * (steps * step + evaluated * per_example) + facts.test * per_example
+
+
+def _sizes(spec: TrialSpec, train: int, test: int) -> tuple[int, int]:
+    split = spec.workload.split
+    source = train if split.source == "train" else test
+    validation = round(split.validation * source) if split.validation < 1 else int(split.validation)
+    return train - (validation if split.source == "train" else 0), validation
+
+
+def _stored(path: Path) -> tuple[dict[str, list[float]], Mapping[str, str]]:
+    timings: dict[str, list[float]] = {}
+    try:
+        with Store(path / "store.sqlite") as store:
+            for trial in store.trials():
+                if "total" in trial.timings and trial.status == "completed":
+                    timings.setdefault(_seedless(trial.spec), []).append(trial.timings["total"])
+            return timings, store.statuses()
+    except StoreError:
+        return {}, {}
+
+
+def _seedless(spec: Mapping[str, Any]) -> str:
+    return content_hash({**spec, "seeds": to_plain(Seeds())})
+
+
+def _seconds(work: Any) -> float:
+    clock = time.perf_counter()
+    work()
+    return time.perf_counter() - clock

@@ -1,0 +1,209 @@
+"""Run a suite on this machine, one trial after the other, the optimizers of a block side by side."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol
+
+from optbench import backends, environment
+from optbench.datasets import registry
+from optbench.datasets.base import Dataset
+from optbench.execution.protocol import run_trial
+from optbench.store import Store
+from optbench.suite import PlannedTrial, Suite, SuiteWorkload, trials, view
+from optbench.trial import OwnData, Status, TrialRecord, TrialSpec, block_id, trial_id
+
+#: A dry run: at most so many epochs and seeds, on made data.
+SMOKE_EPOCHS = 2
+SMOKE_SEEDS = 2
+
+
+class Observer(Protocol):
+    """What a run reports while it works."""
+
+    def planned(self, plan: Sequence[PlannedTrial], statuses: Mapping[str, Status]) -> None:
+        """All trials of the suite, and the status of those that the store has."""
+
+    def started(self, trial: PlannedTrial) -> None:
+        """A trial begins."""
+
+    def epoch(self, trial: PlannedTrial, epoch: int, row: Mapping[str, float]) -> None:
+        """An epoch has been evaluated."""
+
+    def finished(self, trial: PlannedTrial, record: TrialRecord) -> None:
+        """A trial is in the store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOutcome:
+    """How a run ended: trials in the plan, run now, and by status in the store."""
+
+    store: Path
+    planned: int
+    run: int
+    completed: int
+    diverged: int
+    crashed: int
+
+
+def store_path(suite: Suite, results: str | Path) -> Path:
+    """Folder of a suite's store."""
+    return Path(results) / suite.name
+
+
+def smoke(suite: Suite) -> Suite:
+    """Cut a suite down to a dry run: made data, few epochs and seeds, a name of its own."""
+
+    def shorten(entry: SuiteWorkload) -> SuiteWorkload:
+        workload, split = entry.workload, entry.workload.split
+        if split.validation >= 1:
+            facts = registry.info(workload.dataset)
+            share = split.validation / (facts.train if split.source == "train" else facts.test)
+            split = replace(split, validation=min(share, 0.5))
+        workload = replace(
+            workload, epochs=min(workload.epochs, SMOKE_EPOCHS), split=split, train_eval=30, smoke=True
+        )
+        return replace(entry, workload=workload)
+
+    return replace(
+        suite,
+        name=f"{suite.name}-smoke",
+        title=f"{suite.title} (dry run on made data: no result)",
+        workloads=tuple(shorten(entry) for entry in suite.workloads),
+        seeds=suite.seeds[:SMOKE_SEEDS],
+    )
+
+
+def plan(suite: Suite) -> list[PlannedTrial]:
+    """List the trials of a suite on this machine, in the order in which they run."""
+    return trials(suite, backends.resolve_device)
+
+
+def run_suite(
+    suite: Suite,
+    *,
+    results: str | Path = "results",
+    only: Callable[[PlannedTrial], bool] | None = None,
+    fresh: bool = False,
+    observer: Observer | None = None,
+) -> RunOutcome:
+    """Run what the store of a suite lacks.
+
+    Parameters
+    ----------
+    suite : Suite
+        The suite; :func:`smoke` makes a dry run of it.
+    results : path
+        Folder of all stores; this one's is ``results/<suite name>``.
+    only : callable, optional
+        Run only the trials for which this is true.
+    fresh : bool
+        Forget what the store has and begin again.
+    observer : Observer, optional
+        Is told what happens.
+
+    Returns
+    -------
+    RunOutcome
+        Counts over the whole plan.
+
+    Raises
+    ------
+    StoreBusyError, StoreError
+        If another run writes to the store, or it cannot be opened.
+    DataError
+        If a dataset is missing, before anything is trained.
+    BackendMissingError, DeviceError
+        If this machine lacks what the suite asks for.
+
+    Notes
+    -----
+    Completed and diverged trials are never run twice; crashed ones are tried again. Each trial is one
+    transaction, so that an interruption loses the trial under way and nothing else.
+    """
+    planned = plan(suite)
+    with Store(store_path(suite, results), write=True) as store, store.writing():
+        if fresh:
+            store.clear()
+        is_smoke = any(entry.workload.smoke for entry in suite.workloads)
+        store.set_meta(
+            suite=suite.name,
+            title=suite.title,
+            source=suite.text,
+            hash=suite.hash,
+            view=json.dumps(view(suite)),
+            smoke="made data, no result" if is_smoke else "",
+        )
+        ids = {id(trial): trial_id(trial.spec) for trial in planned}
+        store.set_plan((ids[id(t)], t.workload, t.optimizer) for t in planned)
+        statuses = store.statuses()
+        if observer is not None:
+            observer.planned(planned, statuses)
+        todo = [
+            trial
+            for trial in planned
+            if statuses.get(ids[id(trial)], "crashed") == "crashed" and (only is None or only(trial))
+        ]
+        data = {name: _dataset(name, is_smoke) for name in {t.spec.workload.dataset for t in todo}}
+        facts = environment.describe(suite.path.parent if suite.path else None)
+        for trial in todo:
+            if observer is not None:
+                observer.started(trial)
+            record = _attempt(trial, data[trial.spec.workload.dataset], facts, observer)
+            store.add(record)
+            if observer is not None:
+                observer.finished(trial, record)
+        final = store.statuses()
+        path = store.path
+    found = [final.get(ids[id(trial)]) for trial in planned]
+    return RunOutcome(
+        store=path,
+        planned=len(planned),
+        run=len(todo),
+        completed=found.count("completed"),
+        diverged=found.count("diverged"),
+        crashed=found.count("crashed"),
+    )
+
+
+def _dataset(dataset: str | OwnData, is_smoke: bool) -> Dataset:
+    return registry.made(dataset) if is_smoke else registry.load(dataset)
+
+
+def _attempt(
+    trial: PlannedTrial, dataset: Dataset, facts: Mapping[str, Any], observer: Observer | None
+) -> TrialRecord:
+    def on_epoch(epoch: int, row: Mapping[str, float]) -> None:
+        if observer is not None:
+            observer.epoch(trial, epoch, row)
+
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    engine = backends.engine(trial.spec.backend)
+    try:
+        return run_trial(trial.spec, engine, dataset, environment=facts, on_epoch=on_epoch)
+    except Exception:
+        # Whatever went wrong belongs to this trial alone; it is missing data, and the others go on.
+        return crashed(trial.spec, traceback.format_exc(), environment=facts, started=started)
+
+
+def crashed(spec: TrialSpec, error: str, *, environment: Mapping[str, Any], started: str) -> TrialRecord:
+    """Record a crash: no history, no metrics, only what went wrong."""
+    return TrialRecord(
+        trial_id=trial_id(spec),
+        block_id=block_id(spec),
+        spec=spec,
+        status="crashed",
+        fingerprints=None,
+        history={},
+        metrics={},
+        timings={},
+        predictions={},
+        environment=environment,
+        started=started,
+        error=error,
+    )

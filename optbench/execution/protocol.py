@@ -1,0 +1,275 @@
+"""The training protocol: one trial from its spec to its record, the same for every framework."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optbench import matching
+from optbench.backends.base import Engine, Evaluation, Session
+from optbench.datasets.augmentation import Augmentation
+from optbench.datasets.base import Dataset, TrialData, cut
+from optbench.execution import metrics as measures
+from optbench.execution.schedules import LearningRate
+from optbench.models.layers import build
+from optbench.trial import Fingerprints, Status, TrialRecord, TrialSpec, Workload, block_id, trial_id
+
+#: Called after each evaluation with the epoch and its row of the history.
+OnEpoch = Callable[[int, Mapping[str, float]], None]
+
+HISTORY = (
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "val_f1",
+    "batch_loss",
+    "lr",
+    "step_seconds",
+    "eval_seconds",
+)
+
+
+@dataclass
+class _Progress:
+    """What the protocol keeps while a trial runs."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    augment_seconds: float = 0.0
+    initial_loss: float = math.nan
+    epochs_above: int = 0
+    best_epoch: int = 0
+    best_value: float = -math.inf
+    patience_value: float = -math.inf
+    epochs_without: int = 0
+
+
+def run_trial(
+    spec: TrialSpec,
+    engine: Engine,
+    dataset: Dataset,
+    *,
+    environment: Mapping[str, Any],
+    on_epoch: OnEpoch | None = None,
+) -> TrialRecord:
+    """Train one trial and record it.
+
+    Parameters
+    ----------
+    spec : TrialSpec
+        What to train.
+    engine : Engine
+        The framework of ``spec.backend``.
+    dataset : Dataset
+        The data of ``spec.workload.dataset``.
+    environment : mapping
+        Facts about the machine; the engine adds its own.
+    on_epoch : callable, optional
+        Called after every evaluation, epoch 0 included.
+
+    Returns
+    -------
+    TrialRecord
+        Status ``completed`` or ``diverged``. Exceptions pass through: the executor records the crash.
+    """
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    clock = time.perf_counter()
+    workload = spec.workload
+    data = cut(dataset, workload.split, spec.seeds, train_eval=workload.train_eval)
+    built = build(workload.model, dataset.info.shape, len(dataset.info.classes))
+    weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
+    init = matching.fingerprint(*(part for item in weights.items() for part in item))
+    session = engine.open(spec, built, data, weights)
+    setup = time.perf_counter() - clock
+    warm_up = _seconds(session.warm_up)
+    progress = _Progress()
+    status = _train(spec, session, data, progress, on_epoch)
+    metrics, predictions, test_seconds = _finish(workload, session, data, progress, status)
+    history = {name: np.array([row[name] for row in progress.rows]) for name in HISTORY}
+    return TrialRecord(
+        trial_id=trial_id(spec),
+        block_id=block_id(spec),
+        spec=spec,
+        status=status,
+        fingerprints=Fingerprints(
+            split=data.fingerprint,
+            init=init,
+            order=progress.digests[0],
+            order_by_epoch=tuple(matching.short_digest(digest) for digest in progress.digests),
+        ),
+        history=history,
+        metrics=metrics,
+        timings={
+            "setup": setup,
+            "warm_up": warm_up,
+            "augment": progress.augment_seconds,
+            "step": float(np.nansum(history["step_seconds"])),
+            "eval": float(np.nansum(history["eval_seconds"])) + test_seconds,
+            "total": time.perf_counter() - clock,
+        },
+        predictions=predictions,
+        environment={
+            **environment,
+            **engine.describe(spec.device),
+            **({"data_notes": list(dataset.notes)} if dataset.notes else {}),
+        },
+        started=started,
+    )
+
+
+def _train(
+    spec: TrialSpec, session: Session, data: TrialData, progress: _Progress, on_epoch: OnEpoch | None
+) -> Status:
+    workload = spec.workload
+    # A class of the user's own may have no learning rate that we know of, and then no schedule either.
+    lr = math.nan if spec.optimizer.lr is None else spec.optimizer.lr
+    rate = LearningRate(workload.schedule, lr, workload.epochs)
+    augmentation = None
+    if workload.augment is not None:
+        augmentation = Augmentation(workload.augment, data.train, seed=spec.seeds.augment)
+    for epoch in range(workload.epochs + 1):
+        losses, step_seconds = np.array([math.nan]), math.nan
+        if epoch:
+            if workload.schedule is not None and rate.at(epoch) != lr:
+                lr = rate.at(epoch)
+                session.set_lr(lr)
+            order = matching.epoch_order(spec.seeds.order, epoch, len(data.train), shuffle=workload.shuffle)
+            rows = data.train.rows[order]
+            progress.digests.append(matching.fingerprint(rows))
+            clock = time.perf_counter()
+            x = augmentation.epoch(rows, epoch) if augmentation is not None else None
+            progress.augment_seconds += time.perf_counter() - clock
+            clock = time.perf_counter()
+            losses = session.train_epoch(rows, epoch, x)
+            step_seconds = time.perf_counter() - clock
+        row = _evaluate(session, data)
+        row |= {"batch_loss": float(np.mean(losses)), "lr": lr, "step_seconds": step_seconds}
+        progress.rows.append(row)
+        if on_epoch is not None:
+            on_epoch(epoch, row)
+        if epoch == 1:
+            progress.initial_loss = float(losses[0])
+        if epoch and _diverged(workload, row, losses, progress):
+            return "diverged"
+        if epoch:
+            rate.observe(row)
+        if _stop(workload, session, epoch, row, progress):
+            break
+    return "diverged" if progress.epochs_above else "completed"
+
+
+def _evaluate(session: Session, data: TrialData) -> dict[str, float]:
+    clock = time.perf_counter()
+    train = session.evaluate("train_eval")
+    row = {
+        "train_loss": train.loss,
+        "train_accuracy": train.accuracy,
+        "val_loss": math.nan,
+        "val_accuracy": math.nan,
+        "val_f1": math.nan,
+    }
+    if len(data.validation):
+        validation = session.evaluate("validation")
+        scores = measures.per_class(data.validation.labels, validation.predictions, len(data.info.classes))
+        row |= {
+            "val_loss": validation.loss,
+            "val_accuracy": validation.accuracy,
+            "val_f1": scores.macro_f1,
+        }
+    row["eval_seconds"] = time.perf_counter() - clock
+    return row
+
+
+def _diverged(
+    workload: Workload, row: Mapping[str, float], losses: NDArray[np.float64], progress: _Progress
+) -> bool:
+    if not (np.isfinite(losses).all() and math.isfinite(row["train_loss"])):
+        return True
+    limit = workload.divergence.factor * progress.initial_loss
+    progress.epochs_above = progress.epochs_above + 1 if losses.mean() > limit else 0
+    return progress.epochs_above >= workload.divergence.epochs
+
+
+def _stop(
+    workload: Workload, session: Session, epoch: int, row: Mapping[str, float], progress: _Progress
+) -> bool:
+    """Note the best epoch so far, and say whether patience has run out."""
+    value = row[workload.monitor] if workload.monitor == "val_accuracy" else -row[workload.monitor]
+    if value > progress.best_value:
+        progress.best_value, progress.best_epoch = value, epoch
+        session.remember()
+    rule = workload.early_stopping
+    if rule is None:
+        return False
+    monitored = row[rule.monitor] if rule.monitor == "val_accuracy" else -row[rule.monitor]
+    if monitored > progress.patience_value + rule.min_delta:
+        progress.patience_value, progress.epochs_without = monitored, 0
+    else:
+        progress.epochs_without += 1
+    return progress.epochs_without >= rule.patience
+
+
+def _finish(
+    workload: Workload, session: Session, data: TrialData, progress: _Progress, status: Status
+) -> tuple[dict[str, float], dict[str, NDArray[np.integer[Any]]], float]:
+    """Final metrics; the test part is looked at here, once the best epoch is settled, and never before."""
+    last = len(progress.rows) - 1
+    row = progress.rows[last]
+    metrics = {"epochs": float(last)}
+    metrics |= {name: row[name] for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")}
+    if math.isfinite(progress.best_value):
+        best_row = progress.rows[progress.best_epoch]
+        metrics["best_epoch"] = float(progress.best_epoch)
+        metrics |= {f"{name}_best": best_row[name] for name in ("val_loss", "val_accuracy")}
+    if status == "diverged":
+        return metrics, {}, 0.0
+    clock = time.perf_counter()
+    logits = workload.top_k is not None
+    evaluations = {"last": session.evaluate("test", logits=logits)}
+    if "best_epoch" in metrics:
+        if progress.best_epoch != last:
+            session.recall()
+            evaluations["best"] = session.evaluate("test", logits=logits)
+        else:
+            evaluations["best"] = evaluations["last"]
+    final = "best" if workload.early_stopping and workload.early_stopping.restore_best else "last"
+    for name, evaluation in (*evaluations.items(), ("", evaluations[final])):
+        metrics |= _test_metrics(evaluation, data, workload, f"_{name}" if name else "")
+    small: type[np.integer[Any]]
+    small = np.uint8 if max(e.predictions.max() for e in evaluations.values()) < 256 else np.uint16
+    predictions = {name: evaluation.predictions.astype(small) for name, evaluation in evaluations.items()}
+    return metrics, predictions, time.perf_counter() - clock
+
+
+def _test_metrics(
+    evaluation: Evaluation, data: TrialData, workload: Workload, suffix: str
+) -> dict[str, float]:
+    labels, classes = data.test.labels, data.info.classes
+    scores = measures.per_class(labels, evaluation.predictions, len(classes))
+    found = {
+        f"test_loss{suffix}": evaluation.loss,
+        f"test_accuracy{suffix}": evaluation.accuracy,
+        f"test_f1{suffix}": scores.macro_f1,
+    }
+    if evaluation.logits is not None:
+        ranks = measures.ranks(evaluation.logits, labels)
+        found |= {f"test_top{k}_accuracy{suffix}": float((ranks < k).mean()) for k in workload.top_k or ()}
+    if workload.per_class and not suffix:
+        for name in ("precision", "recall", "f1"):
+            values = zip(classes, getattr(scores, name), strict=True)
+            found |= {f"test_{name}[{c}]": float(value) for c, value in values if math.isfinite(value)}
+    return found
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    clock = time.perf_counter()
+    work()
+    return time.perf_counter() - clock

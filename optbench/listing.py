@@ -1,0 +1,145 @@
+"""What there is: datasets, models, optimizers, suites, stores, and single trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from optbench.store import FILE_NAME, Store, StoredTrial, StoreError
+
+Rows = tuple[Sequence[str], list[Sequence[str]]]
+
+
+def rows(what: str, *, results: str | Path = "results") -> Rows:
+    """List datasets, models, optimizers, suites or results: column names, and rows of text."""
+    if what == "results":
+        return _results(results)
+    return {"datasets": _datasets, "models": _models, "optimizers": _optimizers, "suites": _suites}[what]()
+
+
+def stores(results: str | Path) -> list[Path]:
+    """Folders with a store under the results folder."""
+    return sorted(path.parent for path in Path(results).glob(f"*/{FILE_NAME}"))
+
+
+def show(prefix: str, *, stores: Iterable[Path]) -> str:
+    """Everything recorded of a trial as YAML.
+
+    Parameters
+    ----------
+    prefix : str
+        The trial's id, or its first digits.
+    stores : iterable of Path
+        Where to look.
+
+    Raises
+    ------
+    StoreError
+        If no trial or more than one fits.
+    """
+    looked = list(stores)
+    found: list[tuple[Path, StoredTrial]] = []
+    for path in looked:
+        with Store(path) as store:
+            ids = [key for key in store.statuses() if key.startswith(prefix)]
+            found += [(path, trial) for trial in store.trials(ids)]
+    if len(found) != 1:
+        where = ", ".join(str(path) for path in looked) or "no store"
+        begin = f"{len(found)} trials begin so" if found else "no trial begins so"
+        raise StoreError(
+            f"trial {prefix!r}: {begin}; "
+            f"looked in {where}; name one store with --store, and as many digits as it takes"
+        )
+    path, trial = found[0]
+    return yaml.safe_dump({"store": str(path), **_plain(trial)}, sort_keys=False, allow_unicode=True)
+
+
+def _plain(trial: StoredTrial) -> dict[str, Any]:
+    plain = {f.name: getattr(trial, f.name) for f in fields(trial) if f.name != "order_by_epoch"}
+    plain["history"] = {name: [float(v) for v in values] for name, values in trial.history.items()}
+    return plain
+
+
+def _datasets() -> Rows:
+    from optbench.datasets.registry import ENTRIES
+
+    columns = ("name", "title", "shape", "classes", "train", "test", "licence")
+    facts = [entry.info for entry in ENTRIES.values()]
+    return columns, [
+        (
+            i.name,
+            i.title,
+            "x".join(map(str, i.shape)),
+            str(len(i.classes)),
+            f"{i.train:,}",
+            f"{i.test:,}",
+            i.licence,
+        )
+        for i in facts
+    ]
+
+
+def _models() -> Rows:
+    from optbench.models.zoo import ZOO
+
+    return ("name", "parameters and defaults", "what"), [
+        (
+            name,
+            ", ".join(f"{p.name}={_default(p.default)}" for p in signature(make).parameters.values()),
+            (make.__doc__ or "").strip().splitlines()[0],
+        )
+        for name, make in ZOO.items()
+    ]
+
+
+def _optimizers() -> Rows:
+    from optbench.optimizers import FAMILIES
+
+    return ("name", "hyperparameters and defaults", "search space"), [
+        (
+            family.name,
+            ", ".join(
+                f"{f.name}={_default(f.default)}" for f in fields(family.config) if f.name != "optimizer"
+            ),
+            ", ".join(
+                f"{name} {space.low:g}..{space.high:g}{' log' if space.log else ''}"
+                for name, space in family.space.items()
+            ),
+        )
+        for family in FAMILIES.values()
+    ]
+
+
+def _suites() -> Rows:
+    from optbench.suite import SuiteError, load_suite
+
+    found = []
+    for path in sorted(Path("suites").glob("*.yaml")):
+        try:
+            suite = load_suite(path)
+        except SuiteError as error:
+            found.append((str(path), "not usable", str(error)))
+            continue
+        count = len(suite.seeds) * len(suite.backends) * sum(len(w.optimizers) for w in suite.workloads)
+        found.append((str(path), f"{count:,}", suite.title))
+    return ("file", "trials", "title"), list(found)
+
+
+def _results(results: str | Path) -> Rows:
+    found = []
+    for path in stores(results):
+        with Store(path) as store:
+            statuses = list(store.statuses().values())
+            counts = [str(statuses.count(s)) for s in ("completed", "diverged", "crashed")]
+            found.append((str(path), *counts, store.meta().get("title", "")))
+    return ("store", "completed", "diverged", "crashed", "title"), list(found)
+
+
+def _default(value: Any) -> str:
+    name = getattr(value, "name", None)
+    return str(name if name is not None else value)

@@ -1,0 +1,320 @@
+"""A comparison for the terminal: what was compared, each result with its n and method, verdicts, notes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from optbench.stats.compare import Comparison
+from optbench.stats.datasets import StratifiedComparison
+from optbench.stats.families import FamilyResult, PairedComparison
+from optbench.stats.survival import TimeToTarget
+from optbench.stats.verdict import Verdict
+from optbench.tables import ModelComparison
+
+_STYLE = {"better": "bold green", "worse": "bold red", "equivalent": "cyan", "inconclusive": "yellow"}
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Format a number for a cell: significant digits, "-" for NaN.
+
+    Parameters
+    ----------
+    value : float
+    digits : int
+        Significant digits.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> number(0.012345), number(float("nan")), number(float("inf"))
+    ('0.0123', '-', 'inf')
+    """
+    return "-" if math.isnan(value) else f"{value:.{digits}g}"
+
+
+def render_comparison(result: Comparison, *, max_rows: int = 40) -> list[RenderableType]:
+    """Lay out a comparison as rich renderables.
+
+    Parameters
+    ----------
+    result : Comparison
+    max_rows : int
+        Rows shown of the table of comparisons within datasets; the rest is counted in a line below it.
+
+    Returns
+    -------
+    list of rich renderables
+        For ``Console().print``, one after the other.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from optbench.stats.compare import compare_table
+    >>> rows = [("mnist", o, s, v + s / 100) for o, v in (("adam", 0.9), ("wame", 0.92)) for s in range(6)]
+    >>> frame = pd.DataFrame(rows, columns=["dataset", "optimizer", "seed", "accuracy"])
+    >>> len(render_comparison(compare_table(frame, metric="accuracy", baseline="adam")))
+    4
+    """
+    parts: list[RenderableType] = [_head(result)]
+    if result.within:
+        parts.append(_within(result, max_rows))
+    if result.these_datasets:
+        parts.append(_these(result.these_datasets, result))
+    if result.new_datasets is not None:
+        parts.append(_comparisons(result.new_datasets, "On new datasets (the dataset is the unit)", result))
+        parts.append(_ranks(result.new_datasets, result))
+    elif len(result.within) == 1 and len(result.input.optimizers) > 2:
+        parts.append(_ranks(result.within[0], result))
+    if result.conjunctions:
+        parts.append(_conjunctions(result))
+    parts += [_times(t, result) for t in result.time_to_target[:max_rows]]
+    parts.append(_verdicts(result, max_rows))
+    notes = [*result.notes, *(f"{f.scope}: {n}" for f in result.within[:max_rows] for n in f.notes)]
+    if result.new_datasets is not None:
+        notes += [f"new datasets: {n}" for n in result.new_datasets.notes]
+    if result.stability is not None and result.stability.flips:
+        notes.append(f"order by mean rank changes: {'; '.join(result.stability.flips[:5])}")
+    parts.append(Text("\n".join(f"- {n}" for n in notes)))
+    return parts
+
+
+def _head(result: Comparison) -> Text:
+    i, s = result.input, result.settings
+    against = f"each against {s.baseline}" if s.family == "baseline" else "all pairs"
+    margin = "no margin declared" if s.margin is None else f"margin {s.margin:g}"
+    datasets = "1 dataset" if len(i.datasets) == 1 else f"{len(i.datasets)} datasets"
+    return Text(
+        f"{i.metric}: {i.direction}\n"
+        f"{i.rows} trials: {datasets}, {len(i.optimizers)} optimizers ({', '.join(i.optimizers)}); "
+        f"{i.completed} completed, {i.diverged} diverged, {i.missing} missing\n"
+        f"{against}, alpha {s.alpha:g}, correction {s.correction}, {margin}"
+    )
+
+
+def _word(verdict: Verdict) -> str:
+    return f"[{_STYLE[verdict.word]}]{verdict.word}[/]"
+
+
+def _grid(title: str, columns: Sequence[str], *, left: Sequence[str]) -> Table:
+    table = Table(
+        title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for name in columns:
+        # Names, and an estimate with its interval, may take two lines; a number is never cut.
+        wide = "[" in name or (name in left and name != "verdict")
+        side: Literal["left", "right"] = "left" if name in left else "right"
+        least = 18 if "[" in name else None
+        table.add_column(escape(name), justify=side, no_wrap=not wide, overflow="fold", min_width=least)
+    return table
+
+
+def _table(title: str, result: Comparison) -> Table:
+    effect = f"difference [{1 - result.settings.alpha:.0%} CI]"
+    columns = ["comparison", "n (0, =)", effect, "p", "adj. p", "min p", "verdict"]
+    table = _grid(title, columns, left=["comparison", "verdict"])
+    table.caption = (
+        "n: pairs used (zeros, ties); difference: mean, positive if the first is better; p: Wilcoxon "
+        "signed-rank, Pratt zeros, exact (~: saddlepoint); "
+        f"adj. p: {result.settings.correction} within the family; min p: the smallest adjusted p n can reach"
+    )
+    return table
+
+
+def _cells(c: PairedComparison) -> list[str]:
+    if c.signed_rank is None or c.rank is None or c.mean is None:
+        return ["0", *["-"] * 4, _word(c.verdict)]
+    if math.isnan(c.mean.estimate):
+        diverged = f"{c.n_diverged_candidate} and {c.n_diverged_baseline} diverged"
+        effect = f"{diverged}, rank-biserial {number(c.rank.rank_biserial, 2)}"
+    else:
+        effect = f"{number(c.mean.estimate)} {_interval(c.mean.low, c.mean.high)}"
+    return [
+        f"{c.n} ({c.signed_rank.n_zeros}, {c.signed_rank.n_ties})",
+        effect,
+        number(c.signed_rank.pvalue, 2) + _approximate(c.signed_rank.method),
+        number(c.p_adjusted, 2),
+        number(c.smallest_adjusted_p, 2),
+        _word(c.verdict),
+    ]
+
+
+def _interval(low: float, high: float) -> str:
+    return f"\\[{number(low)}, {number(high)}]"
+
+
+def _approximate(method: str) -> str:
+    return "" if method == "exact" else "~"
+
+
+def _pair(candidate: str, baseline: str) -> str:
+    return escape(f"{candidate} vs {baseline}")
+
+
+def _comparisons(family: FamilyResult, title: str, result: Comparison) -> Table:
+    table = _table(title, result)
+    for c in family.comparisons:
+        table.add_row(_pair(c.candidate, c.baseline), *_cells(c))
+    return table
+
+
+def _within(result: Comparison, max_rows: int) -> Group:
+    several = len(result.within) > 1
+    table = _table("Within each dataset" if several else f"On {escape(result.within[0].scope)}", result)
+    per_family = max(1, len(result.within[0].comparisons))
+    families = result.within[: max(1, max_rows // per_family)]
+    for f in families:
+        if several:
+            table.add_row(f"[bold]{escape(f.scope)}[/]")
+        for c in f.comparisons:
+            table.add_row(_pair(c.candidate, c.baseline), *_cells(c))
+    rest = len(result.within) - len(families)
+    columns = ["dataset", *result.input.optimizers, "Friedman p (W)"]
+    means = _grid(f"Mean {result.input.metric} over seeds", columns, left=["dataset"])
+    for f in families:
+        omnibus = (
+            "-"
+            if f.friedman is None
+            else f"{number(f.friedman.pvalue, 2)} ({number(f.friedman.kendall_w, 2)})"
+        )
+        means.add_row(escape(f.scope), *(number(m, 4) for m in f.means), omnibus)
+    return Group(means, table, Text(f"{rest} more datasets; --json has all" if rest else ""))
+
+
+def _these(comparisons: Iterable[StratifiedComparison], result: Comparison) -> Table:
+    columns = ["comparison", "datasets", "pairs", "mean over datasets [CI]", "p", "adj. p", "verdict"]
+    table = _grid("On these datasets (stratified signed-rank)", columns, left=["comparison", "verdict"])
+    for c in comparisons:
+        table.add_row(
+            _pair(c.candidate, c.baseline),
+            str(c.n_datasets),
+            str(c.n_pairs),
+            f"{number(c.estimate)} {_interval(c.low, c.high)}",
+            number(c.pvalue, 2) + _approximate(c.method),
+            number(c.p_adjusted, 2),
+            _word(c.verdict),
+        )
+    table.caption = f"correction {result.settings.correction}; nothing is claimed about other datasets"
+    return table
+
+
+def _ranks(family: FamilyResult, result: Comparison) -> RenderableType:
+    f = family.friedman
+    if f is None:
+        return Text("")
+    columns = ["optimizer", "mean rank", "bootstrap interval", "letters", "rank interval"]
+    table = _grid("Mean ranks (1 = best)", columns, left=["optimizer"])
+    for i in sorted(range(f.k), key=lambda i: f.mean_ranks[i]):
+        interval = family.rank_intervals[i] if family.rank_intervals else None
+        table.add_row(
+            escape(family.optimizers[i]),
+            f"{f.mean_ranks[i]:.3f}",
+            _interval(family.mean_rank_low[i], family.mean_rank_high[i]),
+            family.letters[i] if family.letters else "-",
+            f"{interval[0]} to {interval[1]}" if interval else "-",
+        )
+    name = "Nemenyi" if result.settings.family == "all" else "Bonferroni-Dunn"
+    table.caption = (
+        f"n {f.n}, k {f.k}; Friedman p {number(f.pvalue)} ({f.method}); chi2 {f.statistic:.2f} (without "
+        f"tie correction {f.statistic_uncorrected:.2f}), Iman-Davenport F {f.iman_davenport:.2f}, "
+        f"Kendall's W {f.kendall_w:.2f}; {name} critical difference {number(family.critical_difference)}"
+    )
+    return table
+
+
+def _conjunctions(result: Comparison) -> Text:
+    lines = ["On at least how many datasets (family-wise confidence):"]
+    for c in result.conjunctions:
+        lines.append(
+            f"  {c.candidate} beats {c.baseline} on at least {c.better_on_at_least} of {c.n_datasets}, "
+            f"loses on at least {c.worse_on_at_least}"
+        )
+    return Text("\n".join(lines))
+
+
+def _times(t: TimeToTarget, result: Comparison) -> Group:
+    columns = ["optimizer", "reached", "median", "mean of min(T, B)", "PAR-2", "ERT"]
+    title = f"Time to target on {escape(t.dataset)}, budget {number(t.budget)}"
+    table = _grid(title, columns, left=["optimizer"])
+    for s in t.summaries:
+        cells = (number(x, 4) for x in (s.median, s.rmst, s.par2, s.ert))
+        table.add_row(escape(s.optimizer), f"{s.successes} of {s.n}", *cells)
+    pairs = _comparisons(t.family, "min(T, B), positive if the first is faster", result)
+    lines = []
+    for c, m, r in zip(t.family.comparisons, t.success_tests, t.log_rank, strict=True):
+        once = f"reached by one only {m.b} against {m.c}, McNemar mid-p {number(m.p_midp)}"
+        pairwise = f"log-rank stratified by pair exact p {number(r.p_exact)}"
+        lines.append(f"  {c.candidate} vs {c.baseline}: {once}; {pairwise}")
+    return Group(table, pairs, Text("\n".join(lines)))
+
+
+def _verdicts(result: Comparison, max_rows: int) -> Text:
+    said: list[tuple[str, PairedComparison | StratifiedComparison]] = []
+    if result.new_datasets is not None:
+        said += [("new datasets", c) for c in result.new_datasets.comparisons]
+    said += [("these datasets", c) for c in result.these_datasets]
+    said += [(f.scope, c) for f in result.within for c in f.comparisons][:max_rows]
+    text = Text("Verdicts\n", style="bold")
+    for scope, c in said:
+        text.append(f"  {scope}: ", style="not bold")
+        text.append(c.verdict.word, style=_STYLE[c.verdict.word])
+        text.append(f". {c.verdict.reason}", style="not bold")
+        if isinstance(c, PairedComparison) and not c.smallest_adjusted_p <= result.settings.alpha:
+            text.append(f" ({c.attainable})", style="not bold")
+        text.append("\n")
+    return text
+
+
+def render_predictions(comparisons: Sequence[ModelComparison]) -> Table:
+    """Lay out McNemar's tests of trained models.
+
+    Parameters
+    ----------
+    comparisons : sequence of ModelComparison
+
+    Returns
+    -------
+    rich Table
+
+    Examples
+    --------
+    >>> render_predictions([]).row_count
+    0
+    """
+    table = Table(title="Trained models on one test set (McNemar)", title_justify="left", pad_edge=False)
+    for name in (
+        "comparison",
+        "n",
+        "accuracies",
+        "only first right",
+        "only second right",
+        "mid-p",
+        "adj. p",
+        "exact p",
+    ):
+        table.add_column(name, justify="left" if name == "comparison" else "right")
+    for c in comparisons:
+        table.add_row(
+            _pair(c.candidate, c.baseline),
+            str(c.n),
+            f"{c.accuracy_candidate:.4f} / {c.accuracy_baseline:.4f}",
+            str(c.test.b),
+            str(c.test.c),
+            number(c.test.p_midp),
+            number(c.p_adjusted),
+            number(c.test.p_exact),
+        )
+    table.caption = (
+        "about these trained models, not about their optimizers: the variance of training is not in it"
+    )
+    return table

@@ -1,0 +1,70 @@
+"""What a suite can find out and what it costs, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from optbench.execution.estimate import PlannedGroup
+from optbench.stats.power import pairs_needed, plan_pairs
+from optbench.suite import Suite
+
+
+def render_plan(suite: Suite, groups: Sequence[PlannedGroup]) -> Group:
+    """Lay out a plan: trials and hours, and what the number of seeds can show."""
+    table = Table(title=escape(suite.title), title_justify="left", header_style="bold")
+    for name in ("workload", "optimizer", "backend", "device"):
+        table.add_column(name)
+    for name in ("epochs", "trials", "to run", "each", "together"):
+        table.add_column(name, justify="right")
+    for group in groups:
+        seconds = group.estimate.seconds
+        words = (group.workload, group.optimizer, group.backend, group.device)
+        counts = (group.epochs, group.trials, group.missing)
+        table.add_row(
+            *map(escape, words), *map(str, counts), duration(seconds), duration(seconds * group.missing)
+        )
+    total = sum(group.estimate.seconds * group.missing for group in groups)
+    missing = sum(group.missing for group in groups)
+    sources = sorted({group.estimate.source for group in groups})
+    blocks = len(suite.seeds) * len(suite.backends) * len(suite.workloads)
+    lines = [
+        f"{sum(group.trials for group in groups)} trials in {blocks} blocks; {missing} to run, "
+        f"about {duration(total)} one after the other (by {' and '.join(sources)}; "
+        "early stopping makes it less).",
+        *statements(suite),
+    ]
+    return Group(table, *(Text(line) for line in lines))
+
+
+def statements(suite: Suite) -> list[str]:
+    """Say what the declared seeds can and cannot show, in sentences."""
+    seeds, analysis = len(suite.seeds), suite.analysis
+    most = max(len(entry.optimizers) for entry in suite.workloads)
+    if most < 2:
+        return ["One optimizer a workload: there is nothing to compare."]
+    comparisons = most - 1 if analysis.correction in ("holm", "bonferroni") else 1
+    plan = plan_pairs(seeds, comparisons=comparisons, alpha=analysis.alpha)
+    lines = [f"On each workload: {plan.sentence}."]
+    if seeds < plan.pairs_to_reject:
+        lines.append(f"{plan.pairs_to_reject} seeds are needed before any difference can be shown.")
+    for effect, word in ((0.8, "large"), (0.5, "medium")):
+        needed = pairs_needed(effect, alpha=analysis.alpha, comparisons=comparisons)
+        lines.append(f"{needed} seeds are needed to find a {word} effect (d_z = {effect}) with 80% power.")
+    workloads = len(suite.workloads)
+    if 1 < workloads < 6:
+        lines.append(f"{workloads} workloads: nothing can be said about new ones; that takes 6 or more.")
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as people say them."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,163 @@
+"""What people see in the terminal: leaderboards, and the progress of a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from optbench.report.text import TextTable, number, scale
+from optbench.suite import PlannedTrial, Suite
+from optbench.trial import Status, TrialRecord, trial_id
+
+#: Characters that all columns of a leaderboard need.
+WIDE = 125
+_VERDICT_STYLES = {"better": "green", "worse": "red", "baseline": "dim", "equivalent": "cyan"}
+
+
+def rich_table(table: TextTable, *, width: int) -> Group:
+    """Lay out a leaderboard for a terminal of so many characters, with its notes below.
+
+    A narrow terminal gets the columns that carry the claim; the files of the report have all.
+    """
+    shown = [name for name in table.columns if width >= WIDE or name not in table.details]
+    out = Table(
+        title=escape(table.title),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for name in shown:
+        words = name in {"optimizer", "verdict", "ended"}
+        # Headings may wrap; numbers stay on one line.
+        needed = max(len(row[table.columns.index(name)]) for row in table.rows)
+        out.add_column(
+            escape(name), justify="left" if words else "right", overflow="fold", min_width=min(needed, 30)
+        )
+    for row in table.rows:
+        cells = dict(zip(table.columns, (Text(cell) for cell in row), strict=True))
+        cells["verdict"].stylize(_VERDICT_STYLES.get(cells["verdict"].plain, ""))
+        out.add_row(*(cells[name] for name in shown))
+    notes = [Text(f"  {note}", style="dim") for note in table.notes]
+    return Group(out, *notes, Text(""))
+
+
+class RunView:
+    """Shows a run: bars and the standing so far in a terminal, a plain line a trial elsewhere.
+
+    Use as a context manager around the run, and as its observer.
+    """
+
+    def __init__(self, suite: Suite, console: Console) -> None:
+        self._console = console
+        self._metric = suite.analysis.primary
+        self._scores: dict[tuple[str, str], list[float]] = {}
+        self._ended: dict[tuple[str, str], int] = {}
+        self._began = time.monotonic()
+        self._done = self._total = 0
+        columns = (
+            TextColumn("{task.description}", justify="left"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+        )
+        self._progress = Progress(*columns, console=console)
+        self._all = self._progress.add_task("trials", total=None)
+        self._trial = self._progress.add_task("", total=None, visible=False)
+        self._live: Live | None = None
+        if console.is_terminal:
+            self._live = Live(self, console=console, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> RunView:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self._progress
+        if self._ended:
+            yield self._standing()
+
+    def planned(self, plan: Sequence[PlannedTrial], statuses: Mapping[str, Status]) -> None:
+        """See :class:`optbench.execution.local.Observer`."""
+        found = [statuses.get(trial_id(trial.spec)) for trial in plan]
+        self._done = sum(status in ("completed", "diverged") for status in found)
+        self._total = len(plan)
+        self._progress.update(self._all, total=self._total, completed=self._done)
+        if self._done:
+            self._console.print(f"{self._done} of {self._total} trials are in the store already.")
+
+    def started(self, trial: PlannedTrial) -> None:
+        """See :class:`optbench.execution.local.Observer`."""
+        name = f"{trial.workload} · {trial.optimizer} · seed {trial.spec.seeds.init}"
+        total = trial.spec.workload.epochs
+        self._progress.reset(self._trial, description=escape(name), total=total, visible=True)
+
+    def epoch(self, trial: PlannedTrial, epoch: int, row: Mapping[str, float]) -> None:
+        """See :class:`optbench.execution.local.Observer`."""
+        self._progress.update(self._trial, completed=epoch)
+
+    def finished(self, trial: PlannedTrial, record: TrialRecord) -> None:
+        """See :class:`optbench.execution.local.Observer`."""
+        key = (trial.workload, trial.optimizer)
+        self._done += 1
+        self._ended[key] = self._ended.get(key, 0) + 1
+        self._scores.setdefault(key, [])
+        if self._metric in record.metrics:
+            self._scores[key].append(record.metrics[self._metric])
+        self._progress.update(self._all, completed=self._done)
+        if record.status == "crashed":
+            last = (record.error or "").strip().splitlines()[-1:]
+            where = f"{trial.workload}, {trial.optimizer}, seed {trial.spec.seeds.init}"
+            self._console.print(f"[red]crashed[/red] {escape(where)}: {escape(''.join(last))}")
+        elif self._live is None:
+            self._console.print(escape(self._line(trial, record)), soft_wrap=True)
+
+    def _line(self, trial: PlannedTrial, record: TrialRecord) -> str:
+        value = record.metrics.get(self._metric, float("nan")) * scale(self._metric)
+        left = (time.monotonic() - self._began) / max(1, sum(self._ended.values()))
+        left *= self._total - self._done
+        return (
+            f"[{self._done}/{self._total}] {trial.workload} {trial.optimizer} "
+            f"seed {trial.spec.seeds.init}: {record.status}, {self._metric} {number(value, 4)}, "
+            f"{record.timings.get('total', 0):.1f} s, about {left:.0f} s left"
+        )
+
+    def _standing(self) -> Table:
+        table = Table(title="standing so far, of this run's trials (means, no test)", title_justify="left")
+        workloads = list(dict.fromkeys(workload for workload, _ in self._ended))
+        table.add_column("optimizer")
+        for workload in workloads:
+            table.add_column(escape(workload), justify="right")
+        for optimizer in dict.fromkeys(optimizer for _, optimizer in self._ended):
+            table.add_row(escape(optimizer), *(self._cell((workload, optimizer)) for workload in workloads))
+        return table
+
+    def _cell(self, key: tuple[str, str]) -> str:
+        scores = self._scores.get(key, [])
+        if key not in self._ended:
+            return ""
+        mean = sum(scores) / len(scores) if scores else float("nan")
+        return f"{number(mean * scale(self._metric))} ({len(scores)} of {self._ended[key]})"

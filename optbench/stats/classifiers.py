@@ -1,0 +1,163 @@
+"""Two trained models on one test set (McNemar), and seeds x examples together (multi-bootstrap)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from optbench.stats.common import StatsError, check_fraction
+
+
+@dataclass(frozen=True)
+class McNemarResult:
+    """McNemar's test of b against c discordant examples: mid-p first, the exact conditional p beside it."""
+
+    b: int
+    c: int
+    p_midp: float
+    p_exact: float
+    p_asymptotic: float
+    smallest_attainable_p: float
+
+
+@dataclass(frozen=True)
+class MultiBootstrap:
+    """Difference of mean scores with its percentile interval over resampled seeds and examples."""
+
+    estimate: float
+    low: float
+    high: float
+    pvalue: float
+    n_seeds: int
+    n_examples: int
+    draws: int
+    reason: str | None = None
+
+
+def mcnemar(b: int, c: int) -> McNemarResult:
+    """McNemar's test on discordant counts.
+
+    Parameters
+    ----------
+    b, c : int
+        Examples that only the first, and only the second, model got right; >= 0.
+
+    Returns
+    -------
+    McNemarResult
+        b + c = 0 gives p = 1 everywhere. `smallest_attainable_p` is that of the exact test.
+
+    Notes
+    -----
+    It compares two trained models, not two optimizers: the variance of training is not in it. The continuity-
+    corrected chi-square is not offered: it is more conservative than the exact test.
+
+    References
+    ----------
+    Fagerland, Lydersen and Laake (2013), BMC Med. Res. Methodol. 13, 91.
+
+    Examples
+    --------
+    >>> r = mcnemar(1, 7)
+    >>> round(r.p_midp, 3), round(r.p_exact, 3)
+    (0.039, 0.07)
+    """
+    if min(b, c) < 0 or int(b) != b or int(c) != c:
+        raise StatsError(f"b, c: found {b} and {c}, allowed are counts >= 0")
+    n = int(b + c)
+    if n == 0:
+        return McNemarResult(0, 0, 1.0, 1.0, 1.0, 1.0)
+    low = min(b, c)
+    exact = min(1.0, 2 * float(stats.binom.cdf(low, n, 0.5)))
+    point = float(stats.binom.pmf(low, n, 0.5))
+    mid = 1.0 - point / 2 if b == c else 2 * float(stats.binom.cdf(low, n, 0.5)) - point
+    z = abs(b - c) / math.sqrt(n)
+    return McNemarResult(
+        int(b), int(c), mid, exact, float(2 * stats.norm.sf(z)), min(1.0, math.ldexp(2.0, -min(n, 1000)))
+    )
+
+
+def mcnemar_predictions(truth: ArrayLike, first: ArrayLike, second: ArrayLike) -> McNemarResult:
+    """McNemar's test from predictions on the same examples.
+
+    Parameters
+    ----------
+    truth, first, second : array_like, shape (n,)
+        True labels and the predicted labels of both models.
+
+    Returns
+    -------
+    McNemarResult
+        `b` counts the examples that only the first model got right.
+
+    Examples
+    --------
+    >>> mcnemar_predictions([1, 1, 0], [1, 1, 0], [0, 0, 0]).b
+    2
+    """
+    y, p, q = (np.asarray(a) for a in (truth, first, second))
+    if y.ndim != 1 or not y.shape == p.shape == q.shape or y.size == 0:
+        raise StatsError(
+            f"predictions: found shapes {y.shape}, {p.shape}, {q.shape}; allowed are three equal (n,)"
+        )
+    right, other = p == y, q == y
+    return mcnemar(int((right & ~other).sum()), int((~right & other).sum()))
+
+
+def multi_bootstrap(
+    candidate: ArrayLike, baseline: ArrayLike, *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> MultiBootstrap:
+    """Multi-bootstrap: resample seeds and examples together, the same draws for both optimizers.
+
+    Parameters
+    ----------
+    candidate, baseline : array_like, shape (s, n)
+        Score of each example (1 = right) for each of s matched seeds, larger is better.
+    draws, seed : int
+    confidence : float
+
+    Returns
+    -------
+    MultiBootstrap
+        The interval is about new seeds *and* new examples. The two-sided p is 2 min(P(d* <= 0), P(d* >= 0)),
+        each with (b + 1) / (draws + 1). Refused (NaN, with a reason) below 5 seeds: a bootstrap over fewer is
+        not one.
+
+    References
+    ----------
+    Sellam et al. (2022), The MultiBERTs, ICLR (paired seeds and examples).
+
+    Examples
+    --------
+    >>> scores = np.tile([1.0, 1.0, 0.0, 1.0], (6, 1))
+    >>> multi_bootstrap(scores, scores).estimate
+    0.0
+    """
+    check_fraction(confidence, "confidence")
+    a, b = np.asarray(candidate, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
+    if a.ndim != 2 or a.shape != b.shape or a.size == 0 or not np.isfinite(a - b).all():
+        raise StatsError(
+            f"scores: found shapes {a.shape} and {b.shape}; allowed are two equal (seeds, examples), finite"
+        )
+    d = a - b
+    s, n = d.shape
+    estimate = float(d.mean())
+    if s < 5:
+        reason = f"refused: a bootstrap over seeds needs 5 seeds, found {s}"
+        return MultiBootstrap(estimate, math.nan, math.nan, math.nan, s, n, 0, reason)
+    rng = np.random.default_rng(seed)
+    samples = np.empty(draws)
+    for start in range(0, draws, 256):  # in parts: draws x examples may be large
+        size = min(256, draws - start)
+        rows = rng.multinomial(s, np.full(s, 1 / s), size=size) @ d
+        columns = rng.multinomial(n, np.full(n, 1 / n), size=size)
+        samples[start : start + size] = (rows * columns).sum(axis=1) / (s * n)
+    low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
+    tail = min(int((samples <= 0).sum()), int((samples >= 0).sum()))
+    return MultiBootstrap(
+        estimate, float(low), float(high), min(1.0, 2 * (tail + 1) / (draws + 1)), s, n, draws
+    )

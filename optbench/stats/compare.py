@@ -1,0 +1,403 @@
+"""The whole decision procedure on a tidy table of trials, and what comes out of it as one tree of facts."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from optbench.stats.common import FloatArray, IntArray, StatsError, check_fraction, to_plain
+from optbench.stats.datasets import (
+    FEWEST_DATASETS,
+    Conjunction,
+    Stability,
+    StratifiedComparison,
+    collapse,
+    conjunctions,
+    leave_one_out,
+    on_these_datasets,
+)
+from optbench.stats.families import FamilyResult, Settings, check_settings, compare_family
+from optbench.stats.survival import TimeToTarget, time_to_target
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Version of the keys of ``Comparison.to_dict``; it changes when a key changes its name or meaning.
+SCHEMA = "optbench-comparison/1"
+KEYS = ("dataset", "optimizer", "seed")
+RESERVED = (*KEYS, "status", "reached", "time", "budget")
+STATUSES = ("completed", "diverged", "crashed")
+_SMALLER = re.compile(
+    r"loss|error|err\b|nll|perplexity|ppl|rmse|mae|mse|wer\b|cer\b|time|seconds|steps|epochs|regret"
+)
+_LARGER = re.compile(r"acc|auc|f1|bleu|rouge|score|precision|recall|\bmap\b|r2|iou|ssim|correlation|kappa")
+
+
+@dataclass(frozen=True)
+class InputSummary:
+    """What was found in the table. `missing` counts crashed trials and values that are absent (NaN)."""
+
+    rows: int
+    datasets: tuple[str, ...]
+    optimizers: tuple[str, ...]
+    metric: str
+    maximise: bool
+    direction: str
+    completed: int
+    diverged: int
+    missing: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything computed from one table.
+
+    `within` has one family of comparisons per dataset (empty if every cell has one trial), `these_datasets`
+    the stratified comparisons, `new_datasets` the family whose blocks are the datasets (None for one
+    dataset), `time_to_target` one entry per dataset and pair if the table has the columns reached and time.
+    """
+
+    input: InputSummary
+    settings: Settings
+    within: tuple[FamilyResult, ...]
+    these_datasets: tuple[StratifiedComparison, ...]
+    new_datasets: FamilyResult | None
+    conjunctions: tuple[Conjunction, ...]
+    stability: Stability | None
+    time_to_target: tuple[TimeToTarget, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a tree that JSON can hold: NaN as None, infinities as "inf" and "-inf", keys as documented.
+
+        Returns
+        -------
+        dict
+            The field names of the dataclasses, with ``schema`` naming their version.
+        """
+        return {"schema": SCHEMA, **to_plain(self)}
+
+
+def direction_of(metric: str, maximise: bool | None = None) -> tuple[bool, str]:
+    """Decide whether larger values of a metric are better.
+
+    Parameters
+    ----------
+    metric : str
+    maximise : bool, optional
+        The declared direction; None asks for a guess by the metric's name.
+
+    Returns
+    -------
+    maximise : bool
+    direction : str
+        One sentence for the report.
+
+    Raises
+    ------
+    StatsError
+        If the direction is neither declared nor plain from the name: a wrong guess would turn every verdict
+        round.
+
+    Examples
+    --------
+    >>> direction_of("test_accuracy")
+    (True, 'larger test_accuracy is better (by its name)')
+    """
+    if maximise is not None:
+        return maximise, f"{'larger' if maximise else 'smaller'} {metric} is better (declared)"
+    smaller, larger = bool(_SMALLER.search(metric.lower())), bool(_LARGER.search(metric.lower()))
+    if smaller == larger:
+        raise StatsError(
+            f"metric: found {metric!r}, whose better direction its name does not tell; declare it with "
+            "--maximise or --minimise (maximise=True or False)"
+        )
+    return larger, f"{'larger' if larger else 'smaller'} {metric} is better (by its name)"
+
+
+def compare_table(
+    frame: pd.DataFrame,
+    *,
+    metric: str,
+    baseline: str | None = None,
+    maximise: bool | None = None,
+    alpha: float = 0.05,
+    correction: str = "holm",
+    margin: float | None = None,
+    family: Literal["baseline", "all"] | None = None,
+) -> Comparison:
+    """Run the decision procedure on a tidy table.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row per trial: columns dataset, optimizer, seed (any hashable labels) and the metric; optionally
+        status (completed, diverged, crashed), and reached (bool), time (units of your choice), budget.
+    metric : str
+        Column to compare.
+    baseline : str, optional
+        An optimizer; the others are compared against it.
+    maximise : bool, optional
+        Whether larger is better; None decides by the metric's name, or refuses.
+    alpha : float
+        Family-wise level. Intervals are at 1 - alpha.
+    correction : {"holm", "shaffer", "bergmann-hommel", "bonferroni", "bh", "none"}
+        Over the comparisons within each set of blocks.
+    margin : float, optional
+        Difference, in the metric's units, that does not matter: enables the verdict "equivalent".
+    family : {"baseline", "all"}, optional
+        By default "baseline" if a baseline is given, else "all" pairs.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    StatsError
+        Columns missing, duplicated (dataset, optimizer, seed), fewer than 2 optimizers, values that are not
+        numbers or infinitely good, unknown statuses, settings that do not fit.
+
+    Notes
+    -----
+    The pairing key is (dataset, seed). A diverged trial (status diverged, or an infinitely bad value) is an
+    outcome, ranked worst, two of them tied. A crashed trial or a NaN is missing: its block is left out of the
+    pairs that need it, and counted. The correction holds within one family: the comparisons on one dataset,
+    the stratified comparisons, and the comparisons over datasets are separate families; `conjunctions`
+    controls the error over datasets.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows = [("mnist", o, s, v + s / 100) for o, v in (("adam", 0.9), ("wame", 0.92)) for s in range(6)]
+    >>> frame = pd.DataFrame(rows, columns=["dataset", "optimizer", "seed", "accuracy"])
+    >>> compare_table(frame, metric="accuracy", baseline="adam").within[0].comparisons[0].verdict.word
+    'better'
+    """
+    check_fraction(alpha, "alpha")
+    if margin is not None and not (math.isfinite(margin) and margin > 0):
+        raise StatsError(f"margin: found {margin!r}, allowed is a positive number in the units of {metric}")
+    _check_columns(frame, metric)
+    larger, direction = direction_of(metric, maximise)
+    values = _oriented(frame, metric, larger)
+    notes: list[str] = []
+    tables, names = block_tables(frame, values)
+    settings = Settings(baseline, family or ("baseline" if baseline else "all"), alpha, correction, margin)
+    check_settings(settings, names)
+    summary = InputSummary(
+        rows=len(frame),
+        datasets=tuple(tables),
+        optimizers=tuple(names),
+        metric=metric,
+        maximise=larger,
+        direction=direction,
+        completed=int(np.isfinite(values).sum()),
+        diverged=int(np.isneginf(values).sum()),
+        missing=int(np.isnan(values).sum()),
+    )
+    if summary.missing:
+        notes.append(f"{summary.missing} of {summary.rows} trials have no {metric} (crashed or empty)")
+    if summary.diverged:
+        notes.append(
+            f"{summary.diverged} of {summary.rows} trials diverged: ranked worst, ties with each other"
+        )
+    within: tuple[FamilyResult, ...] = ()
+    these: tuple[StratifiedComparison, ...] = ()
+    counted: tuple[Conjunction, ...] = ()
+    if max(len(t) for t in tables.values()) > 1:
+        within = tuple(
+            compare_family(t, names, settings=settings, scope=d, maximise=larger, blocks="seeds")
+            for d, t in tables.items()
+        )
+        if len(tables) > 1:
+            these = on_these_datasets(tables, names, settings=settings)
+            counted = conjunctions(tables, names, settings=settings)
+    else:
+        notes.append("one trial per dataset and optimizer: no test within a dataset is possible")
+    new, stability = _new_datasets(tables, names, settings, larger, notes)
+    return Comparison(
+        input=summary,
+        settings=settings,
+        within=within,
+        these_datasets=these,
+        new_datasets=new,
+        conjunctions=counted,
+        stability=stability,
+        time_to_target=_time_to_target(frame, names, settings, notes),
+        notes=tuple(notes),
+    )
+
+
+def _new_datasets(
+    tables: Mapping[str, FloatArray], names: Sequence[str], settings: Settings, larger: bool, notes: list[str]
+) -> tuple[FamilyResult | None, Stability | None]:
+    if len(tables) < 2:
+        notes.append("one dataset: the result is about this dataset and cannot be generalised to others")
+        return None, None
+    if len(tables) < FEWEST_DATASETS:
+        notes.append(
+            f"{len(tables)} datasets: fewer than {FEWEST_DATASETS} cannot generalise to new datasets "
+            "(no signed-rank test over them can reach 0.05)"
+        )
+    cells, medians = collapse(tables)
+    if medians:
+        shown = ", ".join(medians[:5]) + (" ..." if len(medians) > 5 else "")
+        notes.append(f"cells of datasets with diverged trials are medians over seeds, not means: {shown}")
+    complete = cells[~np.isnan(cells).any(axis=1)]
+    stability = leave_one_out(complete, names) if len(complete) >= 2 and len(names) > 2 else None
+    result = compare_family(
+        cells, names, settings=settings, scope="new datasets", maximise=larger, blocks="datasets"
+    )
+    return result, stability
+
+
+def _time_to_target(
+    frame: pd.DataFrame, names: Sequence[str], settings: Settings, notes: list[str]
+) -> tuple[TimeToTarget, ...]:
+    if not {"reached", "time"} <= set(frame.columns):
+        return ()
+    if not set(frame["reached"].dropna().unique().tolist()) <= {False, True}:
+        raise StatsError("reached: found something else than true and false (or 1 and 0); correct the column")
+    clock = frame["time"].to_numpy(dtype=float)
+    clock = np.where(np.isfinite(clock), clock, np.nan)
+    reached = (frame["reached"] == True).to_numpy()  # noqa: E712 - a missing value is not True
+    status = frame["status"].astype(str).to_numpy() if "status" in frame else np.full(len(frame), "completed")
+    budget = frame["budget"].to_numpy(dtype=float) if "budget" in frame else None
+    if budget is None:
+        notes.append("no column budget: the longest time of each dataset is its budget")
+    time = np.where(reached, clock, np.inf)
+    time = np.where(status == "crashed", np.nan, np.where(status == "diverged", np.inf, time))
+    spent, _ = block_tables(frame, clock)
+    limits = block_tables(frame, budget)[0] if budget is not None else spent
+    results = []
+    for dataset, times in block_tables(frame, time)[0].items():
+        limit = float(np.nanmax(limits[dataset])) if not np.isnan(limits[dataset]).all() else math.nan
+        if not limit > 0:
+            notes.append(f"{dataset}: no positive budget, time to target left out")
+            continue
+        results += time_to_target(times, names, dataset=dataset, budget=limit, settings=settings)
+    return tuple(results)
+
+
+def _check_columns(frame: pd.DataFrame, metric: str) -> None:
+    lacking = [c for c in (*KEYS, metric) if c not in frame.columns]
+    if lacking:
+        raise StatsError(
+            f"columns: {', '.join(lacking)} not found; found are {', '.join(map(str, frame.columns))}; "
+            "needed are dataset, optimizer, seed and the metric"
+        )
+    if not len(frame):
+        raise StatsError("the table has no rows; a comparison needs at least 2 optimizers and one block")
+    for column in KEYS:
+        if frame[column].isna().any():
+            row = int(np.flatnonzero(frame[column].isna().to_numpy())[0])
+            raise StatsError(
+                f"{column}: row {row} is empty; every trial needs a dataset, an optimizer and a seed"
+            )
+
+
+def _oriented(frame: pd.DataFrame, metric: str, larger: bool) -> FloatArray:
+    """The metric oriented so that larger is better, -inf for diverged and NaN for missing."""
+    try:
+        values: FloatArray = frame[metric].to_numpy(dtype=np.float64, na_value=np.nan).copy()
+    except (TypeError, ValueError) as error:
+        raise StatsError(f"{metric}: the column holds something that is not a number ({error})") from None
+    if not larger:
+        values = -values
+    if "status" in frame:
+        status = frame["status"].fillna("completed").astype(str)
+        unknown = sorted(set(status.unique()) - set(STATUSES))
+        if unknown:
+            raise StatsError(f"status: found {', '.join(unknown)}; allowed are {', '.join(STATUSES)}")
+        values[(status == "crashed").to_numpy()] = np.nan
+        values[(status == "diverged").to_numpy()] = -np.inf
+    if np.isposinf(values).any():
+        row = int(np.flatnonzero(np.isposinf(values))[0])
+        raise StatsError(
+            f"{metric}: row {row} is infinitely good ({frame[metric].iloc[row]}); check the direction "
+            "(--maximise or --minimise) or correct the value"
+        )
+    return values
+
+
+def block_tables(frame: pd.DataFrame, values: FloatArray) -> tuple[dict[str, FloatArray], list[str]]:
+    """Arrange one value per trial as one table of blocks x optimizers per dataset.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With the columns dataset, optimizer and seed.
+    values : ndarray, shape (rows,)
+
+    Returns
+    -------
+    tables : dict of dataset to ndarray, shape (n_d, k)
+        Rows are the seeds of that dataset, sorted by label where labels can be sorted; NaN where a trial is
+        absent.
+    names : list of str
+        Optimizers, in order of appearance.
+
+    Raises
+    ------
+    StatsError
+        If a (dataset, optimizer, seed) appears twice.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"dataset": ["a", "a"], "optimizer": ["x", "y"], "seed": [0, 0]})
+    >>> block_tables(frame, np.array([1.0, 2.0]))
+    ({'a': array([[1., 2.]])}, ['x', 'y'])
+    """
+    import pandas as pd
+
+    codes: dict[str, IntArray] = {}
+    labels: dict[str, list[str]] = {}
+    for column in KEYS:
+        code, unique = pd.factorize(frame[column], sort=False)
+        codes[column], labels[column] = code.astype(np.int64), [str(u) for u in unique]
+        if len(set(labels[column])) < len(labels[column]):
+            raise StatsError(f"{column}: two labels read the same as text (such as 1 and '1'); make them one")
+    k = len(labels["optimizer"])
+    order = np.argsort(codes["dataset"], kind="stable")
+    ends = np.searchsorted(codes["dataset"][order], np.arange(len(labels["dataset"]) + 1))
+    tables = {}
+    for number, dataset in enumerate(labels["dataset"]):
+        rows = order[ends[number] : ends[number + 1]]
+        seeds, block = np.unique(codes["seed"][rows], return_inverse=True)
+        cell = block * k + codes["optimizer"][rows]
+        counts = np.bincount(cell, minlength=len(seeds) * k)
+        if counts.max() > 1:
+            first = int(rows[cell == int(counts.argmax())][1])
+            key = ", ".join(str(frame[c].iloc[first]) for c in KEYS)
+            raise StatsError(
+                f"rows: (dataset, optimizer, seed) = ({key}) appears {int(counts.max())} times, for example "
+                f"in row {first}; a trial may appear once: remove repeats or give them their own seeds"
+            )
+        table = np.full(len(seeds) * k, np.nan)
+        table[cell] = values[rows]
+        tables[dataset] = table.reshape(len(seeds), k)
+    return tables, labels["optimizer"]
+
+
+#: The keys of ``Comparison.to_dict()`` for readers of the JSON, with their meaning.
+DOCUMENTED_KEYS: Mapping[str, str] = MappingProxyType(
+    {
+        "schema": "version of these keys",
+        "input": "rows, datasets, optimizers, metric, direction; completed, diverged and missing trials",
+        "settings": "baseline, family, alpha, correction, margin",
+        "within": "per dataset: the comparisons over seeds, Friedman, Kendall's W, mean ranks, notes",
+        "these_datasets": "stratified comparisons: on these datasets",
+        "new_datasets": "comparisons whose unit is the dataset, or null for one dataset",
+        "conjunctions": "on at least how many datasets the candidate is better, and worse",
+        "stability": "order by mean rank and the pairs that swap when one optimizer is left out",
+        "time_to_target": "per dataset and pair, if the table has reached and time",
+        "notes": "sentences that a reader must see",
+    }
+)

@@ -1,0 +1,348 @@
+"""One family of paired comparisons: k optimizers in the same blocks, every pair of interest, one correction.
+
+The blocks are the seeds of one dataset, or the datasets of a benchmark (one value per cell); the procedure is
+the same, and `compare_family` is the only place where it is written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+
+from optbench.stats.common import FloatArray, StatsError, differences
+from optbench.stats.corrections import adjust
+from optbench.stats.effects import (
+    MeanDifference,
+    RankEffect,
+    StandardizedDifference,
+    mean_difference,
+    rank_effect,
+    standardized_difference,
+)
+from optbench.stats.paired import (
+    EXACT_FLIPS,
+    EquivalenceResult,
+    Interval,
+    PairCorrelation,
+    PairedTResult,
+    SignedRankResult,
+    SignFlipResult,
+    hodges_lehmann,
+    pair_correlation,
+    paired_t,
+    sign_flip,
+    signed_rank,
+    tost,
+)
+from optbench.stats.power import attainability
+from optbench.stats.ranks import (
+    FriedmanResult,
+    bonferroni_dunn_cd,
+    compact_letters,
+    friedman,
+    mean_rank_bootstrap,
+    nemenyi_cd,
+    rank_intervals,
+)
+from optbench.stats.verdict import Verdict, verdict
+
+UNDECIDED = Verdict("inconclusive", "not decided yet")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was declared: `family` is "baseline" (each against `baseline`) or "all" (all pairs)."""
+
+    baseline: str | None
+    family: Literal["baseline", "all"]
+    alpha: float = 0.05
+    correction: str = "holm"
+    margin: float | None = None
+
+    def pairs(self, names: Sequence[str]) -> list[tuple[int, int]]:
+        """Indices (candidate, baseline) of every comparison of the family."""
+        if self.family == "all":
+            return list(combinations(range(len(names)), 2))
+        base = list(names).index(str(self.baseline))
+        return [(i, base) for i in range(len(names)) if i != base]
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """Two optimizers in the same blocks; every difference is positive where the candidate is better.
+
+    `n` pairs were used and `n_missing` blocks of the family lack one of the two. `p_adjusted` and
+    `smallest_adjusted_p` are after the family's correction. `sign_flip` is None above 30 pairs, where `t`
+    serves.
+    """
+
+    candidate: str
+    baseline: str
+    n: int
+    n_missing: int
+    n_diverged_candidate: int
+    n_diverged_baseline: int
+    signed_rank: SignedRankResult | None = None
+    p_adjusted: float = math.nan
+    smallest_adjusted_p: float = math.nan
+    sign_flip: SignFlipResult | None = None
+    t: PairedTResult | None = None
+    mean: MeanDifference | None = None
+    hodges_lehmann: Interval | None = None
+    standardized: StandardizedDifference | None = None
+    rank: RankEffect | None = None
+    correlation: PairCorrelation | None = None
+    equivalence: EquivalenceResult | None = None
+    equivalence_p_adjusted: float = math.nan
+    attainable: str = "n=0: no block holds both optimizers"
+    verdict: Verdict = UNDECIDED
+
+
+@dataclass(frozen=True)
+class FamilyResult:
+    """All comparisons in one set of blocks. `scope` is the dataset's name, or "new datasets".
+
+    `means` are in the metric's own units, NaN where a trial diverged. The letters, rank intervals and
+    Nemenyi's critical difference come with the family "all", Bonferroni-Dunn's with "baseline".
+    """
+
+    scope: str
+    optimizers: tuple[str, ...]
+    n_blocks: int
+    n_complete_blocks: int
+    means: tuple[float, ...]
+    correction: str
+    comparisons: tuple[PairedComparison, ...]
+    friedman: FriedmanResult | None
+    mean_rank_low: tuple[float, ...]
+    mean_rank_high: tuple[float, ...]
+    letters: tuple[str, ...] | None
+    rank_intervals: tuple[tuple[int, int], ...] | None
+    critical_difference: float
+    notes: tuple[str, ...]
+
+
+def compare_family(
+    table: FloatArray,
+    names: Sequence[str],
+    *,
+    settings: Settings,
+    scope: str,
+    maximise: bool = True,
+    blocks: str = "blocks",
+) -> FamilyResult:
+    """Run the paired procedure on one table of blocks x optimizers.
+
+    Parameters
+    ----------
+    table : ndarray, shape (n, k)
+        Oriented so that larger is better; NaN is missing, ``-inf`` diverged.
+    names : sequence of str, length k
+        Optimizers.
+    settings : Settings
+    scope, blocks : str
+        Names for the result and its sentences.
+    maximise : bool
+        Gives `means` back their sign.
+
+    Returns
+    -------
+    FamilyResult
+
+    Examples
+    --------
+    >>> table = np.array([[0.8, 0.9], [0.7, 0.8], [0.6, 0.8], [0.5, 0.7], [0.4, 0.7], [0.3, 0.6]])
+    >>> result = compare_family(table, ["adam", "wame"], settings=Settings("adam", "baseline"), scope="toy")
+    >>> result.comparisons[0].verdict.reason
+    'wame beats adam: adjusted p = 0.0312 <= 0.05.'
+    """
+    pairs = settings.pairs(names)
+    raw = [_compare(table[:, c], table[:, b], str(names[c]), str(names[b]), settings) for c, b in pairs]
+    comparisons = _decide(raw, settings)
+    complete = table[~np.isnan(table).any(axis=1)]
+    means = [_mean(column) * (1 if maximise else -1) for column in table.T]
+    notes = _missing_notes(table, names, blocks)
+    omnibus = friedman(complete) if len(complete) >= 2 and len(names) > 2 else None
+    if omnibus is None and len(names) > 2:
+        notes.append(f"{scope}: {len(complete)} complete {blocks}, Friedman's test needs 2")
+    low = high = np.full(len(names), np.nan)
+    if len(complete) >= 6:
+        low, high = mean_rank_bootstrap(complete)
+    letters, intervals, distance = None, None, math.nan
+    if settings.family == "all":
+        letters, intervals = _letters(comparisons, names, complete)
+    if len(complete) >= 2 and len(names) > 2:
+        critical = nemenyi_cd if settings.family == "all" else bonferroni_dunn_cd
+        distance = critical(len(names), len(complete), alpha=settings.alpha)
+    return FamilyResult(
+        scope=scope,
+        optimizers=tuple(str(name) for name in names),
+        n_blocks=len(table),
+        n_complete_blocks=len(complete),
+        means=tuple(means),
+        correction=correction_used([c.p_adjusted for c in comparisons], settings),
+        comparisons=tuple(comparisons),
+        friedman=omnibus,
+        mean_rank_low=tuple(low.tolist()),
+        mean_rank_high=tuple(high.tolist()),
+        letters=letters,
+        rank_intervals=intervals,
+        critical_difference=distance,
+        notes=tuple(notes),
+    )
+
+
+def _mean(column: FloatArray) -> float:
+    known = column[~np.isnan(column)]
+    return float(known.mean()) if known.size and np.isfinite(known).all() else math.nan
+
+
+def _missing_notes(table: FloatArray, names: Sequence[str], blocks: str) -> list[str]:
+    missing = np.isnan(table).sum(axis=0)
+    return [
+        f"{name} lacks {count} of {len(table)} {blocks}"
+        for name, count in zip(names, missing.tolist(), strict=True)
+        if count
+    ]
+
+
+def _compare(
+    a: FloatArray, b: FloatArray, candidate: str, baseline: str, settings: Settings
+) -> PairedComparison:
+    keep = ~(np.isnan(a) | np.isnan(b))
+    counted = PairedComparison(
+        candidate=candidate,
+        baseline=baseline,
+        n=int(keep.sum()),
+        n_missing=int((~keep).sum()),
+        n_diverged_candidate=int(np.isneginf(a).sum()),
+        n_diverged_baseline=int(np.isneginf(b).sum()),
+    )
+    if not keep.any():
+        return counted
+    a, b = a[keep], b[keep]
+    d = differences(a, b)
+    return replace(
+        counted,
+        signed_rank=signed_rank(d),
+        sign_flip=sign_flip(d) if d.size <= EXACT_FLIPS else None,
+        t=paired_t(d),
+        mean=mean_difference(d, confidence=1 - settings.alpha),
+        hodges_lehmann=hodges_lehmann(d, confidence=1 - settings.alpha),
+        standardized=standardized_difference(d),
+        rank=rank_effect(d),
+        correlation=pair_correlation(a, b),
+        equivalence=None if settings.margin is None else tost(d, margin=settings.margin),
+    )
+
+
+def correction_used(pvalues: Sequence[float], settings: Settings) -> str:
+    """The declared correction, or Holm's where Shaffer's or Bergmann-Hommel's lack a pair (NaN).
+
+    Examples
+    --------
+    >>> correction_used([0.1, math.nan, 0.2], Settings(None, "all", correction="shaffer"))
+    'holm'
+    """
+    every_pair = settings.correction in ("shaffer", "bergmann-hommel")
+    return "holm" if every_pair and any(math.isnan(p) for p in pvalues) else settings.correction
+
+
+def adjust_family(pvalues: Sequence[float], settings: Settings) -> FloatArray:
+    """Adjust the p-values of a family as declared; NaN stays NaN and is not counted.
+
+    Parameters
+    ----------
+    pvalues : sequence of float
+        In the order of ``settings.pairs``.
+    settings : Settings
+
+    Returns
+    -------
+    ndarray, the length of `pvalues`
+
+    Examples
+    --------
+    >>> adjust_family([0.01, 0.04], Settings("adam", "baseline"))
+    array([0.02, 0.04])
+    """
+    return adjust(pvalues, method=correction_used(pvalues, settings), all_pairs=settings.family == "all")
+
+
+def _decide(raw: list[PairedComparison], settings: Settings) -> list[PairedComparison]:
+    p = [c.signed_rank.pvalue if c.signed_rank else math.nan for c in raw]
+    adjusted = adjust_family(p, settings)
+    same = adjust_family([c.equivalence.pvalue if c.equivalence else math.nan for c in raw], settings)
+    # The first step of every step-down method multiplies the smallest p by the size of the family.
+    factor = 1 if settings.correction in ("none", "bh") else sum(not math.isnan(x) for x in p)
+    decided = []
+    for c, p_adjusted, p_same in zip(raw, adjusted.tolist(), same.tolist(), strict=True):
+        if c.signed_rank is None or c.rank is None:
+            no_pairs = verdict(pvalue=math.nan, direction=0.0, candidate=c.candidate, baseline=c.baseline)
+            decided.append(replace(c, verdict=no_pairs))
+            continue
+        smallest = min(1.0, c.signed_rank.smallest_attainable_p * factor)
+        reason = verdict(
+            pvalue=p_adjusted,
+            direction=c.rank.rank_biserial,
+            alpha=settings.alpha,
+            margin=settings.margin,
+            equivalence_pvalue=p_same,
+            smallest_p=smallest,
+            candidate=c.candidate,
+            baseline=c.baseline,
+        )
+        decided.append(
+            replace(
+                c,
+                p_adjusted=p_adjusted,
+                smallest_adjusted_p=smallest,
+                equivalence_p_adjusted=p_same,
+                attainable=_attainable(c.n - c.signed_rank.n_zeros, c.n, settings.alpha, factor),
+                verdict=reason,
+            )
+        )
+    return decided
+
+
+def _attainable(useful: int, n: int, alpha: float, comparisons: int) -> str:
+    text = attainability(useful, alpha=alpha, comparisons=comparisons)
+    return text if useful == n else f"{n - useful} of {n} pairs are equal; {text}"
+
+
+def _letters(
+    comparisons: Sequence[PairedComparison], names: Sequence[str], complete: FloatArray
+) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
+    k = len(names)
+    signs = np.zeros((k, k), dtype=np.int64)
+    for (i, j), c in zip(combinations(range(k), 2), comparisons, strict=True):
+        found = {"better": 1, "worse": -1}.get(c.verdict.word, 0)
+        signs[i, j], signs[j, i] = found, -found
+    merit = np.argsort(friedman(complete).mean_ranks, kind="stable").tolist() if len(complete) >= 2 else None
+    return tuple(compact_letters(signs != 0, order=merit)), tuple(rank_intervals(signs))
+
+
+def check_settings(settings: Settings, names: Sequence[str]) -> None:
+    """Raise StatsError if the declared analysis does not fit the optimizers found.
+
+    Parameters
+    ----------
+    settings : Settings
+    names : sequence of str
+
+    Examples
+    --------
+    >>> check_settings(Settings("adam", "baseline"), ["adam", "sgd"])
+    """
+    if len(names) < 2:
+        raise StatsError(f"optimizer: found only {', '.join(names) or 'none'}; a comparison needs at least 2")
+    if settings.family == "baseline" and settings.baseline not in names:
+        raise StatsError(f"baseline: found {settings.baseline!r}, allowed are {', '.join(names)}")
+    if settings.family not in ("baseline", "all"):
+        raise StatsError(f"family: found {settings.family!r}, allowed are baseline, all")
+    adjust([1.0] * len(settings.pairs(names)), method=settings.correction, all_pairs=settings.family == "all")

@@ -1,0 +1,298 @@
+"""The store: the records of one suite in one SQLite file, results/<suite>/store.sqlite.
+
+File format
+-----------
+``PRAGMA user_version`` is the format; a store of an older one is migrated when it is opened for writing.
+
+1
+    ``meta`` (key, value): suite name, title, the suite file's text and hash, ``view`` (labels, targets and
+    analysis as JSON, so that a report reads no other file), ``smoke`` where the data were made. ``plan``: the
+    labels that the suite last run gave to its trials. ``trials``: one row a trial; spec, metrics and timings
+    as JSON, the history as a zlib-compressed little-endian float64 matrix [columns, epochs].
+    ``predictions``: predicted class of each test example, zlib-compressed uint8 or uint16.
+    ``environments``: machine facts by content hash.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+from numpy.typing import NDArray
+
+from optbench.trial import Status, TrialRecord, content_hash, to_plain
+
+FILE_NAME = "store.sqlite"
+
+_MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE plan (
+        position INTEGER PRIMARY KEY, trial_id TEXT NOT NULL, workload TEXT NOT NULL, optimizer TEXT NOT NULL
+    );
+    CREATE TABLE environments (id TEXT PRIMARY KEY, facts TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE trials (
+        trial_id TEXT PRIMARY KEY, block_id TEXT NOT NULL, status TEXT NOT NULL, attempts INTEGER NOT NULL,
+        started TEXT NOT NULL, environment TEXT NOT NULL REFERENCES environments (id), spec TEXT NOT NULL,
+        split TEXT, init TEXT, "order" TEXT, order_by_epoch TEXT,
+        metrics TEXT NOT NULL, timings TEXT NOT NULL,
+        history_columns TEXT NOT NULL, history BLOB NOT NULL, error TEXT
+    );
+    CREATE TABLE predictions (
+        trial_id TEXT NOT NULL, epoch TEXT NOT NULL, dtype TEXT NOT NULL, classes BLOB NOT NULL,
+        PRIMARY KEY (trial_id, epoch)
+    ) WITHOUT ROWID;
+    """,
+)
+
+
+class StoreError(RuntimeError):
+    """A store that cannot be opened or read; the message says why and what to do."""
+
+
+class StoreBusyError(StoreError):
+    """Another run writes to this store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTrial:
+    """A trial as read back: the record's fields, the spec still JSON-ready."""
+
+    trial_id: str
+    block_id: str
+    status: Status
+    attempts: int
+    started: str
+    environment: Mapping[str, Any]
+    spec: Mapping[str, Any]
+    fingerprints: Mapping[str, str | None]
+    order_by_epoch: tuple[int, ...]
+    metrics: Mapping[str, float]
+    timings: Mapping[str, float]
+    history: Mapping[str, NDArray[np.float64]]
+    error: str | None
+
+
+class Store:
+    """The records of one suite. One process writes (see :meth:`writing`); any number read."""
+
+    def __init__(self, path: str | Path, *, write: bool = False) -> None:
+        """Open a store.
+
+        Parameters
+        ----------
+        path : str or Path
+            The store's file, or the folder that holds it.
+        write : bool
+            Make the file where it is missing, bring it to the newest format, and allow writing.
+
+        Raises
+        ------
+        StoreError
+            If there is no store, it is damaged, or was written by a newer optbench.
+        """
+        path = Path(path)
+        self.path = path / FILE_NAME if path.is_dir() or (write and not path.suffix) else path
+        if not write and not self.path.is_file():
+            raise StoreError(f"{self.path}: no store here; `optbench run SUITE` makes one")
+        try:
+            if write:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._db = sqlite3.connect(self.path, isolation_level=None)
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = NORMAL")
+            else:
+                self._db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+            self._migrate(write=write)
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"{self.path}: not a readable store ({error}); restore it, or move it away and run again"
+            ) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the store's lock; the operating system frees it when the process ends, however it ends.
+
+        Raises
+        ------
+        StoreBusyError
+            If another process holds it.
+        """
+        lock = filelock.FileLock(self.path.with_name("run.lock"), timeout=0)
+        try:
+            with lock:
+                yield
+        except filelock.Timeout:
+            raise StoreBusyError(
+                f"{self.path}: another run is writing to this store; wait for it to end, "
+                "or give this one a folder of its own with --results"
+            ) from None
+
+    def set_meta(self, **values: str) -> None:
+        """Write facts about the suite."""
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
+    def meta(self) -> dict[str, str]:
+        """Facts about the suite."""
+        return dict(self._db.execute("SELECT key, value FROM meta"))
+
+    def set_plan(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Replace the plan by rows of trial id, workload label, optimizer label."""
+        with self._transaction():
+            self._db.execute("DELETE FROM plan")
+            self._db.executemany(
+                "INSERT INTO plan VALUES (?, ?, ?, ?)", ((k, *row) for k, row in enumerate(rows))
+            )
+
+    def plan(self) -> list[tuple[str, str, str]]:
+        """Trial id, workload label and optimizer label of every planned trial, in order."""
+        return list(self._db.execute("SELECT trial_id, workload, optimizer FROM plan ORDER BY position"))
+
+    def statuses(self) -> dict[str, Status]:
+        """Status of every stored trial by id."""
+        return dict(self._db.execute("SELECT trial_id, status FROM trials"))
+
+    def clear(self) -> None:
+        """Forget every trial."""
+        with self._transaction():
+            for table in ("trials", "predictions", "environments"):
+                self._db.execute(f"DELETE FROM {table}")
+
+    def add(self, record: TrialRecord) -> None:
+        """Write a record in one transaction; an earlier crash of the same trial is replaced."""
+        environment = json.dumps(record.environment, sort_keys=True)
+        environment_id = content_hash(record.environment)
+        names = list(record.history)
+        matrix = np.array([record.history[name] for name in names], dtype="<f8")
+        marks = record.fingerprints
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO environments VALUES (?, ?)", (environment_id, environment)
+            )
+            attempts = self._db.execute(
+                "SELECT attempts FROM trials WHERE trial_id = ?", (record.trial_id,)
+            ).fetchone()
+            self._db.execute(
+                "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    record.trial_id,
+                    record.block_id,
+                    record.status,
+                    (attempts[0] if attempts else 0) + 1,
+                    record.started,
+                    environment_id,
+                    json.dumps(to_plain(record.spec), sort_keys=True),
+                    *((marks.split, marks.init, marks.order) if marks else (None, None, None)),
+                    json.dumps(marks.order_by_epoch if marks else ()),
+                    _dump_numbers(record.metrics),
+                    _dump_numbers(record.timings),
+                    json.dumps(names),
+                    zlib.compress(matrix.tobytes(), 1),
+                    record.error,
+                ),
+            )
+            self._db.execute("DELETE FROM predictions WHERE trial_id = ?", (record.trial_id,))
+            self._db.executemany(
+                "INSERT INTO predictions VALUES (?, ?, ?, ?)",
+                (
+                    (record.trial_id, epoch, classes.dtype.str, zlib.compress(classes.tobytes(), 1))
+                    for epoch, classes in record.predictions.items()
+                ),
+            )
+
+    def trials(self, ids: Sequence[str] | None = None) -> Iterator[StoredTrial]:
+        """Read trials: all, or those whose ids are given."""
+        environments = {
+            key: json.loads(facts) for key, facts in self._db.execute("SELECT * FROM environments")
+        }
+        query = "SELECT * FROM trials"
+        rows = (
+            self._db.execute(f"{query} ORDER BY rowid")
+            if ids is None
+            else (row for key in ids for row in self._db.execute(f"{query} WHERE trial_id = ?", (key,)))
+        )
+        for row in rows:
+            names = json.loads(row[13])
+            numbers = np.frombuffer(zlib.decompress(row[14]), "<f8")
+            matrix = numbers.reshape(len(names), -1) if names else numbers
+            yield StoredTrial(
+                trial_id=row[0],
+                block_id=row[1],
+                status=row[2],
+                attempts=row[3],
+                started=row[4],
+                environment=environments[row[5]],
+                spec=json.loads(row[6]),
+                fingerprints={"split": row[7], "init": row[8], "order": row[9]},
+                order_by_epoch=tuple(json.loads(row[10])),
+                metrics=json.loads(row[11]),
+                timings=json.loads(row[12]),
+                history=dict(zip(names, matrix, strict=True)),
+                error=row[15],
+            )
+
+    def predictions(self, trial_id: str) -> dict[str, NDArray[np.integer[Any]]]:
+        """Predicted classes of the test examples of a trial, by ``last`` and ``best`` epoch."""
+        rows = self._db.execute(
+            "SELECT epoch, dtype, classes FROM predictions WHERE trial_id = ?", (trial_id,)
+        )
+        return {epoch: np.frombuffer(zlib.decompress(blob), dtype) for epoch, dtype, blob in rows}
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def _migrate(self, *, write: bool) -> None:
+        (found,) = self._db.execute("PRAGMA user_version").fetchone()
+        newest = len(_MIGRATIONS)
+        if found > newest:
+            raise StoreError(
+                f"{self.path}: written by a newer optbench (format {found}, this one reads up to {newest}); "
+                "upgrade optbench"
+            )
+        if found == newest:
+            return
+        if not write:
+            raise StoreError(f"{self.path}: holds no records yet (format {found}); run its suite first")
+        for number, script in enumerate(_MIGRATIONS[found:], start=found + 1):
+            # One transaction a step, the version inside it: a kill in between leaves the step undone.
+            self._db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
+
+
+def is_store(path: Path) -> bool:
+    """Tell whether a file is a SQLite database, by its first bytes."""
+    try:
+        with closing(path.open("rb")) as stream:
+            return stream.read(16) == b"SQLite format 3\x00"
+    except OSError:
+        return False
+
+
+def _dump_numbers(numbers: Mapping[str, float]) -> str:
+    """Write numbers as JSON, leaving out what is not finite: absent reads back as missing."""
+    return json.dumps({key: value for key, value in numbers.items() if math.isfinite(value)}, sort_keys=True)

@@ -1,0 +1,127 @@
+"""Datasets of the user's own, as a suite declares them."""
+
+import numpy as np
+import pytest
+
+from optbench.datasets import own, registry
+from optbench.datasets.base import DataError
+from optbench.suite import SuiteError, load_suite
+
+SUITE = """
+suite: own
+workloads:
+  - dataset: {dataset}
+    model: {{name: mlp, hidden: [4]}}
+    batch_size: 8
+    epochs: 1
+optimizers: {{adam: {{lr: 0.01}}}}
+seeds: 1
+"""
+
+
+def load(folder, declaration):
+    path = folder / "suite.yaml"
+    path.write_text(SUITE.format(dataset=declaration))
+    return load_suite(path).workloads[0].workload.dataset
+
+
+@pytest.fixture
+def table(tmp_path):
+    generator = np.random.default_rng(0)
+    rows = [f"{a:.3f},{b},{'yes' if a > 0 else 'no'}" for a, b in generator.normal(size=(50, 2))]
+    (tmp_path / "t.csv").write_text("a,b,answer\n" + "\n".join(rows) + "\n")
+    return tmp_path
+
+
+def test_a_csv_gives_classes_and_a_fixed_stratified_test_part(table):
+    declared = load(table, "{csv: t.csv, label: answer}")
+    dataset = registry.load(declared)
+    assert dataset.info.classes == ("no", "yes")
+    assert (dataset.info.shape, dataset.info.train, dataset.info.test) == ((2,), 40, 10)
+    assert dataset.info.scaling == "standardize"
+    again = own.load(declared)
+    np.testing.assert_array_equal(again.x_test, dataset.x_test)
+    whole = np.bincount(np.concatenate([dataset.y_train, dataset.y_test])) / 50
+    assert np.abs(np.bincount(dataset.y_test) / 10 - whole).max() < 0.06
+
+
+def test_content_is_identity_and_the_place_is_not(table):
+    from dataclasses import replace
+
+    from optbench.suite import trials
+    from optbench.trial import trial_id
+
+    def first_id(folder):
+        (planned,) = trials(load_suite(folder / "suite.yaml"), lambda backend, device: "cpu")
+        return trial_id(planned.spec)
+
+    declared = load(table, "{csv: t.csv, label: answer}")
+    here = first_id(table)
+    other = table / "elsewhere"
+    other.mkdir()
+    (other / "t.csv").write_bytes((table / "t.csv").read_bytes())
+    assert load(other, "{csv: t.csv, label: answer, name: another}") == declared
+    assert first_id(other) == here
+    (other / "t.csv").write_text((table / "t.csv").read_text() + "1,2,yes\n")
+    load(other, "{csv: t.csv, label: answer}")
+    assert first_id(other) != here
+    with pytest.raises(DataError, match="have changed since the suite was read"):
+        own.load(replace(declared, location=str(other / "t.csv")))
+
+
+def test_a_csv_with_a_test_file_and_pixels(tmp_path):
+    header = "label," + ",".join(f"p{k}" for k in range(4)) + "\n"
+    (tmp_path / "a.csv").write_text(header + "7,0,1,2,3\n9,4,5,6,255\n")
+    (tmp_path / "b.csv").write_text(header + "9,1,1,1,1\n")
+    dataset = registry.load(load(tmp_path, "{csv: a.csv, label: label, test: b.csv, shape: [2, 2, 1]}"))
+    assert dataset.x_train.dtype == np.uint8
+    assert dataset.x_train[1, :, :, 0].tolist() == [[4, 5], [6, 255]]
+    assert dataset.y_test.tolist() == [1]
+    assert dataset.info.scaling == "pixels"
+
+
+def test_npz_with_all_parts_or_one(tmp_path):
+    x, y = np.arange(80, dtype=np.uint8).reshape(20, 2, 2), np.arange(20) % 4
+    np.savez(tmp_path / "all.npz", x_train=x, y_train=y, x_test=x[:4], y_test=y[:4])
+    dataset = registry.load(load(tmp_path, "{npz: all.npz}"))
+    assert dataset.x_test.shape == (4, 2, 2, 1)
+    np.savez(tmp_path / "one.npz", x=x.reshape(20, 4).astype(float), y=y)
+    dataset = registry.load(load(tmp_path, "{npz: one.npz, test: 0.4}"))
+    assert len(dataset.x_test) == 8
+
+
+def test_a_function_beside_the_suite(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\ndef moons():\n    return np.arange(40.0).reshape(20, 2), np.arange(20) % 2\n"
+    )
+    declared = load(tmp_path, "{class: mine.py:moons}")
+    assert declared.name == "moons"
+    assert registry.load(declared).info.train == 16
+    assert registry.made(declared).x_train.shape[1:] == (2,)
+
+
+@pytest.mark.parametrize(
+    ("declaration", "message"),
+    [
+        ("{csv: none.csv, label: y}", "none.csv: there is no such file"),
+        ("{csv: t.csv}", "label: is missing"),
+        ("{csv: t.csv, label: Answer}", "no column 'Answer'"),
+        ("{csv: t.csv, label: answer, lable: x}", "unknown key 'lable'. Did you mean 'label'"),
+        ("{csv: t.csv, label: answer, test: 2}", r"test: found 2; must be"),
+        ("{csv: t.csv, label: answer, shape: [3]}", "2 columns do not make examples of shape"),
+        ("{csv: t.csv, label: a, scaling: none}", "column 'answer' holds no numbers"),
+        ("{csv: t.csv, npz: x}", "give one of npz, csv, class"),
+        ("{npz: t.csv}", "not a plain .npz file"),
+        ("{npz: pickled.npz}", "not a plain .npz file"),
+        ("{class: mine.py:none}", "has no 'none'"),
+        ("{class: nowhere}", "write `my_file.py:name`"),
+        ("{class: mine.py:broken}", "mine.py:broken failed .ZeroDivisionError"),
+        ("{class: mine.py:odd}", "gave int; return x_train"),
+        ("unknown", "unknown dataset 'unknown'"),
+    ],
+)
+def test_errors_say_file_line_and_what_to_do(table, declaration, message):
+    np.savez(table / "pickled.npz", x=np.array([{}, {}], dtype=object), y=np.arange(2))
+    (table / "mine.py").write_text("def broken():\n    1 / 0\ndef odd():\n    return 3\n")
+    with pytest.raises(SuiteError, match=rf"suite.yaml:4: workloads\[0\].dataset.*{message}"):
+        load(table, declaration)

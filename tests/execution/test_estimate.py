@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch", reason="times steps with PyTorch")
+
+from optbench import api
+from optbench.execution.estimate import calibrate, estimate
+from optbench.frames import load_results
+from optbench.suite import load_suite, trials
+
+
+def test_the_store_s_own_timings_come_first(write_suite, tmp_path):
+    path = write_suite()
+    api.run(path, results=tmp_path, only=lambda trial: trial.optimizer == "adam")
+    groups = {group.optimizer: group for group in estimate(load_suite(path), results=tmp_path)}
+    assert groups["adam"].estimate.source == "store"
+    assert groups["adam"].missing == 0
+    seconds = load_results(tmp_path / "tiny").trials["total_seconds"].median()
+    assert groups["adam"].estimate.seconds == seconds
+    assert groups["wame"].estimate.source == "calibration"
+    assert (groups["wame"].trials, groups["wame"].missing) == (2, 2)
+
+
+def test_a_calibration_grows_with_the_budget(write_suite):
+    short, long = (
+        trials(load_suite(write_suite(("epochs: 2", f"epochs: {epochs}"))), lambda b, d: "cpu")[0].spec
+        for epochs in (10, 1000)
+    )
+    calibrate(short)
+    assert 20 < calibrate(long) / calibrate(short) < 500

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from optbench.report.planning import duration, statements
+from optbench.suite import load_suite
+
+
+def test_a_plan_says_when_nothing_can_be_shown(write_suite):
+    lines = " ".join(statements(load_suite(write_suite(("seeds: 2", "seeds: 5")))))
+    assert "no test can reject at 0.05" in lines
+    assert "6 seeds are needed before any difference can be shown" in lines
+
+
+def test_more_comparisons_need_more_seeds(write_suite):
+    path = write_suite(("adam: {lr: 0.01}", "adam: {lr: 0.01}\n  sgd: {}\n  rmsprop: {}"))
+    assert "7 seeds are needed before" in " ".join(statements(load_suite(path)))
+
+
+def test_one_optimizer_has_nothing_to_compare(write_suite):
+    suite = load_suite(write_suite(("  adam: {lr: 0.01}\n", "")))
+    assert statements(suite) == ["One optimizer a workload: there is nothing to compare."]
+
+
+def test_durations_are_said_as_people_say_them():
+    assert [duration(s) for s in (0.25, 45, 600, 3 * 3600)] == ["0.2 s", "45 s", "10 min", "3.0 h"]

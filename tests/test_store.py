@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from optbench.execution.local import crashed
+from optbench.store import Store, StoreBusyError, StoreError
+from optbench.suite import load_suite, trials
+from optbench.trial import Fingerprints, TrialRecord, block_id, trial_id
+
+
+@pytest.fixture
+def record(write_suite) -> TrialRecord:
+    spec = trials(load_suite(write_suite()), lambda backend, device: "cpu")[0].spec
+    return TrialRecord(
+        trial_id=trial_id(spec),
+        block_id=block_id(spec),
+        spec=spec,
+        status="completed",
+        fingerprints=Fingerprints(split="a", init="b", order="c", order_by_epoch=(1, 2**52 - 1)),
+        history={"train_loss": np.array([2.0, 1.0 / 3]), "val_loss": np.array([np.nan, 1.5])},
+        metrics={"test_accuracy": 0.1 + 0.2, "val_loss": float("nan")},
+        timings={"total": 1.5},
+        predictions={"last": np.array([3, 255], dtype=np.uint8)},
+        environment={"cores": 2},
+        started="2020-01-01T00:00:00+00:00",
+    )
+
+
+def test_a_record_reads_back_bit_for_bit(tmp_path, record):
+    with Store(tmp_path, write=True) as store:
+        store.add(record)
+    with Store(tmp_path) as store:
+        (back,) = store.trials()
+        predictions = store.predictions(record.trial_id)
+    assert back.metrics == {"test_accuracy": 0.1 + 0.2}
+    for name, values in record.history.items():
+        assert np.array_equal(back.history[name], values, equal_nan=True)
+    assert back.order_by_epoch == record.fingerprints.order_by_epoch
+    assert back.environment == {"cores": 2}
+    assert np.array_equal(predictions["last"], [3, 255])
+    assert predictions["last"].dtype == np.uint8
+
+
+def test_a_retry_replaces_the_crash_and_counts_the_attempts(tmp_path, record):
+    crash = crashed(record.spec, "boom", environment={}, started=record.started)
+    with Store(tmp_path, write=True) as store:
+        store.add(crash)
+        (first,) = store.trials()
+        assert (first.status, first.error, first.attempts) == ("crashed", "boom", 1)
+        store.add(record)
+        (second,) = store.trials()
+        assert (second.status, second.error, second.attempts) == ("completed", None, 2)
+
+
+def test_an_error_while_writing_leaves_the_store_as_it_was(tmp_path, record):
+    with Store(tmp_path, write=True) as store:
+        with pytest.raises(AttributeError):
+            store.add(replace(record, predictions={"last": "no array"}))
+        assert store.statuses() == {}
+
+
+def test_a_missing_store_and_a_file_that_is_none_are_told_apart(tmp_path):
+    with pytest.raises(StoreError, match="no store here"):
+        Store(tmp_path / "nothing")
+    path = tmp_path / "store.sqlite"
+    path.write_bytes(b"not a database, but long enough to be looked at" * 20)
+    for write in (False, True):
+        with pytest.raises(StoreError, match="not a readable store"):
+            Store(path, write=write)
+
+
+def test_a_store_of_a_newer_format_is_refused(tmp_path):
+    Store(tmp_path, write=True).close()
+    with sqlite3.connect(tmp_path / "store.sqlite") as db:
+        db.execute("PRAGMA user_version = 999")
+    db.close()
+    with pytest.raises(StoreError, match="newer optbench"):
+        Store(tmp_path)
+
+
+def test_migration_that_was_cut_short_is_done_again(tmp_path, record):
+    # A file of format 0: made, but killed before the first step was committed.
+    sqlite3.connect(tmp_path / "store.sqlite").close()
+    with Store(tmp_path, write=True) as store:
+        store.add(record)
+        assert store.statuses() == {record.trial_id: "completed"}
+
+
+def _hold(path, ready, done):
+    with Store(path, write=True) as store, store.writing():
+        ready.set()
+        done.wait(30)
+
+
+def test_a_second_writer_is_told_so_and_the_lock_dies_with_its_holder(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(tmp_path, ready, done))
+    process.start()
+    assert ready.wait(60)
+    with Store(tmp_path, write=True) as store:
+        with pytest.raises(StoreBusyError, match="another run"), store.writing():
+            pass
+        process.kill()
+        process.join()
+        with store.writing():
+            pass
