@@ -1,6 +1,6 @@
 """Step time of WAME against Adam, interleaved in one run, and the bars that it has to clear.
 
-    python benchmarks/optimizer_step.py [--only torch|keras|gpu] [--rounds 5]
+    python benchmarks/optimizer_step.py [--only torch|keras|gpu] [--rounds 5] [--threads N]
 
 Prints a Markdown table: the median over rounds of the ratio of two medians, and its range. Every optimizer
 steps on tensors of its own, in turns, after a warm-up; a GPU is synchronised after every step. Exit code 1 if
@@ -125,7 +125,10 @@ def main() -> int:
     )
     parser.add_argument("--only", choices=("torch", "keras", "gpu"))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="of PyTorch; 1 where other work runs on the machine")
     given = parser.parse_args()
+    if given.threads:
+        torch.set_num_threads(given.threads)
     parts = {
         "torch": lambda: [*torch_rows(given.rounds), *fallback_rows(min(given.rounds, 2))],
         "keras": lambda: list(keras_rows(given.rounds)),

@@ -17,7 +17,7 @@ from keras import ops
 
 from optbench.optimizers import FAMILIES, CanonicalConfig, Custom, custom
 from optbench.optimizers import WAME as WAMEConfig
-from optbench.optimizers.wame import EpsMode, Variant
+from optbench.optimizers.wame import EpsMode, Variant, compact
 
 #: A float, a ``LearningRateSchedule``, or a callable without arguments.
 LearningRate = float | Callable[..., Any]
@@ -87,6 +87,7 @@ class Canonical(keras.optimizers.Optimizer):  # type: ignore[misc]
 
     def _new_state(self, variable: Any) -> dict[str, Any]:
         start = self._family.init(self._config, np.zeros(1, _arithmetic(variable)), np)
+        start = compact(self._config, start, np)
         return {
             name: self.add_variable(
                 shape=variable.shape if value.shape else (),
@@ -138,7 +139,8 @@ class WAME(Canonical):
 
     Notes
     -----
-    The state takes 13 bytes a float32 parameter: zeta, Z, theta, and the last sign as int8.
+    The state takes 12 bytes a float32 parameter, as zeta carries the sign of the last gradient; 13 with
+    ``author_shipped`` and ``report1_shipped``, whose zeta cannot.
 
     References
     ----------

@@ -10,7 +10,7 @@ import optax
 
 from optbench.optimizers import FAMILIES, SGD, WAME, Adam, AdamW, CanonicalConfig, Custom, RMSprop, custom
 from optbench.optimizers.base import State
-from optbench.optimizers.wame import EpsMode, Variant
+from optbench.optimizers.wame import EpsMode, Variant, compact
 
 
 class RuleState(NamedTuple):
@@ -59,8 +59,9 @@ def wame(
     Returns
     -------
     optax.GradientTransformation
-        Its update needs the parameters only for the variant ``author_shipped``. The state takes 13 bytes a
-        float32 parameter: zeta, Z, theta, and the sign of the last gradient as int8.
+        Its update needs the parameters only for the variant ``author_shipped``. The state takes 12 bytes a
+        float32 parameter, as zeta carries the sign of the last gradient; 13 with ``author_shipped`` and
+        ``report1_shipped``, whose zeta cannot.
 
     References
     ----------
@@ -149,7 +150,7 @@ def from_rule(config: CanonicalConfig, learning_rate: optax.ScalarOrSchedule) ->
     needs_weights = isinstance(config, AdamW) or getattr(config, "variant", None) == "author_shipped"
 
     def start(w: jax.Array) -> State:
-        return _stored(family.init(config, _widened(w), jnp))
+        return _stored(compact(config, family.init(config, _widened(w), jnp), jnp))
 
     def init(params: Any) -> RuleState:
         leaves = jax.tree.leaves(params)

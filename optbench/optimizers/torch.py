@@ -200,13 +200,11 @@ class WAME(torch.optim.Optimizer):
                     state.update(_new_state(w, group))
                 state["step"] += 1
                 zeta, strides = state["zeta"], w.stride()
-                if g.stride() != strides:
+                if g.stride() != strides or g.dtype != w.dtype:
                     g = torch.empty_like(w).copy_(g)
-                path = (
-                    self._paths.get(w, "plain")
-                    if strides == zeta.stride() and w.device == zeta.device
-                    else "plain"
-                )
+                # A kernel reads by address, so nothing may have moved or changed its layout since.
+                as_made = w.shape == zeta.shape and strides == zeta.stride() and w.device == zeta.device
+                path = self._paths.get(w, "plain") if as_made else "plain"
                 rate = corrected_lr(lr, state["step"], None) if author else lr
                 entry = (w, g, zeta, state["Z"], state["theta"])
                 batches.setdefault((path, w.dtype, rate), []).append(entry)
@@ -215,14 +213,28 @@ class WAME(torch.optim.Optimizer):
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state; zeta, Z and theta keep the precision that they were saved in."""
-        super().load_state_dict(state_dict)
+        """Load a state; zeta and Z keep bfloat16, and half-precision parameters their float32 state.
+
+        Raises
+        ------
+        ValueError
+            If a tensor has not the shape of its parameter, or the groups differ.
+        """
         saved = [index for group in state_dict["param_groups"] for index in group["params"]]
         mine = [w for group in self.param_groups for w in group["params"]]
-        for index, w in zip(saved, mine, strict=True):
+        kept: dict[Tensor, dict[str, Tensor]] = {}
+        for index, w in zip(saved, mine, strict=False):
             for name, value in state_dict["state"].get(index, {}).items():
-                if isinstance(value, Tensor):  # the base class has cast it to the parameter's precision
-                    self.state[w][name] = value.detach().to(w.device, copy=True)
+                if not isinstance(value, Tensor):
+                    continue
+                if value.shape != w.shape:
+                    shapes = f"{tuple(value.shape)}, its parameter {tuple(w.shape)}"
+                    raise ValueError(f"the state's {name} of parameter {index} has shape {shapes}")
+                dtype = value.dtype if value.dtype == torch.bfloat16 else _arithmetic(w)
+                kept.setdefault(w, {})[name] = value.detach().to(w.device, dtype, copy=True)
+        super().load_state_dict(state_dict)  # which casts every state to its parameter's precision
+        for w, tensors in kept.items():
+            self.state[w].update(tensors)
 
     def unpacked(self, param: Tensor) -> dict[str, Tensor]:
         """Show a parameter's state as the formula has it: ``zeta``, ``Z``, ``theta`` and ``sign``."""

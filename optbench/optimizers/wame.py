@@ -161,11 +161,47 @@ def init(config: WAME, w: Array, xp: Any) -> State:
     return {"zeta": zeros + start.zeta0, "Z": zeros + start.average0, "theta": zeros, "sign": zeros}
 
 
+#: Stands for "the last gradient was zero" in a compact state. A power of two, so that nothing is rounded.
+_NO_SIGN = 2.0**64
+
+
+def compact(config: Any, state: State, xp: Any) -> State:
+    """Fold the sign into zeta, for frameworks without access to bits; other states are left as they are.
+
+    zeta is stored as it is after a gradient above 0, negated after one below, and times 2^64 after a zero: 12
+    bytes a float32 parameter, and no bit of zeta is lost. :func:`update` takes either form and returns it.
+    """
+    bounded = isinstance(config, WAME) and config.zeta_min > 2.0**-32 and config.zeta_max < 2.0**32
+    if not bounded or config.variant in ("author_shipped", "report1_shipped"):  # zeta may be 0, or unbounded
+        return state
+    return {"zeta": _fold(state["zeta"], state["sign"], xp), "Z": state["Z"], "theta": state["theta"]}
+
+
+def expand(state: State, xp: Any) -> State:
+    """Undo :func:`compact`."""
+    if "sign" in state:
+        return state
+    zeta, sign = _unfold(state["zeta"], xp)
+    return {**state, "zeta": zeta, "sign": sign}
+
+
+def _fold(zeta: Array, sign: Array, xp: Any) -> Array:
+    return xp.where(sign > 0, zeta, xp.where(sign < 0, -zeta, zeta * _NO_SIGN))
+
+
+def _unfold(packed: Array, xp: Any) -> tuple[Array, Array]:
+    size = xp.abs(packed)
+    zero = size > 2.0**32
+    return xp.where(zero, size / _NO_SIGN, size), xp.where(zero, xp.zeros_like(size), xp.sign(packed))
+
+
 def update(
     config: WAME, w: Array, g: Array, state: State, *, lr: Any, t: Any, xp: Any
 ) -> tuple[Array, State]:
     """One update; see the module's formula."""
     how = rule(config.variant, config.eps_mode)
+    folded = "sign" not in state
+    state = expand(state, xp)
     zeta, zeros = state["zeta"], xp.zeros_like(state["zeta"])
     low, high = zeros + config.zeta_min, zeros + config.zeta_max
     if how.rate != "constant":
@@ -174,6 +210,11 @@ def update(
         if not how.shipped:
             grown, shrunk = xp.where(grown > high, high, grown), xp.where(shrunk < low, low, shrunk)
         zeta = xp.where(agreement > 0, grown, xp.where(agreement < 0, shrunk, zeta))
+    if folded:  # go on from what is stored, or XLA keeps zeta beside it
+        new = {"zeta": _fold(zeta, g, xp)}
+        zeta, _ = _unfold(new["zeta"], xp)
+    else:
+        new = {"zeta": zeta, "sign": xp.sign(w if how.shipped else g)}
     used = zeta
     if how.shipped:
         used = xp.where(zeta > high, high, xp.where(zeta < low, low, zeta))
@@ -193,8 +234,7 @@ def update(
     else:
         inside = how.root == "inside"
         divisor = xp.sqrt(theta + config.eps) if inside else xp.sqrt(theta) + config.eps
-    remembered = w if how.shipped else g
-    return -(scale * g / divisor), {"zeta": zeta, "Z": z, "theta": theta, "sign": xp.sign(remembered)}
+    return -(scale * g / divisor), {**new, "Z": z, "theta": theta}
 
 
 FAMILY = Family(

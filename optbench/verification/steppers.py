@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench.optimizers import OptimizerConfig
+from optbench.optimizers.wame import expand
 from optbench.verification.problems import Arrays
 
 BACKENDS = ("torch", "tensorflow", "jax")
@@ -166,7 +167,8 @@ class KerasStepper:
 
     def wame_state(self) -> list[dict[str, NDArray[np.float64]]]:
         """See :class:`Stepper`."""
-        return [{name: self._numpy(x) for name, x in state.items()} for state in self.optimizer.states]
+        packed = [{name: self._numpy(x) for name, x in state.items()} for state in self.optimizer.states]
+        return [expand(state, np) for state in packed]
 
 
 class OptaxStepper:
@@ -210,6 +212,6 @@ class OptaxStepper:
         """See :class:`Stepper`."""
         arrays = self.state.arrays
         return [
-            {name: np.array(tree[k], np.float64) for name, tree in arrays.items()}
+            expand({name: np.array(tree[k], np.float64) for name, tree in arrays.items()}, np)
             for k in range(len(self.params))
         ]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from optbench.optimizers import FAMILIES, SGD, WAME, AdamW, Nadam, RMSprop
+from optbench.optimizers.wame import compact, expand
 from optbench.verification.checks import configs
 from optbench.verification.problems import golden
 from tests.optimizers.golden import SEQUENCES, assert_follows
@@ -196,3 +197,18 @@ def test_importing_the_optimizers_imports_no_framework():
     heavy = ["torch", "tensorflow", "keras", "jax", "optax"]
     done = subprocess.run([sys.executable, "-c", code % heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_compact_state_loses_nothing(dtype):
+    generator = np.random.default_rng(0)
+    zeta = np.exp(generator.uniform(np.log(0.01), np.log(100), 999)).astype(dtype)
+    sign = generator.integers(-1, 2, 999).astype(dtype)
+    state = {"zeta": zeta, "Z": zeta, "theta": zeta, "sign": sign}
+    packed = compact(WAME(), state, np)
+    assert set(packed) == {"zeta", "Z", "theta"}
+    assert packed["zeta"].dtype == dtype
+    for name, array in expand(packed, np).items():
+        np.testing.assert_array_equal(array, state[name])
+    for config in (WAME(variant="report1_shipped"), WAME(zeta_min=1e-12), WAME(zeta_max=1e12), SGD()):
+        assert compact(config, state, np) is state

@@ -159,6 +159,22 @@ def test_a_state_dict_written_to_disk_half_way_gives_the_same_future(dtype, stat
     )
 
 
+def test_a_state_of_other_shapes_is_refused_and_one_of_another_precision_taken():
+    made = {}
+    for n, dtype in ((5, torch.float64), (4, torch.float32)):
+        w = leaf(np.ones(n), dtype)
+        made[n] = WAME([w])
+        trained(made[n], [w], [[np.ones(n)]])
+    w = leaf(np.ones(5))
+    optimizer = WAME([w])
+    with pytest.raises(ValueError, match=r"shape \(4,\), its parameter \(5,\)"):
+        optimizer.load_state_dict(made[4].state_dict())
+    optimizer.load_state_dict(made[5].state_dict())
+    trained(optimizer, [w], [[np.ones(5)]])
+    assert {optimizer.state[w][name].dtype for name in ("zeta", "Z", "theta")} == {torch.float32}
+    assert optimizer.unpacked(w)["zeta"].tolist() == pytest.approx([1.2] * 5)
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
 def test_copies_go_their_own_way(copied):
     w = leaf(np.ones(5))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optbench.optimizers._torch.plain import Hyper
+from optbench.optimizers._torch.plain import Hyper, addressable
 
 BLOCK = 1024
 _RATES = {"multiply": 0, "divide": 1, "ratio": 2, "constant": 3}
@@ -31,7 +31,7 @@ def takes(w: Tensor, state_dtype: torch.dtype) -> bool:
         (w.device.type == "cuda" or (w.device.type == "cpu" and interpreted()))
         and w.dtype != torch.float64
         and state_dtype in (torch.float32, torch.bfloat16)
-        and (w.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense(w))
+        and addressable(w)
     )
 
 

@@ -21,7 +21,7 @@ import platformdirs
 import torch
 from torch import Tensor
 
-from optbench.optimizers._torch.plain import Hyper
+from optbench.optimizers._torch.plain import Hyper, addressable
 
 SOURCE = Path(__file__).with_name("wame.cpp")
 #: Contraction into fused multiply-adds is off, as it would change bits; the other two let roots vectorise.
@@ -44,11 +44,7 @@ class KernelError(RuntimeError):
 
 def takes(w: Tensor, state_dtype: torch.dtype) -> bool:
     """Whether the kernel can update a parameter: on the CPU, dense, in a precision that it knows."""
-    return (
-        w.device.type == "cpu"
-        and (w.dtype, state_dtype) in _LAYOUTS
-        and (w.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense(w))
-    )
+    return w.device.type == "cpu" and (w.dtype, state_dtype) in _LAYOUTS and addressable(w)
 
 
 def step(

@@ -76,6 +76,13 @@ def step(
     theta.copy_(torch.where(remembered != 0, -square, square))
 
 
+def addressable(w: Tensor) -> bool:
+    """Whether a kernel may take a tensor by its address: no subclass, dense, nothing overlapping."""
+    return type(w) in (Tensor, torch.nn.Parameter) and (
+        w.is_contiguous() or bool(torch.ops.aten.is_non_overlapping_and_dense(w))
+    )
+
+
 def _sqrt(x: Tensor) -> Tensor:
     """Take the root in place, rounded correctly: on a CPU torch.sqrt is one unit off in one case of seven."""
     if x.device.type != "cpu":
