@@ -36,6 +36,9 @@ class Evaluation:
 class Session(Protocol):
     """One trial under way on a device."""
 
+    def facts(self) -> Mapping[str, Any]:
+        """Say what this session chose among ways to the same result, for the record's environment."""
+
     def warm_up(self) -> None:
         """Compile and allocate what a step needs, leaving weights, state and random streams as they were."""
 

@@ -119,6 +119,7 @@ def run_trial(
         environment={
             **environment,
             **engine.describe(spec.device),
+            **session.facts(),
             **({"data_notes": list(dataset.notes)} if dataset.notes else {}),
         },
         started=started,

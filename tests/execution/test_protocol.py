@@ -22,6 +22,9 @@ class ScriptedSession:
         self.accuracies, self.batch_losses = accuracies, batch_losses
         self.epoch, self.remembered, self.calls = 0, None, []
 
+    def facts(self):
+        return {"kernel": "scripted"}
+
     def warm_up(self):
         self.calls.append("warm_up")
 
@@ -94,6 +97,7 @@ def run(accuracies, batch_losses=None, **workload):
 
 def test_history_has_epoch_zero_and_the_test_part_is_looked_at_last():
     record, session, seen = run([0.1, 0.5, 0.9, 0.7])
+    assert record.environment["kernel"] == "scripted"
     assert seen == [0, 1, 2, 3]
     np.testing.assert_array_equal(record.history["val_accuracy"], [0.1, 0.5, 0.9, 0.7])
     assert math.isnan(record.history["batch_loss"][0])

@@ -130,6 +130,12 @@ class TorchSession:
         self._first_rows = data.train.rows[: self._batch]
         self._remembered: dict[str, torch.Tensor] = {}
 
+    def facts(self) -> Mapping[str, Any]:
+        """Name the optimizer's class, and the kernel that it runs where it has several."""
+        optimizer = self._optimizer
+        form = next((name for name in ("fused", "foreach") if optimizer.defaults.get(name)), "plain")
+        return {"optimizer": type(optimizer).__qualname__, "kernel": getattr(optimizer, "path", form)}
+
     def warm_up(self) -> None:
         """Run one forward and backward pass, and let the optimizer compile what it must."""
         state = self._model.generator.get_state()
