@@ -19,6 +19,7 @@ from annotated_types import Gt, Lt, MinLen
 from optbench import declared
 from optbench.config import FORBID_EXTRA
 from optbench.datasets import registry
+from optbench.datasets.base import DatasetInfo
 from optbench.errors import UserError
 from optbench.models.layers import Dense, Model, ModelError, build
 from optbench.optimizers import FAMILIES, SGD, OptimizerConfig, custom
@@ -412,37 +413,43 @@ def _workload(
     )
     if workload.early_stopping is not None and "monitor" not in entry:
         workload = replace(workload, monitor=workload.early_stopping.monitor)
-    if workload.split.validation == 0 and workload.split.how != "published":
-        for key, needed in (
-            ("early_stopping", workload.early_stopping is not None),
-            ("schedule", isinstance(workload.schedule, ReduceOnPlateau)),
-        ):
-            if needed:
-                raise problem((*path, key), "needs validation examples; set split.validation above 0")
-    if workload.split.how == "published" and (not facts.validation or workload.split.source != "train"):
-        raise problem(
-            (*path, "split", "how"),
-            f"{facts.name} has no published validation part in its {workload.split.source} part; "
-            "use random, stratified or tail",
-        )
-    if workload.augment is not None and len(facts.shape) != 3:
-        raise problem(
-            (*path, "augment"), f"needs images, but {facts.name} has examples of shape {facts.shape}"
-        )
+    chosen = _chosen(entry.get("optimizers"), optimizers, (*path, "optimizers"))
+    _refuse_misfits(workload, facts, chosen, path)
     name = entry.get("name", f"{facts.name}/{model.name}")
     if not isinstance(name, str) or not name:
         raise problem((*path, "name"), f"found {shown(name)}; a workload's name is a word")
-    chosen = _chosen(entry.get("optimizers"), optimizers, (*path, "optimizers"))
-    needs_lr = "schedule" if workload.schedule else "weight_decay" if workload.weight_decay else None
-    blind = [label for label, config in chosen.items() if config.lr is None]
-    if needs_lr and blind:
-        raise problem((*path, needs_lr), f"needs a learning rate, but {listed(blind)} has no argument lr")
     return SuiteWorkload(
         label=name + suffix,
         workload=workload,
         targets=parse(Targets, entry.get("targets", {}), (*path, "targets")),
         optimizers=chosen,
     )
+
+
+def _refuse_misfits(
+    workload: Workload, facts: DatasetInfo, chosen: Mapping[str, OptimizerConfig], path: KeyPath
+) -> None:
+    """Refuse features that the workload's data or optimizers cannot serve."""
+    split = workload.split
+    if split.how == "published" and (not facts.validation or split.source != "train"):
+        raise problem(
+            (*path, "split", "how"),
+            f"{facts.name} has no published validation part in its {split.source} part; "
+            "use random, stratified or tail",
+        )
+    if split.validation == 0 and split.how != "published":
+        for key, needed in (
+            ("early_stopping", workload.early_stopping is not None),
+            ("schedule", isinstance(workload.schedule, ReduceOnPlateau)),
+        ):
+            if needed:
+                raise problem((*path, key), "needs validation examples; set split.validation above 0")
+    if workload.augment is not None and len(facts.shape) != 3:
+        raise problem((*path, "augment"), f"needs images, but {facts.name} has shape {facts.shape}")
+    blind = [label for label, config in chosen.items() if config.lr is None]
+    for key in ("schedule", "weight_decay"):
+        if getattr(workload, key) is not None and blind:
+            raise problem((*path, key), f"needs a learning rate, but {listed(blind)} has no argument lr")
 
 
 def _chosen(choice: Any, optimizers: dict[str, OptimizerConfig], path: KeyPath) -> dict[str, OptimizerConfig]:
