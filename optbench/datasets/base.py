@@ -16,6 +16,9 @@ from optbench.trial import Seeds, Split
 
 Scaling = Literal["pixels", "standardize", "none"]
 
+#: Draws the test part of data that were published without one.
+TEST_SEED = 20170427
+
 
 class DataError(UserError):
     """Data that is missing, altered or unusable; the message says how to get it (exit code 3)."""
@@ -201,6 +204,12 @@ def choose(labels: NDArray[np.int64], count: int, how: str, generator: np.random
     shuffled = labels[order]
     chosen = [order[np.flatnonzero(shuffled == c)[:q]] for c, q in zip(classes, quota, strict=True)]
     return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def hold_out(labels: NDArray[np.int64], count: int) -> tuple[Indices, Indices]:
+    """Rows for training and for testing of data without a test part: stratified, the same in every trial."""
+    test = choose(labels, count, "stratified", np.random.Generator(np.random.PCG64(TEST_SEED)))
+    return np.setdiff1d(np.arange(len(labels), dtype=np.int64), test), test
 
 
 def _scaling(

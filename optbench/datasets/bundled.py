@@ -8,11 +8,8 @@ from importlib.resources import files
 
 import numpy as np
 
-from optbench.datasets.base import Dataset, DatasetInfo, choose
+from optbench.datasets.base import Dataset, DatasetInfo, hold_out
 from optbench.datasets.published import DIGITS, GARMENTS, LETTERS
-
-#: Draws the test part of the tables that were published without one.
-TEST_SEED = 20170427
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +55,7 @@ def _table(info: DatasetInfo) -> Dataset:
 
     bunch = getattr(datasets, f"load_{info.name.replace('-', '_')}")()
     x, y = bunch.data.astype(np.float32), bunch.target.astype(np.int64)
-    test = choose(y, info.test, "stratified", np.random.Generator(np.random.PCG64(TEST_SEED)))
-    train = np.setdiff1d(np.arange(len(y)), test)
+    train, test = hold_out(y, info.test)
     return Dataset(info=info, x_train=x[train], y_train=y[train], x_test=x[test], y_test=y[test])
 
 

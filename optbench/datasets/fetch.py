@@ -13,7 +13,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -108,7 +108,7 @@ class Source:
 class Located:
     """The files of a dataset on this machine, by name without .gz."""
 
-    files: Mapping[str, Path] = field(default_factory=dict)
+    files: Mapping[str, Path]
 
     @property
     def folder(self) -> Path:

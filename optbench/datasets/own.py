@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench import matching
-from optbench.datasets.base import DataError, Dataset, DatasetInfo, choose
+from optbench.datasets.base import DataError, Dataset, DatasetInfo, hold_out
 from optbench.imports import ImportProblem, load_object
 from optbench.trial import OwnData
 
-#: Draws the test part of data that have none; fixed, so that every trial has the same one.
-TEST_SEED = 20170427
 DEFAULT_TEST = 0.2
 
 #: What may stand in a declaration besides its kind, by kind.
@@ -211,13 +209,11 @@ def _checked(parts: tuple[NDArray[Any], ...], place: str) -> tuple[NDArray[Any],
 
 def _with_test(own: OwnData, x: NDArray[Any], y: NDArray[Any]) -> _Parts:
     _, codes = np.unique(y, return_inverse=True)
-    generator = np.random.Generator(np.random.PCG64(TEST_SEED))
     count = round((own.test or DEFAULT_TEST) * len(y))
     if not 0 < count < len(y):
         raise DataError(f"{own.location}: {len(y)} examples are too few to set {own.test} of them aside")
-    test = choose(codes, count, "stratified", generator)
-    kept = np.setdiff1d(np.arange(len(y)), test)
-    return x[kept], y[kept], x[test], y[test]
+    train, test = hold_out(codes, count)
+    return x[train], y[train], x[test], y[test]
 
 
 def _inputs(own: OwnData, x: NDArray[Any]) -> NDArray[Any]:
