@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optbench.datasets import registry
@@ -15,6 +15,7 @@ def parts(split: Split, seed: int = 0, name: str = "digits", train_eval=1000):
     return cut(registry.load(name), split, seeds, train_eval=train_eval)
 
 
+@settings(deadline=None)  # the first example reads the data
 @given(st.integers(0, 1000), st.sampled_from(["random", "stratified", "tail"]), st.floats(0, 0.9))
 def test_parts_are_disjoint_and_lose_nothing(seed, how, fraction):
     data = parts(Split(validation=fraction, how=how), seed)
