@@ -86,9 +86,11 @@ def download(
             if attempt == attempts:
                 raise DownloadError(f"the server answered {error.code} {error.reason}") from None
         except (OSError, http.client.HTTPException) as error:
-            if attempt == attempts:
+            # Who cannot be reached at all is asked once more; who was cut off, as often as it takes.
+            unreached = isinstance(error, urllib.error.URLError)
+            if attempt == attempts or (unreached and attempt == 2):
                 reason = getattr(error, "reason", None) or error
-                raise DownloadError(f"{reason}, after {attempts} attempts") from None
+                raise DownloadError(f"{reason}, after {attempt} attempts") from None
         time.sleep(pause * 2 ** (attempt - 1))
 
 

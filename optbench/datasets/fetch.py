@@ -179,7 +179,7 @@ def obtain(
     if found is not None:
         return found
     folder = data_folders(data_dir)[0] / source.folders[0]
-    reason = "they need a login"
+    reason = "its files need a login"
     if source.archive is not None or source.mirrors:
         try:
             folder.mkdir(parents=True, exist_ok=True)

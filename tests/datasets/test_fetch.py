@@ -147,6 +147,11 @@ def test_refusals_name_the_answer(server, tmp_path):
         get(server, tmp_path, limit=1000)
 
 
+def test_a_server_that_is_not_there_is_given_up_after_two_attempts(tmp_path):
+    with pytest.raises(DownloadError, match=r"refused.*after 2 attempts"):
+        download("http://127.0.0.1:9/file", tmp_path / "file", check=whole, limit=10, pause=0.0)
+
+
 def gzipped_source(server, **options):
     packed = gzip.compress(CONTENT)
     server.pages["/a.gz"] = packed
@@ -198,7 +203,7 @@ def test_what_is_missing_says_address_files_and_folder(server, cache):
 
 def test_a_dataset_behind_a_login_says_where(cache):
     source = Source(folders=("made",), files=(DataFile(name="train.csv"),), page="https://example.org/page")
-    with pytest.raises(MissingDataError, match="they need a login") as caught:
+    with pytest.raises(MissingDataError, match="its files need a login") as caught:
         fetch.obtain("made", source)
     assert caught.value.address == "https://example.org/page"
 
