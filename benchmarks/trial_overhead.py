@@ -57,7 +57,7 @@ def by_hand(spec: TrialSpec) -> float:
         net = nn.Sequential(net, nn.Flatten(), nn.Linear(400, 64), nn.ReLU(), nn.Linear(64, 10))
         net = net.to(memory_format=torch.channels_last)
     y_train, y_test = torch.from_numpy(dataset.y_train.copy()), torch.from_numpy(dataset.y_test.copy())
-    optimizer = torch.optim.Adam(net.parameters(), lr=spec.optimizer.lr, foreach=True)
+    optimizer = torch.optim.Adam(net.parameters(), lr=spec.optimizer.lr, fused=True)
     rows = torch.from_numpy(data.train.rows)
     subset, validation = torch.from_numpy(data.train_eval.rows), torch.from_numpy(data.validation.rows)
 

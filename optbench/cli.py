@@ -110,8 +110,7 @@ def run(
             _show_plan(loaded, chosen)
             return
         os.environ["OPTBENCH_THREADS"] = str(threads)
-        if data_dir is not None:
-            os.environ["OPTBENCH_DATA"] = str(data_dir)
+        _use_data_dir(data_dir)
         console = _console()
         signal.signal(signal.SIGTERM, _interrupt)
         with RunView(loaded, console) as view:
@@ -334,19 +333,29 @@ def list_(
         _console().print(table)
 
 
-@app.command(epilog="Example: optbench show 3f9a --store results/quick")
+@app.command(epilog="Examples: optbench show 3f9a, optbench show suites/digits_augmented.yaml --augment")
 def show(
-    trial: Annotated[str, typer.Argument(help="Trial id, or its first digits.")],
+    what: Annotated[str, typer.Argument(help="Trial id or its first digits; with --augment a suite file.")],
     store: Annotated[
         Path | None, typer.Option(help="Store to look in; all stores under --results if not given.")
     ] = None,
     results: ResultsOption = Path("results"),
+    augment: Annotated[
+        bool, typer.Option("--augment", help="Draw a sample of a suite's augmented training images.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path(),
+    data_dir: DataDirOption = None,
 ) -> None:
-    """Show everything recorded of a trial, as YAML."""
+    """Show everything recorded of a trial as YAML, or a suite's augmented images."""
     with _errors():
-        from optbench import listing
+        from optbench import api, listing
 
-        print(listing.show(trial, stores=[store] if store else listing.stores(results)), end="")
+        if augment:
+            _use_data_dir(data_dir)
+            for picture in listing.augmented_sample(api.load_suite(what), out):
+                print(picture)
+        else:
+            print(listing.show(what, stores=[store] if store else listing.stores(results)), end="")
 
 
 @contextlib.contextmanager
@@ -405,6 +414,11 @@ def _changed(suite: Suite, *, seeds: str | None, backend: str | None, device: st
     if device is not None:
         changes["device"] = schema.known_choice("--device", device, schema.DEVICES)
     return replace(suite, **changes)
+
+
+def _use_data_dir(data_dir: Path | None) -> None:
+    if data_dir is not None:
+        os.environ["OPTBENCH_DATA"] = str(data_dir)
 
 
 def _dataset(name: str) -> str:

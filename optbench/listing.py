@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from optbench.store import FILE_NAME, Store, StoredTrial, StoreError
+from optbench.suite import Suite, SuiteError
 
 Rows = tuple[Sequence[str], list[Sequence[str]]]
 
@@ -57,6 +58,43 @@ def show(prefix: str, *, stores: Iterable[Path]) -> str:
         )
     path, trial = found[0]
     return yaml.safe_dump({"store": str(path), **_plain(trial)}, sort_keys=False, allow_unicode=True)
+
+
+def augmented_sample(suite: Suite, out: Path) -> list[Path]:
+    """Draw augmented training images of every workload that declares augmentation, as PNG files.
+
+    Parameters
+    ----------
+    suite : Suite
+        The suite; the first seed decides.
+    out : Path
+        Folder of the pictures. A row is an image, its first column as stored, the others one epoch each.
+
+    Raises
+    ------
+    SuiteError
+        If no workload augments.
+    DataError
+        If the data are missing.
+    """
+    from optbench.datasets import augmentation, registry
+    from optbench.datasets.base import cut
+    from optbench.report.build import file_name
+
+    written: dict[Any, Path] = {}
+    for entry in suite.workloads:
+        workload, seeds = entry.workload, suite.seeds[0]
+        key = (workload.dataset, workload.split, workload.augment)
+        if workload.augment is None or key in written:
+            continue
+        data = cut(registry.load(workload.dataset), workload.split, seeds, train_eval=1)
+        out.mkdir(parents=True, exist_ok=True)
+        written[key] = out / f"augmented_{file_name(entry.label)}.png"
+        picture = augmentation.sample(data.train, workload.augment, seed=seeds.augment)
+        augmentation.save_sample(written[key], picture)
+    if not written:
+        raise SuiteError(f"{suite.path or suite.name}: no workload has `augment`; there is nothing to show")
+    return list(written.values())
 
 
 def _plain(trial: StoredTrial) -> dict[str, Any]:
@@ -116,7 +154,7 @@ def _optimizers() -> Rows:
 
 
 def _suites() -> Rows:
-    from optbench.suite import SuiteError, load_suite
+    from optbench.suite import load_suite
 
     found = []
     for path in sorted(Path("suites").glob("*.yaml")):

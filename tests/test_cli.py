@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 import optbench
 from optbench.store import Store
@@ -202,3 +203,13 @@ def test_stats_and_report_import_no_framework():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_show_augment_draws_a_sample(write_suite, tmp_path):
+    path = write_suite(("    epochs: 2", "    epochs: 2\n    augment: {rotation: 20}"))
+    done = run("show", path, "--augment", "--out", tmp_path / "pictures")
+    assert done.returncode == 0, done.stderr
+    (picture,) = (tmp_path / "pictures").iterdir()
+    with Image.open(picture) as image:
+        assert len(image.convert("L").getcolors(256)) > 20
+    assert run("show", write_suite(), "--augment").returncode == 2
