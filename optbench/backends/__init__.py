@@ -15,6 +15,7 @@ from optbench.backends.base import BackendMissingError, Engine
 #: Module and class of each backend's engine, imported when a trial needs it, and the packages it stands on.
 _ENGINES = {
     "torch": ("optbench.backends.torch.engine", "TorchEngine", ("torch",)),
+    "tensorflow": ("optbench.backends.tensorflow.engine", "TensorFlowEngine", ("tensorflow",)),
     "jax": ("optbench.backends.jax.engine", "JaxEngine", ("jax", "optax")),
 }
 

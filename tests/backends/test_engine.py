@@ -20,7 +20,7 @@ from optbench.models.layers import (
     Model,
     build,
 )
-from optbench.optimizers import FAMILIES, SGD, WAME, Adagrad, Adam, AdamW, Nadam, RMSprop
+from optbench.optimizers import FAMILIES, SGD, WAME, Adagrad, Adam, AdamW, Nadam, RMSprop, custom
 from optbench.trial import Augment, Seeds
 from tests.backends.contract import CNN, MLP, mlp_gradients, record, session, spec
 
@@ -212,6 +212,26 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(backend):
     assert engine.resolve_device("cpu") == "cpu"
     with pytest.raises(DeviceError, match=f"{backend} .* has no device 'abacus' here; it has .*cpu"):
         engine.resolve_device("abacus")
+
+
+OWN = {
+    "torch": "import torch\nclass Mine(torch.optim.SGD):\n    pass\n",
+    "tensorflow": "import keras\nclass Mine(keras.optimizers.SGD):\n"
+    "    def __init__(self, lr, **rest):\n        super().__init__(learning_rate=lr, **rest)\n",
+    "jax": "import optax\ndef Mine(lr, momentum):\n    return optax.sgd(lr, momentum=momentum)\n",
+}
+
+
+def test_a_class_of_the_users_own_trains(backend, tmp_path):
+    (tmp_path / "mine.py").write_text(OWN[backend])
+    own = custom.from_mapping({"class": "mine.py:Mine", "lr": 0.05, "momentum": 0.9}, base_dir=tmp_path)
+    ours, _, data = session(spec(backend, SGD(lr=0.05, momentum=0.9), precision="float32"))
+    live, _, _ = session(spec(backend, own, precision="float32"))
+    live.warm_up()
+    for epoch in (1, 2):
+        rows = data.train.rows[matching.epoch_order(0, epoch, len(data.train))]
+        expected = ours.train_epoch(rows, epoch)
+        np.testing.assert_allclose(live.train_epoch(rows, epoch), expected, rtol=1e-4)
 
 
 def test_an_unknown_backend_is_refused_with_the_known_ones():
