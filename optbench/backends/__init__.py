@@ -13,13 +13,17 @@ from typing import cast
 from optbench.backends.base import BackendMissingError, Engine
 from optbench.errors import UserError
 
-#: Engine class by backend; the module is imported when a trial needs it.
-_ENGINES = {"torch": ("optbench.backends.torch.engine", "TorchEngine", "torch")}
+#: Module and class of each backend's engine, imported when a trial needs it, and the packages it stands on.
+_ENGINES = {
+    "torch": ("optbench.backends.torch.engine", "TorchEngine", ("torch",)),
+    "tensorflow": ("optbench.backends.tensorflow.engine", "TensorFlowEngine", ("tensorflow",)),
+    "jax": ("optbench.backends.jax.engine", "JaxEngine", ("jax", "optax")),
+}
 
 
 def installed() -> list[str]:
     """Backends whose framework is installed, without importing it."""
-    return [name for name, (_, _, package) in _ENGINES.items() if find_spec(package) is not None]
+    return [name for name, (_, _, packages) in _ENGINES.items() if _have(packages)]
 
 
 @cache
@@ -41,8 +45,8 @@ def engine(name: str) -> Engine:
         raise BackendMissingError(
             f"backend {name!r} is not available yet; choose one of {', '.join(_ENGINES)}"
         )
-    module, cls, package = _ENGINES[name]
-    if find_spec(package) is None:
+    module, cls, packages = _ENGINES[name]
+    if not _have(packages):
         raise BackendMissingError(
             f"backend {name}: not installed; bring it with `pip install optbench[{name}]`"
         )
@@ -57,6 +61,10 @@ def resolve_device(backend: str, device: str) -> str:
     if device == "cpu" or (device == "auto" and not _may_have_accelerator()):
         return "cpu"
     return engine(backend).resolve_device(device)
+
+
+def _have(packages: tuple[str, ...]) -> bool:
+    return all(find_spec(package) is not None for package in packages)
 
 
 def _may_have_accelerator() -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,8 +12,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from optbench import matching
+from optbench.backends.arrays import Resident, evaluation_batch, scaled
 from optbench.backends.base import DeviceError, Evaluation, PartName, Weights
 from optbench.backends.torch.model import TorchModel, from_torch
 from optbench.backends.torch.optimizers import make_optimizer
@@ -22,9 +23,6 @@ from optbench.datasets.base import Part, TrialData
 from optbench.matching import Indices
 from optbench.models.layers import BuiltLayer
 from optbench.trial import TrialSpec
-
-#: Values that one evaluation batch may hold in its widest layer; 2**22 float32 are 16 MB.
-EVALUATION_VALUES = 2**22
 
 
 class TorchEngine:
@@ -40,9 +38,7 @@ class TorchEngine:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = False
         _keep_pages()
-        self._resident: OrderedDict[tuple[Any, ...], tuple[NDArray[Any], torch.Tensor, torch.Tensor]] = (
-            OrderedDict()
-        )
+        self._resident = Resident()
 
     def resolve_device(self, device: str) -> str:
         """See :class:`optbench.backends.base.Engine`."""
@@ -75,22 +71,13 @@ class TorchEngine:
         """See :class:`optbench.backends.base.Engine`."""
         return TorchSession(self, spec, built, data, weights)
 
-    def pool(
-        self, part: Part, data: TrialData, *, device: str, dtype: torch.dtype
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def pool(self, part: Part, data: TrialData, *, device: str, dtype: str) -> tuple[Tensor, Tensor]:
         """Inputs and labels of a part's whole pool on the device, scaled; the last few stay there."""
-        scaling = (data.shift, data.scale) if data.shift is None else data.fingerprint
-        key = (id(part.x), device, dtype, scaling)
-        if key not in self._resident:
-            self._resident[key] = (
-                part.x,  # kept alive, so that its id stays its own
-                torch.from_numpy(_scaled(part.x, data, str(dtype).removeprefix("torch."))).to(device),
-                torch.from_numpy(np.array(part.y)).to(device),
-            )
-            while len(self._resident) > 8:
-                self._resident.popitem(last=False)
-        self._resident.move_to_end(key)
-        return self._resident[key][1:]
+
+        def put(array: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(array).to(device)
+
+        return self._resident.pool(part, data, device=device, dtype=dtype, put=put)
 
 
 class TorchSession:
@@ -105,7 +92,6 @@ class TorchSession:
         weights: Weights,
     ) -> None:
         self._device = torch.device(spec.device)
-        dtype = getattr(torch, spec.precision)
         dropout_seed = int(matching.stream(spec.seeds.dropout, "dropout").integers(2**63))
         self._model = TorchModel(built, weights, device=self._device, dropout_seed=dropout_seed)
         self._params = self._model.parameters()
@@ -115,9 +101,9 @@ class TorchSession:
         kernels = [name for name in self._model.trainable if name.endswith("/kernel")]
         self._kernels = [self._model.weights[name] for name in kernels]
         self._optimizer = make_optimizer(spec.optimizer, self._params, names=self._model.trainable)
-        self._x, self._y = engine.pool(data.train, data, device=spec.device, dtype=dtype)
+        self._x, self._y = engine.pool(data.train, data, device=spec.device, dtype=spec.precision)
         self._parts = {
-            name: (*engine.pool(part, data, device=spec.device, dtype=dtype), self._rows(part.rows))
+            name: (*engine.pool(part, data, device=spec.device, dtype=spec.precision), self._rows(part.rows))
             for name, part in (
                 ("train_eval", data.train_eval),
                 ("validation", data.validation),
@@ -125,10 +111,9 @@ class TorchSession:
             )
         }
         self._batch = len(data.train) if spec.workload.batch_size == "full" else spec.workload.batch_size
-        widest = max(int(np.prod(layer.output_shape)) for layer in built)
-        self._evaluation_batch = max(1, min(4096, EVALUATION_VALUES // widest))
+        self._evaluation_batch = evaluation_batch(built)
         self._first_rows = data.train.rows[: self._batch]
-        self._remembered: dict[str, torch.Tensor] = {}
+        self._remembered: dict[str, Tensor] = {}
 
     def facts(self) -> Mapping[str, Any]:
         """Name the optimizer's class, and the kernel that it runs where it has several."""
@@ -211,7 +196,7 @@ class TorchSession:
         for name, tensor in self._model.weights.items():
             tensor.copy_(self._remembered[name])
 
-    def _loss(self, x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def _loss(self, x: Tensor, rows: Tensor) -> Tensor:
         loss = F.cross_entropy(
             self._model(x, training=True),
             self._y.index_select(0, rows),
@@ -235,12 +220,11 @@ class TorchSession:
         if workload.weight_decay is not None and self._kernels:
             torch._foreach_mul_(self._kernels, 1 - self._lr * workload.weight_decay)
 
-    def _inputs(self, x: NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(_scaled(x, self._data, str(self._x.dtype).removeprefix("torch."))).to(
-            self._device
-        )
+    def _inputs(self, x: NDArray[Any]) -> Tensor:
+        dtype = str(self._x.dtype).removeprefix("torch.")
+        return torch.from_numpy(scaled(x, self._data, dtype)).to(self._device)
 
-    def _rows(self, rows: Indices) -> torch.Tensor:
+    def _rows(self, rows: Indices) -> Tensor:
         return torch.from_numpy(rows).to(self._device)
 
     def _synchronize(self) -> None:
@@ -248,15 +232,6 @@ class TorchSession:
             torch.cuda.synchronize()
         elif self._device.type == "mps":
             torch.mps.synchronize()
-
-
-def _scaled(x: NDArray[Any], data: TrialData, dtype: str) -> NDArray[Any]:
-    """Inputs of a pool in the trial's precision; the arithmetic is done in float64 once."""
-    shift = 0.0 if data.shift is None else data.shift
-    out = np.empty(x.shape, dtype)
-    for start in range(0, len(x), 4096):
-        out[start : start + 4096] = (x[start : start + 4096] - shift) * data.scale
-    return out
 
 
 def _keep_pages() -> None:

@@ -1,0 +1,61 @@
+"""What every engine does with a trial's arrays before its framework sees them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optbench.datasets.base import Part, TrialData
+from optbench.models.layers import BuiltLayer
+
+#: Values that one evaluation batch may hold in its widest layer; 2**22 float32 are 16 MB.
+EVALUATION_VALUES = 2**22
+#: Pools that an engine keeps on its device.
+POOLS = 8
+
+
+def scaled(x: NDArray[Any], data: TrialData, dtype: str) -> NDArray[Any]:
+    """Inputs of a pool in the trial's precision; the arithmetic is done in float64 once."""
+    shift = 0.0 if data.shift is None else data.shift
+    out = np.empty(x.shape, dtype)
+    for start in range(0, len(x), 4096):
+        out[start : start + 4096] = (x[start : start + 4096] - shift) * data.scale
+    return out
+
+
+def evaluation_batch(built: tuple[BuiltLayer, ...]) -> int:
+    """Most examples in one evaluation batch of a model."""
+    widest = max(int(np.prod(layer.output_shape)) for layer in built)
+    return max(1, min(4096, EVALUATION_VALUES // widest))
+
+
+class Resident:
+    """Pools on a device, scaled, the last few of them kept: the trials of a suite share them."""
+
+    def __init__(self) -> None:
+        self._pools: OrderedDict[tuple[Any, ...], tuple[NDArray[Any], Any, Any]] = OrderedDict()
+
+    def pool(
+        self,
+        part: Part,
+        data: TrialData,
+        *,
+        device: str,
+        dtype: str,
+        put: Callable[[NDArray[Any]], Any],
+    ) -> tuple[Any, Any]:
+        """Inputs and labels of a part's whole pool; ``put`` copies an array to the device."""
+        scaling = (data.shift, data.scale) if data.shift is None else data.fingerprint
+        key = (id(part.x), device, dtype, scaling)
+        if key not in self._pools:
+            # The stored array is kept alive, so that its id stays its own.
+            self._pools[key] = (part.x, put(scaled(part.x, data, dtype)), put(np.array(part.y)))
+            while len(self._pools) > POOLS:
+                self._pools.popitem(last=False)
+        self._pools.move_to_end(key)
+        _, x, y = self._pools[key]
+        return x, y

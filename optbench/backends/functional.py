@@ -1,0 +1,230 @@
+"""The session of the frameworks that compile: pure programs over a state that is passed in and handed back.
+
+JAX and TensorFlow differ in how a program is written and compiled, and in nothing else; what they share is
+here. A program knows no trial: weights, optimizer state, learning rate, dropout key and data are its
+arguments, so that all trials of one configuration run the same compiled code, whatever their seeds and
+learning rates, and two sessions never touch each other.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optbench import matching
+from optbench.backends.arrays import Resident, evaluation_batch, scaled
+from optbench.backends.base import Evaluation, PartName, Weights
+from optbench.datasets.base import TrialData
+from optbench.matching import Indices
+from optbench.models.layers import BuiltLayer
+from optbench.optimizers import Custom, OptimizerConfig
+from optbench.trial import TrialSpec
+
+#: Configurations whose compiled programs a process keeps.
+KEPT = 256
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """What a program is compiled for, beside the shapes of the arrays it is called with.
+
+    The learning rate is an argument, so it is taken out of the optimizer's config (a class of the user's own
+    keeps its arguments). Seeds, epochs, schedules and data are not in here.
+    """
+
+    built: tuple[BuiltLayer, ...]
+    optimizer: OptimizerConfig
+    device: str
+    precision: str
+    label_smoothing: float
+    clip_value: float | None
+    clip_norm: float | None
+    weight_decay: float | None
+
+    @classmethod
+    def of(cls, spec: TrialSpec, built: tuple[BuiltLayer, ...]) -> Configuration:
+        """Take what matters from a trial."""
+        workload, optimizer = spec.workload, spec.optimizer
+        return cls(
+            built=built,
+            optimizer=optimizer if isinstance(optimizer, Custom) else replace(optimizer, lr=1.0),
+            device=spec.device,
+            precision=spec.precision,
+            label_smoothing=workload.label_smoothing or 0.0,
+            clip_value=workload.clip_value,
+            clip_norm=workload.clip_norm,
+            weight_decay=workload.weight_decay,
+        )
+
+
+class Programs(Protocol):
+    """The compiled programs of one configuration.
+
+    ``rows`` is int32 [batches, batch]: one step (or one evaluation) a row. ``x`` and ``y`` are whole pools.
+    """
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """Device and precision; every other method is called inside."""
+
+    def put(self, array: NDArray[Any]) -> Any:
+        """Copy an array to the device."""
+
+    def start(self, weights: Weights, key: NDArray[np.uint32]) -> State:
+        """Make the state before the first step: ``model`` holds the weights, ``key`` seeds dropout."""
+
+    def epoch(self, state: State, lr: float, x: Any, y: Any, places: Any, rows: Any) -> tuple[State, Any]:
+        """Take one step a row: inputs ``x[places]``, labels ``y[rows]``. Returns the losses [batches]."""
+
+    def evaluate(self, state: State, x: Any, y: Any, rows: Any) -> tuple[Any, Any, Any]:
+        """Losses and predicted classes [batches, batch], logits [batches, batch, outputs]."""
+
+    def prepare_epoch(self, state: State, x: Any, y: Any, batches: int, batch: int) -> None:
+        """Compile :meth:`epoch` for these shapes and take no step."""
+
+    def prepare_evaluation(self, state: State, x: Any, y: Any, rows: Any) -> None:
+        """Compile :meth:`evaluate` for these shapes."""
+
+
+P = TypeVar("P", bound=Programs)
+
+
+class ProgramCache(Generic[P]):
+    """Programs by configuration, the least recently used dropped beyond :data:`KEPT`."""
+
+    def __init__(self, make: Callable[[Configuration], P]) -> None:
+        self._make = make
+        self._programs: OrderedDict[Configuration, P] = OrderedDict()
+
+    def __getitem__(self, configuration: Configuration) -> P:
+        """Find or make the programs of a configuration."""
+        if configuration not in self._programs:
+            self._programs[configuration] = self._make(configuration)
+            while len(self._programs) > KEPT:
+                self._programs.popitem(last=False)
+        self._programs.move_to_end(configuration)
+        return self._programs[configuration]
+
+    def __len__(self) -> int:
+        """Count the configurations kept."""
+        return len(self._programs)
+
+
+class FunctionalSession:
+    """One trial under way; see :class:`optbench.backends.base.Session`."""
+
+    def __init__(
+        self,
+        programs: Programs,
+        resident: Resident,
+        spec: TrialSpec,
+        built: tuple[BuiltLayer, ...],
+        data: TrialData,
+        weights: Weights,
+    ) -> None:
+        self._programs, self._data, self._precision = programs, data, spec.precision
+        self._lr = spec.optimizer.lr or 0.0  # a class of the user's own may have none that we know of
+        self._augmented = spec.workload.augment is not None
+        size = spec.workload.batch_size
+        self._batch = len(data.train) if size == "full" else size
+        key = matching.stream(spec.seeds.dropout, "dropout").integers(2**32, size=2, dtype=np.uint32)
+        with programs.scope():
+            options: dict[str, Any] = {"device": spec.device, "dtype": spec.precision, "put": programs.put}
+            self._x, self._y = resident.pool(data.train, data, **options)
+            self._state = programs.start(weights, key)
+            self._parts = {
+                name: (*resident.pool(part, data, **options), part)
+                for name, part in (
+                    ("train_eval", data.train_eval),
+                    ("validation", data.validation),
+                    ("test", data.test),
+                )
+            }
+            limit = evaluation_batch(built)
+            self._evaluation = {
+                name: programs.put(_even(part.rows, limit)) for name, (_, _, part) in self._parts.items()
+            }
+        self._names = tuple(weights)
+        self._remembered: Any = None
+
+    def warm_up(self) -> None:
+        """Compile the epoch, its short last batch and the evaluations; nothing is run on the weights."""
+        with self._programs.scope():
+            x = self._x
+            if self._augmented:
+                x = self._programs.put(np.zeros((len(self._data.train), *self._x.shape[1:]), self._precision))
+            whole, rest = divmod(len(self._data.train), self._batch)
+            for batches, batch in ((whole, self._batch), (min(rest, 1), rest)):
+                if batches:
+                    self._programs.prepare_epoch(self._state, x, self._y, batches, batch)
+            for name, (x, y, part) in self._parts.items():
+                if len(part):
+                    self._programs.prepare_evaluation(self._state, x, y, self._evaluation[name])
+
+    def train_epoch(self, rows: Indices, epoch: int, x: NDArray[Any] | None = None) -> NDArray[np.float64]:
+        """See :class:`optbench.backends.base.Session`."""
+        losses = []
+        with self._programs.scope():
+            pool = self._x if x is None else self._programs.put(scaled(x, self._data, self._precision))
+            places = rows if x is None else np.arange(len(rows))
+            whole = len(rows) // self._batch * self._batch
+            for part in (slice(0, whole), slice(whole, None)):
+                if len(rows[part]):
+                    batches = [
+                        self._programs.put(_batches(indices[part], self._batch)) for indices in (places, rows)
+                    ]
+                    self._state, found = self._programs.epoch(self._state, self._lr, pool, self._y, *batches)
+                    losses.append(found)
+            return np.concatenate([np.asarray(found, np.float64) for found in losses])
+
+    def evaluate(self, part: PartName, *, logits: bool = False) -> Evaluation:
+        """See :class:`optbench.backends.base.Session`."""
+        x, y, which = self._parts[part]
+        n = len(which)
+        with self._programs.scope():
+            found = self._programs.evaluate(self._state, x, y, self._evaluation[part])
+            losses, predictions = (np.asarray(array).reshape(-1)[:n] for array in found[:2])
+            outputs = np.asarray(found[2]).reshape(-1, found[2].shape[-1])[:n] if logits else None
+        return Evaluation(
+            loss=float(losses.sum(dtype=np.float64)) / n,
+            accuracy=float(np.mean(predictions == which.labels)),
+            predictions=predictions.astype(np.int64),
+            logits=outputs,
+        )
+
+    def set_lr(self, lr: float) -> None:
+        """See :class:`optbench.backends.base.Session`."""
+        self._lr = lr
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """See :class:`optbench.backends.base.Session`."""
+        return {name: np.array(self._state["model"][name]) for name in self._names}
+
+    def remember(self) -> None:
+        """See :class:`optbench.backends.base.Session`. Arrays of a state never change, so no copy is made."""
+        self._remembered = self._state["model"]
+
+    def recall(self) -> None:
+        """See :class:`optbench.backends.base.Session`."""
+        self._state = {**self._state, "model": self._remembered}
+
+
+def _batches(rows: Indices, batch: int) -> NDArray[np.int32]:
+    """Whole batches as rows of a matrix, or the one short batch that is left."""
+    return rows.astype(np.int32).reshape(-1, min(batch, len(rows)))
+
+
+def _even(rows: Indices, limit: int) -> NDArray[np.int32]:
+    """Split rows into batches of one size, at most ``limit``; the first row fills up the last batch."""
+    batches = max(1, -(-len(rows) // limit))
+    size = -(-len(rows) // batches)
+    filled = np.full(batches * size, rows[0] if len(rows) else 0, np.int32)
+    filled[: len(rows)] = rows
+    return filled.reshape(batches, size)

@@ -1,0 +1,165 @@
+"""An epoch and an evaluation as compiled JAX programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from numpy.typing import NDArray
+
+from optbench.backends.base import Weights
+from optbench.backends.functional import Configuration, State
+from optbench.backends.jax.model import JaxModel
+from optbench.optimizers import Custom
+from optbench.optimizers.optax import make_optimizer
+
+Array = jax.Array
+Tree = dict[str, Array]
+
+
+class JaxPrograms:
+    """See :class:`optbench.backends.functional.Programs`. Compiled ahead of time, once a set of shapes."""
+
+    def __init__(self, configuration: Configuration, device: jax.Device) -> None:
+        self._configuration = configuration
+        self._device = device
+        self._model = JaxModel(configuration.built, cpu=configuration.device == "cpu")
+        self._compiled: dict[tuple[Any, ...], Callable[..., Any]] = {}
+
+    @property
+    def compiled(self) -> int:
+        """Number of programs compiled so far."""
+        return len(self._compiled)
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Device, and 64 bits where the trial asks for them; JAX's own switch is for the whole process."""
+        with _enable_x64(self._configuration.precision == "float64"), jax.default_device(self._device):
+            yield
+
+    def put(self, array: NDArray[Any]) -> Array:
+        """See :class:`optbench.backends.functional.Programs`."""
+        return jax.device_put(array.astype(np.int32) if array.dtype == np.int64 else array, self._device)
+
+    def start(self, weights: Weights, key: NDArray[np.uint32]) -> State:
+        """See :class:`optbench.backends.functional.Programs`."""
+        model = {name: self.put(value) for name, value in weights.items()}
+        return {
+            "model": model,
+            "optimizer": self._solver(self._rate(1.0)).init(self._trained(model)),
+            "step": self.put(np.zeros((), np.int32)),
+            "key": self.put(key),
+        }
+
+    def epoch(
+        self, state: State, lr: float, x: Array, y: Array, places: Array, rows: Array
+    ) -> tuple[State, Array]:
+        """See :class:`optbench.backends.functional.Programs`."""
+        return self._call(self._run_epoch, state, self._rate(lr), x, y, places, rows)
+
+    def evaluate(self, state: State, x: Array, y: Array, rows: Array) -> tuple[Array, Array, Array]:
+        """See :class:`optbench.backends.functional.Programs`."""
+        return self._call(self._run_evaluation, state["model"], x, y, rows)
+
+    def prepare_epoch(self, state: State, x: Array, y: Array, batches: int, batch: int) -> None:
+        """See :class:`optbench.backends.functional.Programs`."""
+        rows = self.put(np.zeros((batches, batch), np.int32))
+        self._compile(self._run_epoch, state, self._rate(0.0), x, y, rows, rows)
+
+    def prepare_evaluation(self, state: State, x: Array, y: Array, rows: Array) -> None:
+        """See :class:`optbench.backends.functional.Programs`."""
+        self._compile(self._run_evaluation, state["model"], x, y, rows)
+
+    def _call(self, program: Callable[..., Any], *arguments: Any) -> Any:
+        return self._compile(program, *arguments)(*arguments)
+
+    def _compile(self, program: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
+        # The state's shapes follow from the configuration; those of the data are the call's own.
+        shapes = tuple(argument.shape for argument in arguments if isinstance(argument, Array))
+        signature = (program.__name__, *shapes)
+        if signature not in self._compiled:
+            self._compiled[signature] = jax.jit(program).lower(*arguments).compile()
+        return self._compiled[signature]
+
+    def _rate(self, lr: float) -> Array:
+        return self.put(np.asarray(lr, self._configuration.precision))
+
+    def _trained(self, model: Tree) -> Tree:
+        return {name: model[name] for name in self._model.trainable}
+
+    def _solver(self, lr: Array) -> optax.GradientTransformation:
+        config = self._configuration.optimizer
+        if isinstance(config, Custom):
+            return make_optimizer(config)
+        return make_optimizer(config, learning_rate=lr)
+
+    def _run_epoch(
+        self, state: State, lr: Array, x: Array, y: Array, places: Array, rows: Array
+    ) -> tuple[State, Array]:
+        def step(state: State, batch: tuple[Array, Array]) -> tuple[State, Array]:
+            place, row = batch
+            return self._step(state, lr, x[place], y[row])
+
+        return lax.scan(step, state, (places, rows))
+
+    def _step(self, state: State, lr: Array, x: Array, y: Array) -> tuple[State, Array]:
+        model = state["model"]
+        trained = self._trained(model)
+        key = jax.random.fold_in(state["key"], state["step"])
+
+        def objective(trained: Tree) -> tuple[Array, Tree]:
+            weights = {**model, **trained}
+            logits, moved = self._model(weights, x, key=key, training=True)
+            losses = cross_entropy(logits, y, self._configuration.label_smoothing)
+            return losses.mean() + self._model.penalty(weights), moved
+
+        (loss, moved), gradients = jax.value_and_grad(objective, has_aux=True)(trained)
+        gradients = self._clip(gradients)
+        decay = self._configuration.weight_decay
+        if decay is not None:
+            trained = {n: w * (1 - lr * decay) if n.endswith("/kernel") else w for n, w in trained.items()}
+        updates, optimizer = self._solver(lr).update(gradients, state["optimizer"], trained)
+        trained = optax.apply_updates(trained, updates)
+        new = {"model": {**model, **trained, **moved}, "optimizer": optimizer, "step": state["step"] + 1}
+        return {**new, "key": state["key"]}, loss
+
+    def _clip(self, gradients: Tree) -> Tree:
+        value, norm = self._configuration.clip_value, self._configuration.clip_norm
+        if value is not None:
+            gradients = {name: jnp.clip(g, -value, value) for name, g in gradients.items()}
+        if norm is not None:
+            total = jnp.sqrt(sum(jnp.square(g).sum() for g in gradients.values()))
+            factor = jnp.minimum(norm / total, 1.0)
+            gradients = {name: g * factor for name, g in gradients.items()}
+        return gradients
+
+    def _run_evaluation(self, model: Tree, x: Array, y: Array, rows: Array) -> tuple[Array, Array, Array]:
+        def batch(row: Array) -> tuple[Array, Array, Array]:
+            unused = jnp.zeros(2, jnp.uint32)
+            logits, _ = self._model(model, x[row], key=unused, training=False)
+            return cross_entropy(logits, y[row]), logits.argmax(1).astype(jnp.int32), logits
+
+        return lax.map(batch, rows)
+
+
+def cross_entropy(logits: Array, labels: Array, smoothing: float = 0.0) -> Array:
+    """Cross-entropy of each example, its target smoothed over all outputs."""
+    log_p = jax.nn.log_softmax(logits)
+    true = jnp.take_along_axis(log_p, labels[:, None], 1)[:, 0]
+    if not smoothing:
+        return -true
+    return -((1 - smoothing) * true + smoothing * log_p.mean(1))
+
+
+def _enable_x64(enabled: bool) -> Any:
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(enabled)
+    from jax.experimental import enable_x64  # type: ignore[attr-defined]  # its place before jax 0.8
+
+    return enable_x64(enabled)
