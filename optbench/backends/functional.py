@@ -9,7 +9,7 @@ learning rates, and two sessions never touch each other.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
@@ -152,7 +152,12 @@ class FunctionalSession:
                 name: programs.put(_even(part.rows, limit)) for name, (_, _, part) in self._parts.items()
             }
         self._names = tuple(weights)
+        self._optimizer = spec.optimizer.optimizer
         self._remembered: Any = None
+
+    def facts(self) -> Mapping[str, Any]:
+        """Name the rule; a framework compiles it with the rest of the epoch."""
+        return {"optimizer": self._optimizer, "kernel": "compiled epoch"}
 
     def warm_up(self) -> None:
         """Compile the epoch, its short last batch and the evaluations; nothing is run on the weights."""

@@ -33,7 +33,8 @@ def _npz(info: DatasetInfo) -> Dataset:
 
 def _letters(info: DatasetInfo) -> Dataset:
     with _embedded(info.name) as arrays:
-        return _head_and_tail(info, arrays["x"].astype(np.float32), arrays["y"].astype(np.int64))
+        x, y, n = arrays["x"].astype(np.float32), arrays["y"].astype(np.int64), info.train
+    return Dataset(info=info, x_train=x[:n], y_train=y[:n], x_test=x[n:], y_test=y[n:])
 
 
 def _digits(info: DatasetInfo) -> Dataset:
@@ -42,12 +43,10 @@ def _digits(info: DatasetInfo) -> Dataset:
     bunch = load_digits()
     # Pixels are 0..16; stored as 0..240 they share the 8-bit scale of the other image sets.
     x = np.round(bunch.images * 15).astype(np.uint8)[..., None]
-    return _head_and_tail(info, x, bunch.target.astype(np.int64))
-
-
-def _head_and_tail(info: DatasetInfo, x: np.ndarray, y: np.ndarray) -> Dataset:
-    n = info.train
-    return Dataset(info=info, x_train=x[:n], y_train=y[:n], x_test=x[n:], y_test=y[n:])
+    y = bunch.target.astype(np.int64)
+    # The file is ordered by writer; held out at random, both parts have all of them.
+    train, test = hold_out(y, info.test)
+    return Dataset(info=info, x_train=x[train], y_train=y[train], x_test=x[test], y_test=y[test])
 
 
 def _table(info: DatasetInfo) -> Dataset:
@@ -79,7 +78,7 @@ BUNDLED_ENTRIES = (
             scaling="pixels",
             licence="CC BY 4.0",
             source="UCI Machine Learning Repository, Optical Recognition of Handwritten Digits; "
-            "the copy inside scikit-learn, its first 1,437 images for training",
+            "the copy inside scikit-learn, 360 images held out at random for the test part",
             citation="E. Alpaydin and C. Kaynak (1998), doi:10.24432/C50P49",
         ),
         read=_digits,
