@@ -34,7 +34,11 @@ def rich_table(table: TextTable, *, width: int) -> Group:
 
     A narrow terminal gets the columns that carry the claim; the files of the report have all.
     """
-    shown = [name for name in table.columns if width >= WIDE or name not in table.details]
+    shown = [
+        name
+        for name in table.columns
+        if name not in table.extras and (width >= WIDE or name not in table.details)
+    ]
     out = Table(
         title=escape(table.title),
         title_justify="left",
@@ -44,15 +48,17 @@ def rich_table(table: TextTable, *, width: int) -> Group:
         pad_edge=False,
     )
     for name in shown:
-        words = name in {"optimizer", "verdict", "ended"}
+        words = name in {"optimizer", "group", "ended"} or name.startswith("verdict")
         # Headings may wrap; numbers stay on one line.
-        needed = max(len(row[table.columns.index(name)]) for row in table.rows)
+        needed = max((len(row[table.columns.index(name)]) for row in table.rows), default=0)
         out.add_column(
             escape(name), justify="left" if words else "right", overflow="fold", min_width=min(needed, 30)
         )
     for row in table.rows:
         cells = dict(zip(table.columns, (Text(cell) for cell in row), strict=True))
-        cells["verdict"].stylize(_VERDICT_STYLES.get(cells["verdict"].plain, ""))
+        for name in shown:
+            if name.startswith("verdict"):
+                cells[name].stylize(_VERDICT_STYLES.get(cells[name].plain, ""))
         out.add_row(*(cells[name] for name in shown))
     notes = [Text(f"  {note}", style="dim") for note in table.notes]
     return Group(out, *notes, Text(""))

@@ -1,0 +1,30 @@
+"""Plots, each a function from tidy tables or results of the statistics to a matplotlib figure."""
+
+from optbench.report.plots.common import save, svg_for_page, svg_text
+from optbench.report.plots.comparison import critical_difference, paired_differences, verdict_heatmap
+from optbench.report.plots.cost import (
+    accuracy_against_time,
+    performance_profiles,
+    step_time_bars,
+    success_over_time,
+)
+from optbench.report.plots.curves import accuracy_curves, loss_curves
+from optbench.report.plots.sensitivity import lr_sensitivity, tuning_curves, variance_bars
+
+__all__ = [
+    "accuracy_against_time",
+    "accuracy_curves",
+    "critical_difference",
+    "loss_curves",
+    "lr_sensitivity",
+    "paired_differences",
+    "performance_profiles",
+    "save",
+    "step_time_bars",
+    "success_over_time",
+    "svg_for_page",
+    "svg_text",
+    "tuning_curves",
+    "variance_bars",
+    "verdict_heatmap",
+]
