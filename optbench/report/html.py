@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -86,7 +87,7 @@ def render(report: Report, *, pictures: Sequence[Picture]) -> str:
     script = (folder / "report.js").read_text("utf-8")
     trials = report.results.trials
     counts: dict[str, Any] = trials["status"].value_counts().to_dict() if len(trials) else {}
-    return template.render(
+    page = template.render(
         report=report,
         suite=report.suite,
         analysis=report.suite.analysis,
@@ -99,6 +100,8 @@ def render(report: Report, *, pictures: Sequence[Picture]) -> str:
         environments=[_facts(facts) for facts in report.results.environments],
         omnibus=[friedman_note(board.all_pairs) for board in report.boards if board.all_pairs is not None],
     )
+    # A name must not turn the direction of the text after it.
+    return re.sub("[\u202a-\u202e\u2066-\u2069]", "\ufffd", page)
 
 
 def _sections(report: Report, pictures: Sequence[Picture]) -> list[Section]:
