@@ -272,6 +272,11 @@ class Store:
                 error=row[15],
             )
 
+    def block(self, block_id: str) -> list[str]:
+        """Ids of a block's trials."""
+        rows = self._db.execute("SELECT trial_id FROM trials WHERE block_id = ? ORDER BY rowid", (block_id,))
+        return [key for (key,) in rows]
+
     def planned_rows(self) -> Iterator[PlannedRow]:
         """Read the planned trials that have a record, in the plan's order.
 

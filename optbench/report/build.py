@@ -10,6 +10,7 @@ from pathlib import Path
 from optbench.frames import Results
 from optbench.report import exports
 from optbench.report.analysis import Report, analyse, main_tables
+from optbench.report.parallel import map_forked
 from optbench.report.tables import pairs_table
 from optbench.report.text import escape_markdown, markdown
 from optbench.suite import Suite
@@ -123,25 +124,39 @@ def _csv_files(report: Report, folder: Path) -> list[Path]:
 def _draw(report: Report, folder: Path, formats: Sequence[str]) -> list[Path]:
     """Draw each plot once, for the page and the files."""
     from optbench.report import html, plots
-    from optbench.report.figures import report_plots
+    from optbench.report.figures import Plot, report_plots
 
     stems: dict[str, str] = {}
-    shown: list[html.Picture] = []
-    files: list[Path] = []
-    for plot in report_plots(report):
+    planned = [
+        (
+            number,
+            plot,
+            _unique(f"{plot.name}_{file_name(plot.section)}", f"{plot.name} {plot.section}", stems),
+        )
+        for number, plot in enumerate(report_plots(report))
+    ]
+
+    def draw(job: tuple[int, Plot, str]) -> tuple[list[Path], str | None, str | None] | None:
+        number, plot, stem = job
         figure = plot.draw()
         if figure is None:
-            continue
-        stem = _unique(f"{plot.name}_{file_name(plot.section)}", f"{plot.name} {plot.section}", stems)
-        if "plots" in formats:
-            files += plots.save(figure, folder / stem)
-        if "html" in formats:
-            svg = (
-                (folder / f"{stem}.svg").read_text("utf-8") if "plots" in formats else plots.svg_text(figure)
-            )
-            shown.append(html.picture(plot, svg, figure, number=len(shown)))
+            return None
+        plots.settle(figure)
+        files = plots.save(figure, folder / stem) if "plots" in formats else []
+        if "html" not in formats:
+            return files, None, None
+        svg = (folder / f"{stem}.svg").read_text("utf-8") if files else plots.svg_text(figure)
+        return files, *html.inline(svg, figure, number=number)
+
+    drawn = map_forked(draw, planned)
+    files = [path for found in drawn if found for path in found[0]]
     if "html" in formats:
-        files.insert(0, _write(folder / "index.html", html.render(report, pictures=shown)))
+        pictures = [
+            html.Picture(plot=plot, svg=found[1], png=found[2])
+            for (_, plot, _), found in zip(planned, drawn, strict=True)
+            if found
+        ]
+        files.insert(0, _write(folder / "index.html", html.render(report, pictures=pictures)))
     return files
 
 

@@ -55,13 +55,13 @@ class Section:
     pictures: tuple[Picture, ...] = ()
 
 
-def picture(plot: Plot, svg: str, figure: Figure, *, number: int) -> Picture:
-    """Make a drawn plot ready for the page."""
+def inline(svg: str, figure: Figure, *, number: int) -> tuple[str | None, str | None]:
+    """Make a drawn plot ready for the page: as SVG, or as PNG in base64 where the SVG is too large."""
     if len(svg) <= LARGEST_SVG:
-        return Picture(plot=plot, svg=svg_for_page(svg, number=number), png=None)
+        return svg_for_page(svg, number=number), None
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=130)
-    return Picture(plot=plot, svg=None, png=base64.b64encode(stream.getvalue()).decode())
+    return None, base64.b64encode(stream.getvalue()).decode()
 
 
 def render(report: Report, *, pictures: Sequence[Picture]) -> str:

@@ -102,6 +102,12 @@ def hover(artist: Artist, text: str) -> None:
     artist.set_gid(f"hover:{text}")
 
 
+def settle(figure: Figure) -> None:
+    """Lay a figure out once, instead of each time that it is written."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
 def save(figure: Figure, stem: Path, endings: Sequence[str] = ENDINGS) -> list[Path]:
     """Write a figure in several formats beside each other; a name's dots are kept."""
     paths = [stem.with_name(f"{stem.name}.{ending}") for ending in endings]

@@ -17,6 +17,8 @@ from optbench.stats.families import FamilyResult
 
 #: Up to so many pairs of a comparison are drawn one by one.
 MOST_PAIRS = 200
+#: Up to so many of them have a hover text each.
+MOST_HOVERED = 50
 
 
 @plot
@@ -52,8 +54,10 @@ def paired_differences(board: Leaderboard, *, styles: Mapping[str, LineStyle] | 
         finite = np.isfinite(d)
         blocks = board.table.index[finite]
         dots = d[finite]
-        if len(dots) <= MOST_PAIRS:
-            height = place + 0.22 + 0.16 * (np.arange(len(dots)) % 3 - 1) / 2
+        height = place + 0.22 + 0.16 * (np.arange(len(dots)) % 3 - 1) / 2
+        if MOST_HOVERED < len(dots) <= MOST_PAIRS:
+            axes.plot(dots, height, style.marker, color=style.colour, markersize=3, alpha=0.4)
+        elif len(dots) <= MOST_HOVERED:
             for x, y, block in zip(dots, height, blocks, strict=True):
                 (dot,) = axes.plot([x], [y], style.marker, color=style.colour, markersize=4, alpha=0.6)
                 hover(dot, f"{c.candidate} minus {c.baseline}: {x:+.4g} in block {block}")
