@@ -1,8 +1,8 @@
-"""How long a report over very many trials takes: makes a store, reports in a process of its own, prints figures.
+"""How long a report over very many trials takes.
 
     python benchmarks/report_speed.py [--trials 100000] [--epochs 30] [--workloads 10] [--optimizers 10]
 
-The store is made by writing rows like those of real trials straight into SQLite; its numbers are random.
+Makes a store, reports in a process of its own, prints figures. The store is made by writing rows like those of real trials straight into SQLite; its numbers are random.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from optbench.store import Store
-from optbench.suite import load_suite, trials
+from optbench.suite import load_suite, trials, view
 from optbench.trial import Seeds, block_id, to_plain, trial_id
 
 HISTORY = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "batch_loss", "lr"]
@@ -57,7 +57,8 @@ def make_store(folder: Path, *, count: int, epochs: int, workloads: int, optimiz
     suite = load_suite(path)
     one_seed = trials(replace(suite, seeds=(Seeds(),)), lambda backend, device: "cpu")
     with Store(folder / "store", write=True) as store:
-        store.set_meta(suite="big", title=suite.title, source=suite.text, hash=suite.hash, smoke="")
+        store.set_meta(suite="big", title=suite.title, source=suite.text, hash=suite.hash)
+        store.set_meta(view=json.dumps(view(suite)))
         target = store.path
     db = sqlite3.connect(target)
     db.execute("INSERT INTO environments VALUES ('e', ?)", (json.dumps({"processor": "made", "threads": 1}),))
@@ -89,7 +90,7 @@ def make_store(folder: Path, *, count: int, epochs: int, workloads: int, optimiz
             }
             orders = json.dumps([seed * 1000 + e + 2**51 for e in range(epochs)])
             db.execute(
-                "INSERT INTO trials VALUES (?, ?, ?, 1, '2020-01-01T00:00:00', 'e', ?, 's', ?, 'o', ?, ?, ?, ?, ?, NULL)",
+                "INSERT INTO trials VALUES (?, ?, ?, 1, '2020-01-01', 'e', ?, 's', ?, 'o', ?, ?, ?, ?, ?, NULL)",
                 (
                     key,
                     block_id(spec),

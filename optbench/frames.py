@@ -15,10 +15,7 @@ from numpy.typing import NDArray
 
 from optbench.datasets import registry
 from optbench.store import PlannedRow, Store, unpack_history
-from optbench.trial import STREAMS
-
-#: Training examples of made data (see ``registry.made``).
-MADE_TRAIN = 120
+from optbench.trial import STREAMS, content_hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +42,8 @@ class Results:
         ``environments``), ``steps_per_epoch`` (NaN where the dataset's size is not known), fingerprints
         ``split``, ``init``, ``order``, every final metric under its name (accuracies in [0, 1]),
         ``setup_seconds``, ``warm_up_seconds``, ``step_seconds``, ``eval_seconds``, ``total_seconds``, and
-        ``block``: the key of proved pairs (see :func:`prove_blocks`).
+        ``block``: the key of proved pairs (see :func:`prove_blocks`). Of several stores also ``workload_id``
+        and ``config_id``, hashes of what the labels stand for.
     epochs : DataFrame
         One row a (trial, epoch), epoch 0 before the first step: ``trial_id``, ``workload``, ``optimizer``,
         ``seed``, ``backend``, ``device``, ``precision`` (categories), ``epoch``, the history's columns, and
@@ -106,6 +104,8 @@ def load_results(*paths: str | Path) -> Results:
                 if number == len(environments):
                     environments.append(dict(trial.environment))
                 row = _trial_row(trial, suite=meta.get("suite", ""), store=position, environment=number)
+                if len(paths) > 1:
+                    row |= _contents(trial.spec)
                 found[trial.trial_id] = (row, trial.history_columns, trial.history)
                 chains.add(trial.trial_id, trial.order_by_epoch)
     rows = [row for row, _, _ in found.values()]
@@ -265,12 +265,22 @@ def _trial_row(trial: PlannedRow, *, suite: str, store: int, environment: int) -
     }
 
 
+def _contents(spec: Mapping[str, Any]) -> dict[str, str]:
+    """What tells equal labels of several stores apart."""
+    workload = dict(spec["workload"])
+    workload["model"] = {**workload["model"], "name": ""}
+    if isinstance(workload["dataset"], dict):
+        workload["dataset"] = workload["dataset"]["digest"]
+    return {"workload_id": content_hash(workload), "config_id": content_hash(spec["optimizer"])}
+
+
 def _steps_per_epoch(workload: Mapping[str, Any]) -> float:
     """Steps of one epoch where the registry knows the dataset's size; NaN elsewhere."""
     dataset, split, batch = workload["dataset"], workload["split"], workload["batch_size"]
-    if not isinstance(dataset, str) or dataset not in registry.ENTRIES or split.get("how") == "published":
+    unknown = not isinstance(dataset, str) or dataset not in registry.ENTRIES
+    if unknown or workload.get("smoke") or split.get("how") == "published":
         return math.nan
-    train = MADE_TRAIN if workload.get("smoke") else registry.info(dataset).train
+    train = registry.info(dataset).train
     if split["source"] == "train":
         share = split["validation"]
         train -= round(share * train) if share < 1 else int(share)

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from optbench.frames import Results, load_results
-from optbench.optimizers import OptimizerConfig
 from optbench.suite import Suite, SuiteWorkload, known_choice
 
 #: Key: position of the store, workload label, optimizer label there.
@@ -26,60 +27,43 @@ def gather(stores: Sequence[tuple[Suite, Path]]) -> tuple[Suite, Results]:
     Returns
     -------
     suite : Suite
-        All workloads, optimizers, seeds and backends; title from all, analysis from the first.
+        All workloads, optimizers, seeds and backends; title from all, analysis from the first. Targets of a
+        workload that several suites share are those of the first.
     results : Results
-        With the labels of that suite.
+        With the labels of that suite: where two stores use one label for different things, the suite's name
+        is added to it.
     """
     suites = [suite for suite, _ in stores]
     results = load_results(*(path for _, path in stores))
     if len(stores) == 1:
         return suites[0], results
-    suite, labels = combine(suites)
-    if len(results.trials):
-        results = _relabel(results, labels)
-    return suite, results
+    labels = _labels(results.trials, _names(suites)) if len(results.trials) else {}
+    return _combine(suites, labels), _relabel(results, labels) if labels else results
 
 
-def combine(suites: Sequence[Suite]) -> tuple[Suite, Labels]:
-    """Merge suites; where two use one label for different things, the suite's name is added to it.
+def _labels(trials: pd.DataFrame, names: Sequence[str]) -> Labels:
+    columns = ["store", "workload", "optimizer", "workload_id", "config_id"]
+    known = trials[columns].drop_duplicates()
+    clash = known.groupby("workload")["workload_id"].transform("nunique") > 1
+    suffix = known["store"].map(lambda store: f" [{names[store]}]")
+    known["new_workload"] = known["workload"] + suffix.where(clash, "")
+    clash = known.groupby(["new_workload", "optimizer"])["config_id"].transform("nunique") > 1
+    known["new_optimizer"] = known["optimizer"] + suffix.where(clash, "")
+    return {
+        (row.store, row.workload, row.optimizer): (row.new_workload, row.new_optimizer)
+        for row in known.itertuples()
+    }
 
-    Parameters
-    ----------
-    suites : sequence of Suite
 
-    Returns
-    -------
-    suite : Suite
-        Targets of a workload that several suites share are those of the first.
-    labels : mapping
-        New (workload, optimizer) labels by position of the suite and the labels there.
-    """
-    names = _names(suites)
+def _combine(suites: Sequence[Suite], labels: Labels) -> Suite:
     entries: dict[str, SuiteWorkload] = {}
-    labels: dict[tuple[int, str, str], tuple[str, str]] = {}
-    contents: dict[str, list[Any]] = {}
-    configs: dict[tuple[str, str], list[OptimizerConfig]] = {}
-    for suite in suites:
-        for entry in suite.workloads:
-            _note(contents.setdefault(entry.label, []), entry.workload)
-    placed: list[tuple[int, SuiteWorkload, str]] = []
     for position, suite in enumerate(suites):
         for entry in suite.workloads:
-            clash = len(contents[entry.label]) > 1
-            workload = f"{entry.label} [{names[position]}]" if clash else entry.label
-            placed.append((position, entry, workload))
             for label, config in entry.optimizers.items():
-                _note(configs.setdefault((workload, label), []), config)
-    for position, entry, workload in placed:
-        optimizers: dict[str, OptimizerConfig] = {}
-        for label, config in entry.optimizers.items():
-            clash = len(configs[workload, label]) > 1
-            new = f"{label} [{names[position]}]" if clash else label
-            labels[position, entry.label, label] = (workload, new)
-            optimizers[new] = config
-        known = entries.get(workload)
-        merged = {**known.optimizers, **optimizers} if known else optimizers
-        entries[workload] = replace(known or entry, label=workload, optimizers=merged)
+                workload, optimizer = labels.get((position, entry.label, label), (entry.label, label))
+                known = entries.get(workload, replace(entry, label=workload, optimizers={}))
+                optimizers = {**known.optimizers, optimizer: config}
+                entries[workload] = replace(known, optimizers=optimizers)
     first = suites[0]
     combined = replace(
         first,
@@ -90,10 +74,12 @@ def combine(suites: Sequence[Suite]) -> tuple[Suite, Labels]:
         seeds=tuple(dict.fromkeys(seed for suite in suites for seed in suite.seeds)),
         backends=tuple(dict.fromkeys(backend for suite in suites for backend in suite.backends)),
     )
-    baseline = combined.analysis.baseline
+    baseline = first.analysis.baseline
     if baseline is not None and baseline not in combined.optimizers:
-        combined = replace(combined, analysis=replace(combined.analysis, baseline=f"{baseline} [{names[0]}]"))
-    return combined, labels
+        renamed = [new for (position, _, old), (_, new) in labels.items() if (position, old) == (0, baseline)]
+        if renamed:
+            combined = replace(combined, analysis=replace(first.analysis, baseline=renamed[0]))
+    return combined
 
 
 def with_analysis(
@@ -131,11 +117,6 @@ def _names(suites: Sequence[Suite]) -> list[str]:
         name if names.count(name) == 1 else f"{name} {names[: position + 1].count(name)}"
         for position, name in enumerate(names)
     ]
-
-
-def _note(known: list[Any], value: Any) -> None:
-    if value not in known:
-        known.append(value)
 
 
 def _relabel(results: Results, labels: Labels) -> Results:

@@ -176,10 +176,14 @@ def open_trial(path: Path, trial_id: str) -> tuple[Store, StoredTrial]:
 
 def _test_part(trial: StoredTrial) -> tuple[Dataset, IntArray, str]:
     spec = spec_of(trial)
-    name = spec.workload.dataset
-    dataset = registry.made(name) if spec.workload.smoke else registry.load(name)
+    dataset = _dataset(spec)
     data = cut(dataset, spec.workload.split, spec.seeds, train_eval=spec.workload.train_eval)
     return dataset, data.test.rows, "test" if data.test.x is dataset.x_test else "train"
+
+
+def _dataset(spec: TrialSpec) -> Dataset:
+    source = spec.workload.dataset
+    return registry.made(source) if spec.workload.smoke else registry.load(source)
 
 
 def _scores(confusion: IntArray) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -237,8 +241,7 @@ def retrain(trial: StoredTrial) -> tuple[dict[str, NDArray[Any]], dict[str, NDAr
     spec = spec_of(trial)
     engine = backends.engine(spec.backend)
     engine.resolve_device(spec.device)
-    name = spec.workload.dataset
-    dataset = registry.made(name) if spec.workload.smoke else registry.load(name)
+    dataset = _dataset(spec)
     keeper = _Keeper(engine)
     protocol.run_trial(spec, keeper, dataset, environment={}, on_epoch=keeper.note)
     example = dataset.x_test[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 
 from optbench.frames import load_results
 from optbench.store import Store
-from optbench.suite import load_suite, trials
+from optbench.suite import load_suite, trials, view
 from optbench.trial import Fingerprints, TrialRecord, block_id, trial_id
 
 #: Names that must break nothing, in any format.
@@ -67,7 +68,8 @@ def fill_store(suite, folder, scores, *, device="cpu", **options):
     """Write a store; ``scores(trial)`` gives a score, a status, or None for a trial that has not run."""
     plan = trials(suite, lambda backend, _: device)
     with Store(folder, write=True) as store:
-        store.set_meta(suite=suite.name, title=suite.title, source=suite.text, hash=suite.hash, smoke="")
+        seen = json.dumps(view(suite))
+        store.set_meta(suite=suite.name, title=suite.title, source=suite.text, hash=suite.hash, view=seen)
         store.set_plan((trial_id(t.spec), t.workload, t.optimizer) for t in plan)
         for trial in plan:
             score = scores(trial)
