@@ -2,7 +2,8 @@
 
     python benchmarks/report_speed.py [--trials 100000] [--epochs 30] [--workloads 10] [--optimizers 10]
 
-Makes a store, reports in a process of its own, prints figures. The store is made by writing rows like those of real trials straight into SQLite; its numbers are random.
+Makes a store, reports in a process of its own, prints figures. The store is made by
+writing rows like those of real trials straight into SQLite; its numbers are random.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def make_store(folder: Path, *, count: int, epochs: int, workloads: int, optimiz
             }
             orders = json.dumps([seed * 1000 + e + 2**51 for e in range(epochs)])
             db.execute(
-                "INSERT INTO trials VALUES (?, ?, ?, 1, '2020-01-01', 'e', ?, 's', ?, 'o', ?, ?, ?, ?, ?, NULL)",
+                "INSERT INTO trials VALUES (?, ?, ?, 1, '2020', 'e', ?, 's', ?, 'o', ?, ?, ?, ?, ?, NULL)",
                 (
                     key,
                     block_id(spec),

@@ -84,6 +84,17 @@ class StoredTrial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrialSummary:
+    """A stored trial without its spec and history."""
+
+    trial_id: str
+    block_id: str
+    status: Status
+    started: str
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRow:
     """A planned trial's record as the tables need it: ``order_by_epoch`` as JSON text, the history packed."""
 
@@ -271,6 +282,16 @@ class Store:
                 history=dict(zip(names, matrix, strict=True)),
                 error=row[15],
             )
+
+    def summary(self) -> list[TrialSummary]:
+        """Every trial without its spec and history, in the order in which they were stored."""
+        rows = self._db.execute(
+            "SELECT trial_id, block_id, status, started, metrics FROM trials ORDER BY rowid"
+        )
+        return [
+            TrialSummary(trial_id=key, block_id=block, status=status, started=at, metrics=json.loads(metrics))
+            for key, block, status, at, metrics in rows
+        ]
 
     def block(self, block_id: str) -> list[str]:
         """Ids of a block's trials."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 import numpy as np
@@ -59,10 +60,23 @@ class Across:
     workloads: tuple[str, ...]
     rows: tuple[AcrossRow, ...]
     family: FamilyResult
-    all_pairs: FamilyResult
+    cells: FloatArray
+    margin: float | None
     stability: Stability | None
     times: FloatArray | None
     notes: tuple[str, ...]
+
+    @cached_property
+    def all_pairs(self) -> FamilyResult:
+        """Every two optimizers on new workloads, with a correction of its own."""
+        return compare_family(
+            self.cells,
+            self.family.optimizers,
+            settings=Settings(None, "all", self.alpha, correction=self.correction, margin=self.margin),
+            scope="new workloads",
+            maximise=self.maximise,
+            blocks="workloads",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,30 +166,28 @@ def _across(boards: Sequence[Leaderboard], names: list[str], suite: Suite) -> Ac
     declared = Settings(
         baseline, "baseline", analysis.alpha, correction=analysis.correction, margin=analysis.margin
     )
-    every = Settings(None, "all", analysis.alpha, correction=analysis.correction, margin=analysis.margin)
     tables = {b.title: b.table.reindex(columns=names).to_numpy(dtype=float) for b in boards}
     cells, medians = collapse(tables)
-    families = [
-        compare_family(cells, names, settings=s, scope="new workloads", maximise=maximise, blocks="workloads")
-        for s in (declared, every)
-    ]
+    family = compare_family(
+        cells, names, settings=declared, scope="new workloads", maximise=maximise, blocks="workloads"
+    )
     complete = cells[~np.isnan(cells).any(axis=1)]
     these = {c.candidate: c for c in on_these_datasets(tables, names, settings=declared)}
     counted = {c.candidate: c for c in conjunctions(tables, names, settings=declared)}
-    new = {c.candidate: c for c in families[0].comparisons}
+    new = {c.candidate: c for c in family.comparisons}
     words = {
         name: tuple(c.verdict.word for b in boards for c in b.family.comparisons if c.candidate == name)
         for name in names
     }
     times = _times(boards, names)
     scores = profile_score(times) if times is not None else np.full(len(names), math.nan)
-    ranks = families[0].friedman.mean_ranks if families[0].friedman else _mean_ranks(cells)
+    ranks = family.friedman.mean_ranks if family.friedman else _mean_ranks(cells)
     rows = [
         AcrossRow(
             optimizer=name,
             mean_rank=float(ranks[i]),
-            mean_rank_low=families[0].mean_rank_low[i],
-            mean_rank_high=families[0].mean_rank_high[i],
+            mean_rank_low=family.mean_rank_low[i],
+            mean_rank_high=family.mean_rank_high[i],
             verdicts=words[name],
             these=these.get(name),
             new=new.get(name),
@@ -195,11 +207,12 @@ def _across(boards: Sequence[Leaderboard], names: list[str], suite: Suite) -> Ac
         correction=analysis.correction,
         workloads=tuple(tables),
         rows=tuple(sorted(rows, key=lambda r: (math.isnan(r.mean_rank), r.mean_rank, r.optimizer))),
-        family=families[0],
-        all_pairs=families[1],
+        family=family,
+        cells=cells,
+        margin=analysis.margin,
         stability=stability,
         times=times,
-        notes=tuple(_notes(boards, families[0], medians, stability)),
+        notes=tuple(_notes(boards, family, medians, stability)),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -164,16 +163,6 @@ def spec_of(trial: StoredTrial) -> TrialSpec:
     return parse(TrialSpec, dict(trial.spec))
 
 
-def open_trial(path: Path, trial_id: str) -> tuple[Store, StoredTrial]:
-    """Open a store and one of its trials by id; the caller closes the store."""
-    store = Store(path)
-    found = list(store.trials([trial_id]))
-    if not found:
-        store.close()
-        raise StoreError(f"{path}: has no trial {trial_id}; `optbench show` accepts its first digits")
-    return store, found[0]
-
-
 def _test_part(trial: StoredTrial) -> tuple[Dataset, IntArray, str]:
     spec = spec_of(trial)
     dataset = _dataset(spec)
@@ -254,7 +243,8 @@ class _Keeper:
     """An engine that keeps the weights of its one session at the start and after each epoch."""
 
     def __init__(self, engine: Any) -> None:
-        self._engine, self._session = engine, None
+        self._engine: Any = engine
+        self._session: Any = None
         self.before: dict[str, NDArray[Any]] = {}
         self.after: dict[str, NDArray[Any]] = {}
         self.data: Any = None
@@ -269,5 +259,4 @@ class _Keeper:
         return self._session
 
     def note(self, epoch: int, row: Mapping[str, float]) -> None:
-        assert self._session is not None
         self.after = self._session.weights()

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from optbench.errors import UserError
 from optbench.frames import Results
 from optbench.report.across import Across, SettingComparison
 from optbench.report.leaderboard import Leaderboard, Row
@@ -87,7 +88,7 @@ _LATEX = {
 }
 
 
-class ExportError(RuntimeError):
+class ExportError(UserError):
     """A format that cannot be written here; the message says what brings it."""
 
 
@@ -130,7 +131,6 @@ def json_text(
 ) -> str:
     """Write everything computed as JSON: NaN becomes null, infinities the strings "inf" and "-inf"."""
     counts = results.trials["status"].value_counts().to_dict() if len(results.trials) else {}
-    leave_out = {"table", "reached"}
     content = {
         "schema": SCHEMA,
         "suite": suite.name,
@@ -139,8 +139,8 @@ def json_text(
         "planned": results.planned,
         "trials": counts,
         "analysis": suite.analysis,
-        "leaderboards": [_fields(board, leave_out) for board in boards],
-        "across": [_fields(item, {"times"}) for item in overall],
+        "leaderboards": [_fields(board, {"table", "reached"}) for board in boards],
+        "across": [_fields(item, {"times", "cells"}) for item in overall],
         "settings": list(settings),
         "refusals": results.refusals,
         "methods": methods,
@@ -150,7 +150,8 @@ def json_text(
 
 
 def _fields(item: Any, leave_out: set[str]) -> dict[str, Any]:
-    return {name: getattr(item, name) for name in item.__dataclass_fields__ if name not in leave_out}
+    names = (*item.__dataclass_fields__, "all_pairs")
+    return {name: getattr(item, name) for name in names if name not in leave_out}
 
 
 def latex_text(boards: Sequence[Leaderboard]) -> str:

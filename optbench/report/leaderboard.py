@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -64,7 +65,7 @@ class Leaderboard:
 
     ``title`` names the workload, and backend, device and precision where the results have several. ``table``
     is blocks x optimizers, larger is better, -inf diverged, NaN missing. ``family`` compares with the
-    baseline, as declared; ``all_pairs`` every two, with a correction of its own (None for one optimizer).
+    baseline, as declared.
     ``reached`` has a trial's epochs and seconds to target (inf where it was not reached) and ``times`` their
     analysis; None for a workload without a target.
     """
@@ -86,10 +87,23 @@ class Leaderboard:
     rows: tuple[Row, ...]
     table: pd.DataFrame
     family: FamilyResult
-    all_pairs: FamilyResult | None
     times: TimeToTarget | None
     reached: pd.DataFrame | None
     notes: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def all_pairs(self) -> FamilyResult | None:
+        """Every two optimizers, with a correction of its own; None for one optimizer."""
+        names = list(self.table.columns)
+        if len(names) < 2:
+            return None
+        return compare_family(
+            self.table.to_numpy(dtype=float),
+            names,
+            settings=Settings(None, "all", self.alpha, correction=self.correction, margin=self.margin),
+            scope=self.title,
+            maximise=self.maximise,
+        )
 
 
 def leaderboards(results: Results, suite: Suite) -> list[Leaderboard]:
@@ -162,18 +176,15 @@ def _board(
     optimizers += sorted(present - set(optimizers))
     baseline = next((label for label in optimizers if label == analysis.baseline), optimizers[0])
     table = oriented(trials, analysis.primary, maximise=maximise).reindex(columns=optimizers)
-    families = {
-        kind: compare_family(
-            table.to_numpy(dtype=float),
-            optimizers,
-            settings=Settings(
-                baseline, kind, analysis.alpha, correction=analysis.correction, margin=analysis.margin
-            ),
-            scope=title,
-            maximise=maximise,
-        )
-        for kind in (("baseline", "all") if len(optimizers) > 1 else ("baseline",))
-    }
+    family = compare_family(
+        table.to_numpy(dtype=float),
+        optimizers,
+        settings=Settings(
+            baseline, "baseline", analysis.alpha, correction=analysis.correction, margin=analysis.margin
+        ),
+        scope=title,
+        maximise=maximise,
+    )
     targets = {
         name: value
         for name in ("val_accuracy", "val_loss")
@@ -181,7 +192,7 @@ def _board(
     }
     reached = _reached(trials, epochs, targets)
     pooled = machines(results, trials) <= 1
-    rows = _rows(trials, table, families["baseline"], analysis, reached=reached, timed=pooled)
+    rows = _rows(trials, table, family, analysis, reached=reached, timed=pooled)
     first = trials.iloc[0]
     return Leaderboard(
         title=title,
@@ -200,8 +211,7 @@ def _board(
         targets=targets,
         rows=tuple(rows),
         table=table,
-        family=families["baseline"],
-        all_pairs=families.get("all"),
+        family=family,
         times=_times(reached, optimizers, baseline, entry, analysis, title) if reached is not None else None,
         reached=reached,
         notes=tuple(_notes(rows, trials, results, suite, pooled=pooled)),
