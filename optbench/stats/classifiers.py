@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from optbench.stats.common import StatsError, check_fraction
 
@@ -72,6 +71,8 @@ def mcnemar(b: int, c: int) -> McNemarResult:
     if n == 0:
         return McNemarResult(0, 0, 1.0, 1.0, 1.0, 1.0)
     low = min(b, c)
+    from scipy import stats  # here, as it takes longer to import than pandas
+
     exact = min(1.0, 2 * float(stats.binom.cdf(low, n, 0.5)))
     point = float(stats.binom.pmf(low, n, 0.5))
     mid = 1.0 - point / 2 if b == c else 2 * float(stats.binom.cdf(low, n, 0.5)) - point
