@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from optbench.execution import local
 from optbench.execution.local import Observer, RunOutcome
-from optbench.frames import load_results
-from optbench.report.build import ReportFiles, write_report
+from optbench.frames import Results, load_results
+from optbench.report.build import DEFAULT_FORMATS, ReportFiles, file_name, write_report
+from optbench.report.combine import gather, with_analysis
 from optbench.store import Store, StoreError
 from optbench.suite import PlannedTrial, Suite, load_suite, suite_from_view
 
@@ -53,26 +54,59 @@ def run(
 
 
 def report(
-    suite: Suite | str | Path, *, results: str | Path = "results", out: str | Path | None = None
+    *suites: Suite | str | Path,
+    results: str | Path = "results",
+    out: str | Path | None = None,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    baseline: str | None = None,
+    primary: str | None = None,
+    alpha: float | None = None,
+    correction: str | None = None,
 ) -> ReportFiles:
-    """Write the report of a suite: page, tables and plots.
+    """Write the report of one suite, or of several together: page, tables, exports and plots.
 
     Parameters
     ----------
-    suite : Suite or path
-        A suite, its file, or a store; a store's report follows the suite that it was last run with.
+    *suites : Suite or path
+        Suites, their files, or stores; a store's report follows the suite that it was last run with.
     results : path
         Folder of all stores.
     out : path, optional
-        Where to write; ``report`` beside the store if not given.
+        Where to write; ``report`` beside the store if not given, for several stores in a folder of all their
+        names beside theirs.
+    formats : sequence of str
+        See :func:`optbench.report.build.write_report`.
+    baseline, primary, alpha, correction : optional
+        Test this instead of what the (first) suite declares.
 
     Returns
     -------
     ReportFiles
         What was written.
     """
-    loaded, store = find_store(suite, results=results)
-    return write_report(load_results(store), loaded, Path(out) if out else store.parent / "report")
+    suite, found, folder = gather_results(*suites, results=results)
+    suite = with_analysis(suite, baseline=baseline, primary=primary, alpha=alpha, correction=correction)
+    return write_report(found, suite, Path(out) if out else folder / "report", formats=formats)
+
+
+def gather_results(
+    *suites: Suite | str | Path, results: str | Path = "results"
+) -> tuple[Suite, Results, Path]:
+    """Find and read stores for one analysis; see :func:`optbench.report.combine.gather`.
+
+    Returns
+    -------
+    suite : Suite
+    results : Results
+    folder : Path
+        The store's folder, or for several a folder of all their names beside the first.
+    """
+    if not suites:
+        raise StoreError("name at least one suite or store")
+    stores = [find_store(suite, results=results) for suite in suites]
+    suite, found = gather(stores)
+    folder = stores[0][1].parent
+    return suite, found, folder if len(stores) == 1 else folder.with_name(file_name(suite.name))
 
 
 def find_store(suite: Suite | str | Path, *, results: str | Path = "results") -> tuple[Suite, Path]:
@@ -103,4 +137,4 @@ def _suite_of(store: Store) -> Suite:
     return suite_from_view(json.loads(meta["view"]))
 
 
-__all__ = ["find_store", "load_results", "load_suite", "report", "run"]
+__all__ = ["find_store", "gather_results", "load_results", "load_suite", "report", "run"]

@@ -134,29 +134,58 @@ def run(
             raise typer.Exit(CRASHED)
 
 
-@app.command(epilog="Example: optbench report suites/quick.yaml")
+@app.command(epilog="Example: optbench report suites/quick.yaml --format latex --format plots")
 def report(
-    suite: Annotated[Path, typer.Argument(help="Suite file, store, or the store's folder.")],
+    suites: Annotated[
+        list[Path], typer.Argument(help="Suite files, stores, or their folders; several are one analysis.")
+    ],
     results: ResultsOption = Path("results"),
     out: Annotated[
         Path | None, typer.Option(help="Folder for the files; beside the store if not given.")
     ] = None,
     format: Annotated[
-        Literal["html", "terminal"], typer.Option(help="html writes page, tables and plots; terminal shows.")
-    ] = "html",
+        list[str] | None,
+        typer.Option(
+            help="terminal only shows; html, markdown, latex, csv, json, plots, parquet: once or more. "
+            "All but parquet if not given."
+        ),
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="Compare with this optimizer.")] = None,
+    primary: Annotated[str | None, typer.Option(help="Test this metric.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Level.")] = None,
+    correction: Annotated[str | None, typer.Option(help="holm, bonferroni, bh or none.")] = None,
 ) -> None:
-    """Write leaderboard, plots and the page of a suite's records."""
+    """Show the leaderboard of some records, and write the page, tables, exports and plots."""
     with _errors():
         from optbench import api
+        from optbench.report.combine import with_analysis
 
         console = _console()
+        suite, found, folder = api.gather_results(*suites, results=results)
+        suite = with_analysis(suite, baseline=baseline, primary=primary, alpha=alpha, correction=correction)
+        _show_report(suite, found, console)
+        if format == ["terminal"]:
+            return
+        from optbench.report.build import DEFAULT_FORMATS, write_report
+
+        formats = [name for name in format or DEFAULT_FORMATS if name != "terminal"]
+        written = write_report(found, suite, out or folder / "report", formats=formats)
+        _say(console, f"Wrote {len(written.files)} files: {written.index}")
+
+
+@app.command(epilog="Example: optbench watch suites/quick.yaml")
+def watch(
+    suite: Annotated[Path, typer.Argument(help="Suite file, store, or the store's folder.")],
+    results: ResultsOption = Path("results"),
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 2.0,
+) -> None:
+    """Follow a run from another terminal until every planned trial has ended."""
+    with _errors():
+        from optbench import api
+        from optbench.report.watch import watch as follow
+
         loaded, store = api.find_store(suite, results=results)
-        _show_leaderboards(loaded, store, console)
-        if format == "html":
-            written = api.report(suite, results=results, out=out)
-            console.print(
-                f"Wrote {len(written.files)} files: {written.index}", highlight=False, soft_wrap=True
-            )
+        follow(store, metric=loaded.analysis.primary, console=_console(), every=every)
 
 
 @app.command(epilog="Example: optbench plan suites/quick.yaml")
@@ -333,7 +362,9 @@ def list_(
         _console().print(table)
 
 
-@app.command(epilog="Examples: optbench show 3f9a, optbench show suites/digits_augmented.yaml --augment")
+@app.command(
+    epilog="Example: optbench show 3f9a --plots; optbench show suites/digits_augmented.yaml --augment"
+)
 def show(
     what: Annotated[str, typer.Argument(help="Trial id or its first digits; with --augment a suite file.")],
     store: Annotated[
@@ -343,10 +374,16 @@ def show(
     augment: Annotated[
         bool, typer.Option("--augment", help="Draw a sample of a suite's augmented training images.")
     ] = False,
+    plots: Annotated[
+        bool, typer.Option("--plots", help="Say in words what the model gets wrong, and draw it.")
+    ] = False,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="With --plots: train again to draw weights and filters.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path(),
     data_dir: DataDirOption = None,
 ) -> None:
-    """Show everything recorded of a trial as YAML, or a suite's augmented images."""
+    """Show everything recorded of a trial, what its model gets wrong, or a suite's augmented images."""
     with _errors():
         from optbench import api, listing
 
@@ -354,8 +391,20 @@ def show(
             _use_data_dir(data_dir)
             for picture in listing.augmented_sample(api.load_suite(what), out):
                 print(picture)
-        else:
-            print(listing.show(what, stores=[store] if store else listing.stores(results)), end="")
+            return
+        stores = [store] if store else listing.stores(results)
+        if not plots:
+            print(listing.show(what, stores=stores), end="")
+            return
+        from optbench.report.trial_plots import write_trial_plots
+        from optbench.store import Store
+
+        _use_data_dir(data_dir)
+        path, trial = listing.find(what, stores=stores)
+        with Store(path) as opened:
+            written = write_trial_plots(opened, trial, out, weights=weights)
+        for line in (*written.sentences, *map(str, written.files)):
+            print(line)
 
 
 @contextlib.contextmanager
@@ -468,15 +517,19 @@ def _show_plan(suite: Suite, chosen: Any) -> None:
 
 def _show_leaderboards(suite: Suite, store: Path, console: Any) -> None:
     from optbench.frames import load_results
-    from optbench.report.leaderboard import leaderboards
-    from optbench.report.terminal import rich_table
-    from optbench.report.text import leaderboard_table
 
-    results = load_results(store)
-    for board in leaderboards(results, suite):
-        console.print(rich_table(leaderboard_table(board), width=console.width))
-    if any(meta.get("smoke") for meta in results.meta):
-        console.print("Dry run on made data: these numbers are no result.", style="yellow")
+    _show_report(suite, load_results(store), console)
+
+
+def _show_report(suite: Suite, results: Any, console: Any) -> None:
+    from optbench.report.analysis import analyse, main_tables
+    from optbench.report.terminal import rich_table
+
+    report = analyse(results, suite)
+    for table in main_tables(report):
+        console.print(rich_table(table, width=console.width))
+    for text in report.warnings:
+        console.print(text, style="yellow", markup=False)
 
 
 if __name__ == "__main__":

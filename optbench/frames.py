@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from optbench.store import Store, StoredTrial
-from optbench.trial import STREAMS
+from optbench.datasets import registry
+from optbench.store import PlannedRow, Store, unpack_history
+from optbench.trial import STREAMS, content_hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +35,19 @@ class Results:
     Attributes
     ----------
     trials : DataFrame
-        One row a trial of the plan that has been run: ``trial_id``, ``block_id``, ``workload``, ``dataset``,
-        ``model``, ``optimizer`` (the suite's label), ``seed`` (label), ``backend``, ``device``,
-        ``precision``, ``status``, ``attempts``, fingerprints ``split``, ``init``, ``order``, every final
-        metric under its name (accuracies in [0, 1]), ``setup_seconds``, ``warm_up_seconds``,
-        ``step_seconds``, ``eval_seconds``, ``total_seconds``, and ``block``: the key of proved pairs (see
-        :func:`prove_blocks`).
+        One row a trial of the plan that has been run: ``trial_id``, ``block_id``, ``suite``, ``store``
+        (position among those read), ``workload``, ``dataset``, ``model``, ``optimizer`` (the suite's label),
+        ``family`` and ``lr`` of its config, ``seed`` (label), ``seed_<stream>``, ``backend``, ``device``,
+        ``precision``, ``status``, ``attempts``, ``started``, ``environment`` (position in
+        ``environments``), ``steps_per_epoch`` (NaN where the dataset's size is not known), fingerprints
+        ``split``, ``init``, ``order``, every final metric under its name (accuracies in [0, 1]),
+        ``setup_seconds``, ``warm_up_seconds``, ``step_seconds``, ``eval_seconds``, ``total_seconds``, and
+        ``block``: the key of proved pairs (see :func:`prove_blocks`). Of several stores also ``workload_id``
+        and ``config_id``, hashes of what the labels stand for.
     epochs : DataFrame
         One row a (trial, epoch), epoch 0 before the first step: ``trial_id``, ``workload``, ``optimizer``,
-        ``seed``, ``epoch``, the history's columns, and ``seconds``, the training time so far.
+        ``seed``, ``backend``, ``device``, ``precision`` (categories), ``epoch``, the history's columns, and
+        ``seconds``, the training time so far.
     refusals : tuple of Refusal
         Trials that match no other of their block.
     planned : int
@@ -69,49 +77,76 @@ def load_results(*paths: str | Path) -> Results:
     Returns
     -------
     Results
-        See there for columns and units.
+        See there for columns and units. A trial that several stores hold is read once; a crash gives way to
+        a record that is none.
 
     Raises
     ------
     StoreError
         If one is missing, damaged or of a newer format.
     """
-    rows: list[dict[str, Any]] = []
-    epochs: list[pd.DataFrame] = []
-    chains: dict[str, tuple[int, ...]] = {}
+    found: dict[str, tuple[dict[str, Any], str, bytes]] = {}
+    chains = _Chains()
     metas: list[dict[str, str]] = []
-    environments: dict[str, dict[str, Any]] = {}
-    planned = 0
-    for path in paths:
+    environments: list[dict[str, Any]] = []
+    numbers: dict[str, int] = {}
+    planned: set[str] = set()
+    for position, path in enumerate(paths):
         with Store(path) as store:
-            plan = {key: (workload, optimizer) for key, workload, optimizer in store.plan()}
-            planned += len(plan)
-            metas.append(store.meta())
-            position = {key: number for number, key in enumerate(plan)}
-            found = [trial for trial in store.trials() if trial.trial_id in plan]
-            for trial in sorted(found, key=lambda t: position[t.trial_id]):
-                labels = plan[trial.trial_id]
-                row = _trial_row(trial, *labels)
-                rows.append(row)
-                environments.setdefault(str(sorted(trial.environment.items())), dict(trial.environment))
-                chains[trial.trial_id] = trial.order_by_epoch
-                if trial.history:
-                    epochs.append(_epoch_rows(trial, row))
+            meta = store.meta()
+            metas.append(meta)
+            planned.update(key for key, _, _ in store.plan())
+            for trial in store.planned_rows():
+                known = found.get(trial.trial_id)
+                if known is not None and (known[0]["status"] != "crashed" or trial.status == "crashed"):
+                    continue
+                number = numbers.setdefault(trial.environment_id, len(numbers))
+                if number == len(environments):
+                    environments.append(dict(trial.environment))
+                row = _trial_row(trial, suite=meta.get("suite", ""), store=position, environment=number)
+                if len(paths) > 1:
+                    row |= _contents(trial.spec)
+                found[trial.trial_id] = (row, trial.history_columns, trial.history)
+                chains.add(trial.trial_id, trial.order_by_epoch)
+    rows = [row for row, _, _ in found.values()]
     frame = pd.DataFrame(rows)
     blocks, refusals = prove_blocks(rows, chains)
     frame["block"] = blocks
     return Results(
         trials=frame,
-        epochs=pd.concat(epochs, ignore_index=True) if epochs else pd.DataFrame(),
+        epochs=_epoch_frame(frame, [(columns, packed) for _, columns, packed in found.values()]),
         refusals=tuple(refusals),
-        planned=planned,
+        planned=len(planned),
         meta=tuple(metas),
-        environments=tuple(environments.values()),
+        environments=tuple(environments),
     )
 
 
+class _Chains(Mapping[str, tuple[int, ...]]):
+    """Order digests by epoch, by trial id; text that repeats (a block's) is parsed once, when asked for."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+        self._parsed: dict[str, tuple[int, ...]] = {}
+
+    def add(self, trial_id: str, text: str) -> None:
+        self._texts[trial_id] = text
+
+    def __getitem__(self, trial_id: str) -> tuple[int, ...]:
+        text = self._texts[trial_id]
+        if text not in self._parsed:
+            self._parsed[text] = tuple(json.loads(text))
+        return self._parsed[text]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+
 def prove_blocks(
-    rows: Sequence[dict[str, Any]], chains: dict[str, tuple[int, ...]]
+    rows: Sequence[dict[str, Any]], chains: Mapping[str, tuple[int, ...]]
 ) -> tuple[list[str], list[Refusal]]:
     """Give every trial the key under which it may be paired.
 
@@ -123,7 +158,7 @@ def prove_blocks(
     ----------
     rows : sequence of dict
         With ``trial_id``, ``block_id``, ``optimizer``, ``split``, ``init``, ``order``.
-    chains : dict
+    chains : mapping
         Order digests by epoch, by trial id.
 
     Returns
@@ -145,7 +180,7 @@ def prove_blocks(
                 keys[row["trial_id"]] = f"{block}/{row['trial_id']}"
                 continue
             for group in groups:
-                if all(_disagreement(row, other, chains) is None for other in group):
+                if _agrees(row, group, chains):
                     group.append(row)
                     break
             else:
@@ -174,7 +209,21 @@ def seed_label(seeds: dict[str, int]) -> str:
     return " ".join(f"{stream}={seeds[stream]}" for stream in STREAMS if seeds[stream])
 
 
-def _disagreement(a: dict[str, Any], b: dict[str, Any], chains: dict[str, tuple[int, ...]]) -> str | None:
+def _agrees(
+    row: dict[str, Any], group: Sequence[dict[str, Any]], chains: Mapping[str, tuple[int, ...]]
+) -> bool:
+    if all(
+        row["split"] == other["split"]
+        and row["init"] == other["init"]
+        and row["order"] == other["order"]
+        and chains[row["trial_id"]] is chains[other["trial_id"]]
+        for other in group
+    ):
+        return True
+    return all(_disagreement(row, other, chains) is None for other in group)
+
+
+def _disagreement(a: dict[str, Any], b: dict[str, Any], chains: Mapping[str, tuple[int, ...]]) -> str | None:
     for name, words in (("split", "data or split"), ("init", "initial weights"), ("order", "batch order")):
         if a[name] != b[name]:
             return f"the fingerprints of the {words} differ"
@@ -185,33 +234,100 @@ def _disagreement(a: dict[str, Any], b: dict[str, Any], chains: dict[str, tuple[
     return None
 
 
-def _trial_row(trial: StoredTrial, workload: str, optimizer: str) -> dict[str, Any]:
+def _trial_row(trial: PlannedRow, *, suite: str, store: int, environment: int) -> dict[str, Any]:
     spec = trial.spec
+    optimizer = spec["optimizer"]
+    dataset = spec["workload"]["dataset"]
     return {
         "trial_id": trial.trial_id,
         "block_id": trial.block_id,
-        "workload": workload,
-        "dataset": spec["workload"]["dataset"],
+        "suite": suite,
+        "store": store,
+        "workload": trial.workload,
+        "dataset": dataset if isinstance(dataset, str) else dataset["name"],
         "model": spec["workload"]["model"]["name"],
-        "optimizer": optimizer,
+        "optimizer": trial.optimizer,
+        "family": optimizer["optimizer"],
+        "lr": optimizer.get("lr", math.nan),
         "seed": seed_label(spec["seeds"]),
+        **{f"seed_{name}": spec["seeds"][name] for name in STREAMS},
         "backend": spec["backend"],
         "device": spec["device"],
         "precision": spec["precision"],
         "status": trial.status,
         "attempts": trial.attempts,
         "started": trial.started,
+        "environment": environment,
+        "steps_per_epoch": _steps_per_epoch(spec["workload"]),
         **trial.fingerprints,
         **trial.metrics,
         **{f"{name}_seconds": seconds for name, seconds in trial.timings.items()},
     }
 
 
-def _epoch_rows(trial: StoredTrial, row: dict[str, Any]) -> pd.DataFrame:
-    count = len(next(iter(trial.history.values())))
-    labels = {name: [row[name]] * count for name in ("trial_id", "workload", "optimizer", "seed", "backend")}
-    seconds = np.nancumsum(trial.history["step_seconds"])
-    return pd.DataFrame({**labels, "epoch": np.arange(count), **trial.history, "seconds": seconds})
+def _contents(spec: Mapping[str, Any]) -> dict[str, str]:
+    """What tells equal labels of several stores apart."""
+    workload = dict(spec["workload"])
+    workload["model"] = {**workload["model"], "name": ""}
+    if isinstance(workload["dataset"], dict):
+        workload["dataset"] = workload["dataset"]["digest"]
+    return {"workload_id": content_hash(workload), "config_id": content_hash(spec["optimizer"])}
+
+
+def _steps_per_epoch(workload: Mapping[str, Any]) -> float:
+    """Steps of one epoch where the registry knows the dataset's size; NaN elsewhere."""
+    dataset, split, batch = workload["dataset"], workload["split"], workload["batch_size"]
+    unknown = not isinstance(dataset, str) or dataset not in registry.ENTRIES
+    if unknown or workload.get("smoke") or split.get("how") == "published":
+        return math.nan
+    train = registry.info(dataset).train
+    if split["source"] == "train":
+        share = split["validation"]
+        train -= round(share * train) if share < 1 else int(share)
+    return 1.0 if batch == "full" else float(-(-train // batch))
+
+
+def _epoch_frame(trials: pd.DataFrame, histories: Sequence[tuple[str, bytes]]) -> pd.DataFrame:
+    """One row a (trial, epoch); labels are categories, so that millions of rows stay small."""
+    parts: dict[str, list[NDArray[np.float64]]] = {}
+    owners: dict[str, list[int]] = {}
+    for number, (columns, packed) in enumerate(histories):
+        matrix = unpack_history(packed, columns.count(",") + 1 if columns != "[]" else 0)
+        if matrix.size:
+            parts.setdefault(columns, []).append(matrix)
+            owners.setdefault(columns, []).append(number)
+    frames = []
+    for columns, matrices in parts.items():
+        names = json.loads(columns)
+        counts = [matrix.shape[1] for matrix in matrices]
+        step = names.index("step_seconds")
+        seconds = [np.cumsum(np.nan_to_num(matrix[step])) for matrix in matrices]
+        owner = np.repeat(owners[columns], counts)
+        starts = np.repeat(np.cumsum(counts) - counts, counts)
+        labels = {
+            name: _category(trials[name]).take(owner)
+            for name in ("trial_id", "workload", "optimizer", "seed", "backend", "device", "precision")
+        }
+        numbers = np.concatenate(matrices, axis=1)
+        matrices.clear()
+        frames.append(
+            pd.DataFrame(
+                {
+                    **labels,
+                    "epoch": np.arange(len(owner)) - starts,
+                    **dict(zip(names, numbers, strict=True)),
+                    "seconds": np.concatenate(seconds),
+                },
+                copy=False,
+            )
+        )
+    if not frames:
+        return pd.DataFrame()
+    return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+
+
+def _category(labels: pd.Series) -> pd.Categorical:
+    return pd.Categorical(labels, categories=labels.unique())
 
 
 def epochs_to_target(epochs: pd.DataFrame, targets: Iterable[tuple[str, float]]) -> pd.DataFrame:
@@ -233,6 +349,6 @@ def epochs_to_target(epochs: pd.DataFrame, targets: Iterable[tuple[str, float]])
     met = np.ones(len(epochs), dtype=bool)
     for column, value in targets:
         met &= (epochs[column] <= value) if column.endswith("loss") else (epochs[column] >= value)
-    first = epochs[met].groupby("trial_id", sort=False)[["epoch", "seconds"]].first()
+    first = epochs[met].groupby("trial_id", sort=False, observed=True)[["epoch", "seconds"]].first()
     first = first.reindex(epochs["trial_id"].unique())
     return first.rename(columns={"epoch": "target_epoch", "seconds": "target_seconds"}).reset_index()

@@ -29,7 +29,13 @@ def stores(results: str | Path) -> list[Path]:
 
 
 def show(prefix: str, *, stores: Iterable[Path]) -> str:
-    """Everything recorded of a trial as YAML.
+    """Everything recorded of a trial as YAML; see :func:`find`."""
+    path, trial = find(prefix, stores=stores)
+    return yaml.safe_dump({"store": str(path), **_plain(trial)}, sort_keys=False, allow_unicode=True)
+
+
+def find(prefix: str, *, stores: Iterable[Path]) -> tuple[Path, StoredTrial]:
+    """Find a trial and its store.
 
     Parameters
     ----------
@@ -56,8 +62,7 @@ def show(prefix: str, *, stores: Iterable[Path]) -> str:
             f"trial {prefix!r}: {begin}; "
             f"looked in {where}; name one store with --store, and as many digits as it takes"
         )
-    path, trial = found[0]
-    return yaml.safe_dump({"store": str(path), **_plain(trial)}, sort_keys=False, allow_unicode=True)
+    return found[0]
 
 
 def augmented_sample(suite: Suite, out: Path) -> list[Path]:

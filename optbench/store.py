@@ -83,6 +83,39 @@ class StoredTrial:
     error: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialSummary:
+    """A stored trial without its spec and history."""
+
+    trial_id: str
+    block_id: str
+    status: Status
+    started: str
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRow:
+    """A planned trial's record as the tables need it: ``order_by_epoch`` as JSON text, the history packed."""
+
+    trial_id: str
+    block_id: str
+    workload: str
+    optimizer: str
+    status: Status
+    attempts: int
+    started: str
+    environment_id: str
+    environment: Mapping[str, Any]
+    spec: Mapping[str, Any]
+    fingerprints: Mapping[str, str | None]
+    order_by_epoch: str
+    metrics: Mapping[str, float]
+    timings: Mapping[str, float]
+    history_columns: str
+    history: bytes
+
+
 class Store:
     """The records of one suite. One process writes (see :meth:`writing`); any number read."""
 
@@ -233,8 +266,7 @@ class Store:
         )
         for row in rows:
             names = json.loads(row[13])
-            numbers = np.frombuffer(zlib.decompress(row[14]), "<f8")
-            matrix = numbers.reshape(len(names), -1) if names else numbers
+            matrix = unpack_history(row[14], len(names))
             yield StoredTrial(
                 trial_id=row[0],
                 block_id=row[1],
@@ -249,6 +281,53 @@ class Store:
                 timings=json.loads(row[12]),
                 history=dict(zip(names, matrix, strict=True)),
                 error=row[15],
+            )
+
+    def summary(self) -> list[TrialSummary]:
+        """Every trial without its spec and history, in the order in which they were stored."""
+        rows = self._db.execute(
+            "SELECT trial_id, block_id, status, started, metrics FROM trials ORDER BY rowid"
+        )
+        return [
+            TrialSummary(trial_id=key, block_id=block, status=status, started=at, metrics=json.loads(metrics))
+            for key, block, status, at, metrics in rows
+        ]
+
+    def block(self, block_id: str) -> list[str]:
+        """Ids of a block's trials."""
+        rows = self._db.execute("SELECT trial_id FROM trials WHERE block_id = ? ORDER BY rowid", (block_id,))
+        return [key for (key,) in rows]
+
+    def planned_rows(self) -> Iterator[PlannedRow]:
+        """Read the planned trials that have a record, in the plan's order.
+
+        Histories stay packed (see :func:`unpack_history`), so that they can be joined column-wise.
+        """
+        environments = {
+            key: json.loads(facts) for key, facts in self._db.execute("SELECT * FROM environments")
+        }
+        query = """SELECT t.trial_id, t.block_id, p.workload, p.optimizer, t.status, t.attempts, t.started,
+            t.environment, t.spec, t.split, t.init, t."order", t.order_by_epoch, t.metrics, t.timings,
+            t.history_columns, t.history FROM plan p JOIN trials t USING (trial_id) ORDER BY p.position"""
+        for row in self._db.execute(query):
+            trial, block, workload, optimizer, status, attempts, started, environment, spec = row[:9]
+            yield PlannedRow(
+                trial_id=trial,
+                block_id=block,
+                workload=workload,
+                optimizer=optimizer,
+                status=status,
+                attempts=attempts,
+                started=started,
+                environment_id=environment,
+                environment=environments[environment],
+                spec=json.loads(spec),
+                fingerprints={"split": row[9], "init": row[10], "order": row[11]},
+                order_by_epoch=row[12],
+                metrics=json.loads(row[13]),
+                timings=json.loads(row[14]),
+                history_columns=row[15],
+                history=row[16],
             )
 
     def predictions(self, trial_id: str) -> dict[str, NDArray[np.integer[Any]]]:
@@ -283,6 +362,12 @@ class Store:
         for number, script in enumerate(_MIGRATIONS[found:], start=found + 1):
             # One transaction a step, the version inside it: a kill in between leaves the step undone.
             self._db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
+
+
+def unpack_history(packed: bytes, columns: int) -> NDArray[np.float64]:
+    """Unpack a stored history into [columns, epochs]."""
+    numbers = np.frombuffer(zlib.decompress(packed), "<f8")
+    return numbers.reshape(columns, -1) if columns else numbers
 
 
 def is_store(path: Path) -> bool:

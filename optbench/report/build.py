@@ -1,63 +1,38 @@
-"""Write a report folder: page, tables and plots."""
+"""Write a report folder: page, tables, exports and plots."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from optbench.frames import Results
-from optbench.report import html
-from optbench.report.leaderboard import Leaderboard, leaderboards
-from optbench.report.text import leaderboard_table, markdown
+from optbench.report import exports
+from optbench.report.analysis import Report, analyse, main_tables
+from optbench.report.parallel import map_forked
+from optbench.report.tables import pairs_table
+from optbench.report.text import escape_markdown, markdown
 from optbench.suite import Suite
 
-CSV_COLUMNS = (
-    "workload",
-    "backend",
-    "metric",
-    "baseline",
-    "rank",
-    "optimizer",
-    "completed",
-    "diverged",
-    "crashed",
-    "mean",
-    "sd",
-    "median_best_epoch",
-    "median_target_epoch",
-    "target_reached",
-    "seconds_per_epoch",
-    "pairs",
-    "missing_pairs",
-    "difference",
-    "difference_low",
-    "difference_high",
-    "d_z",
-    "p",
-    "p_adjusted",
-    "smallest_attainable_p",
-    "wins",
-    "ties",
-    "losses",
-    "verdict",
-)
+#: Formats that a report may have; the default is all that need nothing beyond optbench.
+FORMATS = ("html", "markdown", "latex", "csv", "json", "plots", "parquet")
+DEFAULT_FORMATS = FORMATS[:-1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportFiles:
-    """What was written."""
+    """What was written; ``index`` is the page, or the first file where no page was asked for."""
 
     folder: Path
     index: Path
     files: tuple[Path, ...]
 
 
-def write_report(results: Results, suite: Suite, folder: Path) -> ReportFiles:
-    """Write ``index.html``, ``leaderboard.md``, ``leaderboard.csv`` and the plots into a folder.
+def write_report(
+    results: Results, suite: Suite, folder: Path, *, formats: Sequence[str] = DEFAULT_FORMATS
+) -> ReportFiles:
+    """Write a report into a folder.
 
     Parameters
     ----------
@@ -67,38 +42,66 @@ def write_report(results: Results, suite: Suite, folder: Path) -> ReportFiles:
         Labels, targets and analysis.
     folder : Path
         Made where missing; files of the same names are replaced.
+    formats : sequence of str
+        Of ``html`` (index.html), ``markdown`` (leaderboard.md), ``latex`` (leaderboard.tex), ``csv``
+        (leaderboard.csv, comparisons.csv, trials.csv), ``json`` (report.json), ``plots`` (each as PNG, SVG
+        and PDF), ``parquet`` (trials.parquet, epochs.parquet).
 
     Returns
     -------
     ReportFiles
         The paths.
-    """
-    from optbench.report import plots
 
+    Raises
+    ------
+    ExportError
+        If a format is unknown, or needs a package that is not installed.
+    """
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise exports.ExportError(f"format {unknown[0]!r}: not known; choose among {', '.join(FORMATS)}")
     folder.mkdir(parents=True, exist_ok=True)
-    boards = leaderboards(results, suite)
-    tables = [leaderboard_table(board) for board in boards]
-    files: list[Path] = []
-    images: dict[str, Path] = {}
-    for board in boards:
-        epochs = results.epochs
-        if len(epochs):
-            mine = (epochs["workload"] == board.workload) & (epochs["backend"] == board.backend)
-            epochs = epochs[mine]
-        if len(epochs):
-            stem = folder / f"loss_{file_name(board.title)}"
-            written = plots.save(plots.loss_curves(epochs, title=board.title), stem)
-            images[board.title] = written[0]
-            files += written
-    texts = {
-        "leaderboard.md": "\n".join([f"# {suite.title}\n", *(markdown(table) for table in tables)]),
-        "leaderboard.csv": _csv(boards),
-        "index.html": html.render(results, suite, tables=tables, plots=images),
+    report = analyse(results, suite)
+    writers: dict[str, Callable[[], list[Path]]] = {
+        "markdown": lambda: [_write(folder / "leaderboard.md", markdown_text(report))],
+        "latex": lambda: [_write(folder / "leaderboard.tex", latex_text(report))],
+        "csv": lambda: _csv_files(report, folder),
+        "json": lambda: [_write(folder / "report.json", json_text(report))],
+        "parquet": lambda: exports.write_parquet(results, folder),
     }
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="")
-        files.append(folder / name)
-    return ReportFiles(folder=folder, index=folder / "index.html", files=tuple(files))
+    files = [path for name in formats if name in writers for path in writers[name]()]
+    if {"html", "plots"} & set(formats):
+        files = _draw(report, folder, formats) + files
+    index = folder / "index.html" if "html" in formats else (files[0] if files else folder)
+    return ReportFiles(folder=folder, index=index, files=tuple(files))
+
+
+def markdown_text(report: Report) -> str:
+    """Write claims, tables and methods as Markdown."""
+    parts = [f"# {escape_markdown(report.suite.title)}\n"]
+    parts += [f"**{escape_markdown(text)}**\n" for text in report.warnings]
+    parts += ["\n".join(f"- {escape_markdown(text)}" for text in report.claims) + "\n"]
+    parts += [markdown(table) for table in main_tables(report)]
+    parts += ["## Method\n", escape_markdown(report.methods), ""]
+    return "\n".join(parts)
+
+
+def latex_text(report: Report) -> str:
+    """Write the leaderboards and the methods paragraph as LaTeX."""
+    methods = exports.escape_latex(report.methods)
+    return exports.latex_text(report.boards) + f"\n% Methods\n{methods}\n"
+
+
+def json_text(report: Report) -> str:
+    """Write everything computed as JSON."""
+    return exports.json_text(
+        report.suite,
+        report.results,
+        report.boards,
+        overall=report.overall,
+        settings=report.settings,
+        methods=report.methods,
+    )
 
 
 def file_name(label: str) -> str:
@@ -106,21 +109,66 @@ def file_name(label: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "_", label).strip("._")[:80] or "workload"
 
 
-def _csv(boards: Sequence[Leaderboard]) -> str:
-    """Write the leaderboards as numbers, in the metric's own unit, one row an optimizer."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for board in boards:
-        for row in board.rows:
-            c = row.comparison
-            head = [board.workload, board.backend, board.metric, board.baseline, row.rank, row.optimizer]
-            trials = [row.completed, row.diverged, row.crashed, row.mean, row.sd, row.best_epoch]
-            cost = [row.target_epoch, row.target_reached, row.seconds_per_epoch]
-            compared: list[object] = [""] * 13
-            if c and c.mean and c.standardized and c.signed_rank and c.rank:
-                compared = [c.n, board.blocks - c.n, c.mean.estimate, c.mean.low, c.mean.high]
-                compared += [c.standardized.d_z, c.signed_rank.pvalue, c.p_adjusted, c.smallest_adjusted_p]
-                compared += [c.rank.wins, c.rank.ties, c.rank.losses, c.verdict.word]
-            writer.writerow([*head, *trials, *cost, *compared])
-    return stream.getvalue()
+def _csv_files(report: Report, folder: Path) -> list[Path]:
+    files = [
+        _write(folder / "leaderboard.csv", exports.csv_text(report.boards)),
+        _write(folder / "comparisons.csv", exports.table_csv(pairs_table(report.boards))),
+    ]
+    if len(report.results.trials):
+        path = folder / "trials.csv"
+        report.results.trials.to_csv(path, index=False, lineterminator="\n")
+        files.append(path)
+    return files
+
+
+def _draw(report: Report, folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Draw each plot once, for the page and the files."""
+    from optbench.report import html, plots
+    from optbench.report.figures import Plot, report_plots
+
+    stems: dict[str, str] = {}
+    planned = [
+        (
+            number,
+            plot,
+            _unique(f"{plot.name}_{file_name(plot.section)}", f"{plot.name} {plot.section}", stems),
+        )
+        for number, plot in enumerate(report_plots(report))
+    ]
+
+    def draw(job: tuple[int, Plot, str]) -> tuple[list[Path], str | None, str | None] | None:
+        number, plot, stem = job
+        figure = plot.draw()
+        if figure is None:
+            return None
+        plots.settle(figure)
+        files = plots.save(figure, folder / stem) if "plots" in formats else []
+        if "html" not in formats:
+            return files, None, None
+        svg = (folder / f"{stem}.svg").read_text("utf-8") if files else plots.svg_text(figure)
+        return files, *html.inline(svg, figure, number=number)
+
+    drawn = map_forked(draw, planned)
+    files = [path for found in drawn if found for path in found[0]]
+    if "html" in formats:
+        pictures = [
+            html.Picture(plot=plot, svg=found[1], png=found[2])
+            for (_, plot, _), found in zip(planned, drawn, strict=True)
+            if found
+        ]
+        files.insert(0, _write(folder / "index.html", html.render(report, pictures=pictures)))
+    return files
+
+
+def _unique(stem: str, key: str, taken: dict[str, str]) -> str:
+    """A stem that no other key has; labels that differ in odd characters alone get a number."""
+    number, found = 2, stem
+    while taken.setdefault(found, key) != key:
+        found = f"{stem}-{number}"
+        number += 1
+    return found
+
+
+def _write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8", newline="")
+    return path

@@ -1,51 +1,163 @@
-"""The HTML report: one self-contained page."""
+"""The HTML report: one self-contained page, which loads nothing and runs one small script of its own."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import hashlib
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import jinja2
+from matplotlib.figure import Figure
 
-from optbench.frames import Results
-from optbench.report.text import TextTable
-from optbench.suite import Suite
+from optbench.report.across import Across
+from optbench.report.analysis import Report
+from optbench.report.figures import Plot
+from optbench.report.leaderboard import Leaderboard
+from optbench.report.plots import svg_for_page
+from optbench.report.tables import (
+    across_table,
+    friedman_note,
+    pairs_table,
+    settings_table,
+    times_table,
+    trials_table,
+)
+from optbench.report.text import TextTable, leaderboard_table
+
+#: A drawing with more characters than this is embedded as PNG.
+LARGEST_SVG = 400_000
+#: The page lists so many trials and comparisons; the CSV files have all.
+MOST_ROWS = 1000
 
 
-def render(results: Results, suite: Suite, *, tables: Sequence[TextTable], plots: Mapping[str, Path]) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A plot as it stands in the page: inline SVG, or PNG as base64."""
+
+    plot: Plot
+    svg: str | None
+    png: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of the page with its entry in the table of contents."""
+
+    anchor: str
+    title: str
+    tables: tuple[TextTable, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+
+
+def inline(svg: str, figure: Figure, *, number: int) -> tuple[str | None, str | None]:
+    """Make a drawn plot ready for the page: as SVG, or as PNG in base64 where the SVG is too large."""
+    if len(svg) <= LARGEST_SVG:
+        return svg_for_page(svg, number=number), None
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=130)
+    return None, base64.b64encode(stream.getvalue()).decode()
+
+
+def render(report: Report, *, pictures: Sequence[Picture]) -> str:
     """Render the page.
 
     Parameters
     ----------
-    results : Results
-        For the counts and environments.
-    suite : Suite
-        Its title, text and analysis.
-    tables : sequence of TextTable
-        The leaderboards.
-    plots : mapping of str to Path
-        PNG files by caption; they are embedded.
+    report : Report
+    pictures : sequence of Picture
 
     Returns
     -------
     str
-        HTML with every text escaped and no reference to anything outside.
+        HTML with every text escaped and no reference to anything outside; a content security policy keeps it
+        so.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(
-        (files("optbench.report") / "templates" / "report.html.j2").read_text("utf-8")
+    folder = files("optbench.report") / "templates"
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    images = {name: base64.b64encode(path.read_bytes()).decode() for name, path in plots.items()}
-    counts: dict[str, Any] = results.trials["status"].value_counts().to_dict() if len(results.trials) else {}
-    return template.render(
-        suite=suite,
-        tables=tables,
-        images=images,
+    environment.filters["cell"] = _cell
+    template = environment.from_string((folder / "report.html.j2").read_text("utf-8"))
+    script = (folder / "report.js").read_text("utf-8")
+    trials = report.results.trials
+    counts: dict[str, Any] = trials["status"].value_counts().to_dict() if len(trials) else {}
+    page = template.render(
+        report=report,
+        suite=report.suite,
+        analysis=report.suite.analysis,
+        sections=_sections(report, pictures),
         counts=counts,
-        planned=results.planned,
-        smoke=any(meta.get("smoke") for meta in results.meta),
-        environments=results.environments,
+        total=len(trials),
+        style=(folder / "report.css").read_text("utf-8"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        environments=[_facts(facts) for facts in report.results.environments],
+        omnibus=[friedman_note(board.all_pairs) for board in report.boards if board.all_pairs is not None],
     )
+    # A name must not turn the direction of the text after it.
+    return re.sub("[\u202a-\u202e\u2066-\u2069]", "\ufffd", page)
+
+
+def _sections(report: Report, pictures: Sequence[Picture]) -> list[Section]:
+    def drawn(title: str) -> tuple[Picture, ...]:
+        return tuple(p for p in pictures if p.plot.section == title)
+
+    parts: list[tuple[Leaderboard | Across, TextTable]] = [(b, leaderboard_table(b)) for b in report.boards]
+    parts += [(found, across_table(found)) for found in report.overall]
+    sections = [
+        Section(anchor=f"part-{number}", title=item.title, tables=(table,), pictures=drawn(item.title))
+        for number, (item, table) in enumerate(parts, start=1)
+    ]
+    times = times_table(report.boards)
+    if times is not None:
+        sections.append(Section(anchor="targets", title=times.title, tables=(times,)))
+    if report.settings:
+        table = settings_table(report.settings, report.suite.analysis.primary)
+        sections.append(Section(anchor="settings", title=table.title, tables=(table,)))
+    pairs = pairs_table(report.boards)
+    if pairs.rows:
+        sections.append(Section(anchor="comparisons", title=pairs.title, tables=(_cut(pairs),)))
+    if len(report.results.trials):
+        table = trials_table(report.results.trials, limit=MOST_ROWS)
+        sections.append(Section(anchor="trials", title=table.title, tables=(table,)))
+    return sections
+
+
+def _cut(table: TextTable) -> TextTable:
+    rest = len(table.rows) - MOST_ROWS
+    if rest <= 0:
+        return table
+    note = f"{rest:,} more comparisons are in comparisons.csv."
+    return TextTable(
+        title=table.title,
+        columns=table.columns,
+        rows=table.rows[:MOST_ROWS],
+        notes=(*table.notes, note),
+        values=table.values[:MOST_ROWS],
+    )
+
+
+def _cell(table: TextTable, row: int, column: int) -> dict[str, str]:
+    """Attributes of a cell: the value to sort by, and the exact value where the text is shorter."""
+    if not table.values:
+        return {}
+    value = table.values[row][column]
+    if value is None or isinstance(value, str):
+        return {}
+    attributes = {"data-v": repr(float(value))}
+    if isinstance(value, float) and value == value and table.columns[column] != "#":
+        attributes["title"] = f"{value:.9g}"
+    return attributes
+
+
+def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
+        for key, value in facts.items()
+    ]

@@ -5,35 +5,57 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from optbench.frames import Results, epochs_to_target
-from optbench.stats.families import PairedComparison, Settings, compare_family
-from optbench.suite import Analysis, Suite
+from optbench.stats.effects import mean_difference
+from optbench.stats.families import FamilyResult, PairedComparison, Settings, compare_family
+from optbench.stats.ranks import compact_letters, rank_intervals
+from optbench.stats.survival import TimeToTarget, time_to_target
+from optbench.suite import Analysis, Suite, SuiteWorkload
+
+#: Trials are matched, and times compared, only where these agree.
+SETTING = ("backend", "device", "precision")
+#: Environment facts that make a machine; times of different machines are never pooled.
+_MACHINE = ("processor", "machine", "cores", "memory_gb", "device", "device_name", "threads")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One optimizer on one workload.
 
-    Mean and standard deviation of the primary metric are over completed trials. ``comparison`` is against the
-    baseline, oriented so that positive is better; the baseline itself has none.
+    ``rank`` to ``rank_high`` is its simultaneous rank interval: 1 plus the optimizers found better, and k
+    less those found worse. Optimizers that share a letter were not told apart. Both follow from the declared
+    comparisons with the baseline, and from no others. Scores (``mean`` with its
+    interval, ``sd``, ``at_best_epoch``) are over completed trials, times are medians over them; NaN where
+    there are none, and where a store does not hold them (``state_bytes``, ``tuning_seconds``).
+    ``comparison`` is against the baseline, oriented so that positive is better; the baseline has none.
     """
 
     rank: int
+    rank_high: int
+    letters: str
     mean_rank: float
     optimizer: str
     completed: int
     diverged: int
     crashed: int
     mean: float
+    mean_low: float
+    mean_high: float
     sd: float
+    at_best_epoch: float
     best_epoch: float
     target_epoch: float
+    target_seconds: float
     target_reached: int
     seconds_per_epoch: float
+    step_ms: float
+    state_bytes: float
+    tuning_seconds: float
     comparison: PairedComparison | None
 
 
@@ -41,25 +63,51 @@ class Row:
 class Leaderboard:
     """All optimizers on one workload, best first, with what a reader must know beside the numbers.
 
-    ``title`` names the workload, and the backend where the suite has several.
+    ``title`` names the workload, and backend, device and precision where the results have several. ``table``
+    is blocks x optimizers, larger is better, -inf diverged, NaN missing. ``family`` compares with the
+    baseline, as declared.
+    ``reached`` has a trial's epochs and seconds to target (inf where it was not reached) and ``times`` their
+    analysis; None for a workload without a target.
     """
 
     title: str
     workload: str
+    dataset: str
     backend: str
+    device: str
+    precision: str
     metric: str
     maximise: bool
     baseline: str
     alpha: float
     correction: str
+    margin: float | None
     blocks: int
     targets: Mapping[str, float]
     rows: tuple[Row, ...]
+    table: pd.DataFrame
+    family: FamilyResult
+    times: TimeToTarget | None
+    reached: pd.DataFrame | None
     notes: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def all_pairs(self) -> FamilyResult | None:
+        """Every two optimizers, with a correction of its own; None for one optimizer."""
+        names = list(self.table.columns)
+        if len(names) < 2:
+            return None
+        return compare_family(
+            self.table.to_numpy(dtype=float),
+            names,
+            settings=Settings(None, "all", self.alpha, correction=self.correction, margin=self.margin),
+            scope=self.title,
+            maximise=self.maximise,
+        )
 
 
 def leaderboards(results: Results, suite: Suite) -> list[Leaderboard]:
-    """Make the leaderboard of every workload (and backend, where a suite has several).
+    """Make the leaderboard of every workload (and backend, device and precision, where there are several).
 
     Parameters
     ----------
@@ -76,30 +124,16 @@ def leaderboards(results: Results, suite: Suite) -> list[Leaderboard]:
     trials = results.trials
     if trials.empty:
         return []
-    targets = {
-        entry.label: {
-            name: value
-            for name in ("val_accuracy", "val_loss")
-            if (value := getattr(entry.targets, name)) is not None
-        }
-        for entry in suite.workloads
-    }
-    several = trials["backend"].nunique() > 1
+    several = [name for name in SETTING if name in trials and trials[name].nunique() > 1]
+    settings = [name for name in SETTING if name in trials]
     boards = []
     for entry in suite.workloads:
         mine = trials[trials["workload"] == entry.label]
-        for backend, part in mine.groupby("backend", sort=False):
+        for setting, part in mine.groupby(settings, sort=False):
+            where = dict(zip(settings, setting, strict=True))
+            suffix = f" ({', '.join(str(where[name]) for name in several)})" if several else ""
             boards.append(
-                _board(
-                    f"{entry.label} ({backend})" if several else entry.label,
-                    entry.label,
-                    part,
-                    results,
-                    suite.analysis,
-                    targets[entry.label],
-                    [label for label in entry.optimizers if label in set(part["optimizer"])],
-                    planned=len(suite.seeds),
-                )
+                _board(entry, part, results, suite, title=entry.label + suffix, epochs=_epochs(results, part))
             )
     return boards
 
@@ -113,22 +147,37 @@ def oriented(trials: pd.DataFrame, metric: str, *, maximise: bool) -> pd.DataFra
     return table.pivot(index="block", columns="optimizer", values="value")
 
 
+def machines(results: Results, trials: pd.DataFrame) -> int:
+    """Count the different machines that trained some trials (0 where that is not recorded)."""
+    if "environment" not in trials:
+        return 0
+    facts = [results.environments[number] for number in trials["environment"].unique()]
+    return len({tuple(str(fact.get(name)) for name in _MACHINE) for fact in facts})
+
+
+def _epochs(results: Results, trials: pd.DataFrame) -> pd.DataFrame:
+    epochs = results.epochs
+    return epochs[epochs["trial_id"].isin(trials["trial_id"])] if len(epochs) else epochs
+
+
 def _board(
-    title: str,
-    workload: str,
+    entry: SuiteWorkload,
     trials: pd.DataFrame,
     results: Results,
-    analysis: Analysis,
-    targets: Mapping[str, float],
-    optimizers: Sequence[str],
+    suite: Suite,
     *,
-    planned: int,
+    title: str,
+    epochs: pd.DataFrame,
 ) -> Leaderboard:
+    analysis = suite.analysis
     maximise = not analysis.primary.endswith("loss")
-    table = oriented(trials, analysis.primary, maximise=maximise)
+    present = set(trials["optimizer"])
+    optimizers = [label for label in entry.optimizers if label in present]
+    optimizers += sorted(present - set(optimizers))
     baseline = next((label for label in optimizers if label == analysis.baseline), optimizers[0])
+    table = oriented(trials, analysis.primary, maximise=maximise).reindex(columns=optimizers)
     family = compare_family(
-        table.reindex(columns=list(optimizers)).to_numpy(dtype=float),
+        table.to_numpy(dtype=float),
         optimizers,
         settings=Settings(
             baseline, "baseline", analysis.alpha, correction=analysis.correction, margin=analysis.margin
@@ -136,83 +185,217 @@ def _board(
         scope=title,
         maximise=maximise,
     )
-    compared = {comparison.candidate: comparison for comparison in family.comparisons}
-    mean_ranks = table.rank(axis=1, ascending=False).mean()
-    order = sorted(
-        optimizers, key=lambda o: (mean_ranks[o] if not math.isnan(mean_ranks[o]) else math.inf, o)
-    )
-    epochs = results.epochs
-    epochs = epochs[epochs["trial_id"].isin(set(trials["trial_id"]))] if len(epochs) else epochs
-    reached = epochs_to_target(epochs, targets.items()) if targets and len(epochs) else None
-    rows = [
-        _row(rank, name, trials[trials["optimizer"] == name], analysis, mean_ranks[name], compared, reached)
-        for rank, name in enumerate(order, start=1)
-    ]
+    targets = {
+        name: value
+        for name in ("val_accuracy", "val_loss")
+        if (value := getattr(entry.targets, name)) is not None
+    }
+    reached = _reached(trials, epochs, targets)
+    pooled = machines(results, trials) <= 1
+    rows = _rows(trials, table, family, analysis, reached=reached, timed=pooled)
+    first = trials.iloc[0]
     return Leaderboard(
         title=title,
-        workload=workload,
-        backend=str(trials["backend"].iloc[0]),
+        workload=entry.label,
+        dataset=str(first.get("dataset", entry.workload.dataset)),
+        backend=str(first["backend"]),
+        device=str(first.get("device", "")),
+        precision=str(first.get("precision", "")),
         metric=analysis.primary,
         maximise=maximise,
         baseline=baseline,
         alpha=analysis.alpha,
         correction=analysis.correction,
-        blocks=planned,
+        margin=analysis.margin,
+        blocks=max(len(suite.seeds), trials["block_id"].nunique()),
         targets=targets,
         rows=tuple(rows),
-        notes=tuple(_notes(rows, trials, results, analysis, planned=planned)),
+        table=table,
+        family=family,
+        times=_times(reached, optimizers, baseline, entry, analysis, title) if reached is not None else None,
+        reached=reached,
+        notes=tuple(_notes(rows, trials, results, suite, pooled=pooled)),
     )
 
 
+def _reached(trials: pd.DataFrame, epochs: pd.DataFrame, targets: Mapping[str, float]) -> pd.DataFrame | None:
+    """One row a trial with outcome: block, optimizer, epochs and seconds to target (inf where it was not)."""
+    if not targets or not len(epochs) or not set(targets) <= set(epochs.columns):
+        return None
+    found = trials[trials["status"] != "crashed"][["trial_id", "block", "optimizer", "status", "seed"]]
+    first = epochs_to_target(epochs, targets.items())
+    first["trial_id"] = first["trial_id"].astype(found["trial_id"].dtype)
+    table = found.merge(first, on="trial_id", how="left")
+    lost = table["target_epoch"].isna() | (table["status"] == "diverged")
+    return table.assign(
+        **{name: table[name].mask(lost, np.inf) for name in ("target_epoch", "target_seconds")}
+    )
+
+
+def _times(
+    reached: pd.DataFrame,
+    optimizers: Sequence[str],
+    baseline: str,
+    entry: SuiteWorkload,
+    analysis: Analysis,
+    title: str,
+) -> TimeToTarget | None:
+    table = reached.pivot(index="block", columns="optimizer", values="target_epoch").reindex(
+        columns=optimizers
+    )
+    if table.empty:
+        return None
+    settings = Settings(baseline, "baseline", analysis.alpha, correction=analysis.correction)
+    (result,) = time_to_target(
+        table.to_numpy(dtype=float),
+        optimizers,
+        dataset=title,
+        budget=float(entry.workload.epochs),
+        settings=settings,
+    )
+    return result
+
+
+def _rows(
+    trials: pd.DataFrame,
+    table: pd.DataFrame,
+    family: FamilyResult,
+    analysis: Analysis,
+    *,
+    reached: pd.DataFrame | None,
+    timed: bool,
+) -> list[Row]:
+    optimizers = list(table.columns)
+    mean_ranks = table.rank(axis=1, ascending=False).mean().to_list()
+    letters, intervals = _standing(family, mean_ranks)
+    compared = {c.candidate: c for c in family.comparisons}
+    parts = dict(iter(trials.groupby("optimizer", sort=False)))
+    rows = [
+        _row(
+            parts[name],
+            analysis,
+            rank=intervals[i],
+            letters=letters[i],
+            mean_rank=mean_ranks[i],
+            comparison=compared.get(name),
+            reached=reached[reached["optimizer"] == name] if reached is not None else None,
+            timed=timed,
+        )
+        for i, name in enumerate(optimizers)
+    ]
+
+    def place(row: Row) -> tuple[float, float, float, str]:
+        known = not math.isnan(row.mean_rank)
+        return (*((row.rank, row.rank_high, row.mean_rank) if known else (math.inf,) * 3), row.optimizer)
+
+    return sorted(rows, key=place)
+
+
+def _standing(family: FamilyResult, mean_ranks: Sequence[float]) -> tuple[list[str], list[tuple[int, int]]]:
+    """Letters and rank intervals that follow from the declared comparisons, and from no others."""
+    position = {name: number for number, name in enumerate(family.optimizers)}
+    signs = np.zeros((len(position), len(position)), dtype=np.int64)
+    for c in family.comparisons:
+        i, j = position[c.candidate], position[c.baseline]
+        found = {"better": 1, "worse": -1}.get(c.verdict.word, 0)
+        signs[i, j], signs[j, i] = found, -found
+    best_first = np.argsort(np.nan_to_num(mean_ranks, nan=np.inf), kind="stable").tolist()
+    return compact_letters(signs != 0, order=best_first), rank_intervals(signs)
+
+
 def _row(
-    rank: int,
-    name: str,
     trials: pd.DataFrame,
     analysis: Analysis,
+    *,
+    rank: tuple[int, int],
+    letters: str,
     mean_rank: float,
-    compared: Mapping[str, PairedComparison],
+    comparison: PairedComparison | None,
     reached: pd.DataFrame | None,
+    timed: bool,
 ) -> Row:
     completed = trials[trials["status"] == "completed"]
-    values = completed[analysis.primary] if analysis.primary in completed else pd.Series(dtype=float)
-    mine = reached[reached["trial_id"].isin(set(trials["trial_id"]))] if reached is not None else None
-    hit = mine["target_epoch"].dropna() if mine is not None else pd.Series(dtype=float)
+    primary = analysis.primary
+    values = completed[primary].dropna().to_numpy(dtype=float) if primary in completed else np.empty(0)
+    mean = mean_difference(values, confidence=1 - analysis.alpha) if len(values) > 1 else None
+    hit = reached[np.isfinite(reached["target_epoch"])] if reached is not None else None
+    epoch_seconds = completed["step_seconds"] / completed["epochs"] if timed and len(completed) else None
+    steps = completed.get("steps_per_epoch", math.nan)
     return Row(
-        rank=rank,
+        rank=rank[0],
+        rank_high=rank[1],
+        letters=letters,
         mean_rank=float(mean_rank),
-        optimizer=name,
+        optimizer=str(trials["optimizer"].iloc[0]),
         completed=len(completed),
         diverged=int((trials["status"] == "diverged").sum()),
         crashed=int((trials["status"] == "crashed").sum()),
         mean=float(values.mean()) if len(values) else math.nan,
+        mean_low=mean.low if mean else math.nan,
+        mean_high=mean.high if mean else math.nan,
         sd=float(values.std(ddof=1)) if len(values) > 1 else math.nan,
+        at_best_epoch=_average(completed, f"{primary}_best"),
         best_epoch=_median(completed, "best_epoch"),
-        target_epoch=float(hit.median()) if len(hit) else math.nan,
-        target_reached=len(hit),
-        seconds_per_epoch=float((completed["step_seconds"] / completed["epochs"]).median())
-        if len(completed)
-        else math.nan,
-        comparison=compared.get(name),
+        target_epoch=_median(hit, "target_epoch"),
+        target_seconds=_median(hit, "target_seconds") if timed else math.nan,
+        target_reached=len(hit) if hit is not None else 0,
+        seconds_per_epoch=float(epoch_seconds.median()) if epoch_seconds is not None else math.nan,
+        step_ms=float((1000 * epoch_seconds / steps).median()) if epoch_seconds is not None else math.nan,
+        state_bytes=_median(completed, "state_bytes"),
+        tuning_seconds=_median(completed, "tuning_seconds"),
+        comparison=comparison,
     )
 
 
-def _median(frame: pd.DataFrame, column: str) -> float:
-    return float(frame[column].median()) if column in frame and len(frame) else math.nan
+def _median(frame: pd.DataFrame | None, column: str) -> float:
+    return float(frame[column].median()) if frame is not None and column in frame and len(frame) else math.nan
+
+
+def _average(frame: pd.DataFrame, column: str) -> float:
+    return float(frame[column].mean()) if column in frame and len(frame) else math.nan
 
 
 def _notes(
-    rows: Sequence[Row], trials: pd.DataFrame, results: Results, analysis: Analysis, *, planned: int
+    rows: Sequence[Row], trials: pd.DataFrame, results: Results, suite: Suite, *, pooled: bool
 ) -> list[str]:
     comparisons = [row.comparison for row in rows if row.comparison is not None]
-    notes = list(dict.fromkeys(f"{c.attainable}." for c in comparisons))
+    notes = _cannot_say(rows, trials)
+    notes += list(dict.fromkeys(f"{c.attainable}." for c in comparisons))
+    planned = max(len(suite.seeds), trials["block_id"].nunique())
     missing = sum(planned - c.n for c in comparisons)
     if missing:
         notes.append(f"{missing} pairs are missing (not run yet, crashed, or refused).")
+    zeros = sum(c.signed_rank.n_zeros for c in comparisons if c.signed_rank)
+    ties = sum(c.signed_rank.n_ties for c in comparisons if c.signed_rank)
+    if zeros or ties:
+        notes.append(f"Among the pairs are {zeros} zero differences and {ties} that share their size.")
+    if not pooled:
+        notes.append("The trials ran on different machines: their times are not pooled, and not shown.")
     blocks = set(trials["block_id"])
     refused = [refusal for refusal in results.refusals if refusal.block_id in blocks]
     notes += [
         f"Refused: {refusal.optimizer}, trial {refusal.trial_id}: {refusal.reason}." for refusal in refused
     ]
-    if not refused and len(trials):
+    if not refused and any(c.n for c in comparisons):
         notes.append("Every pair was proved by equal fingerprints of split, initial weights and batch order.")
+    return notes
+
+
+def _cannot_say(rows: Sequence[Row], trials: pd.DataFrame) -> list[str]:
+    """Sentences for results from which little follows."""
+    statuses = set(trials["status"])
+    notes = []
+    if len(rows) == 1:
+        notes.append("One optimizer: there is nothing to compare it with, so no verdict is possible.")
+    if statuses == {"crashed"}:
+        notes.append(
+            "Every trial crashed, which is missing data: nothing can be said about any optimizer. "
+            "`optbench show TRIAL` prints a traceback."
+        )
+    elif statuses <= {"diverged", "crashed"}:
+        notes.append(
+            "No trial completed: there is no score to show. Diverged trials tie with each other as the worst."
+        )
+    if trials["block_id"].nunique() == 1 and len(rows) > 1:
+        notes.append("One seed: a difference on it cannot be told from chance.")
     return notes

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from optbench.report.text import TextTable, number, scale
+from optbench.report.watch import sparkline, standing_table
 from optbench.suite import PlannedTrial, Suite
 from optbench.trial import Status, TrialRecord, trial_id
 
@@ -34,7 +35,11 @@ def rich_table(table: TextTable, *, width: int) -> Group:
 
     A narrow terminal gets the columns that carry the claim; the files of the report have all.
     """
-    shown = [name for name in table.columns if width >= WIDE or name not in table.details]
+    shown = [
+        name
+        for name in table.columns
+        if name not in table.extras and (width >= WIDE or name not in table.details)
+    ]
     out = Table(
         title=escape(table.title),
         title_justify="left",
@@ -44,15 +49,17 @@ def rich_table(table: TextTable, *, width: int) -> Group:
         pad_edge=False,
     )
     for name in shown:
-        words = name in {"optimizer", "verdict", "ended"}
+        words = name in {"optimizer", "group", "ended"} or name.startswith("verdict")
         # Headings may wrap; numbers stay on one line.
-        needed = max(len(row[table.columns.index(name)]) for row in table.rows)
+        needed = max((len(row[table.columns.index(name)]) for row in table.rows), default=0)
         out.add_column(
             escape(name), justify="left" if words else "right", overflow="fold", min_width=min(needed, 30)
         )
     for row in table.rows:
         cells = dict(zip(table.columns, (Text(cell) for cell in row), strict=True))
-        cells["verdict"].stylize(_VERDICT_STYLES.get(cells["verdict"].plain, ""))
+        for name in shown:
+            if name.startswith("verdict"):
+                cells[name].stylize(_VERDICT_STYLES.get(cells[name].plain, ""))
         out.add_row(*(cells[name] for name in shown))
     notes = [Text(f"  {note}", style="dim") for note in table.notes]
     return Group(out, *notes, Text(""))
@@ -69,6 +76,9 @@ class RunView:
         self._metric = suite.analysis.primary
         self._scores: dict[tuple[str, str], list[float]] = {}
         self._ended: dict[tuple[str, str], int] = {}
+        self._losses: list[float] = []
+        self._blocks: dict[str, int] = {}
+        self._optimizers = {entry.label: len(entry.optimizers) for entry in suite.workloads}
         self._began = time.monotonic()
         self._done = self._total = 0
         columns = (
@@ -97,6 +107,8 @@ class RunView:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self._progress
+        if self._losses:
+            yield Text(f"training loss {sparkline(self._losses, width=40)} {number(self._losses[-1], 4)}")
         if self._ended:
             yield self._standing()
 
@@ -113,10 +125,12 @@ class RunView:
         """See :class:`optbench.execution.local.Observer`."""
         name = f"{trial.workload} · {trial.optimizer} · seed {trial.spec.seeds.init}"
         total = trial.spec.workload.epochs
+        self._losses = []
         self._progress.reset(self._trial, description=escape(name), total=total, visible=True)
 
     def epoch(self, trial: PlannedTrial, epoch: int, row: Mapping[str, float]) -> None:
         """See :class:`optbench.execution.local.Observer`."""
+        self._losses.append(row.get("train_loss", float("nan")))
         self._progress.update(self._trial, completed=epoch)
 
     def finished(self, trial: PlannedTrial, record: TrialRecord) -> None:
@@ -125,6 +139,9 @@ class RunView:
         self._done += 1
         self._ended[key] = self._ended.get(key, 0) + 1
         self._scores.setdefault(key, [])
+        if record.status != "crashed":
+            block = f"{trial.workload} {record.block_id}"
+            self._blocks[block] = self._blocks.get(block, 0) + 1
         if self._metric in record.metrics:
             self._scores[key].append(record.metrics[self._metric])
         self._progress.update(self._all, completed=self._done)
@@ -145,19 +162,13 @@ class RunView:
             f"{record.timings.get('total', 0):.1f} s, about {left:.0f} s left"
         )
 
-    def _standing(self) -> Table:
-        table = Table(title="standing so far, of this run's trials (means, no test)", title_justify="left")
-        workloads = list(dict.fromkeys(workload for workload, _ in self._ended))
-        table.add_column("optimizer")
-        for workload in workloads:
-            table.add_column(escape(workload), justify="right")
-        for optimizer in dict.fromkeys(optimizer for _, optimizer in self._ended):
-            table.add_row(escape(optimizer), *(self._cell((workload, optimizer)) for workload in workloads))
-        return table
-
-    def _cell(self, key: tuple[str, str]) -> str:
-        scores = self._scores.get(key, [])
-        if key not in self._ended:
-            return ""
-        mean = sum(scores) / len(scores) if scores else float("nan")
-        return f"{number(mean * scale(self._metric))} ({len(scores)} of {self._ended[key]})"
+    def _standing(self) -> Group:
+        """Means of this run's trials; a block counts once all its optimizers have ended."""
+        whole = sum(
+            count >= self._optimizers.get(name.rpartition(" ")[0], count)
+            for name, count in self._blocks.items()
+        )
+        started = len(self._blocks)
+        return standing_table(
+            self._scores, metric=self._metric, blocks=f"{whole} whole of {started} begun blocks of this run"
+        )

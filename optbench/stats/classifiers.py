@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from optbench.stats.common import StatsError, check_fraction
 
@@ -72,12 +72,13 @@ def mcnemar(b: int, c: int) -> McNemarResult:
     if n == 0:
         return McNemarResult(0, 0, 1.0, 1.0, 1.0, 1.0)
     low = min(b, c)
-    exact = min(1.0, 2 * float(stats.binom.cdf(low, n, 0.5)))
-    point = float(stats.binom.pmf(low, n, 0.5))
-    mid = 1.0 - point / 2 if b == c else 2 * float(stats.binom.cdf(low, n, 0.5)) - point
+    exact = min(1.0, 2 * float(special.bdtr(low, n, 0.5)))
+    log_ways = special.gammaln(n + 1) - special.gammaln(low + 1) - special.gammaln(n - low + 1)
+    point = math.exp(float(log_ways) - n * math.log(2))
+    mid = 1.0 - point / 2 if b == c else 2 * float(special.bdtr(low, n, 0.5)) - point
     z = abs(b - c) / math.sqrt(n)
     return McNemarResult(
-        int(b), int(c), mid, exact, float(2 * stats.norm.sf(z)), min(1.0, math.ldexp(2.0, -min(n, 1000)))
+        int(b), int(c), mid, exact, float(2 * special.ndtr(-z)), min(1.0, math.ldexp(2.0, -min(n, 1000)))
     )
 
 

@@ -131,6 +131,42 @@ def differences(candidate: ArrayLike, baseline: ArrayLike, *, maximise: bool = T
     return round_significant(d)
 
 
+def midranks(values: ArrayLike) -> FloatArray:
+    """Ranks along the last axis, 1 = smallest, ties share the mean rank.
+
+    Parameters
+    ----------
+    values : array_like, shape (n,) or (m, n)
+        Without NaN; infinities tie with their like.
+
+    Returns
+    -------
+    ndarray, of the same shape
+
+    Notes
+    -----
+    What ``scipy.stats.rankdata`` gives, without importing scipy.stats, which takes longer than pandas.
+
+    Examples
+    --------
+    >>> midranks([0.2, 0.1, 0.2])
+    array([2.5, 1. , 2.5])
+    """
+    x = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    order = np.argsort(x, axis=1, kind="stable")
+    ordered = np.take_along_axis(x, order, axis=1)
+    place = np.arange(x.shape[1])
+    begins = np.ones(x.shape, dtype=bool)
+    begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    first = np.maximum.accumulate(np.where(begins, place, 0), axis=1)
+    ends = np.ones(x.shape, dtype=bool)
+    ends[:, :-1] = begins[:, 1:]
+    last = np.minimum.accumulate(np.where(ends, place, x.shape[1])[:, ::-1], axis=1)[:, ::-1]
+    ranks = np.empty(x.shape)
+    np.put_along_axis(ranks, order, (first + last) / 2 + 1, axis=1)
+    return ranks.reshape(np.shape(values))
+
+
 def check_alternative(alternative: str, allowed: Sequence[str] = ("two-sided", "greater", "less")) -> None:
     """Raise StatsError unless `alternative` is one of `allowed`.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import special
 
 from optbench.stats.common import (
     FloatArray,
@@ -19,6 +19,7 @@ from optbench.stats.common import (
     StatsError,
     check_alternative,
     check_fraction,
+    midranks,
     one_dimensional,
     round_significant,
 )
@@ -120,7 +121,7 @@ def pratt_weights(d: FloatArray) -> tuple[IntArray, IntArray]:
     >>> pratt_weights(np.array([0.0, 1.0, -1.0, 2.0]))
     (array([5, 5, 8]), array([ 1, -1,  1]))
     """
-    ranks = stats.rankdata(np.abs(d), method="average")
+    ranks = midranks(np.abs(d))
     nonzero = d != 0
     return np.rint(2 * ranks[nonzero]).astype(np.int64), np.sign(d[nonzero]).astype(np.int64)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from optbench.stats.common import FloatArray, StatsError, check_fraction
 from optbench.stats.walsh import interval_rank
@@ -167,6 +167,8 @@ def signed_rank_power(
     if n > _SIMULATED:
         df, shift = n - 1, d_z * math.sqrt(n * _EFFICIENCY)
         critical = float(special.stdtrit(df, 1 - level / 2))
+        from scipy import stats  # here, as it takes longer to import than pandas
+
         return float(stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift))
     limit = interval_rank(n, 1 - level)
     x = _standard_normal(n, draws, seed) + d_z

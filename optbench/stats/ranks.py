@@ -13,9 +13,9 @@ from itertools import permutations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
-from optbench.stats.common import FloatArray, StatsError, check_fraction, round_significant
+from optbench.stats.common import FloatArray, StatsError, check_fraction, midranks, round_significant
 
 #: The permutation distribution is enumerated while its table of rank sums has at most this many rows.
 _MAX_ROWS = 20_000
@@ -63,7 +63,7 @@ def rank_table(values: ArrayLike) -> FloatArray:
             f"values: found shape {x.shape} with {int(np.isnan(x).sum())} NaN; allowed is (n, k) with none: "
             "leave out incomplete blocks and count them"
         )
-    return np.asarray(stats.rankdata(-round_significant(x), axis=1, method="average"), dtype=np.float64)
+    return midranks(-round_significant(x))
 
 
 def friedman(values: ArrayLike, *, draws: int = 9999, seed: int = 0) -> FriedmanResult:
@@ -195,6 +195,8 @@ def nemenyi_cd(k: int, n: int, *, alpha: float = 0.05) -> float:
     1.25
     """
     check_fraction(alpha, "alpha")
+    from scipy import stats  # here, as it takes longer to import than pandas
+
     q = float(stats.studentized_range.ppf(1 - alpha, k, np.inf)) / math.sqrt(2)
     return q * math.sqrt(k * (k + 1) / (6 * n))
 

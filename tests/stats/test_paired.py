@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from optbench.stats.common import StatsError, differences, round_significant
+from optbench.stats.common import StatsError, differences, midranks, round_significant
 from optbench.stats.paired import hodges_lehmann, pair_correlation, paired_t, sign_flip, signed_rank, tost
 from optbench.stats.signed_rank_null import _saddlepoint_upper, null_probabilities
 
@@ -195,3 +196,14 @@ def test_pair_correlation_matches_numpy_and_reports_constants():
 def test_unusable_differences_are_refused_with_what_was_found(bad):
     with pytest.raises(StatsError, match="found"):
         signed_rank(bad)
+
+
+@given(
+    hnp.arrays(
+        np.float64,
+        hnp.array_shapes(min_dims=1, max_dims=2, max_side=8),
+        elements=st.sampled_from([-np.inf, -1, 0, 1, 2.5, np.inf]),
+    )
+)
+def test_midranks_are_those_of_scipy(values):
+    assert (midranks(values) == stats.rankdata(values, axis=-1)).all()

@@ -1,0 +1,268 @@
+"""Several workloads, and several settings: what holds over workloads, and the framework as a factor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+
+import numpy as np
+import pandas as pd
+
+from optbench.frames import Results
+from optbench.report.leaderboard import SETTING, Leaderboard, oriented
+from optbench.stats.common import FloatArray
+from optbench.stats.datasets import (
+    FEWEST_DATASETS,
+    Conjunction,
+    Stability,
+    StratifiedComparison,
+    collapse,
+    conjunctions,
+    leave_one_out,
+    on_these_datasets,
+)
+from optbench.stats.families import FamilyResult, PairedComparison, Settings, compare_family
+from optbench.stats.profiles import profile_score
+from optbench.suite import Suite
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcrossRow:
+    """One optimizer over the workloads; ``these``, ``new`` and ``conjunction`` are against the baseline.
+
+    ``profile`` is the normalised area under the performance profile of epochs to target, NaN without targets.
+    """
+
+    optimizer: str
+    mean_rank: float
+    mean_rank_low: float
+    mean_rank_high: float
+    verdicts: tuple[str, ...]
+    these: StratifiedComparison | None
+    new: PairedComparison | None
+    conjunction: Conjunction | None
+    profile: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Across:
+    """Two separate questions: on these workloads (seeds are the sample), and on new ones (workloads are)."""
+
+    title: str
+    metric: str
+    maximise: bool
+    baseline: str
+    alpha: float
+    correction: str
+    workloads: tuple[str, ...]
+    rows: tuple[AcrossRow, ...]
+    family: FamilyResult
+    cells: FloatArray
+    margin: float | None
+    stability: Stability | None
+    times: FloatArray | None
+    notes: tuple[str, ...]
+
+    @cached_property
+    def all_pairs(self) -> FamilyResult:
+        """Every two optimizers on new workloads, with a correction of its own."""
+        return compare_family(
+            self.cells,
+            self.family.optimizers,
+            settings=Settings(None, "all", self.alpha, correction=self.correction, margin=self.margin),
+            scope="new workloads",
+            maximise=self.maximise,
+            blocks="workloads",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingComparison:
+    """One optimizer on one workload in several settings: backend, device and precision as a factor."""
+
+    workload: str
+    optimizer: str
+    family: FamilyResult
+
+
+def across(boards: Sequence[Leaderboard], suite: Suite) -> list[Across]:
+    """Compare over the workloads of each setting.
+
+    Parameters
+    ----------
+    boards : sequence of Leaderboard
+    suite : Suite
+        Gives the analysis.
+
+    Returns
+    -------
+    list of Across
+        One a setting that has two workloads and two optimizers or more.
+    """
+
+    def setting(board: Leaderboard) -> tuple[str, str, str]:
+        return board.backend, board.device, board.precision
+
+    found = []
+    for _, group in groupby(sorted(boards, key=setting), key=setting):
+        mine = list(group)
+        names = list(dict.fromkeys(name for board in mine for name in board.table.columns))
+        if len(mine) > 1 and len(names) > 1:
+            found.append(_across(mine, names, suite))
+    return found
+
+
+def settings_compared(results: Results, suite: Suite) -> list[SettingComparison]:
+    """Compare the settings (such as torch and tensorflow) of each optimizer on each workload.
+
+    Parameters
+    ----------
+    results : Results
+    suite : Suite
+        Gives the metric, alpha, correction and margin.
+
+    Returns
+    -------
+    list of SettingComparison
+        Empty where everything ran in one setting. Pairs are trials with equal fingerprints of split, initial
+        weights and batch order: only the framework, device or precision differs. Dropout masks are not
+        matched between frameworks.
+    """
+    trials = results.trials
+    several = [name for name in SETTING if name in trials and trials[name].nunique() > 1]
+    if not several:
+        return []
+    metric, maximise = suite.analysis.primary, not suite.analysis.primary.endswith("loss")
+    found = []
+    for (workload, optimizer), part in trials.groupby(["workload", "optimizer"], sort=False):
+        named = part.assign(
+            optimizer=part[several].astype(str).agg(" ".join, axis=1),
+            block=part[["seed", "split", "init", "order"]].astype(str).agg("/".join, axis=1),
+        ).drop_duplicates(["block", "optimizer"])
+        table = oriented(named, metric, maximise=maximise)
+        if len(table.columns) < 2:
+            continue
+        declared = Settings(
+            None, "all", suite.analysis.alpha, suite.analysis.correction, suite.analysis.margin
+        )
+        family = compare_family(
+            table.to_numpy(dtype=float),
+            list(table.columns),
+            settings=declared,
+            scope=f"{optimizer} on {workload}",
+            maximise=maximise,
+        )
+        found.append(SettingComparison(workload=str(workload), optimizer=str(optimizer), family=family))
+    return found
+
+
+def _across(boards: Sequence[Leaderboard], names: list[str], suite: Suite) -> Across:
+    analysis, first = suite.analysis, boards[0]
+    baseline = analysis.baseline if analysis.baseline in names else first.baseline
+    maximise = first.maximise
+    declared = Settings(
+        baseline, "baseline", analysis.alpha, correction=analysis.correction, margin=analysis.margin
+    )
+    tables = {b.title: b.table.reindex(columns=names).to_numpy(dtype=float) for b in boards}
+    cells, medians = collapse(tables)
+    family = compare_family(
+        cells, names, settings=declared, scope="new workloads", maximise=maximise, blocks="workloads"
+    )
+    complete = cells[~np.isnan(cells).any(axis=1)]
+    these = {c.candidate: c for c in on_these_datasets(tables, names, settings=declared)}
+    counted = {c.candidate: c for c in conjunctions(tables, names, settings=declared)}
+    new = {c.candidate: c for c in family.comparisons}
+    words = {
+        name: tuple(c.verdict.word for b in boards for c in b.family.comparisons if c.candidate == name)
+        for name in names
+    }
+    times = _times(boards, names)
+    scores = profile_score(times) if times is not None else np.full(len(names), math.nan)
+    ranks = family.friedman.mean_ranks if family.friedman else _mean_ranks(cells)
+    rows = [
+        AcrossRow(
+            optimizer=name,
+            mean_rank=float(ranks[i]),
+            mean_rank_low=family.mean_rank_low[i],
+            mean_rank_high=family.mean_rank_high[i],
+            verdicts=words[name],
+            these=these.get(name),
+            new=new.get(name),
+            conjunction=counted.get(name),
+            profile=float(scores[i]),
+        )
+        for i, name in enumerate(names)
+    ]
+    suffix = first.title.removeprefix(first.workload)
+    stability = leave_one_out(complete, names) if len(complete) >= 2 and len(names) > 2 else None
+    return Across(
+        title=f"Across {len(boards)} workloads{suffix}",
+        metric=first.metric,
+        maximise=maximise,
+        baseline=str(baseline),
+        alpha=analysis.alpha,
+        correction=analysis.correction,
+        workloads=tuple(tables),
+        rows=tuple(sorted(rows, key=lambda r: (math.isnan(r.mean_rank), r.mean_rank, r.optimizer))),
+        family=family,
+        cells=cells,
+        margin=analysis.margin,
+        stability=stability,
+        times=times,
+        notes=tuple(_notes(boards, family, medians, stability)),
+    )
+
+
+def _mean_ranks(cells: FloatArray) -> FloatArray:
+    return np.asarray(pd.DataFrame(cells).rank(axis=1, ascending=False).mean(), dtype=np.float64)
+
+
+def _times(boards: Sequence[Leaderboard], names: Sequence[str]) -> FloatArray | None:
+    """Median epochs to target, workloads x optimizers, of workloads with a target that all optimizers ran."""
+    rows = []
+    for board in boards:
+        if board.times is None:
+            continue
+        medians = {summary.optimizer: summary.median for summary in board.times.summaries}
+        if set(names) <= set(medians):
+            # Epoch 0 is before the first step; a target met there took no time, which has no ratio.
+            rows.append([max(medians[name], 1.0) for name in names])
+    return np.array(rows, dtype=np.float64) if rows else None
+
+
+def _notes(
+    boards: Sequence[Leaderboard],
+    family: FamilyResult,
+    medians: Sequence[str],
+    stability: Stability | None,
+) -> list[str]:
+    notes = [
+        "On these workloads: signed ranks within each workload, summed; nothing is claimed about others. "
+        "On new workloads: the workload is the unit, one value each, however many seeds went into it."
+    ]
+    count = len(boards)
+    if count < FEWEST_DATASETS:
+        notes.append(
+            f"{count} workloads cannot generalise to new ones: no signed-rank test over fewer than "
+            f"{FEWEST_DATASETS} can reach 0.05."
+        )
+    datasets = {board.dataset for board in boards}
+    if len(datasets) < count:
+        notes.append(
+            f"The {count} workloads use {len(datasets)} dataset{'s' if len(datasets) > 1 else ''}: workloads "
+            "that share one are not independent; read the claim about new workloads as one about this kind."
+        )
+    if medians:
+        notes.append(
+            f"With diverged trials, hence medians over seeds instead of means: {', '.join(medians)}."
+        )
+    notes += [f"{note}." for note in family.notes]
+    if stability is not None and stability.flips:
+        notes.append(
+            "The order by mean rank depends on who takes part; it changes between "
+            f"{'; '.join(stability.flips[:5])}."
+        )
+    return notes

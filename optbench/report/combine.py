@@ -1,0 +1,132 @@
+"""Several stores as one: the same label for the same thing, different labels for different things."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from optbench.frames import Results, load_results
+from optbench.suite import Suite, SuiteWorkload, known_choice
+
+#: Key: position of the store, workload label, optimizer label there.
+Labels = Mapping[tuple[int, str, str], tuple[str, str]]
+
+
+def gather(stores: Sequence[tuple[Suite, Path]]) -> tuple[Suite, Results]:
+    """Read one or more stores for one analysis.
+
+    Parameters
+    ----------
+    stores : sequence of (Suite, Path)
+        Each store with the suite that explains it.
+
+    Returns
+    -------
+    suite : Suite
+        All workloads, optimizers, seeds and backends; title from all, analysis from the first. Targets of a
+        workload that several suites share are those of the first.
+    results : Results
+        With the labels of that suite: where two stores use one label for different things, the suite's name
+        is added to it.
+    """
+    suites = [suite for suite, _ in stores]
+    results = load_results(*(path for _, path in stores))
+    if len(stores) == 1:
+        return suites[0], results
+    labels = _labels(results.trials, _names(suites)) if len(results.trials) else {}
+    return _combine(suites, labels), _relabel(results, labels) if labels else results
+
+
+def _labels(trials: pd.DataFrame, names: Sequence[str]) -> Labels:
+    columns = ["store", "workload", "optimizer", "workload_id", "config_id"]
+    known = trials[columns].drop_duplicates()
+    clash = known.groupby("workload")["workload_id"].transform("nunique") > 1
+    suffix = known["store"].map(lambda store: f" [{names[store]}]")
+    known["new_workload"] = known["workload"] + suffix.where(clash, "")
+    clash = known.groupby(["new_workload", "optimizer"])["config_id"].transform("nunique") > 1
+    known["new_optimizer"] = known["optimizer"] + suffix.where(clash, "")
+    return {
+        (row.store, row.workload, row.optimizer): (row.new_workload, row.new_optimizer)
+        for row in known.itertuples()
+    }
+
+
+def _combine(suites: Sequence[Suite], labels: Labels) -> Suite:
+    entries: dict[str, SuiteWorkload] = {}
+    for position, suite in enumerate(suites):
+        for entry in suite.workloads:
+            for label, config in entry.optimizers.items():
+                workload, optimizer = labels.get((position, entry.label, label), (entry.label, label))
+                known = entries.get(workload, replace(entry, label=workload, optimizers={}))
+                optimizers = {**known.optimizers, optimizer: config}
+                entries[workload] = replace(known, optimizers=optimizers)
+    first = suites[0]
+    combined = replace(
+        first,
+        name="+".join(dict.fromkeys(suite.name for suite in suites)),
+        title=" + ".join(dict.fromkeys(suite.title for suite in suites)),
+        text="\n---\n".join(dict.fromkeys(suite.text for suite in suites)),
+        workloads=tuple(entries.values()),
+        seeds=tuple(dict.fromkeys(seed for suite in suites for seed in suite.seeds)),
+        backends=tuple(dict.fromkeys(backend for suite in suites for backend in suite.backends)),
+    )
+    baseline = first.analysis.baseline
+    if baseline is not None and baseline not in combined.optimizers:
+        renamed = [new for (position, _, old), (_, new) in labels.items() if (position, old) == (0, baseline)]
+        if renamed:
+            combined = replace(combined, analysis=replace(first.analysis, baseline=renamed[0]))
+    return combined
+
+
+def with_analysis(
+    suite: Suite,
+    *,
+    baseline: str | None = None,
+    primary: str | None = None,
+    alpha: float | None = None,
+    correction: str | None = None,
+) -> Suite:
+    """Change what the report tests; ``None`` keeps what the suite declares.
+
+    Raises
+    ------
+    SuiteError
+        If a value is none that the suite knows.
+    """
+    changes: dict[str, Any] = {}
+    if baseline is not None:
+        changes["baseline"] = known_choice("--baseline", baseline, suite.optimizers)
+    if primary is not None:
+        known = ("test_accuracy", "test_loss", "val_accuracy", "val_loss", "train_loss")
+        changes["primary"] = known_choice("--primary", primary, known)
+    if alpha is not None:
+        changes["alpha"] = alpha
+    if correction is not None:
+        changes["correction"] = known_choice("--correction", correction, ("holm", "bonferroni", "bh", "none"))
+    return replace(suite, analysis=replace(suite.analysis, **changes))
+
+
+def _names(suites: Sequence[Suite]) -> list[str]:
+    """Names that tell the suites apart."""
+    names = [suite.name for suite in suites]
+    return [
+        name if names.count(name) == 1 else f"{name} {names[: position + 1].count(name)}"
+        for position, name in enumerate(names)
+    ]
+
+
+def _relabel(results: Results, labels: Labels) -> Results:
+    trials = results.trials
+    keys = zip(trials["store"], trials["workload"], trials["optimizer"], strict=True)
+    new = [labels.get(key, key[1:]) for key in keys]
+    trials = trials.assign(workload=[w for w, _ in new], optimizer=[o for _, o in new])
+    epochs = results.epochs
+    if len(epochs):
+        rows = trials.set_index("trial_id").index.get_indexer(epochs["trial_id"].astype(str))
+        changed = {name: trials[name].astype("category").take(rows) for name in ("workload", "optimizer")}
+        epochs = epochs.assign(**{name: column.array for name, column in changed.items()})
+    return replace(results, trials=trials, epochs=epochs)

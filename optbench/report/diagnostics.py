@@ -1,0 +1,262 @@
+"""What a trained model gets wrong: from the stored predictions, and weights by training it again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optbench.datasets import registry
+from optbench.datasets.base import DataError, Dataset, cut
+from optbench.stats.classifiers import McNemarResult, mcnemar_predictions
+from optbench.store import Store, StoredTrial, StoreError
+from optbench.trial import TrialSpec
+from optbench.validation import parse
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """Errors of a trial on its test part.
+
+    ``confusion`` counts examples [true class, predicted class]; ``precision``, ``recall`` and ``f1`` are by
+    class, NaN for a class without examples. ``truth`` and ``predicted`` are by test example; ``images`` are
+    the test inputs as stored.
+    """
+
+    trial: StoredTrial
+    epoch: str
+    classes: tuple[str, ...]
+    confusion: IntArray
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    f1: NDArray[np.float64]
+    truth: IntArray
+    predicted: IntArray
+    images: NDArray[Any]
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPair:
+    """McNemar's test of the best and the second best trained model of one workload and seed."""
+
+    best: str
+    second: str
+    accuracies: tuple[float, float]
+    n: int
+    test: McNemarResult
+    sentence: str
+
+
+def diagnose(store: Store, trial: StoredTrial, *, epoch: str = "last") -> Diagnosis:
+    """Count the errors of a trial.
+
+    Parameters
+    ----------
+    store : Store
+        Holds the trial's predictions.
+    trial : StoredTrial
+    epoch : {"last", "best"}
+        Whose predictions.
+
+    Returns
+    -------
+    Diagnosis
+
+    Raises
+    ------
+    StoreError
+        If the trial has no predictions: it diverged, or crashed.
+    DataError
+        If the dataset is missing, or its test part is not the one that was predicted.
+    """
+    found = store.predictions(trial.trial_id)
+    if epoch not in found:
+        have = f"it has those of {', '.join(found)}" if found else f"its status is {trial.status}"
+        raise StoreError(
+            f"trial {trial.trial_id}: no predictions of the {epoch} epoch ({have}); choose another trial"
+        )
+    predicted = found[epoch].astype(np.int64)
+    dataset, rows, source = _test_part(trial)
+    truth = (dataset.y_test if source == "test" else dataset.y_train)[rows]
+    if len(truth) != len(predicted):
+        raise DataError(
+            f"dataset {dataset.info.name}: {len(truth)} test examples here, {len(predicted)} were predicted; "
+            "the data have changed since the trial ran"
+        )
+    classes = dataset.info.classes
+    outputs = max(len(classes), int(predicted.max()) + 1)
+    names = (*classes, *(f"output {k}" for k in range(len(classes), outputs)))
+    confusion = np.zeros((outputs, outputs), dtype=np.int64)
+    np.add.at(confusion, (truth, predicted), 1)
+    precision, recall, f1 = _scores(confusion)
+    return Diagnosis(
+        trial=trial,
+        epoch=epoch,
+        classes=names,
+        confusion=confusion,
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        truth=truth,
+        predicted=predicted,
+        images=(dataset.x_test if source == "test" else dataset.x_train)[rows],
+        sentences=_sentences(confusion, recall, names),
+    )
+
+
+def best_two(store: Store, trial: StoredTrial, *, metric: str = "test_accuracy") -> ModelPair | None:
+    """Compare the two best trained models of a trial's block on the same test examples.
+
+    Parameters
+    ----------
+    store : Store
+    trial : StoredTrial
+        Names the block: workload, seed, backend and device.
+    metric : str
+        What makes a model the best.
+
+    Returns
+    -------
+    ModelPair or None
+        None where the block has fewer than two models with predictions. It is about these two trained models,
+        not about their optimizers: the variance of training is not in it.
+    """
+    labels = {key: optimizer for key, _, optimizer in store.plan()}
+    block = [
+        other
+        for other in store.trials(store.block(trial.block_id))
+        if metric in other.metrics and store.predictions(other.trial_id)
+    ]
+    sign = -1 if not metric.endswith("loss") else 1
+    block.sort(key=lambda other: (sign * other.metrics[metric], other.trial_id))
+    if len(block) < 2:
+        return None
+    dataset, rows, source = _test_part(trial)
+    truth = (dataset.y_test if source == "test" else dataset.y_train)[rows]
+    first, second = (store.predictions(other.trial_id)["last"].astype(np.int64) for other in block[:2])
+    test = mcnemar_predictions(truth, first, second)
+    names = [labels.get(other.trial_id, other.trial_id) for other in block[:2]]
+    return ModelPair(
+        best=names[0],
+        second=names[1],
+        accuracies=(float((first == truth).mean()), float((second == truth).mean())),
+        n=len(truth),
+        test=test,
+        sentence=(
+            f"Of {len(truth)} test examples {names[0]} alone has {test.b} right, {names[1]} alone {test.c}: "
+            f"McNemar's mid-p {test.p_midp:.3g} (exact {test.p_exact:.3g}, smallest attainable "
+            f"{test.smallest_attainable_p:.3g}). This is about two trained models; their optimizers are "
+            "compared over seeds in the report."
+        ),
+    )
+
+
+def spec_of(trial: StoredTrial) -> TrialSpec:
+    """Rebuild the spec of a stored trial."""
+    return parse(TrialSpec, dict(trial.spec))
+
+
+def _test_part(trial: StoredTrial) -> tuple[Dataset, IntArray, str]:
+    spec = spec_of(trial)
+    dataset = _dataset(spec)
+    data = cut(dataset, spec.workload.split, spec.seeds, train_eval=spec.workload.train_eval)
+    return dataset, data.test.rows, "test" if data.test.x is dataset.x_test else "train"
+
+
+def _dataset(spec: TrialSpec) -> Dataset:
+    source = spec.workload.dataset
+    return registry.made(source) if spec.workload.smoke else registry.load(source)
+
+
+def _scores(confusion: IntArray) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    hits = confusion.diagonal().astype(np.float64)
+    predicted, true = confusion.sum(axis=0), confusion.sum(axis=1)
+    seen = predicted + true > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision = np.where(predicted > 0, hits / predicted, np.where(seen, 0.0, np.nan))
+        recall = np.where(true > 0, hits / true, np.where(seen, 0.0, np.nan))
+        f1 = np.where(seen, 2 * hits / (predicted + true), np.nan)
+    return precision, recall, f1
+
+
+def _sentences(confusion: IntArray, recall: NDArray[np.float64], classes: tuple[str, ...]) -> tuple[str, ...]:
+    n, right = int(confusion.sum()), int(confusion.trace())
+    said = [f"{right} of {n} test examples are right ({right / n:.2%})."]
+    true = confusion.sum(axis=1)
+    ranked = np.where(true > 0, recall, math.inf)
+    lowest = int(np.argmin(ranked))
+    said.append(
+        f"The lowest recall is that of {classes[lowest]}: {confusion[lowest, lowest]} of {true[lowest]} "
+        f"({recall[lowest]:.1%})."
+    )
+    wrong = confusion - np.diag(confusion.diagonal())
+    if wrong.any():
+        pair = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
+        count = int(wrong[pair])
+        times = "once" if count == 1 else f"{count} times"
+        said.append(f"The most common error: {classes[pair[0]]} taken for {classes[pair[1]]}, {times}.")
+    return tuple(said)
+
+
+def retrain(trial: StoredTrial) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], NDArray[Any]]:
+    """Train a recorded trial again on its backend and keep the weights, which a store does not.
+
+    Parameters
+    ----------
+    trial : StoredTrial
+
+    Returns
+    -------
+    before, after : dict of str to array
+        Weights by parameter name: as initialised, and after the last epoch.
+    example : array
+        The first test input, scaled as the model sees it.
+
+    Raises
+    ------
+    BackendMissingError
+        If the framework is not installed; the message says what brings it.
+    """
+    from optbench import backends
+    from optbench.execution import protocol
+
+    spec = spec_of(trial)
+    engine = backends.engine(spec.backend)
+    engine.resolve_device(spec.device)
+    dataset = _dataset(spec)
+    keeper = _Keeper(engine)
+    protocol.run_trial(spec, keeper, dataset, environment={}, on_epoch=keeper.note)
+    example = dataset.x_test[0]
+    data = keeper.data
+    shift = 0.0 if data.shift is None else data.shift
+    return keeper.before, keeper.after, np.asarray((example - shift) * data.scale)
+
+
+class _Keeper:
+    """An engine that keeps the weights of its one session at the start and after each epoch."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine: Any = engine
+        self._session: Any = None
+        self.before: dict[str, NDArray[Any]] = {}
+        self.after: dict[str, NDArray[Any]] = {}
+        self.data: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def open(self, spec: TrialSpec, built: Any, data: Any, weights: Mapping[str, NDArray[Any]]) -> Any:
+        self.before = {name: np.array(value) for name, value in weights.items()}
+        self.data = data
+        self._session = self._engine.open(spec, built, data, weights)
+        return self._session
+
+    def note(self, epoch: int, row: Mapping[str, float]) -> None:
+        self.after = self._session.weights()

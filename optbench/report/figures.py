@@ -1,0 +1,165 @@
+"""Which plots a report has, with their captions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from optbench.report import plots
+from optbench.report.analysis import Report
+from optbench.report.leaderboard import SETTING, Leaderboard, machines
+from optbench.report.style import LineStyle, line_styles
+from optbench.report.text import metric_title
+from optbench.stats.families import FamilyResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A plot: ``name`` is part of its file's, ``alt`` is read aloud, ``caption`` tells how to read it."""
+
+    name: str
+    section: str
+    title: str
+    alt: str
+    caption: str
+    draw: Callable[[], Figure | None]
+
+
+def report_plots(report: Report) -> Iterator[Plot]:
+    """List the plots of a report; one whose ``draw`` gives None has nothing to show.
+
+    Yields
+    ------
+    Plot
+    """
+    styles = line_styles(
+        [*report.suite.optimizers, *(name for board in report.boards for name in board.table.columns)]
+    )
+    for board in report.boards:
+        yield from _of_board(report, board, styles)
+    for found in report.overall:
+        yield Plot(
+            name="profile",
+            section=found.title,
+            title="Performance profile",
+            alt=f"Share of workloads that each optimizer solves within a factor of the best: {found.title}",
+            caption="Left end: the share of workloads on which an optimizer is the fastest. "
+            "To the right: solved within that factor of the fastest.",
+            draw=lambda found=found: plots.performance_profiles(found, styles=styles),  # type: ignore[misc]
+        )
+        yield from _pairs(found.all_pairs, found.title, "workload")
+
+
+def _of_board(report: Report, board: Leaderboard, styles: Mapping[str, LineStyle]) -> Iterator[Plot]:
+    trials = report.results.trials
+    mine = trials["workload"] == board.workload
+    for name in SETTING:
+        if name in trials:
+            mine &= trials[name] == getattr(board, name)
+    trials = trials[mine]
+    epochs = report.results.epochs
+    epochs = epochs[epochs["trial_id"].isin(trials["trial_id"])] if len(epochs) else epochs
+    diverged = set(trials.loc[trials["status"] == "diverged", "trial_id"])
+    title, metric = board.title, board.metric
+    words = metric_title(metric)
+
+    def plot(name: str, heading: str, alt: str, caption: str, draw: Callable[[], Figure | None]) -> Plot:
+        return Plot(
+            name=name, section=title, title=heading, alt=f"{alt}: {title}", caption=caption, draw=draw
+        )
+
+    yield plot(
+        "differences",
+        f"Difference to {board.baseline}",
+        f"Difference to {board.baseline} in every block with mean and interval",
+        "A small mark a block, in which only the optimizer differs; the diamond: the mean with its interval.",
+        lambda: plots.paired_differences(board, styles=styles),
+    )
+    if len(epochs):
+        yield plot(
+            "loss",
+            "Loss against epoch",
+            "Training and validation loss of each optimizer against epoch",
+            "Thick line: median over seeds; band: quartiles (description, not a test); thin lines: seeds.",
+            lambda: plots.loss_curves(epochs, title=title, diverged=diverged, styles=styles),
+        )
+        if machines(report.results, trials) <= 1:
+            yield plot(
+                "loss_time",
+                "Loss against training time",
+                "Training and validation loss of each optimizer against seconds of training",
+                "As above, against the seconds of the training steps, without evaluation.",
+                lambda: plots.loss_curves(
+                    epochs, title=title, against="seconds", diverged=diverged, styles=styles
+                ),
+            )
+        yield plot(
+            "accuracy",
+            "Accuracy",
+            f"Validation accuracy against epoch, and final {words} of every trial",
+            "Right: a mark a completed trial; the bar is their mean.",
+            lambda: plots.accuracy_curves(
+                epochs, trials, title=title, metric=metric, diverged=diverged, styles=styles
+            ),
+        )
+    yield plot(
+        "success",
+        "Success over time",
+        "Share of trials that have reached the target, against epochs",
+        "A trial that diverges or runs out of epochs never reaches the target.",
+        lambda: plots.success_over_time(board, styles=styles),
+    )
+    if machines(report.results, trials) <= 1:
+        yield plot(
+            "steps",
+            "Step time",
+            "Time of a training step of each optimizer, median, least and most",
+            "Trials that ran side by side slow each other down; take times from trials that ran alone.",
+            lambda: plots.step_time_bars(trials, title=title, styles=styles),
+        )
+        yield plot(
+            "pareto",
+            f"{words.partition(',')[0].capitalize()} against time",
+            f"Final {words} of every trial against its training time",
+            "Large marks: medians. On the dashed line no other optimizer is as fast and as good.",
+            lambda: plots.accuracy_against_time(trials, title=title, metric=metric, styles=styles),
+        )
+    yield plot(
+        "lr",
+        "Learning-rate sensitivity",
+        f"Final {words} against learning rate",
+        "A cross at the lower edge: trials diverged at this rate.",
+        lambda: plots.lr_sensitivity(trials, title=title, metric=metric),
+    )
+    yield plot(
+        "variance",
+        "Where the variance comes from",
+        "Share of the variance that each random stream causes",
+        "Main effects of the streams with seeds of their own; the rest is interaction and unseeded noise.",
+        lambda: plots.variance_bars(trials, title=title, metric=metric),
+    )
+    if board.all_pairs is not None:
+        yield from _pairs(board.all_pairs, title, "block")
+
+
+def _pairs(family: FamilyResult, title: str, unit: str) -> Iterator[Plot]:
+    yield Plot(
+        name="pairs",
+        section=title,
+        title="Every pair",
+        alt=f"Verdict of every optimizer against every other: {title}",
+        caption="Row against column. All pairs have a correction of their own, so a cell may be less sure "
+        "than the leaderboard, which tests the declared comparisons only.",
+        draw=lambda: plots.verdict_heatmap(family, title=title),
+    )
+    yield Plot(
+        name="ranks",
+        section=title,
+        title="Critical difference",
+        alt=f"Mean ranks with Nemenyi's critical difference: {title}",
+        caption=f"Mean rank over {unit}s, 1 is best; a bar joins those closer than the critical difference. "
+        "The familiar view: mean ranks depend on who takes part, so no verdict rests on it.",
+        draw=lambda: plots.critical_difference(family, title=title),
+    )

@@ -1,0 +1,136 @@
+"""A methods paragraph, ready for a paper, from what was really done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import optbench
+from optbench.frames import Results
+from optbench.report.leaderboard import Leaderboard
+from optbench.suite import Suite
+
+_CORRECTIONS = {
+    "holm": "Holm's step-down procedure",
+    "bonferroni": "Bonferroni's method",
+    "bh": "Benjamini and Hochberg's procedure (false discovery rate)",
+}
+
+
+def methods_paragraph(results: Results, suite: Suite, boards: Sequence[Leaderboard]) -> str:
+    """Write what was trained, how it was matched, and how it was tested.
+
+    Parameters
+    ----------
+    results : Results
+        The counts, software and machines come from the records, not from the plan.
+    suite : Suite
+    boards : sequence of Leaderboard
+
+    Returns
+    -------
+    str
+        Plain text, several sentences.
+    """
+    trials = results.trials
+    if trials.empty or not boards:
+        return "No trial has been run yet, so there is nothing to describe."
+    sentences = [_trained(results, boards), _matched(results), _measured(suite)]
+    compared = [c for board in boards for c in board.family.comparisons]
+    if compared:
+        sentences += [_tested(suite, boards), _reach(boards)]
+    sentences.append(_machines(results))
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _trained(results: Results, boards: Sequence[Leaderboard]) -> str:
+    trials = results.trials
+    optimizers = list(dict.fromkeys(name for board in boards for name in board.table.columns))
+    workloads = list(dict.fromkeys(board.workload for board in boards))
+    counts = trials["status"].value_counts()
+    ended = [f"{counts[word]} {word}" for word in ("completed", "diverged", "crashed") if word in counts]
+    lines = []
+    for entry in workloads:
+        epochs = trials.loc[trials["workload"] == entry, "epochs"].max() if "epochs" in trials else None
+        lines.append(f"{entry} (up to {epochs:g} epochs)" if epochs and epochs == epochs else entry)
+    blocks = trials["block_id"].nunique()
+    return (
+        f"We compared {_listed(optimizers)} on {_listed(lines)}. {len(trials)} of {results.planned} planned "
+        f"trials were run in {blocks} blocks: {', '.join(ended)}."
+    )
+
+
+def _matched(results: Results) -> str:
+    text = (
+        "Within a block, split, initial weights, batch order and the streams of dropout and augmentation are "
+        "the same and only the optimizer differs; trials were paired only where fingerprints of the arrays "
+        "in use agreed"
+    )
+    refused = len(results.refusals)
+    return f"{text} ({refused} refused)." if refused else f"{text}."
+
+
+def _measured(suite: Suite) -> str:
+    metric = suite.analysis.primary.replace("_", " ")
+    direction = "lower" if suite.analysis.primary.endswith("loss") else "higher"
+    return (
+        f"The primary metric is {metric} ({direction} is better). A trial that diverged counts as the worst "
+        "of its block, a trial that crashed as missing."
+    )
+
+
+def _tested(suite: Suite, boards: Sequence[Leaderboard]) -> str:
+    analysis = suite.analysis
+    baselines = list(dict.fromkeys(board.baseline for board in boards))
+    most = max(len(board.family.comparisons) for board in boards)
+    correction = (
+        "without a correction for multiplicity"
+        if analysis.correction == "none"
+        else f"corrected by {_CORRECTIONS[analysis.correction]} over a workload's comparisons (up to {most})"
+    )
+    text = (
+        f"Each optimizer was compared with {_listed(baselines)} by the two-sided Wilcoxon signed-rank test "
+        f"with Pratt's treatment of zeros, {_exactness(boards)}, at level {analysis.alpha:g}, {correction}; "
+        f"intervals of mean differences are Student's t intervals at {1 - analysis.alpha:.0%}."
+    )
+    if analysis.margin is not None:
+        text += (
+            f" Equivalence was tested by two one-sided tests against a margin of {analysis.margin:g}, "
+            "declared beforehand."
+        )
+    return text
+
+
+def _exactness(boards: Sequence[Leaderboard]) -> str:
+    tests = [c.signed_rank for board in boards for c in board.family.comparisons if c.signed_rank]
+    exact = sum(test.method == "exact" for test in tests)
+    if exact == len(tests):
+        return "exact under ties"
+    return f"exact in {exact} of {len(tests)} comparisons and by a saddlepoint approximation elsewhere"
+
+
+def _reach(boards: Sequence[Leaderboard]) -> str:
+    used = [c.n for board in boards for c in board.family.comparisons]
+    smallest = [c.smallest_adjusted_p for board in boards for c in board.family.comparisons if c.n]
+    if not smallest:
+        return "No block held two optimizers, so no test could be made."
+    pairs = f"{min(used)}" if min(used) == max(used) else f"{min(used)} to {max(used)}"
+    return (
+        f"The comparisons used {pairs} pairs; the smallest adjusted p-value that the least of them could "
+        f"have reached is {max(smallest):.3g}."
+    )
+
+
+def _machines(results: Results) -> str:
+    seen = []
+    for facts in results.environments:
+        words = [str(facts.get("framework", "")), str(facts.get("device_name", facts.get("processor", "")))]
+        threads = facts.get("threads")
+        words.append(f"{threads} thread{'s' if threads != 1 else ''}" if threads else "")
+        seen.append(", ".join(word for word in words if word))
+    where = "; ".join(word for word in dict.fromkeys(seen) if word)
+    run = f" on {where}" if where else ""
+    return f"Trials were run with optbench {optbench.__version__}{run}."
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,0 +1,253 @@
+"""The report's tables beside the leaderboards: across workloads, every pair, times to target, settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from optbench.report.across import Across, SettingComparison
+from optbench.report.leaderboard import Leaderboard
+from optbench.report.text import DASH, TextTable, Value, estimate, metric_title, number, p_value, short
+from optbench.stats.families import FamilyResult, PairedComparison
+
+#: Columns of the table of trials, where the results have them.
+TRIAL_COLUMNS = (
+    "trial_id",
+    "workload",
+    "optimizer",
+    "lr",
+    "seed",
+    "backend",
+    "device",
+    "status",
+    "test_accuracy",
+    "test_loss",
+    "val_accuracy_best",
+    "best_epoch",
+    "epochs",
+    "step_seconds",
+)
+#: Columns of the table of every comparison.
+PAIR_COLUMNS = (
+    "workload",
+    "family",
+    "comparison",
+    "n",
+    "missing",
+    "zeros",
+    "ties",
+    "mean difference [CI]",
+    "Hodges-Lehmann",
+    "d_z",
+    "rank-biserial",
+    "P(better)",
+    "p",
+    "p adjusted",
+    "smallest p",
+    "method",
+    "verdict",
+)
+
+
+def across_table(found: Across) -> TextTable:
+    """Lay out the comparison over workloads."""
+    words = ("better", "worse", "equivalent", "inconclusive")
+    rows, values = [], []
+    for row in found.rows:
+        these, new, count = row.these, row.new, row.conjunction
+        is_baseline = row.optimizer == found.baseline
+        low, high = number(row.mean_rank_low), number(row.mean_rank_high)
+        interval = f" [{low}, {high}]" if math.isfinite(row.mean_rank_low) else ""
+        tally = ", ".join(f"{row.verdicts.count(w)} {w}" for w in words if w in row.verdicts)
+        cells: list[tuple[str, Value]] = [
+            (row.optimizer, row.optimizer),
+            (number(row.mean_rank) + interval, row.mean_rank),
+            ("baseline" if is_baseline else tally or DASH, row.verdicts.count("better")),
+            (
+                estimate(these.estimate, these.low, these.high, metric=found.metric) if these else DASH,
+                these.estimate if these else None,
+            ),
+            (p_value(these.p_adjusted) if these else DASH, these.p_adjusted if these else None),
+            ("baseline" if is_baseline else these.verdict.word if these else DASH, None),
+            (p_value(new.p_adjusted) if new else DASH, new.p_adjusted if new else None),
+            ("baseline" if is_baseline else new.verdict.word if new else DASH, None),
+            (f"{count.better_on_at_least} of {count.n_datasets}" if count else DASH, None),
+            (number(row.profile), row.profile),
+        ]
+        rows.append(tuple(text for text, _ in cells))
+        values.append(tuple(value for _, value in cells))
+    columns = (
+        "optimizer",
+        "mean rank",
+        f"within each, against {found.baseline}",
+        f"these workloads: minus {found.baseline} [CI]",
+        "p, these",
+        "verdict, these",
+        "p, new",
+        "verdict, new",
+        "better on at least",
+        "profile area",
+    )
+    notes = [
+        *found.notes,
+        *dict.fromkeys(f"New workloads: {c.attainable}." for c in found.family.comparisons),
+        f"p-values after {found.correction} over the comparisons of each question. Profile area: of epochs "
+        "to target, within 4 times the best; 1 is best everywhere.",
+    ]
+    extras = {"profile area"} if all(math.isnan(row.profile) for row in found.rows) else set()
+    return TextTable(
+        title=found.title,
+        columns=columns,
+        rows=tuple(rows),
+        notes=tuple(notes),
+        details=frozenset({"within each, against " + found.baseline, "better on at least", "profile area"}),
+        extras=frozenset(extras),
+        values=tuple(values),
+    )
+
+
+def pairs_table(boards: Sequence[Leaderboard]) -> TextTable:
+    """Lay out every comparison that was made, with what its method used."""
+    rows: list[tuple[str, ...]] = []
+    values: list[tuple[Value, ...]] = []
+    for board in boards:
+        for kind, family in (("declared", board.family), ("all pairs", board.all_pairs)):
+            for c in family.comparisons if family is not None else ():
+                text, value = _pair(c, board.metric)
+                rows.append((board.title, kind, *text))
+                values.append((board.title, kind, *value))
+    return TextTable(
+        title="Every comparison",
+        columns=PAIR_COLUMNS,
+        rows=tuple(rows),
+        notes=(
+            "declared: each against the baseline, the claim of this report. all pairs: with a correction of "
+            "its own over a workload's pairs; it answers another question, so its verdicts may differ. "
+            "smallest p: the adjusted p that this n could have reached.",
+        ),
+        values=tuple(values),
+    )
+
+
+def _pair(c: PairedComparison, metric: str) -> tuple[list[str], list[Value]]:
+    name = f"{c.candidate} vs {c.baseline}"
+    if c.signed_rank is None or c.mean is None or c.rank is None:
+        return [name, "0", str(c.n_missing), *[DASH] * 11, c.verdict.word], [None] * 15
+    test, hodges = c.signed_rank, c.hodges_lehmann
+    d_z = c.standardized.d_z if c.standardized else math.nan
+    text = [
+        name,
+        str(c.n),
+        str(c.n_missing),
+        str(test.n_zeros),
+        str(test.n_ties),
+        estimate(c.mean.estimate, c.mean.low, c.mean.high, metric=metric),
+        estimate(hodges.estimate, hodges.low, hodges.high, metric=metric) if hodges else DASH,
+        number(d_z),
+        number(c.rank.rank_biserial),
+        number(c.rank.superiority),
+        p_value(test.pvalue),
+        p_value(c.p_adjusted),
+        short(c.smallest_adjusted_p),
+        f"signed-rank, Pratt, {test.method}",
+        c.verdict.word,
+    ]
+    value: list[Value] = [name, c.n, c.n_missing, test.n_zeros, test.n_ties, c.mean.estimate]
+    value += [hodges.estimate if hodges else None, d_z, c.rank.rank_biserial, c.rank.superiority]
+    value += [test.pvalue, c.p_adjusted, c.smallest_adjusted_p, None, None]
+    return text, value
+
+
+def times_table(boards: Sequence[Leaderboard]) -> TextTable | None:
+    """Lay out epochs to target: successes, medians, and the comparison of min(T, B) with the baseline."""
+    rows = []
+    for board in boards:
+        if board.times is None:
+            continue
+        compared = {c.candidate: c for c in board.times.family.comparisons}
+        for s in board.times.summaries:
+            c = compared.get(s.optimizer)
+            rows.append(
+                (
+                    board.title,
+                    s.optimizer,
+                    f"{s.successes} of {s.n}",
+                    short(s.median, 4),
+                    short(s.rmst, 4),
+                    short(s.par2, 4),
+                    short(s.ert, 4),
+                    p_value(c.p_adjusted) if c else DASH,
+                    c.verdict.word if c else "baseline",
+                )
+            )
+    if not rows:
+        return None
+    budgets = sorted({f"{board.times.budget:g}" for board in boards if board.times is not None})
+    return TextTable(
+        title="Epochs to target",
+        columns=(
+            "workload",
+            "optimizer",
+            "reached",
+            "median",
+            "mean of min(T, B)",
+            "PAR-2",
+            "ERT",
+            "p",
+            "verdict",
+        ),
+        rows=tuple(rows),
+        notes=(
+            f"B: the workload's epochs ({', '.join(budgets)}). A trial that does not reach the target, or "
+            "diverges, counts as B in the mean and as 2 B in PAR-2; ERT is the epochs spent for a success. "
+            "p: signed-rank test of min(T, B) against the baseline, corrected within a workload.",
+        ),
+    )
+
+
+def settings_table(found: Sequence[SettingComparison], metric: str) -> TextTable:
+    """Lay out the comparison of backends, devices and precisions."""
+    rows = []
+    for item in found:
+        for c in item.family.comparisons:
+            mean = c.mean
+            difference = estimate(mean.estimate, mean.low, mean.high, metric=metric) if mean else DASH
+            pair = f"{c.candidate} vs {c.baseline}"
+            cells = (pair, str(c.n), difference, p_value(c.p_adjusted), c.verdict.word)
+            rows.append((item.workload, item.optimizer, *cells))
+    return TextTable(
+        title="Backend, device and precision as a factor",
+        columns=("workload", "optimizer", "comparison", "n", f"{metric_title(metric)} [CI]", "p", "verdict"),
+        rows=tuple(rows),
+        notes=(
+            "Pairs are trials of one seed with equal fingerprints of split, initial weights and batch order. "
+            "Dropout masks are not matched between frameworks. Corrected over the pairs of settings of one "
+            "optimizer on one workload.",
+        ),
+    )
+
+
+def trials_table(trials: pd.DataFrame, *, limit: int) -> TextTable:
+    """Lay out the trials themselves, the first so many of them."""
+    names = [name for name in TRIAL_COLUMNS if name in trials]
+    part = trials[names].head(limit)
+    rows = [
+        tuple(DASH if pd.isna(x) else f"{x:.6g}" if isinstance(x, float) else str(x) for x in row)
+        for row in part.itertuples(index=False)
+    ]
+    rest = len(trials) - len(part)
+    notes = (f"{rest:,} more trials are in trials.csv.",) if rest else ()
+    return TextTable(title="Trials", columns=tuple(names), rows=tuple(rows), notes=notes)
+
+
+def friedman_note(family: FamilyResult) -> str:
+    """Say what Friedman's test found, or that it could not be made."""
+    f = family.friedman
+    if f is None:
+        return f"{family.scope}: Friedman's test was not made (fewer than 3 optimizers or 2 complete blocks)."
+    return (
+        f"{family.scope}: Friedman's test over {f.n} complete blocks and {f.k} optimizers, "
+        f"p {p_value(f.pvalue)} ({f.method}), Kendall's W {f.kendall_w:.2f}."
+    )

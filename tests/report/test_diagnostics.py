@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from optbench import api
+from optbench.backends.base import BackendMissingError
+from optbench.report import diagnostics, plots
+from optbench.report.diagnostics import _scores, _sentences
+from optbench.report.trial_plots import write_trial_plots
+from optbench.report.watch import look, render, sparkline, watch
+from optbench.store import Store, StoreError
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A store with one really trained pair."""
+    pytest.importorskip("torch", reason="runs trials with PyTorch")
+    from tests.conftest import TINY
+
+    folder = tmp_path_factory.mktemp("trained")
+    suite = folder / "tiny.yaml"
+    suite.write_text(TINY.replace("seeds: 2", "seeds: 1"))
+    return api.run(suite, results=folder).store
+
+
+def test_scores_and_sentences_by_hand():
+    confusion = np.array([[8, 2, 0], [1, 9, 0], [5, 0, 5]])
+    precision, recall, f1 = _scores(confusion)
+    assert recall == pytest.approx([0.8, 0.9, 0.5])
+    assert precision == pytest.approx([8 / 14, 9 / 11, 1.0])
+    assert f1[2] == pytest.approx(2 * 5 / 15)
+    said = _sentences(confusion, recall, ("U", "V", "W"))
+    assert said[0] == "22 of 30 test examples are right (73.33%)."
+    assert said[1] == "The lowest recall is that of W: 5 of 10 (50.0%)."
+    assert said[2] == "The most common error: W taken for U, 5 times."
+
+
+def test_a_diagnosis_agrees_with_the_recorded_accuracy(trained):
+    with Store(trained) as store:
+        for trial in store.trials():
+            found = diagnostics.diagnose(store, trial)
+            assert found.confusion.trace() / found.confusion.sum() == trial.metrics["test_accuracy_last"]
+            assert len(found.images) == len(found.truth)
+
+
+def test_training_again_gives_the_recorded_weights_path(trained):
+    with Store(trained) as store:
+        trial = next(store.trials())
+    before, after, example = diagnostics.retrain(trial)
+    assert before.keys() == after.keys()
+    assert any((before[name] != after[name]).any() for name in before)
+    assert example.shape == (8, 8, 1)
+
+
+def test_files_and_words_of_a_trial(trained, tmp_path):
+    with Store(trained) as store:
+        trial = next(store.trials())
+        written = write_trial_plots(store, trial, tmp_path / "plots", weights=True)
+    names = {path.stem.split("_")[0] for path in written.files}
+    assert names == {"confusion", "classes", "errors", "weights"}, "the model has no convolution"
+    assert all(path.stat().st_size > 1000 for path in written.files)
+    assert "McNemar's mid-p" in written.sentences[-1]
+    assert "two trained models" in written.sentences[-1]
+
+
+def test_a_missing_framework_is_named(trained, monkeypatch):
+    from optbench import backends
+
+    def missing(name):
+        raise BackendMissingError(
+            f"backend {name}: not installed; bring it with `pip install optbench[{name}]`"
+        )
+
+    with Store(trained) as store:
+        trial = next(store.trials())
+    monkeypatch.setattr(backends, "engine", missing)
+    with pytest.raises(BackendMissingError, match="pip install"):
+        diagnostics.retrain(trial)
+
+
+def test_a_trial_without_predictions_says_so(two_workloads):
+    _, _, folder = two_workloads
+    with Store(folder) as store, pytest.raises(StoreError, match="no predictions of the last epoch"):
+        diagnostics.diagnose(store, next(store.trials()))
+
+
+def test_filters_and_feature_maps_of_a_convolution():
+    kernel = np.zeros((3, 3, 1, 2))
+    kernel[1, 1, 0, 0] = 1.0
+    kernel[1, 2, 0, 1] = 1.0
+    image = np.arange(16.0).reshape(4, 4, 1)
+    assert len(plots.first_filters({"conv/kernel": kernel}).axes) == 2
+    maps = plots.feature_maps({"conv/kernel": kernel}, image).axes
+    drawn = [axes.images[0].get_array() for axes in maps]
+    assert (drawn[1] == image[..., 0]).all(), "the identity kernel gives the image back"
+    assert (drawn[2][:, :-1] == image[:, 1:, 0]).all()
+    assert plots.first_filters({"dense/kernel": np.zeros((2, 2))}) is None
+
+
+def test_violins_show_both_sides_of_every_layer():
+    rng = np.random.default_rng(0)
+    before = {"a/kernel": rng.normal(size=(5, 5)), "a/bias": np.zeros(5)}
+    figure = plots.weight_violins(before, {name: value * 2 for name, value in before.items()})
+    (axes,) = figure.axes
+    assert len(axes.collections) == 2
+    assert [text.get_text() for text in axes.texts] == ["moved 1"]
+
+
+def test_sparkline_follows_the_numbers():
+    assert sparkline([]) == ""
+    assert sparkline([1, 1]) == "▁▁"
+    assert sparkline([0, float("nan"), 1]) == "▁ █"
+    assert len(sparkline(range(100), width=10)) == 10
+
+
+def test_watching_shows_blocks_and_ends_with_the_run(two_workloads):
+    _, _, folder = two_workloads
+    console = Console(width=120, record=True, file=io.StringIO())
+    standing = watch(
+        folder, metric="test_accuracy", console=console, sleep=lambda s: pytest.fail("it has ended")
+    )
+    assert (standing.planned, standing.blocks_planned, standing.blocks_complete) == (36, 12, 12)
+    assert standing.counts == {"completed": 32, "diverged": 4}
+    console.print(render(standing, metric="test_accuracy"))
+    text = console.export_text()
+    assert "12 of 12 blocks" in text
+    assert "no test" in text
+
+
+def test_a_partly_run_store_has_time_left(made_results, tmp_path):
+    made_results({"wame": [0.8, 0.9, None], "adam": [0.9, None, None]})
+    with Store(tmp_path / "store") as store:
+        standing = look(store, metric="test_accuracy")
+    assert standing.planned - sum(standing.counts.values()) == 3
+    assert (standing.blocks_complete, standing.blocks_planned) == (1, 3)
