@@ -44,6 +44,8 @@ class TensorFlowEngine:
         tf.config.threading.set_inter_op_parallelism_threads(1)
         tf.config.experimental.enable_op_determinism()
         tf.config.experimental.enable_tensor_float_32_execution(False)
+        with quietly():  # XLA announces itself once, with the first program
+            tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(0))
         self._resident = Resident()
         self._programs = ProgramCache(self._make)
 

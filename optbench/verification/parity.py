@@ -1,0 +1,240 @@
+"""Hold the backends against each other: one trial without dropout, the same arrays, step by step.
+
+``run`` trains 50 steps in every installed backend and compares the loss of each batch; ``render`` turns the
+findings into a rich table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from optbench import backends as engines
+from optbench import matching
+from optbench.datasets import registry
+from optbench.datasets.base import cut
+from optbench.models.layers import Activate, BatchNorm, Conv2D, Dense, MaxPool2D, Model, build
+from optbench.optimizers import (
+    FAMILIES,
+    SGD,
+    WAME,
+    Adagrad,
+    Adam,
+    AdamW,
+    CanonicalConfig,
+    Nadam,
+    RMSprop,
+)
+from optbench.trial import BackendName, Precision, Seeds, TrialSpec, Workload
+
+STEPS, BATCH, EARLY = 50, 32, 10
+
+MODELS = (
+    Model(
+        name="mlp", layers=(Dense(units=32, activation="relu"), Dense(units=16, activation="tanh"), Dense())
+    ),
+    Model(
+        name="cnn with batch norm",
+        layers=(
+            Conv2D(filters=6, kernel=3, padding="same"),
+            BatchNorm(),
+            Activate(activation="relu"),
+            MaxPool2D(),
+            Conv2D(filters=8, kernel=2, activation="elu"),
+            Dense(units=16, activation="relu"),
+            Dense(),
+        ),
+    ),
+)
+
+#: Label and config of what is compared; the variant ``author_shipped`` of WAME is chaotic by design.
+CASES: tuple[tuple[str, CanonicalConfig], ...] = (
+    ("sgd", SGD(lr=0.1)),
+    ("sgd, momentum", SGD(lr=0.02, momentum=0.9)),
+    ("sgd, nesterov", SGD(lr=0.02, momentum=0.9, nesterov=True)),
+    ("rmsprop", RMSprop(lr=0.001)),
+    ("rmsprop, centered, momentum", RMSprop(lr=0.0005, centered=True, momentum=0.5)),
+    ("adagrad", Adagrad(lr=0.01)),
+    ("adam", Adam(lr=0.001)),
+    ("adam, keras", Adam(lr=0.001, flavor="keras")),
+    ("adamw", AdamW(lr=0.001)),
+    ("nadam", Nadam(lr=0.001)),
+    ("wame", WAME(lr=0.01)),
+    ("wame, divide", WAME(lr=0.0002, variant="divide")),
+    ("wame, author", WAME(lr=0.001, variant="author")),
+    ("wame, report2_shipped", WAME(lr=0.001, variant="report2_shipped")),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """How far the loss curves of the backends lie apart, relative to the loss, at worst over all pairs.
+
+    Attributes
+    ----------
+    early, late : float
+        Largest difference over the first 10 and over all 50 steps.
+    early_bar, late_bar : float
+        What they may be.
+    parts_at : int or None
+        First step (from 1) whose difference is above ``early_bar``; None if there is none.
+    furthest : tuple of str
+        The pair of backends that lies furthest apart.
+    """
+
+    model: str
+    optimizer: str
+    precision: str
+    early: float
+    late: float
+    early_bar: float
+    late_bar: float
+    parts_at: int | None
+    furthest: tuple[str, str]
+
+    @property
+    def passed(self) -> bool:
+        """Whether both bars hold; a loss that is no number passes none."""
+        return self.early <= self.early_bar and self.late <= self.late_bar
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityReport:
+    """What was found; no rows where there is one backend or none."""
+
+    backends: tuple[str, ...]
+    rows: tuple[Parity, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was compared and every bar holds."""
+        return bool(self.rows) and all(row.passed for row in self.rows)
+
+
+def run(
+    optimizer: str | None = None,
+    *,
+    backends: Iterable[str] | None = None,
+    precisions: Iterable[Precision] = ("float64", "float32"),
+    progress: Callable[[str], None] | None = None,
+) -> ParityReport:
+    """Compare the training of the backends.
+
+    Parameters
+    ----------
+    optimizer : str, optional
+        One family; all of them without it.
+    backends : iterable of str, optional
+        Two or more of torch, tensorflow, jax; all that are installed without it.
+    precisions : iterable of str
+        Of ``float64`` (bar 1e-10 over 50 steps) and ``float32`` (1e-5 over 10 steps; over 50 steps 1e-5 on
+        the MLP and 2e-3 on the CNN, where rounding grows).
+    progress : callable, optional
+        Called with a line before each comparison.
+
+    Returns
+    -------
+    ParityReport
+
+    Raises
+    ------
+    ValueError
+        If the optimizer is unknown.
+    BackendMissingError
+        If a backend that was asked for is not installed.
+    """
+    if optimizer is not None and optimizer not in FAMILIES:
+        raise ValueError(f"unknown optimizer {optimizer!r}; choose from {', '.join(FAMILIES)}")
+    chosen = tuple(engines.installed() if backends is None else dict.fromkeys(backends))
+    for name in chosen:
+        engines.engine(name)
+    rows = []
+    if len(chosen) > 1:
+        for precision in precisions:
+            for model in MODELS:
+                for label, config in CASES:
+                    if optimizer in (None, config.optimizer):
+                        if progress is not None:
+                            progress(f"{label} on {model.name}, {precision}")
+                        rows.append(_compare(label, config, model, precision, chosen))
+    return ParityReport(backends=chosen, rows=tuple(rows))
+
+
+def render(report: ParityReport) -> Group:
+    """Lay a report out for a rich console."""
+    if not report.rows:
+        have = ", ".join(report.backends) or "none"
+        hint = "bring another with `pip install optbench[jax]`"
+        return Group(Text(f"Parity needs two backends; installed: {have}; {hint}.", style="bold red"))
+    table = Table(title=f"Loss curves of {', '.join(report.backends)}", title_justify="left")
+    for heading in ("precision", "model", "optimizer"):
+        table.add_column(heading)
+    for heading in (f"{EARLY} steps", f"{STEPS} steps", "bars", "parts at step"):
+        table.add_column(heading, justify="right")
+    table.add_column("furthest apart")
+    table.add_column("")
+    for row in report.rows:
+        table.add_row(
+            *(row.precision, row.model, row.optimizer),
+            *(f"{row.early:.1e}", f"{row.late:.1e}", f"{row.early_bar:.0e}, {row.late_bar:.0e}"),
+            "-" if row.parts_at is None else str(row.parts_at),
+            " and ".join(row.furthest),
+            "[green]pass" if row.passed else "[bold red]FAIL",
+        )
+    good = sum(row.passed for row in report.rows)
+    last = f"{good} of {len(report.rows)} within their bars (largest relative difference of a batch's loss)"
+    return Group(table, Text(last, style="green" if report.passed else "bold red"))
+
+
+def losses(
+    config: CanonicalConfig, model: Model, precision: Precision, backend: BackendName
+) -> NDArray[np.float64]:
+    """Train 50 steps on the embedded digits and return the loss of each batch."""
+    spec = TrialSpec(
+        workload=Workload(dataset="digits", model=model, batch_size=BATCH, epochs=1),
+        optimizer=config,
+        seeds=Seeds(),
+        backend=backend,
+        device="cpu",
+        precision=precision,
+    )
+    dataset = registry.load("digits")
+    data = cut(dataset, spec.workload.split, spec.seeds, train_eval=BATCH)
+    built = build(model, dataset.info.shape, len(dataset.info.classes))
+    weights = matching.initial_weights(built, spec.seeds.init, precision)
+    orders = [matching.epoch_order(spec.seeds.order, epoch, len(data.train)) for epoch in (1, 2)]
+    rows = data.train.rows[np.concatenate(orders)][: STEPS * BATCH]
+    return engines.engine(backend).open(spec, built, data, weights).train_epoch(rows, 1)
+
+
+def _compare(
+    label: str, config: CanonicalConfig, model: Model, precision: Precision, chosen: tuple[str, ...]
+) -> Parity:
+    curves = {name: losses(config, model, precision, name) for name in chosen}  # type: ignore[arg-type]
+    apart = {(a, b): _relative(curves[a], curves[b]) for a, b in combinations(chosen, 2)}
+    worst = np.max(list(apart.values()), axis=0)
+    early_bar = 1e-10 if precision == "float64" else 1e-5
+    late_bar = 2e-3 if precision == "float32" and model is not MODELS[0] else early_bar
+    above = np.flatnonzero(~(worst <= early_bar))
+    return Parity(
+        model=model.name,
+        optimizer=label,
+        precision=precision,
+        early=float(worst[:EARLY].max()),
+        late=float(worst.max()),
+        early_bar=early_bar,
+        late_bar=late_bar,
+        parts_at=int(above[0]) + 1 if len(above) else None,
+        furthest=max(apart, key=lambda pair: float(apart[pair].max())),
+    )
+
+
+def _relative(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.abs(a - b) / np.maximum(np.abs(a), np.abs(b))
