@@ -276,18 +276,32 @@ def verify(
     backend: Annotated[
         list[str] | None, typer.Option(help="torch, tensorflow or jax; those installed if not given.")
     ] = None,
+    parity: Annotated[
+        bool, typer.Option("--parity", help="Train one trial in every backend and compare the loss curves.")
+    ] = False,
 ) -> None:
     """Prove update rules against golden vectors, the references and each other.
 
     Exit code 1 if a check fails.
     """
     with _errors():
-        from optbench import verify as prove
-
         console = _console()
-        found = prove.run(optimizer, backends=backend, progress=lambda line: console.print(line, style="dim"))
-        console.print(prove.render(found))
-        if not found.passed:
+
+        def say(line: str) -> None:
+            console.print(line, style="dim", highlight=False, markup=False)
+
+        if parity:
+            from optbench.verification import parity as trained
+
+            compared = trained.run(optimizer, backends=backend, progress=say)
+            passed, shown = compared.passed, trained.render(compared)
+        else:
+            from optbench import verify as prove
+
+            found = prove.run(optimizer, backends=backend, progress=say)
+            passed, shown = found.passed, prove.render(found)
+        console.print(shown)
+        if not passed:
             raise typer.Exit(1)
 
 

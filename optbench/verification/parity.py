@@ -20,6 +20,7 @@ from optbench import backends as engines
 from optbench import matching
 from optbench.datasets import registry
 from optbench.datasets.base import cut
+from optbench.errors import UserError
 from optbench.models.layers import Activate, BatchNorm, Conv2D, Dense, MaxPool2D, Model, build
 from optbench.optimizers import (
     FAMILIES,
@@ -145,13 +146,13 @@ def run(
 
     Raises
     ------
-    ValueError
+    UserError
         If the optimizer is unknown.
     BackendMissingError
         If a backend that was asked for is not installed.
     """
     if optimizer is not None and optimizer not in FAMILIES:
-        raise ValueError(f"unknown optimizer {optimizer!r}; choose from {', '.join(FAMILIES)}")
+        raise UserError(f"unknown optimizer {optimizer!r}; choose from {', '.join(FAMILIES)}")
     chosen = tuple(engines.installed() if backends is None else dict.fromkeys(backends))
     for name in chosen:
         engines.engine(name)
