@@ -74,6 +74,10 @@ CASES: tuple[tuple[str, CanonicalConfig], ...] = (
 )
 
 
+class ParityError(UserError, ValueError):
+    """An optimizer or backend that cannot be compared."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Parity:
     """How far the loss curves of the backends lie apart, relative to the loss, at worst over all pairs.
@@ -146,13 +150,13 @@ def run(
 
     Raises
     ------
-    UserError
+    ParityError
         If the optimizer is unknown.
     BackendMissingError
         If a backend that was asked for is not installed.
     """
     if optimizer is not None and optimizer not in FAMILIES:
-        raise UserError(f"unknown optimizer {optimizer!r}; choose from {', '.join(FAMILIES)}")
+        raise ParityError(f"unknown optimizer {optimizer!r}; choose from {', '.join(FAMILIES)}")
     chosen = tuple(engines.installed() if backends is None else dict.fromkeys(backends))
     for name in chosen:
         engines.engine(name)
