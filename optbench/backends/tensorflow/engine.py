@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from optbench.backends.tensorflow.quiet import quietly
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 with quietly():
-    if find_spec("triton") is not None:
+    if "tensorflow" not in sys.modules and find_spec("triton") is not None:
         # PyTorch's Triton and TensorFlow both carry LLVM, and the process aborts if Triton comes second.
         import_module("triton")
     import tensorflow as tf
