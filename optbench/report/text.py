@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from optbench.report.leaderboard import Leaderboard, Row
@@ -218,18 +218,6 @@ def _rank(row: Row) -> str:
 def _ended(row: Row) -> str:
     parts = [(row.completed, "done"), (row.diverged, "diverged"), (row.crashed, "crashed")]
     return ", ".join(f"{count} {word}" for count, word in parts if count) or DASH
-
-
-def without(table: TextTable, columns: frozenset[str]) -> TextTable:
-    """Leave out some columns of a table."""
-    kept = [number for number, name in enumerate(table.columns) if name not in columns]
-
-    return replace(
-        table,
-        columns=tuple(table.columns[number] for number in kept),
-        rows=tuple(tuple(row[number] for number in kept) for row in table.rows),
-        values=tuple(tuple(row[number] for number in kept) for row in table.values),
-    )
 
 
 def markdown(table: TextTable) -> str:

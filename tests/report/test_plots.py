@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import PathCollection  # noqa: F401
 from matplotlib.patches import Rectangle
 
 from optbench.report import plots
