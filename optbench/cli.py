@@ -441,7 +441,7 @@ def _console() -> Any:
     """A console; a file or a pipe gets lines wide enough for every column."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140)
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 150)
 
 
 def _say(console: Any, message: str) -> None:

@@ -20,7 +20,7 @@ from optbench.report.terminal import rich_table
 from optbench.report.text import leaderboard_table
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "img"
-WIDTH = 126
+WIDTH = 138
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from optbench.suite import PlannedTrial, Suite
 from optbench.trial import Status, TrialRecord, trial_id
 
 #: Characters that all columns of a leaderboard need.
-WIDE = 125
+WIDE = 138
 _VERDICT_STYLES = {"better": "green", "worse": "red", "baseline": "dim", "equivalent": "cyan"}
 
 
