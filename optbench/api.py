@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from optbench.execution import local
-from optbench.execution.local import Observer, RunOutcome
 from optbench.frames import Results, load_results
 from optbench.report.build import DEFAULT_FORMATS, ReportFiles, file_name, write_report
 from optbench.report.combine import gather, with_analysis
 from optbench.store import Store, StoreError
-from optbench.suite import PlannedTrial, Suite, load_suite, suite_from_view
+from optbench.suite import PlannedTrial, Suite, load_suite, store_path, suite_from_view
+
+if TYPE_CHECKING:
+    from optbench.execution.local import Observer, RunOutcome
 
 
 def run(
@@ -47,6 +49,9 @@ def run(
         Where the store is and how the trials ended. See :func:`optbench.execution.local.run_suite` for the
         exceptions.
     """
+    # Reports need nothing of what trains.
+    from optbench.execution import local
+
     loaded = suite if isinstance(suite, Suite) else load_suite(suite)
     if smoke:
         loaded = local.smoke(loaded)
@@ -125,7 +130,7 @@ def find_store(suite: Suite | str | Path, *, results: str | Path = "results") ->
             with Store(path) as store:
                 return _suite_of(store), store.path
         suite = load_suite(path)
-    folder = local.store_path(suite, results)
+    folder = store_path(suite, results)
     with Store(folder / "store.sqlite") as store:
         return suite, store.path
 

@@ -183,6 +183,11 @@ def suite_from_source(source: Source) -> Suite:
         ) from None
 
 
+def store_path(suite: Suite, results: str | Path) -> Path:
+    """Folder of a suite's store."""
+    return Path(results) / suite.name
+
+
 def view(suite: Suite) -> dict[str, Any]:
     """Write down what a report needs of a suite, JSON-ready: no file of the user's is read to use it."""
     return {

@@ -16,7 +16,7 @@ from optbench.datasets.base import cut
 from optbench.execution import local
 from optbench.models.layers import build
 from optbench.store import Store, StoreError
-from optbench.suite import PlannedTrial, Suite
+from optbench.suite import PlannedTrial, Suite, store_path
 from optbench.trial import Seeds, TrialSpec, content_hash, to_plain, trial_id
 
 #: Steps that a calibration times, after a warm-up.
@@ -66,7 +66,7 @@ def estimate(suite: Suite, *, results: str | Path = "results") -> list[PlannedGr
     BackendMissingError, DeviceError
         If this machine lacks what the suite asks for.
     """
-    stored, statuses = _stored(local.store_path(suite, results))
+    stored, statuses = _stored(store_path(suite, results))
     groups: dict[str, list[PlannedTrial]] = {}
     for trial in local.plan(suite):
         groups.setdefault(_seedless(to_plain(trial.spec)), []).append(trial)

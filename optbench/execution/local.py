@@ -15,7 +15,7 @@ from optbench.datasets import registry
 from optbench.datasets.base import Dataset
 from optbench.execution.protocol import run_trial
 from optbench.store import Store
-from optbench.suite import PlannedTrial, Suite, SuiteWorkload, trials, view
+from optbench.suite import PlannedTrial, Suite, SuiteWorkload, store_path, trials, view
 from optbench.trial import OwnData, Status, TrialRecord, TrialSpec, block_id, trial_id
 
 #: A dry run: at most so many epochs and seeds, on made data.
@@ -49,11 +49,6 @@ class RunOutcome:
     completed: int
     diverged: int
     crashed: int
-
-
-def store_path(suite: Suite, results: str | Path) -> Path:
-    """Folder of a suite's store."""
-    return Path(results) / suite.name
 
 
 def smoke(suite: Suite) -> Suite:
