@@ -42,7 +42,8 @@ def main() -> None:
             test = signed_rank(d)
             print(
                 f"  {metric:14} {d.mean():+.5f} mean, {np.abs(d).max():.5f} at most, n={len(d)}, "
-                f"zeros {test.n_zeros}, p={test.pvalue:.3g} (smallest attainable {test.smallest_attainable_p:.2g})"
+                f"zeros {test.n_zeros}, p={test.pvalue:.3g} "
+                f"(smallest attainable {test.smallest_attainable_p:.2g})"
             )
         own = curves[curves["trial_id"].isin(part["trial_id"])].groupby("epoch")["apart"].max()
         last = own.index.max()
