@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -59,3 +61,16 @@ class Resident:
         self._pools.move_to_end(key)
         _, x, y = self._pools[key]
         return x, y
+
+
+def keep_pages() -> None:
+    """Ask glibc to keep freed memory, as a training step frees and takes the same buffers again.
+
+    By default each large buffer is a fresh mapping, and clearing its pages costs more than the convolution
+    that fills them.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        m_trim_threshold, m_mmap_threshold, limit = -1, -3, 2**30
+        libc = ctypes.CDLL(None)
+        libc.mallopt(m_mmap_threshold, limit)
+        libc.mallopt(m_trim_threshold, limit)

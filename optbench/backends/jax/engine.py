@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from optbench.backends.arrays import Resident
+from optbench.backends.arrays import Resident, keep_pages
 from optbench.backends.base import DeviceError, Weights
 from optbench.backends.functional import Configuration, FunctionalSession, ProgramCache
 from optbench.backends.jax.programs import JaxPrograms
@@ -30,6 +30,7 @@ class JaxEngine:
         self._threads = threads
         with _start_up(threads):
             jax.devices()
+        keep_pages()
         self._resident = Resident()
         self._programs = ProgramCache(self._make)
 

@@ -21,7 +21,7 @@ with quietly():
         import_module("triton")
     import tensorflow as tf
 
-from optbench.backends.arrays import Resident
+from optbench.backends.arrays import Resident, keep_pages
 from optbench.backends.base import DeviceError, Weights
 from optbench.backends.functional import Configuration, FunctionalSession, ProgramCache
 from optbench.datasets.base import TrialData
@@ -47,6 +47,7 @@ class TensorFlowEngine:
         tf.config.experimental.enable_tensor_float_32_execution(False)
         with quietly():  # XLA announces itself once, with the first program
             tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(0))
+        keep_pages()
         self._resident = Resident()
         self._programs = ProgramCache(self._make)
 

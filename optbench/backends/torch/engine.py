@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from optbench import matching
-from optbench.backends.arrays import Resident, evaluation_batch, scaled
+from optbench.backends.arrays import Resident, evaluation_batch, keep_pages, scaled
 from optbench.backends.base import DeviceError, Evaluation, PartName, Weights
 from optbench.backends.torch.model import TorchModel, from_torch
 from optbench.backends.torch.optimizers import make_optimizer
@@ -37,7 +35,7 @@ class TorchEngine:
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = False
-        _keep_pages()
+        keep_pages()
         self._resident = Resident()
 
     def resolve_device(self, device: str) -> str:
@@ -233,16 +231,3 @@ class TorchSession:
             torch.cuda.synchronize()
         elif self._device.type == "mps":
             torch.mps.synchronize()
-
-
-def _keep_pages() -> None:
-    """Ask glibc to keep freed memory, as a training step frees and takes the same buffers again.
-
-    By default each large buffer is a fresh mapping, and clearing its pages costs more than the convolution
-    that fills them.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        m_trim_threshold, m_mmap_threshold, limit = -1, -3, 2**30
-        libc = ctypes.CDLL(None)
-        libc.mallopt(m_mmap_threshold, limit)
-        libc.mallopt(m_trim_threshold, limit)
