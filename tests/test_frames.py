@@ -15,6 +15,7 @@ from optbench.report.leaderboard import leaderboards
 def results_folder(tmp_path_factory):
     from tests.conftest import TINY
 
+    pytest.importorskip("torch", reason="the trials to read are trained in PyTorch")
     folder = tmp_path_factory.mktemp("frames")
     suite = folder / "tiny.yaml"
     suite.write_text(TINY)
