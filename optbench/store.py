@@ -20,7 +20,7 @@ import math
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -368,15 +368,6 @@ def unpack_history(packed: bytes, columns: int) -> NDArray[np.float64]:
     """Unpack a stored history into [columns, epochs]."""
     numbers = np.frombuffer(zlib.decompress(packed), "<f8")
     return numbers.reshape(columns, -1) if columns else numbers
-
-
-def is_store(path: Path) -> bool:
-    """Tell whether a file is a SQLite database, by its first bytes."""
-    try:
-        with closing(path.open("rb")) as stream:
-            return stream.read(16) == b"SQLite format 3\x00"
-    except OSError:
-        return False
 
 
 def _dump_numbers(numbers: Mapping[str, float]) -> str:
