@@ -125,15 +125,47 @@ def run_suite(
     with Store(store_path(suite, results), write=True) as store, store.writing():
         if fresh:
             store.clear()
-        is_smoke = any(entry.workload.smoke for entry in suite.workloads)
+        under_way = Run(suite, store, only=only, observer=observer)
+        ran = under_way.trials(planned)
+        final = store.statuses()
+        path = store.path
+    found = [final.get(trial_id(trial.spec)) for trial in planned]
+    return RunOutcome(
+        store=path,
+        planned=len(planned),
+        run=ran,
+        completed=found.count("completed"),
+        diverged=found.count("diverged"),
+        crashed=found.count("crashed"),
+    )
+
+
+class Run:
+    """A run under way: it trains what it is given and the store lacks, and writes the records."""
+
+    def __init__(
+        self,
+        suite: Suite,
+        store: Store,
+        *,
+        only: Callable[[PlannedTrial], bool] | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self._suite, self._store, self._only, self._observer = suite, store, only, observer
+        self._made = any(entry.workload.smoke for entry in suite.workloads)
+        self._facts = environment.describe(suite.path.parent if suite.path else None)
         store.set_meta(
             suite=suite.name,
             title=suite.title,
             source=suite.text,
             hash=suite.hash,
             view=json.dumps(view(suite)),
-            smoke="made data, no result" if is_smoke else "",
+            smoke="made data, no result" if self._made else "",
         )
+
+    def trials(self, planned: Sequence[PlannedTrial]) -> int:
+        """Make these the plan, run those without an outcome, and count what was run."""
+        store, observer = self._store, self._observer
         ids = {id(trial): trial_id(trial.spec) for trial in planned}
         store.set_plan((ids[id(t)], t.workload, t.optimizer) for t in planned)
         statuses = store.statuses()
@@ -142,28 +174,18 @@ def run_suite(
         todo = [
             trial
             for trial in planned
-            if statuses.get(ids[id(trial)], "crashed") == "crashed" and (only is None or only(trial))
+            if statuses.get(ids[id(trial)], "crashed") == "crashed"
+            and (self._only is None or self._only(trial))
         ]
-        data = {name: _dataset(name, is_smoke) for name in {t.spec.workload.dataset for t in todo}}
-        facts = environment.describe(suite.path.parent if suite.path else None)
+        data = {name: _dataset(name, self._made) for name in {t.spec.workload.dataset for t in todo}}
         for trial in todo:
             if observer is not None:
                 observer.started(trial)
-            record = _attempt(trial, data[trial.spec.workload.dataset], facts, observer)
+            record = _attempt(trial, data[trial.spec.workload.dataset], self._facts, observer)
             store.add(record)
             if observer is not None:
                 observer.finished(trial, record)
-        final = store.statuses()
-        path = store.path
-    found = [final.get(ids[id(trial)]) for trial in planned]
-    return RunOutcome(
-        store=path,
-        planned=len(planned),
-        run=len(todo),
-        completed=found.count("completed"),
-        diverged=found.count("diverged"),
-        crashed=found.count("crashed"),
-    )
+        return len(todo)
 
 
 def _dataset(dataset: str | OwnData, is_smoke: bool) -> Dataset:
