@@ -1,0 +1,155 @@
+"""The documentation's own examples: the tutorial is run as it stands, suites and code blocks are tried."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+import textwrap
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(\w+)(?: title=\"(.+?)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    page: str
+    language: str
+    title: str
+    text: str
+
+
+def blocks(page):
+    return [Block(page.name, *found) for found in FENCE.findall(page.read_text())]
+
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+
+
+def follow_tutorial(folder, optbench):
+    """Write the tutorial's files and run its commands, in order; returns what each command printed."""
+    printed = {}
+    for block in blocks(ROOT / "docs" / "tutorial.md"):
+        if block.title:
+            (folder / block.title).write_text(block.text)
+            continue
+        assert block.language == "console"
+        for line in block.text.splitlines():
+            program, *arguments = shlex.split(line)
+            if program != "optbench":
+                assert line in ("pip install 'optbench[torch]'", "mkdir lion && cd lion")
+                continue
+            done = subprocess.run([*optbench, *arguments], cwd=folder, capture_output=True, text=True)
+            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+            printed[line] = done.stdout
+    return printed
+
+
+def check_tutorial(folder, printed):
+    board = printed["optbench run lion.yaml"]
+    assert all(name in board for name in ("adam", "lion", "wame"))
+    assert re.search(r"better|worse|equivalent|inconclusive", board)
+    assert "24 trials run, 24 planned: 24 completed" in board
+    assert "<html" in (folder / "results/lion/report/index.html").read_text()
+    assert r"\toprule" in (folder / "paper/leaderboard.tex").read_text()
+
+
+def test_the_tutorial_leads_from_an_empty_folder_to_a_verdict(tmp_path):
+    pytest.importorskip("torch")
+    check_tutorial(tmp_path, follow_tutorial(tmp_path, [sys.executable, "-m", "optbench.cli"]))
+
+
+@pytest.mark.slow
+def test_the_tutorial_works_with_the_installed_wheel_alone(tmp_path):
+    """A new environment: the wheel, the dependencies of this one, and nothing of the repository."""
+    pytest.importorskip("torch")
+    wheels = tmp_path / "wheels"
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", wheels, ROOT]
+    subprocess.run(build, check=True)
+    (wheel,) = wheels.glob("optbench-*.whl")
+    home = tmp_path / "env"
+    venv.create(home, with_pip=True)
+    python = home / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", wheel], check=True)
+    (site,) = home.glob("lib/python*/site-packages")
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    folder = tmp_path / "lion"
+    folder.mkdir()
+    where = subprocess.run(
+        [python, "-c", "import optbench; print(optbench.__file__)"],
+        cwd=folder, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert where.stdout.startswith(str(home))
+    check_tutorial(folder, follow_tutorial(folder, [home / "bin" / "optbench"]))
+
+
+def commands():
+    for block in BLOCKS:
+        if block.language == "console" and block.page != "tutorial.md":
+            for line in block.text.splitlines():
+                if line.startswith("optbench "):
+                    yield pytest.param(line, id=f"{block.page}: {line}")
+
+
+@pytest.mark.parametrize("line", list(commands()))
+def test_a_command_shown_is_one_that_the_program_has(line):
+    """Parsed, not run: the option ``--help`` after known words ends a command before it does anything."""
+    words = shlex.split(line, comments=True)[1:]
+    done = subprocess.run(
+        [sys.executable, "-m", "optbench.cli", *words, "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "block", [b for b in BLOCKS if b.language == "yaml" and re.search(r"^suite:", b.text, re.MULTILINE)],
+    ids=lambda b: b.page,
+)  # fmt: skip
+def test_a_suite_shown_loads(block, tmp_path):
+    from optbench.suite import load_suite
+
+    (tmp_path / "lion.py").write_text("class Lion: pass\n")
+    (tmp_path / "shown.yaml").write_text(block.text)
+    assert load_suite(tmp_path / "shown.yaml").optimizers
+
+
+BASE = """
+suite: base
+workloads: [{dataset: iris, model: {name: mlp, hidden: [4]}, batch_size: 16, epochs: 1}]
+optimizers: {adam: {}}
+"""
+
+
+@pytest.mark.parametrize(
+    "block", [b for b in BLOCKS if b.language == "yaml" and re.match("(optimizers|workloads):", b.text)],
+    ids=lambda b: b.page,
+)  # fmt: skip
+def test_a_part_of_a_suite_shown_fits_into_one(block, tmp_path, monkeypatch):
+    from optbench.suite import load_suite
+
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_opt.py").write_text("class MyOpt: pass\n")
+    (tmp_path / "lion_pytorch.py").write_text("class Lion: pass\n")
+    rows = [f"{i % 7},{i % 5},{'ab'[i % 2]}" for i in range(40)]
+    (tmp_path / "flowers.csv").write_text("\n".join(["length,width,species", *rows]))
+    part = block.text.partition(":")[0]
+    kept = [line for line in BASE.splitlines() if not line.startswith(part)]
+    (tmp_path / "shown.yaml").write_text("\n".join([*kept, block.text]))
+    assert load_suite(tmp_path / "shown.yaml").optimizers
+
+
+@pytest.mark.parametrize(
+    "block", [b for b in BLOCKS if b.language == "python" and not b.title], ids=lambda b: b.page
+)
+def test_python_shown_runs(block):
+    pytest.importorskip("torch")
+    before = "import torch\nmodel = torch.nn.Linear(2, 2)\nparams = list(model.parameters())\n"
+    exec(compile(before + textwrap.dedent(block.text), block.page, "exec"), {})
