@@ -211,47 +211,49 @@ class Store:
             for table in ("trials", "predictions", "environments"):
                 self._db.execute(f"DELETE FROM {table}")
 
-    def add(self, record: TrialRecord) -> None:
-        """Write a record in one transaction; an earlier crash of the same trial is replaced."""
+    def add(self, *records: TrialRecord) -> None:
+        """Write records in one transaction; an earlier crash of the same trial is replaced."""
+        with self._transaction():
+            for record in records:
+                self._add(record)
+
+    def _add(self, record: TrialRecord) -> None:
         environment = json.dumps(record.environment, sort_keys=True)
         environment_id = content_hash(record.environment)
         names = list(record.history)
         matrix = np.array([record.history[name] for name in names], dtype="<f8")
         marks = record.fingerprints
-        with self._transaction():
-            self._db.execute(
-                "INSERT OR IGNORE INTO environments VALUES (?, ?)", (environment_id, environment)
-            )
-            attempts = self._db.execute(
-                "SELECT attempts FROM trials WHERE trial_id = ?", (record.trial_id,)
-            ).fetchone()
-            self._db.execute(
-                "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    record.trial_id,
-                    record.block_id,
-                    record.status,
-                    (attempts[0] if attempts else 0) + 1,
-                    record.started,
-                    environment_id,
-                    json.dumps(to_plain(record.spec), sort_keys=True),
-                    *((marks.split, marks.init, marks.order) if marks else (None, None, None)),
-                    json.dumps(marks.order_by_epoch if marks else ()),
-                    _dump_numbers(record.metrics),
-                    _dump_numbers(record.timings),
-                    json.dumps(names),
-                    zlib.compress(matrix.tobytes(), 1),
-                    record.error,
-                ),
-            )
-            self._db.execute("DELETE FROM predictions WHERE trial_id = ?", (record.trial_id,))
-            self._db.executemany(
-                "INSERT INTO predictions VALUES (?, ?, ?, ?)",
-                (
-                    (record.trial_id, epoch, classes.dtype.str, zlib.compress(classes.tobytes(), 1))
-                    for epoch, classes in record.predictions.items()
-                ),
-            )
+        self._db.execute("INSERT OR IGNORE INTO environments VALUES (?, ?)", (environment_id, environment))
+        attempts = self._db.execute(
+            "SELECT attempts FROM trials WHERE trial_id = ?", (record.trial_id,)
+        ).fetchone()
+        self._db.execute(
+            "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                record.trial_id,
+                record.block_id,
+                record.status,
+                (attempts[0] if attempts else 0) + 1,
+                record.started,
+                environment_id,
+                json.dumps(to_plain(record.spec), sort_keys=True),
+                *((marks.split, marks.init, marks.order) if marks else (None, None, None)),
+                json.dumps(marks.order_by_epoch if marks else ()),
+                _dump_numbers(record.metrics),
+                _dump_numbers(record.timings),
+                json.dumps(names),
+                zlib.compress(matrix.tobytes(), 1),
+                record.error,
+            ),
+        )
+        self._db.execute("DELETE FROM predictions WHERE trial_id = ?", (record.trial_id,))
+        self._db.executemany(
+            "INSERT INTO predictions VALUES (?, ?, ?, ?)",
+            (
+                (record.trial_id, epoch, classes.dtype.str, zlib.compress(classes.tobytes(), 1))
+                for epoch, classes in record.predictions.items()
+            ),
+        )
 
     def trials(self, ids: Sequence[str] | None = None) -> Iterator[StoredTrial]:
         """Read trials: all, or those whose ids are given."""

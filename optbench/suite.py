@@ -98,6 +98,19 @@ class PlannedTrial:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """How trials are trained; part of no trial's identity.
+
+    ``batch_seeds``: trials that differ in their seeds alone are trained together, so many as one program,
+    ``auto`` as many as a short measurement finds best.
+    """
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    batch_seeds: Literal["off", "auto"] | Annotated[int, Gt(1)] = "off"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Suite:
     """A suite, fully resolved but for the device."""
 
@@ -111,6 +124,7 @@ class Suite:
     device: str
     precision: Precision
     analysis: Analysis
+    engine: EngineOptions = EngineOptions()
 
     @property
     def optimizers(self) -> tuple[str, ...]:
@@ -138,6 +152,7 @@ class _File:
     device: Literal["auto", "cpu", "cuda", "mps", "tpu"] = "auto"
     precision: Precision = "float32"
     analysis: Any = None
+    engine: EngineOptions = EngineOptions()
     max_trials: Annotated[int, Gt(0)] | None = None
 
 
@@ -328,6 +343,7 @@ def _resolve(source: Source) -> Suite:
         device=file.device,
         precision=file.precision,
         analysis=analysis,
+        engine=file.engine,
     )
 
 

@@ -6,7 +6,7 @@ everything that is not framework: which rows in which order, when to evaluate, w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -69,6 +69,19 @@ class Session(Protocol):
         """Go back to the weights last remembered."""
 
 
+class Stack(Protocol):
+    """Trials that differ in their seeds alone, trained as one program; an engine may offer ``stack``."""
+
+    def train_epoch(
+        self, sessions: Sequence[Any], rows: Sequence[Indices], xs: Sequence[NDArray[Any]] | None
+    ) -> list[NDArray[np.float64]]:
+        """Train an epoch of these sessions, those of the trials that have not ended, in the stack's order.
+
+        The same steps as each session's ``train_epoch`` would take with its rows and inputs, up to rounding;
+        afterwards the sessions hold their new weights. Returns the batch losses of each.
+        """
+
+
 class Engine(Protocol):
     """A framework."""
 
@@ -90,6 +103,10 @@ class Engine(Protocol):
         self, spec: TrialSpec, built: tuple[BuiltLayer, ...], data: TrialData, weights: Weights
     ) -> Session:
         """Build the model with these weights and its optimizer on the trial's device."""
+
+
+class NotStackableError(Exception):
+    """Trials that this engine cannot train as one program; they are trained one by one instead."""
 
 
 class DeviceError(UserError, RuntimeError):

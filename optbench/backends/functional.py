@@ -183,7 +183,7 @@ class FunctionalSession:
             for part in (slice(0, whole), slice(whole, None)):
                 if len(rows[part]):
                     batches = [
-                        self._programs.put(_batches(indices[part], self._batch)) for indices in (places, rows)
+                        self._programs.put(batched(indices[part], self._batch)) for indices in (places, rows)
                     ]
                     self._state, found = self._programs.epoch(self._state, self._lr, pool, self._y, *batches)
                     losses.append(found)
@@ -221,7 +221,7 @@ class FunctionalSession:
         self._state = {**self._state, "model": self._remembered}
 
 
-def _batches(rows: Indices, batch: int) -> NDArray[np.int32]:
+def batched(rows: Indices, batch: int) -> NDArray[np.int32]:
     """Whole batches as rows of a matrix, or the one short batch that is left."""
     return rows.astype(np.int32).reshape(-1, min(batch, len(rows)))
 

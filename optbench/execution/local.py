@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any, Protocol
 from optbench import backends, environment
 from optbench.datasets import registry
 from optbench.datasets.base import Dataset
-from optbench.execution.protocol import run_trial
+from optbench.execution import stacked
+from optbench.execution.protocol import OnEpoch, run_trial
 from optbench.store import Store
 from optbench.suite import PlannedTrial, Suite, SuiteWorkload, store_path, trials, view
 from optbench.trial import OwnData, Status, TrialRecord, TrialSpec, block_id, trial_id
@@ -178,14 +180,38 @@ class Run:
             and (self._only is None or self._only(trial))
         ]
         data = {name: _dataset(name, self._made) for name in {t.spec.workload.dataset for t in todo}}
-        for trial in todo:
-            if observer is not None:
-                observer.started(trial)
-            record = _attempt(trial, data[trial.spec.workload.dataset], self._facts, observer)
-            store.add(record)
-            if observer is not None:
-                observer.finished(trial, record)
+        for job in self._jobs(planned, todo, data):
+            for trial in job:
+                if observer is not None:
+                    observer.started(trial)
+            records = _attempt(job, data[job[0].spec.workload.dataset], self._facts, observer)
+            store.add(*records)
+            for trial, record in zip(job, records, strict=True):
+                if observer is not None:
+                    observer.finished(trial, record)
         return len(todo)
+
+    def _jobs(
+        self,
+        planned: Sequence[PlannedTrial],
+        todo: Sequence[PlannedTrial],
+        data: Mapping[str | OwnData, Dataset],
+    ) -> Iterator[stacked.Job]:
+        """Cut the plan into trials to train together, and leave out what is done."""
+        wanted = self._suite.engine.batch_seeds
+
+        def measure(trials: Sequence[PlannedTrial]) -> int:
+            spec = trials[0].spec
+            return stacked.best_size(trials, backends.engine(spec.backend), data[spec.workload.dataset])
+
+        missing = {id(trial) for trial in todo}
+        sizes = stacked.Sizes(wanted, planned, known=self._store.meta(), measure=measure)
+        left = [t for t in planned if id(t) in missing] if wanted == "off" else planned
+        for job in stacked.jobs(left, sizes) if missing else ():
+            if wanted == "auto":
+                self._store.set_meta(batch_seeds=json.dumps(sizes.found))
+            if kept := tuple(trial for trial in job if id(trial) in missing):
+                yield kept
 
 
 def _dataset(dataset: str | OwnData, is_smoke: bool) -> Dataset:
@@ -193,19 +219,33 @@ def _dataset(dataset: str | OwnData, is_smoke: bool) -> Dataset:
 
 
 def _attempt(
-    trial: PlannedTrial, dataset: Dataset, facts: Mapping[str, Any], observer: Observer | None
-) -> TrialRecord:
-    def on_epoch(epoch: int, row: Mapping[str, float]) -> None:
-        if observer is not None:
-            observer.epoch(trial, epoch, row)
+    job: stacked.Job, dataset: Dataset, facts: Mapping[str, Any], observer: Observer | None
+) -> list[TrialRecord]:
+    """Train the trials of a job, together if there are several."""
 
-    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    engine = backends.engine(trial.spec.backend)
-    try:
-        return run_trial(trial.spec, engine, dataset, environment=facts, on_epoch=on_epoch)
-    except Exception:
-        # Whatever went wrong belongs to this trial alone; it is missing data, and the others go on.
-        return crashed(trial.spec, traceback.format_exc(), environment=facts, started=started)
+    def on_epoch(k: int) -> OnEpoch:
+        def tell(epoch: int, row: Mapping[str, float]) -> None:
+            if observer is not None:
+                observer.epoch(job[k], epoch, row)
+
+        return tell
+
+    engine = backends.engine(job[0].spec.backend)
+    specs = [trial.spec for trial in job]
+    if len(job) > 1:
+        # Together or not at all: what goes wrong with one of them is found when it is trained alone.
+        with contextlib.suppress(Exception):
+            return stacked.run_stack(specs, engine, dataset, environment=facts, on_epoch=on_epoch)
+    records = []
+    for k, spec in enumerate(specs):
+        started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        try:
+            record = run_trial(spec, engine, dataset, environment=facts, on_epoch=on_epoch(k))
+        except Exception:
+            # Whatever went wrong belongs to this trial alone; it is missing data, and the others go on.
+            record = crashed(spec, traceback.format_exc(), environment=facts, started=started)
+        records.append(record)
+    return records
 
 
 def crashed(spec: TrialSpec, error: str, *, environment: Mapping[str, Any], started: str) -> TrialRecord:

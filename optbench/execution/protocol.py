@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -18,11 +18,26 @@ from optbench.datasets.augmentation import Augmentation
 from optbench.datasets.base import Dataset, TrialData, cut
 from optbench.execution import metrics as measures
 from optbench.execution.schedules import LearningRate
+from optbench.matching import Indices
 from optbench.models.layers import build
 from optbench.trial import Fingerprints, Status, TrialRecord, TrialSpec, Workload, block_id, trial_id
 
 #: Called after each evaluation with the epoch and its row of the history.
 OnEpoch = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRequest:
+    """Training that a trial asks for: see :meth:`optbench.backends.base.Session.train_epoch`."""
+
+    session: Session
+    rows: Indices
+    epoch: int
+    x: NDArray[Any] | None
+
+
+#: A trial under way: asks for epoch after epoch, is answered with the batch losses, ends in its record.
+Training = Generator[EpochRequest, NDArray[np.float64], TrialRecord]
 
 HISTORY = (
     "train_loss",
@@ -80,6 +95,25 @@ def run_trial(
     TrialRecord
         Status ``completed`` or ``diverged``. Exceptions pass through: the executor records the crash.
     """
+    trial = training(spec, engine, dataset, environment=environment, on_epoch=on_epoch)
+    try:
+        request = next(trial)
+        while True:
+            request = trial.send(request.session.train_epoch(request.rows, request.epoch, request.x))
+    except StopIteration as end:
+        record: TrialRecord = end.value
+        return record
+
+
+def training(
+    spec: TrialSpec,
+    engine: Engine,
+    dataset: Dataset,
+    *,
+    environment: Mapping[str, Any],
+    on_epoch: OnEpoch | None = None,
+) -> Training:
+    """Go through a trial, leaving the epochs of training to the caller; see :func:`run_trial`."""
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     clock = time.perf_counter()
     workload = spec.workload
@@ -91,7 +125,7 @@ def run_trial(
     setup = time.perf_counter() - clock
     warm_up = _seconds(session.warm_up)
     progress = _Progress()
-    status = _train(spec, session, data, progress, on_epoch)
+    status = yield from _train(spec, session, data, progress, on_epoch)
     metrics, predictions, test_seconds = _finish(workload, session, data, progress, status)
     history = {name: np.array([row[name] for row in progress.rows]) for name in HISTORY}
     return TrialRecord(
@@ -128,7 +162,7 @@ def run_trial(
 
 def _train(
     spec: TrialSpec, session: Session, data: TrialData, progress: _Progress, on_epoch: OnEpoch | None
-) -> Status:
+) -> Generator[EpochRequest, NDArray[np.float64], Status]:
     workload = spec.workload
     # A class of the user's own may have no learning rate that we know of, and then no schedule either.
     lr = math.nan if spec.optimizer.lr is None else spec.optimizer.lr
@@ -149,7 +183,7 @@ def _train(
             x = augmentation.epoch(rows, epoch) if augmentation is not None else None
             progress.augment_seconds += time.perf_counter() - clock
             clock = time.perf_counter()
-            losses = session.train_epoch(rows, epoch, x)
+            losses = yield EpochRequest(session=session, rows=rows, epoch=epoch, x=x)
             step_seconds = time.perf_counter() - clock
         row = _evaluate(session, data)
         row |= {"batch_loss": float(np.mean(losses)), "lr": lr, "step_seconds": step_seconds}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import jax
 
 from optbench.backends.arrays import Resident, keep_pages
-from optbench.backends.base import DeviceError, Weights
+from optbench.backends.base import DeviceError, Stack, Weights
 from optbench.backends.functional import Configuration, FunctionalSession, ProgramCache
 from optbench.backends.jax.programs import JaxPrograms
 from optbench.datasets.base import TrialData
@@ -58,6 +58,17 @@ class JaxEngine:
         """See :class:`optbench.backends.base.Engine`."""
         programs = self._programs[Configuration.of(spec, built)]
         return FunctionalSession(programs, self._resident, spec, built, data, weights)
+
+    def stack(
+        self,
+        specs: Sequence[TrialSpec],
+        built: tuple[BuiltLayer, ...],
+        sessions: Sequence[FunctionalSession],
+    ) -> Stack:
+        """Join trials that differ in their seeds alone; raises ``NotStackableError``."""
+        from optbench.backends.jax.stacked import JaxStack
+
+        return JaxStack(specs, sessions)
 
     def _make(self, configuration: Configuration) -> JaxPrograms:
         return JaxPrograms(configuration, _devices(configuration.device)[0])

@@ -63,6 +63,13 @@ class JaxPrograms:
         """See :class:`optbench.backends.functional.Programs`."""
         return self._call(self._run_epoch, state, self._rate(lr), x, y, places, rows)
 
+    def epochs(
+        self, states: State, lrs: Array, x: Array, y: Array, places: Array, rows: Array, *, own: bool
+    ) -> tuple[State, Array]:
+        """:meth:`epoch` of several trials side by side, each with a pool of its ``own`` or all with one."""
+        program = self._run_epochs_own if own else self._run_epochs
+        return self._call(program, states, lrs, x, y, places, rows)
+
     def evaluate(self, state: State, x: Array, y: Array, rows: Array) -> tuple[Array, Array, Array]:
         """See :class:`optbench.backends.functional.Programs`."""
         return self._call(self._run_evaluation, state["model"], x, y, rows)
@@ -87,7 +94,7 @@ class JaxPrograms:
             self._compiled[signature] = jax.jit(program).lower(*arguments).compile()
         return self._compiled[signature]
 
-    def _rate(self, lr: float) -> Array:
+    def _rate(self, lr: float | list[float]) -> Array:
         return self.put(np.asarray(lr, self._configuration.precision))
 
     def _trained(self, model: Tree) -> Tree:
@@ -107,6 +114,12 @@ class JaxPrograms:
             return self._step(state, lr, x[place], y[row])
 
         return lax.scan(step, state, (places, rows))
+
+    def _run_epochs(self, *arguments: Any) -> Any:
+        return jax.vmap(self._run_epoch, in_axes=(0, 0, None, None, 0, 0))(*arguments)
+
+    def _run_epochs_own(self, *arguments: Any) -> Any:
+        return jax.vmap(self._run_epoch)(*arguments)
 
     def _step(self, state: State, lr: Array, x: Array, y: Array) -> tuple[State, Array]:
         model = state["model"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from optbench import matching
 from optbench.backends.arrays import Resident, evaluation_batch, keep_pages, scaled
-from optbench.backends.base import DeviceError, Evaluation, PartName, Weights
+from optbench.backends.base import DeviceError, Evaluation, PartName, Stack, Weights
 from optbench.backends.torch.model import TorchModel, from_torch
 from optbench.backends.torch.optimizers import make_optimizer
 from optbench.datasets.base import Part, TrialData
@@ -68,6 +68,14 @@ class TorchEngine:
     ) -> TorchSession:
         """See :class:`optbench.backends.base.Engine`."""
         return TorchSession(self, spec, built, data, weights)
+
+    def stack(
+        self, specs: Sequence[TrialSpec], built: tuple[BuiltLayer, ...], sessions: Sequence[TorchSession]
+    ) -> Stack:
+        """Join trials that differ in their seeds alone; raises ``NotStackableError``."""
+        from optbench.backends.torch.stacked import TorchStack
+
+        return TorchStack(specs, built, sessions)
 
     def pool(self, part: Part, data: TrialData, *, device: str, dtype: str) -> tuple[Tensor, Tensor]:
         """Inputs and labels of a part's whole pool on the device, scaled; the last few stay there."""

@@ -1,0 +1,235 @@
+"""Several trials of one config as one PyTorch program: every weight has a leading axis, one entry a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from optbench.backends.base import NotStackableError
+from optbench.backends.torch.engine import TorchSession
+from optbench.backends.torch.model import ACTIVATIONS, _max_pool, _padding
+from optbench.backends.torch.optimizers import make_optimizer
+from optbench.matching import Indices
+from optbench.models import layers as spec
+from optbench.models.layers import BuiltLayer
+from optbench.optimizers import Custom
+from optbench.trial import TrialSpec
+
+Forward = Callable[[Tensor], Tensor]
+
+
+class TorchStack:
+    """See :class:`optbench.backends.base.Stack`.
+
+    Dense layers are batched matrix products over [trials, batch, features]; images travel as [batch, trials *
+    channels, height, width], so that convolutions are grouped and pooling and batch normalisation are
+    themselves. The update rules work element by element, so one optimizer moves all trials.
+    """
+
+    def __init__(
+        self, specs: Sequence[TrialSpec], built: tuple[BuiltLayer, ...], sessions: Sequence[TorchSession]
+    ) -> None:
+        config, workload = specs[0].optimizer, specs[0].workload
+        if isinstance(config, Custom):
+            raise NotStackableError("an optimizer of the user's own may mix what stacked trials keep apart")
+        if workload.schedule is not None and workload.schedule.kind == "reduce_on_plateau":
+            raise NotStackableError("reduce_on_plateau gives each trial a learning rate of its own")
+        self._workload, self._config = workload, config
+        self._built, self._sessions = built, list(sessions)
+        self._weights = {
+            name: torch.stack([s._model.weights[name].detach() for s in sessions])
+            for name in sessions[0]._model.weights
+        }
+        self._open(make_optimizer(config, self._trained()))
+
+    def train_epoch(
+        self, sessions: Sequence[Any], rows: Sequence[Indices], xs: Sequence[NDArray[Any]] | None
+    ) -> list[NDArray[np.float64]]:
+        """See :class:`optbench.backends.base.Stack`."""
+        self._keep(sessions)
+        for group in self._optimizer.param_groups:
+            group["lr"] = sessions[0]._lr
+        batch = sessions[0]._batch
+        labels = torch.stack([s._y.index_select(0, s._rows(r)) for s, r in zip(sessions, rows, strict=True)])
+        pools = [s._x if xs is None else s._inputs(xs[k]) for k, s in enumerate(sessions)]
+        one_pool = pools[0] if all(pool is pools[0] for pool in pools) else None
+        places = torch.stack([sessions[0]._rows(r if xs is None else np.arange(len(r))) for r in rows])
+        losses = []
+        for place, label in zip(places.split(batch, 1), labels.split(batch, 1), strict=True):
+            if one_pool is not None:
+                x = one_pool.index_select(0, place.reshape(-1)).view(*place.shape, *one_pool.shape[1:])
+            else:
+                x = torch.stack([p.index_select(0, at) for p, at in zip(pools, place, strict=True)])
+            loss = self._loss(x, label)
+            loss.sum().backward()
+            self._regularize(sessions[0]._lr)
+            self._optimizer.step()
+            for w in self._params:
+                w.grad = None
+            losses.append(loss.detach())
+        with torch.no_grad():
+            for k, session in enumerate(sessions):
+                for name, w in session._model.weights.items():
+                    w.copy_(self._weights[name][k])
+        return list(torch.stack(losses, 1).double().cpu().numpy())
+
+    def _trained(self) -> list[Tensor]:
+        return [self._weights[name].requires_grad_(True) for name in self._sessions[0]._model.trainable]
+
+    def _open(self, optimizer: torch.optim.Optimizer) -> None:
+        """Make the forward pass over the stacked weights as they are now."""
+        self._params = [self._weights[name] for name in self._sessions[0]._model.trainable]
+        self._kernels = [w for n, w in self._weights.items() if n.endswith("/kernel")]
+        self._generators = [s._model.generator for s in self._sessions]
+        self._penalties: list[tuple[Tensor, float, float]] = []
+        self._layers = [self._forward(layer) for layer in self._built]
+        self._optimizer = optimizer
+
+    def _keep(self, sessions: Sequence[TorchSession]) -> None:
+        """Go on with these alone; the others have ended."""
+        if len(sessions) == len(self._sessions):
+            return
+        kept = torch.tensor([self._sessions.index(s) for s in sessions])
+        before = [(w, self._optimizer.state[w]) for w in self._params]
+        count = len(self._sessions)
+        self._sessions = list(sessions)
+        self._weights = {name: w.detach()[kept].clone() for name, w in self._weights.items()}
+        optimizer = make_optimizer(self._config, self._trained())
+        self._open(optimizer)
+        for new, (old, state) in zip(self._params, before, strict=True):
+            optimizer.state[new] = {
+                name: value[kept].clone()
+                if isinstance(value, Tensor) and value.shape[:1] == (count,) and value.ndim == old.ndim
+                else value
+                for name, value in state.items()
+            }
+
+    def _loss(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Loss of each trial, [trials]: x is [trials, batch, *shape], labels [trials, batch]."""
+        if x.ndim == 5:
+            trials, batch, height, width, channels = x.shape
+            x = x.permute(1, 0, 4, 2, 3).reshape(batch, trials * channels, height, width)
+        for function in self._layers:
+            x = function(x)
+        losses = F.cross_entropy(
+            x.flatten(0, 1),
+            labels.flatten(),
+            label_smoothing=self._workload.label_smoothing or 0.0,
+            reduction="none",
+        )
+        loss = losses.view(labels.shape).mean(1)
+        for w, l1, l2 in self._penalties:
+            if l1:
+                loss = loss + l1 * w.abs().flatten(1).sum(1)
+            if l2:
+                loss = loss + l2 * w.square().flatten(1).sum(1)
+        return loss
+
+    @torch.no_grad()
+    def _regularize(self, lr: float) -> None:
+        value, norm, decay = (
+            getattr(self._workload, name) for name in ("clip_value", "clip_norm", "weight_decay")
+        )
+        gradients = [w.grad for w in self._params if w.grad is not None]
+        if value is not None:
+            torch._foreach_clamp_min_(gradients, -value)
+            torch._foreach_clamp_max_(gradients, value)
+        if norm is not None:
+            norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
+            factor = (norm / torch.linalg.vector_norm(norms, dim=0)).clamp(max=1.0)
+            for g in gradients:
+                g.mul_(factor.view(-1, *[1] * (g.ndim - 1)))
+        if decay is not None and self._kernels:
+            torch._foreach_mul_(self._kernels, 1 - lr * decay)
+
+    def _forward(self, built: BuiltLayer) -> Forward:
+        layer = built.layer
+        if isinstance(layer, spec.Dense):
+            return self._dense(built.name, layer)
+        if isinstance(layer, spec.Conv2D):
+            return self._conv(built, layer)
+        if isinstance(layer, spec.MaxPool2D):
+            return _max_pool(built, layer)
+        if isinstance(layer, spec.GlobalAveragePool2D):
+            return lambda x: self._by_trial(x.mean((2, 3), keepdim=True)).flatten(2)
+        if isinstance(layer, spec.Flatten):
+            return lambda x: (self._by_trial(x) if x.ndim == 4 else x).flatten(2)
+        if isinstance(layer, spec.Activate):
+            return ACTIVATIONS.get(layer.activation, _identity)
+        if isinstance(layer, spec.Dropout):
+            return self._dropout(layer)
+        return self._batch_norm(built.name, layer)
+
+    def _by_trial(self, x: Tensor) -> Tensor:
+        """From [batch, trials * channels, h, w] to [trials, batch, h, w, channels]."""
+        batch, _, height, width = x.shape
+        return x.view(batch, len(self._sessions), -1, height, width).permute(1, 0, 3, 4, 2)
+
+    def _kernel_and_bias(self, name: str, layer: spec.Dense | spec.Conv2D) -> tuple[Tensor, Tensor]:
+        kernel = self._weights[f"{name}/kernel"]
+        if layer.l1 or layer.l2:
+            self._penalties.append((kernel, layer.l1, layer.l2))
+        return kernel, self._weights[f"{name}/bias"]
+
+    def _dense(self, name: str, layer: spec.Dense) -> Forward:
+        kernel, bias = self._kernel_and_bias(name, layer)
+        activation = ACTIVATIONS.get(layer.activation, _identity)
+        return lambda x: activation(torch.baddbmm(bias.unsqueeze(1), x, kernel))
+
+    def _conv(self, built: BuiltLayer, layer: spec.Conv2D) -> Forward:
+        kernel, bias = self._kernel_and_bias(built.name, layer)
+        activation = ACTIVATIONS.get(layer.activation, _identity)
+        left, right, top, bottom = pad = _padding(built, layer.kernel, layer.stride, layer.padding)
+        groups = len(self._sessions)
+
+        def function(x: Tensor) -> Tensor:
+            around = (top, left)
+            if left != right or top != bottom:
+                x, around = F.pad(x, pad), (0, 0)
+            weights = kernel.flatten(0, 1)
+            return activation(F.conv2d(x, weights, bias.flatten(), layer.stride, around, groups=groups))
+
+        return function
+
+    def _dropout(self, layer: spec.Dropout) -> Forward:
+        keep = 1 - layer.rate
+
+        def function(x: Tensor) -> Tensor:
+            masks = []
+            for generator in self._generators:
+                if x.ndim == 4:  # drawn in the memory order of a trial alone: channels last
+                    shape = (x.shape[0], *x.shape[2:], x.shape[1] // len(self._generators))
+                    mask = torch.empty(shape, dtype=x.dtype, device=x.device)
+                    masks.append(mask.bernoulli_(keep, generator=generator).permute(0, 3, 1, 2))
+                else:
+                    mask = torch.empty(x.shape[1:], dtype=x.dtype, device=x.device)
+                    masks.append(mask.bernoulli_(keep, generator=generator))
+            return x * (torch.cat(masks, 1) if x.ndim == 4 else torch.stack(masks)).div_(keep)
+
+        return function if layer.rate else _identity
+
+    def _batch_norm(self, name: str, layer: spec.BatchNorm) -> Forward:
+        gamma, beta, mean, variance = (
+            self._weights[f"{name}/{part}"] for part in ("gamma", "beta", "moving_mean", "moving_variance")
+        )
+
+        def function(x: Tensor) -> Tensor:
+            flat = x.ndim == 3
+            z = x.transpose(0, 1).flatten(1) if flat else x
+            z = F.batch_norm(
+                z, mean.view(-1), variance.view(-1), gamma.view(-1), beta.view(-1),
+                True, 1 - layer.momentum, layer.epsilon,
+            )  # fmt: skip
+            return z.view(x.shape[1], x.shape[0], -1).transpose(0, 1) if flat else z
+
+        return function
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
