@@ -25,6 +25,7 @@ def run(
     smoke: bool = False,
     fresh: bool = False,
     observer: Observer | None = None,
+    checkpoint_minutes: float = 5.0,
 ) -> RunOutcome:
     """Train the trials of a suite that its store lacks.
 
@@ -42,6 +43,8 @@ def run(
         Forget what the store has.
     observer : Observer, optional
         Is told what happens.
+    checkpoint_minutes : float
+        A trial under way is saved this often, and goes on from there after an interruption; 0 saves none.
 
     Returns
     -------
@@ -55,7 +58,14 @@ def run(
     loaded = suite if isinstance(suite, Suite) else load_suite(suite)
     if smoke:
         loaded = local.smoke(loaded)
-    return local.run_suite(loaded, results=results, only=only, fresh=fresh, observer=observer)
+    return local.run_suite(
+        loaded,
+        results=results,
+        only=only,
+        fresh=fresh,
+        observer=observer,
+        checkpoint_minutes=checkpoint_minutes,
+    )
 
 
 def report(

@@ -92,6 +92,9 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget the store's trials and begin again.")
     ] = False,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0, help="Save a trial under way this often; 0 saves none.")
+    ] = 5.0,
 ) -> None:
     """Train what the store of a suite lacks, then show the leaderboard.
 
@@ -114,7 +117,14 @@ def run(
         console = _console()
         signal.signal(signal.SIGTERM, _interrupt)
         with RunView(loaded, console) as view:
-            outcome = api.run(loaded, results=results, only=chosen, fresh=fresh, observer=view)
+            outcome = api.run(
+                loaded,
+                results=results,
+                only=chosen,
+                fresh=fresh,
+                observer=view,
+                checkpoint_minutes=checkpoint_minutes,
+            )
         _show_leaderboards(loaded, outcome.store, console)
         missing = outcome.planned - outcome.completed - outcome.diverged - outcome.crashed
         _say(

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from optbench import backends, environment
 from optbench.datasets import registry
 from optbench.datasets.base import Dataset
+from optbench.execution.checkpoint import MINUTES, Checkpoints
 from optbench.execution.protocol import run_trial
 from optbench.store import Store
 from optbench.suite import PlannedTrial, Suite, SuiteWorkload, store_path, trials, view
@@ -86,6 +87,7 @@ def run_suite(
     only: Callable[[PlannedTrial], bool] | None = None,
     fresh: bool = False,
     observer: Observer | None = None,
+    checkpoint_minutes: float = MINUTES,
 ) -> RunOutcome:
     """Run what the store of a suite lacks.
 
@@ -101,6 +103,8 @@ def run_suite(
         Forget what the store has and begin again.
     observer : Observer, optional
         Is told what happens.
+    checkpoint_minutes : float
+        A trial under way is saved this often; 0 saves none.
 
     Returns
     -------
@@ -119,13 +123,16 @@ def run_suite(
     Notes
     -----
     Completed and diverged trials are never run twice; crashed ones are tried again. Each trial is one
-    transaction, so that an interruption loses the trial under way and nothing else.
+    transaction, so that an interruption loses what the trials under way did since their last checkpoint,
+    and nothing else.
     """
     planned = plan(suite)
     with Store(store_path(suite, results), write=True) as store, store.writing():
+        checkpoints = Checkpoints.beside(store.path, minutes=checkpoint_minutes)
         if fresh:
             store.clear()
-        under_way = Run(suite, store, only=only, observer=observer)
+            checkpoints.remove()
+        under_way = Run(suite, store, only=only, observer=observer, checkpoints=checkpoints)
         ran = under_way.trials(planned)
         final = store.statuses()
         path = store.path
@@ -150,7 +157,9 @@ class Run:
         *,
         only: Callable[[PlannedTrial], bool] | None = None,
         observer: Observer | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
+        self._checkpoints = checkpoints
         self._suite, self._store, self._only, self._observer = suite, store, only, observer
         self._made = any(entry.workload.smoke for entry in suite.workloads)
         self._facts = environment.describe(suite.path.parent if suite.path else None)
@@ -178,11 +187,17 @@ class Run:
             and (self._only is None or self._only(trial))
         ]
         data = {name: _dataset(name, self._made) for name in {t.spec.workload.dataset for t in todo}}
+        if self._checkpoints is not None:
+            self._checkpoints.remove([key for key, status in statuses.items() if status != "crashed"])
         for trial in todo:
             if observer is not None:
                 observer.started(trial)
-            record = _attempt(trial, data[trial.spec.workload.dataset], self._facts, observer)
+            record = _attempt(
+                trial, data[trial.spec.workload.dataset], self._facts, observer, self._checkpoints
+            )
             store.add(record)
+            if self._checkpoints is not None and record.status != "crashed":
+                self._checkpoints.remove([record.trial_id])
             if observer is not None:
                 observer.finished(trial, record)
         return len(todo)
@@ -193,7 +208,11 @@ def _dataset(dataset: str | OwnData, is_smoke: bool) -> Dataset:
 
 
 def _attempt(
-    trial: PlannedTrial, dataset: Dataset, facts: Mapping[str, Any], observer: Observer | None
+    trial: PlannedTrial,
+    dataset: Dataset,
+    facts: Mapping[str, Any],
+    observer: Observer | None,
+    checkpoints: Checkpoints | None,
 ) -> TrialRecord:
     def on_epoch(epoch: int, row: Mapping[str, float]) -> None:
         if observer is not None:
@@ -202,7 +221,9 @@ def _attempt(
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     engine = backends.engine(trial.spec.backend)
     try:
-        return run_trial(trial.spec, engine, dataset, environment=facts, on_epoch=on_epoch)
+        return run_trial(
+            trial.spec, engine, dataset, environment=facts, on_epoch=on_epoch, checkpoints=checkpoints
+        )
     except Exception:
         # Whatever went wrong belongs to this trial alone; it is missing data, and the others go on.
         return crashed(trial.spec, traceback.format_exc(), environment=facts, started=started)
