@@ -1,7 +1,7 @@
 """Checkpoints: a long trial that was cut off goes on from its last saved epoch, to the same bits.
 
-A file a trial, ``checkpoints/<trial id>.npz`` beside the store: arrays without pickle, and JSON. It is written
-to a temporary name, brought to the disk and renamed, so that a kill at any moment leaves a whole file.
+A file a trial, ``checkpoints/<trial id>.npz`` beside the store: arrays without pickle, and JSON. It is
+written to a temporary name, brought to the disk and renamed, so that a kill at any moment leaves a whole file.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class TrialCheckpoint:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_name(f"{self.path.name}.tmp")
         with unfinished.open("wb") as file:
-            np.savez(file, meta=np.frombuffer(meta, np.uint8), **saved.arrays)
+            everything: dict[str, Any] = {"meta": np.frombuffer(meta, np.uint8), **saved.arrays}
+            np.savez(file, **everything)
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, self.path)

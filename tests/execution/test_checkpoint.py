@@ -20,7 +20,7 @@ from optbench.execution.checkpoint import CheckpointError, Checkpoints, Saved
 from optbench.execution.protocol import run_trial
 from optbench.optimizers import SGD, WAME, Adagrad, Adam, AdamW, Nadam, RMSprop, custom
 from optbench.store import Store
-from optbench.trial import Augment, EarlyStopping, ReduceOnPlateau, trial_id
+from optbench.trial import Augment, Divergence, EarlyStopping, ReduceOnPlateau, StepSchedule, trial_id
 from tests.backends.contract import BACKENDS, CNN, spec
 
 ALWAYS = 1e-9  # minutes
@@ -117,7 +117,8 @@ def test_dropout_batch_norm_augmentation_schedule_and_patience_go_on_too(backend
 
 def test_the_best_weights_before_the_checkpoint_are_kept(tmp_path):
     pytest.importorskip("torch")
-    trial = spec("torch", SGD(lr=2.0), epochs=9, early_stopping=EarlyStopping(patience=9), batch_size=50)
+    worse = {"schedule": StepSchedule(at=(3,), factor=100), "divergence": Divergence(factor=1e6)}
+    trial = spec("torch", SGD(lr=0.1), epochs=9, early_stopping=EarlyStopping(patience=9), **worse)
     whole, _ = train(trial)
     at = int(whole.metrics["best_epoch"]) + 1
     assert at < 9, "the case needs a best epoch before the last"
