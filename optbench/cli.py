@@ -95,6 +95,9 @@ def run(
     checkpoint_minutes: Annotated[
         float, typer.Option(min=0, help="Save a trial under way this often; 0 saves none.")
     ] = 5.0,
+    timing: Annotated[
+        bool, typer.Option("--time", help="Then time every optimizer alone on this machine, in turns.")
+    ] = False,
 ) -> None:
     """Train what the store of a suite lacks, then show the leaderboard.
 
@@ -125,6 +128,10 @@ def run(
                 observer=view,
                 checkpoint_minutes=checkpoint_minutes,
             )
+        if timing:
+            from optbench.execution.timing import time_suite
+
+            time_suite(loaded, results=results, only=chosen, progress=lambda line: _say(console, line))
         _show_leaderboards(loaded, outcome.store, console)
         missing = outcome.planned - outcome.completed - outcome.diverged - outcome.crashed
         _say(

@@ -1,7 +1,7 @@
 """Checkpoints: a long trial that was cut off goes on from its last saved epoch, to the same bits.
 
 A file a trial, ``checkpoints/<trial id>.npz`` beside the store: arrays without pickle, and JSON. It is
-written to a temporary name, brought to the disk and renamed, so that a kill at any moment leaves a whole file.
+written to a temporary name, brought to the disk and renamed, so that a kill at any moment leaves a whole one.
 """
 
 from __future__ import annotations
