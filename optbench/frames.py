@@ -45,8 +45,9 @@ class Results:
         checkpoint or has no times: it carries no wall-time claim), ``steps_per_epoch`` (NaN where neither the
         trial nor the dataset's size tells), fingerprints ``split``, ``init``, ``order``, every final metric
         under its name (accuracies in [0, 1]), ``setup_seconds``, ``warm_up_seconds``, ``step_seconds``,
-        ``eval_seconds``, ``total_seconds``, and ``block``: the key of proved pairs (see :func:`prove_blocks`). Of several stores also ``workload_id``
-        and ``config_id``, hashes of what the labels stand for.
+        ``eval_seconds``, ``total_seconds``, and ``block``: the key of proved pairs (see
+        :func:`prove_blocks`). Of several stores also ``workload_id`` and ``config_id``, hashes of what the
+        labels stand for.
     epochs : DataFrame
         One row a (trial, epoch), epoch 0 before the first step: ``trial_id``, ``workload``, ``optimizer``,
         ``seed``, ``backend``, ``device``, ``precision`` (categories), ``epoch``, the history's columns, and

@@ -45,7 +45,8 @@ def write_report(
     formats : sequence of str
         Of ``html`` (index.html), ``markdown`` (leaderboard.md), ``latex`` (leaderboard.tex), ``csv``
         (leaderboard.csv, comparisons.csv, trials.csv, and where there is any timing.csv and top_k.csv),
-        ``json`` (report.json), ``plots`` (each as PNG, SVG and PDF), ``parquet`` (trials.parquet, epochs.parquet).
+        ``json`` (report.json), ``plots`` (each as PNG, SVG and PDF), ``parquet`` (trials.parquet,
+        epochs.parquet).
 
     Returns
     -------

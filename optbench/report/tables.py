@@ -56,7 +56,8 @@ PAIR_COLUMNS = (
 #: Columns of the table of timing passes, after their labels.
 _PASS_COLUMNS = (
     "ms/step",
-    "[interval]",
+    "low",
+    "high",
     "s/epoch",
     "evaluation, s",
     "compile, s",
@@ -332,7 +333,7 @@ def pass_table(results: Results) -> TextTable | None:
         columns=(*head, *_PASS_COLUMNS),
         rows=tuple(rows),
         notes=tuple(_pass_notes(shown, names)),
-        details=frozenset(_PASS_COLUMNS[2:]),
+        details=frozenset(_PASS_COLUMNS[4:]),
         values=tuple(values),
     )
 
@@ -348,7 +349,8 @@ def _cells(entry: PassTimes) -> list[tuple[str, Value]]:
 
     return [
         (number(1000 * step.value, 4), 1000 * step.value),
-        (f"[{number(1000 * step.low, 4)}, {number(1000 * step.high, 4)}]", None),
+        (number(1000 * step.low, 4), 1000 * step.low),
+        (number(1000 * step.high, 4), 1000 * step.high),
         (number(epoch, 3), epoch),
         (number(evaluation, 4), evaluation),
         (number(entry.warm_up_seconds, 1), entry.warm_up_seconds),
@@ -365,9 +367,9 @@ def _pass_notes(shown: list[PassTimes], names: Mapping[str, str]) -> list[str]:
     where = f" on {next(iter(names.values()))}" if len(names) == 1 else ""
     notes = [
         f"Measured alone{where}, the optimizers of a workload in turns. Median over "
-        f"{' or '.join(map(str, rounds))} rounds, with the interval between order statistics that covers the "
-        f"true median with at least {level:.0%}. Compile: once a process, in no step. Host peak: highest "
-        "resident memory of a process that trains this alone, framework and data included."
+        f"{' or '.join(map(str, rounds))} rounds; low and high: the interval between order statistics that "
+        f"covers the true median with at least {level:.0%}. Compile: once a process, in no step. Host peak: "
+        "highest resident memory of a process that trains this alone, framework and data included."
     ]
     worst = max(shown, key=lambda entry: entry.busy or 0.0)
     return notes + ([disturbed(worst)] if worst.disturbed else [])

@@ -35,16 +35,19 @@ def with_fair_times(results: Results) -> Results:
         ``step_seconds``.
     """
     trials, epochs = results.trials, results.epochs
-    if not {"timed", "step_seconds"} <= set(trials):
+    if "timed" not in trials or "epochs" not in trials:
         return results
     ran = trials["status"] != "crashed"
-    trials = trials.assign(time_source="trial", time_machine="")
+    unknown = {name: math.nan for name in ("step_seconds", "eval_seconds") if name not in trials}
+    trials = trials.assign(time_source="trial", time_machine="", **unknown)
     epoch_seconds = pd.Series(dtype=float)
     for _, part in trials[ran].groupby(["workload", *SETTING], sort=False, observed=True):
         if part["timed"].all() and machines(results, part) <= 1:
             continue
         chosen = best_pass(results, part)
         part = part if chosen else part[~part["timed"]]
+        if part.empty:
+            continue
         by_optimizer = {
             name: (median(p.step_seconds).value, p.steps_per_epoch, median(p.eval_seconds).value, p.machine)
             for name, p in chosen.items()
