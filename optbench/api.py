@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from optbench.frames import Results, load_results
 from optbench.report.build import DEFAULT_FORMATS, ReportFiles, file_name, write_report
@@ -14,6 +14,7 @@ from optbench.store import Store, StoreError
 from optbench.suite import PlannedTrial, Suite, load_suite, store_path, suite_from_view
 
 if TYPE_CHECKING:
+    from optbench.execution.jobs import Executor
     from optbench.execution.local import Observer, RunOutcome
 
 
@@ -25,6 +26,9 @@ def run(
     smoke: bool = False,
     fresh: bool = False,
     observer: Observer | None = None,
+    checkpoint_minutes: float = 5.0,
+    workers: int | Literal["auto"] = 1,
+    time_limit: float | None = None,
 ) -> RunOutcome:
     """Train the trials of a suite that its store lacks.
 
@@ -42,6 +46,12 @@ def run(
         Forget what the store has.
     observer : Observer, optional
         Is told what happens.
+    checkpoint_minutes : float
+        A trial under way is saved this often, and goes on from there after an interruption; 0 saves none.
+    workers : int or "auto"
+        Trials side by side, each in a process of its own; 1 trains in this one.
+    time_limit : float, optional
+        Seconds that a trial may take; needs a process of its own, so one worker is started at least.
 
     Returns
     -------
@@ -55,7 +65,31 @@ def run(
     loaded = suite if isinstance(suite, Suite) else load_suite(suite)
     if smoke:
         loaded = local.smoke(loaded)
-    return local.run_suite(loaded, results=results, only=only, fresh=fresh, observer=observer)
+    return local.run_suite(
+        loaded,
+        results=results,
+        only=only,
+        fresh=fresh,
+        observer=observer,
+        checkpoint_minutes=checkpoint_minutes,
+        executor=_executor(workers, time_limit),
+    )
+
+
+def _executor(workers: int | Literal["auto"], time_limit: float | None) -> Callable[[], Executor]:
+    from optbench.execution.jobs import InProcess
+
+    if workers == 1 and time_limit is None:
+        return InProcess
+
+    def pool() -> Executor:
+        from optbench.execution.pool import AutoPool, Pool
+
+        if workers == "auto":
+            return AutoPool(time_limit=time_limit)
+        return Pool(workers, time_limit=time_limit)
+
+    return pool
 
 
 def report(

@@ -92,6 +92,18 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget the store's trials and begin again.")
     ] = False,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0, help="Save a trial under way this often; 0 saves none.")
+    ] = 5.0,
+    workers: Annotated[
+        str, typer.Option(help="Trials side by side: a number, or auto. Their times are not compared.")
+    ] = "1",
+    time_limit: Annotated[
+        float | None, typer.Option(min=0, help="Seconds that a trial may take before it is stopped.")
+    ] = None,
+    timing: Annotated[
+        bool, typer.Option("--time", help="Then time every optimizer alone on this machine, in turns.")
+    ] = False,
 ) -> None:
     """Train what the store of a suite lacks, then show the leaderboard.
 
@@ -114,7 +126,20 @@ def run(
         console = _console()
         signal.signal(signal.SIGTERM, _interrupt)
         with RunView(loaded, console) as view:
-            outcome = api.run(loaded, results=results, only=chosen, fresh=fresh, observer=view)
+            outcome = api.run(
+                loaded,
+                results=results,
+                only=chosen,
+                fresh=fresh,
+                observer=view,
+                checkpoint_minutes=checkpoint_minutes,
+                workers=_workers(workers),
+                time_limit=time_limit,
+            )
+        if timing:
+            from optbench.execution.timing import time_suite
+
+            time_suite(loaded, results=results, only=chosen, progress=lambda line: _say(console, line))
         _show_leaderboards(loaded, outcome.store, console)
         missing = outcome.planned - outcome.completed - outcome.diverged - outcome.crashed
         _say(
@@ -477,6 +502,12 @@ def _changed(suite: Suite, *, seeds: str | None, backend: str | None, device: st
     if device is not None:
         changes["device"] = schema.known_choice("--device", device, schema.DEVICES)
     return replace(suite, **changes)
+
+
+def _workers(found: str) -> Any:
+    if found != "auto" and not (found.isascii() and found.isdigit() and int(found)):
+        raise UserError(f"--workers: found {found!r}; give a whole number from 1, or auto")
+    return found if found == "auto" else int(found)
 
 
 def _use_data_dir(data_dir: Path | None) -> None:

@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from optbench import times
 from optbench.datasets import registry
 from optbench.store import PlannedRow, Store, unpack_history
+from optbench.times import PassTimes
 from optbench.trial import STREAMS, content_hash
 
 
@@ -39,11 +41,13 @@ class Results:
         (position among those read), ``workload``, ``dataset``, ``model``, ``optimizer`` (the suite's label),
         ``family`` and ``lr`` of its config, ``seed`` (label), ``seed_<stream>``, ``backend``, ``device``,
         ``precision``, ``status``, ``attempts``, ``started``, ``environment`` (position in
-        ``environments``), ``steps_per_epoch`` (NaN where the dataset's size is not known), fingerprints
-        ``split``, ``init``, ``order``, every final metric under its name (accuracies in [0, 1]),
-        ``setup_seconds``, ``warm_up_seconds``, ``step_seconds``, ``eval_seconds``, ``total_seconds``, and
-        ``block``: the key of proved pairs (see :func:`prove_blocks`). Of several stores also ``workload_id``
-        and ``config_id``, hashes of what the labels stand for.
+        ``environments``), ``timed`` (False for a trial that ran side by side with others, was resumed from a
+        checkpoint or has no times: it carries no wall-time claim), ``steps_per_epoch`` (NaN where neither the
+        trial nor the dataset's size tells), fingerprints ``split``, ``init``, ``order``, every final metric
+        under its name (accuracies in [0, 1]), ``setup_seconds``, ``warm_up_seconds``, ``step_seconds``,
+        ``eval_seconds``, ``total_seconds``, and ``block``: the key of proved pairs (see
+        :func:`prove_blocks`). Of several stores also ``workload_id`` and ``config_id``, hashes of what the
+        labels stand for.
     epochs : DataFrame
         One row a (trial, epoch), epoch 0 before the first step: ``trial_id``, ``workload``, ``optimizer``,
         ``seed``, ``backend``, ``device``, ``precision`` (categories), ``epoch``, the history's columns, and
@@ -56,6 +60,8 @@ class Results:
         Facts of each store.
     environments : tuple of dict
         The different machines and versions.
+    passes : tuple of PassTimes
+        Timing passes. Where there are some, ``trials`` has the key of its own: ``config``.
     """
 
     trials: pd.DataFrame
@@ -64,6 +70,7 @@ class Results:
     planned: int
     meta: tuple[dict[str, str], ...]
     environments: tuple[dict[str, Any], ...]
+    passes: tuple[PassTimes, ...] = ()
 
 
 def load_results(*paths: str | Path) -> Results:
@@ -91,10 +98,16 @@ def load_results(*paths: str | Path) -> Results:
     environments: list[dict[str, Any]] = []
     numbers: dict[str, int] = {}
     planned: set[str] = set()
+    passes: dict[str, PassTimes] = {}
     for position, path in enumerate(paths):
         with Store(path) as store:
             meta = store.meta()
             metas.append(meta)
+            mine = {entry.key: entry for entry in times.read(meta)}
+            passes |= {
+                key: e for key, e in mine.items() if key not in passes or e.measured > passes[key].measured
+            }
+            configs: dict[tuple[str, ...], str] | None = {} if mine else None
             planned.update(key for key, _, _ in store.plan())
             for trial in store.planned_rows():
                 known = found.get(trial.trial_id)
@@ -106,6 +119,8 @@ def load_results(*paths: str | Path) -> Results:
                 row = _trial_row(trial, suite=meta.get("suite", ""), store=position, environment=number)
                 if len(paths) > 1:
                     row |= _contents(trial.spec)
+                if configs is not None:
+                    row["config"] = _config(trial, configs)
                 found[trial.trial_id] = (row, trial.history_columns, trial.history)
                 chains.add(trial.trial_id, trial.order_by_epoch)
     rows = [row for row, _, _ in found.values()]
@@ -119,6 +134,7 @@ def load_results(*paths: str | Path) -> Results:
         planned=len(planned),
         meta=tuple(metas),
         environments=tuple(environments),
+        passes=tuple(passes.values()),
     )
 
 
@@ -258,7 +274,8 @@ def _trial_row(trial: PlannedRow, *, suite: str, store: int, environment: int) -
         "attempts": trial.attempts,
         "started": trial.started,
         "environment": environment,
-        "steps_per_epoch": _steps_per_epoch(spec["workload"]),
+        "timed": _timed(trial),
+        "steps_per_epoch": _steps_per_epoch(spec["workload"], trial.metrics),
         **trial.fingerprints,
         **trial.metrics,
         **{f"{name}_seconds": seconds for name, seconds in trial.timings.items()},
@@ -274,8 +291,26 @@ def _contents(spec: Mapping[str, Any]) -> dict[str, str]:
     return {"workload_id": content_hash(workload), "config_id": content_hash(spec["optimizer"])}
 
 
-def _steps_per_epoch(workload: Mapping[str, Any]) -> float:
-    """Steps of one epoch where the registry knows the dataset's size; NaN elsewhere."""
+def _timed(trial: PlannedRow) -> bool:
+    """Whether a trial had the machine to itself from its first step to its last."""
+    side_by_side = trial.environment.get("concurrent") or 0
+    alone = not (side_by_side is True or side_by_side > 1)
+    return alone and trial.environment.get("checkpoint") != "resumed" and "step" in trial.timings
+
+
+def _config(trial: PlannedRow, known: dict[tuple[str, ...], str]) -> str:
+    """Key of a trial's timing passes; within a store its labels tell configurations apart."""
+    spec = trial.spec
+    labels = (trial.workload, trial.optimizer, *(spec[name] for name in ("backend", "device", "precision")))
+    if labels not in known:
+        known[labels] = times.config_id(spec)
+    return known[labels]
+
+
+def _steps_per_epoch(workload: Mapping[str, Any], metrics: Mapping[str, float]) -> float:
+    """Steps of one epoch: as counted, or where the registry knows the dataset's size; NaN elsewhere."""
+    if metrics.get("epochs") and "steps" in metrics:
+        return metrics["steps"] / metrics["epochs"]
     dataset, split, batch = workload["dataset"], workload["split"], workload["batch_size"]
     unknown = not isinstance(dataset, str) or dataset not in registry.ENTRIES
     if unknown or workload.get("smoke") or split.get("how") == "published":

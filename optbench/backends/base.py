@@ -68,6 +68,29 @@ class Session(Protocol):
     def recall(self) -> None:
         """Go back to the weights last remembered."""
 
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Copy out all that the steps to come depend on: weights, optimizer, learning rate, random streams.
+
+        The weights last remembered are in it too.
+
+        Raises
+        ------
+        UnsavableError
+            If a user's optimizer keeps something that is no array or plain value.
+        """
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take over a :meth:`state` of this trial: every step after it has the same bits.
+
+        Raises
+        ------
+        ValueError, KeyError
+            If it is not one; the session is of no use then.
+        """
+
+    def state_bytes(self) -> int:
+        """Bytes of the optimizer's state on the device, beside weights and gradients."""
+
 
 class Stack(Protocol):
     """Trials that differ in their seeds alone, trained as one program; an engine may offer ``stack``."""
@@ -99,6 +122,9 @@ class Engine(Protocol):
     def describe(self, device: str) -> Mapping[str, Any]:
         """Versions, threads and device name, for the record's environment."""
 
+    def peak_bytes(self, device: str) -> int | None:
+        """Most memory that this process has held on the device; None where the framework does not tell."""
+
     def open(
         self, spec: TrialSpec, built: tuple[BuiltLayer, ...], data: TrialData, weights: Weights
     ) -> Session:
@@ -111,6 +137,10 @@ class NotStackableError(Exception):
 
 class DeviceError(UserError, RuntimeError):
     """A device that this machine or framework does not have."""
+
+
+class UnsavableError(RuntimeError):
+    """A state that cannot be written as arrays; the message says what is in the way."""
 
 
 class BackendMissingError(UserError, RuntimeError):

@@ -86,6 +86,12 @@ class Programs(Protocol):
     def evaluate(self, state: State, x: Any, y: Any, rows: Any) -> tuple[Any, Any, Any]:
         """Losses and predicted classes [batches, batch], logits [batches, batch, outputs]."""
 
+    def leaves(self, tree: Any) -> list[NDArray[Any]]:
+        """Copy out the arrays of a state, or of a part of one, in a fixed order."""
+
+    def filled(self, tree: Any, leaves: list[NDArray[Any]]) -> Any:
+        """Make a tree of the same structure from other leaves, on the device."""
+
     def prepare_epoch(self, state: State, x: Any, y: Any, batches: int, batch: int) -> None:
         """Compile :meth:`epoch` for these shapes and take no step."""
 
@@ -219,6 +225,42 @@ class FunctionalSession:
     def recall(self) -> None:
         """See :class:`optbench.backends.base.Session`."""
         self._state = {**self._state, "model": self._remembered}
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See :class:`optbench.backends.base.Session`."""
+        found = {"lr": np.array(self._lr)}
+        with self._programs.scope():
+            for part, tree in (("state", self._state), ("remembered", self._remembered)):
+                leaves = self._programs.leaves(tree) if tree is not None else []
+                found |= {f"{part}/{number}": _raw(leaf) for number, leaf in enumerate(leaves)}
+        return found
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """See :class:`optbench.backends.base.Session`."""
+        with self._programs.scope():
+            if "remembered/0" in state:
+                self._remembered = self._filled(self._state["model"], "remembered", state)
+            self._state = self._filled(self._state, "state", state)
+        self._lr = float(state["lr"])
+
+    def state_bytes(self) -> int:
+        """See :class:`optbench.backends.base.Session`."""
+        with self._programs.scope():
+            return sum(leaf.nbytes for leaf in self._programs.leaves(self._state["optimizer"]))
+
+    def _filled(self, tree: Any, part: str, state: Mapping[str, NDArray[Any]]) -> Any:
+        leaves = []
+        for number, old in enumerate(self._programs.leaves(tree)):
+            new = state[f"{part}/{number}"]
+            if (new.shape, new.dtype) != (old.shape, _raw(old).dtype):
+                raise ValueError(f"{part}/{number} is {new.dtype} {new.shape}, not {old.dtype} {old.shape}")
+            leaves.append(new.view(old.dtype))
+        return self._programs.filled(tree, leaves)
+
+
+def _raw(array: NDArray[Any]) -> NDArray[Any]:
+    """Give an array that NumPy has no type of its own for (bfloat16) as unsigned integers."""
+    return array.view(f"u{array.itemsize}") if array.dtype.kind == "V" else array
 
 
 def batched(rows: Indices, batch: int) -> NDArray[np.int32]:

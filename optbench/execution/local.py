@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,10 +12,11 @@ from optbench import backends, environment
 from optbench.datasets import registry
 from optbench.datasets.base import Dataset
 from optbench.execution import stacked
-from optbench.execution.protocol import OnEpoch, run_trial
+from optbench.execution.checkpoint import MINUTES, Checkpoints
+from optbench.execution.jobs import Executor, InProcess, Setting
 from optbench.store import Store
 from optbench.suite import PlannedTrial, Suite, SuiteWorkload, store_path, trials, view
-from optbench.trial import OwnData, Status, TrialRecord, TrialSpec, block_id, trial_id
+from optbench.trial import OwnData, Status, TrialRecord, trial_id
 
 #: A dry run: at most so many epochs and seeds, on made data.
 SMOKE_EPOCHS = 2
@@ -88,6 +86,8 @@ def run_suite(
     only: Callable[[PlannedTrial], bool] | None = None,
     fresh: bool = False,
     observer: Observer | None = None,
+    checkpoint_minutes: float = MINUTES,
+    executor: Callable[[], Executor] = InProcess,
 ) -> RunOutcome:
     """Run what the store of a suite lacks.
 
@@ -103,6 +103,10 @@ def run_suite(
         Forget what the store has and begin again.
     observer : Observer, optional
         Is told what happens.
+    checkpoint_minutes : float
+        A trial under way is saved this often; 0 saves none.
+    executor : callable, optional
+        Makes what runs the trials, if there are any to run; one after the other in this process if not given.
 
     Returns
     -------
@@ -121,14 +125,19 @@ def run_suite(
     Notes
     -----
     Completed and diverged trials are never run twice; crashed ones are tried again. Each trial is one
-    transaction, so that an interruption loses the trial under way and nothing else.
+    transaction, so that an interruption loses what the trials under way did since their last checkpoint,
+    and nothing else.
     """
     planned = plan(suite)
     with Store(store_path(suite, results), write=True) as store, store.writing():
+        checkpoints = Checkpoints.beside(store.path, minutes=checkpoint_minutes)
         if fresh:
             store.clear()
-        under_way = Run(suite, store, only=only, observer=observer)
-        ran = under_way.trials(planned)
+            checkpoints.remove()
+        with Run(
+            suite, store, only=only, observer=observer, checkpoints=checkpoints, executor=executor
+        ) as under_way:
+            ran = under_way.trials(planned)
         final = store.statuses()
         path = store.path
     found = [final.get(trial_id(trial.spec)) for trial in planned]
@@ -152,10 +161,15 @@ class Run:
         *,
         only: Callable[[PlannedTrial], bool] | None = None,
         observer: Observer | None = None,
+        checkpoints: Checkpoints | None = None,
+        executor: Callable[[], Executor] = InProcess,
     ) -> None:
+        self._checkpoints = checkpoints
+        self._make_executor = executor
+        self._executor: Executor | None = None
         self._suite, self._store, self._only, self._observer = suite, store, only, observer
         self._made = any(entry.workload.smoke for entry in suite.workloads)
-        self._facts = environment.describe(suite.path.parent if suite.path else None)
+        self._facts: Mapping[str, Any] | None = None
         store.set_meta(
             suite=suite.name,
             title=suite.title,
@@ -164,6 +178,13 @@ class Run:
             view=json.dumps(view(suite)),
             smoke="made data, no result" if self._made else "",
         )
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._executor is not None:
+            self._executor.close()
 
     def trials(self, planned: Sequence[PlannedTrial]) -> int:
         """Make these the plan, run those without an outcome, and count what was run."""
@@ -179,13 +200,26 @@ class Run:
             if statuses.get(ids[id(trial)], "crashed") == "crashed"
             and (self._only is None or self._only(trial))
         ]
+        if not todo:
+            return 0
+        if self._executor is None:
+            self._executor = self._make_executor()
+            folder = self._suite.path.parent if self._suite.path else None
+            self._facts = environment.describe(folder)
         data = {name: _dataset(name, self._made) for name in {t.spec.workload.dataset for t in todo}}
-        for job in self._jobs(planned, todo, data):
-            for trial in job:
-                if observer is not None:
-                    observer.started(trial)
-            records = _attempt(job, data[job[0].spec.workload.dataset], self._facts, observer)
+        if self._checkpoints is not None:
+            self._checkpoints.remove([key for key, status in statuses.items() if status != "crashed"])
+        setting = Setting(
+            datasets=data,
+            facts=self._facts or {},
+            checkpoints=self._checkpoints,
+            started=observer.started if observer is not None else _unheard,
+            epoch=observer.epoch if observer is not None else _unheard,
+        )
+        for job, records in self._executor.run(self._jobs(planned, todo, data), setting):
             store.add(*records)
+            if self._checkpoints is not None:
+                self._checkpoints.remove([r.trial_id for r in records if r.status != "crashed"])
             for trial, record in zip(job, records, strict=True):
                 if observer is not None:
                     observer.finished(trial, record)
@@ -218,49 +252,5 @@ def _dataset(dataset: str | OwnData, is_smoke: bool) -> Dataset:
     return registry.made(dataset) if is_smoke else registry.load(dataset)
 
 
-def _attempt(
-    job: stacked.Job, dataset: Dataset, facts: Mapping[str, Any], observer: Observer | None
-) -> list[TrialRecord]:
-    """Train the trials of a job, together if there are several."""
-
-    def on_epoch(k: int) -> OnEpoch:
-        def tell(epoch: int, row: Mapping[str, float]) -> None:
-            if observer is not None:
-                observer.epoch(job[k], epoch, row)
-
-        return tell
-
-    engine = backends.engine(job[0].spec.backend)
-    specs = [trial.spec for trial in job]
-    if len(job) > 1:
-        # Together or not at all: what goes wrong with one of them is found when it is trained alone.
-        with contextlib.suppress(Exception):
-            return stacked.run_stack(specs, engine, dataset, environment=facts, on_epoch=on_epoch)
-    records = []
-    for k, spec in enumerate(specs):
-        started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        try:
-            record = run_trial(spec, engine, dataset, environment=facts, on_epoch=on_epoch(k))
-        except Exception:
-            # Whatever went wrong belongs to this trial alone; it is missing data, and the others go on.
-            record = crashed(spec, traceback.format_exc(), environment=facts, started=started)
-        records.append(record)
-    return records
-
-
-def crashed(spec: TrialSpec, error: str, *, environment: Mapping[str, Any], started: str) -> TrialRecord:
-    """Record a crash: no history, no metrics, only what went wrong."""
-    return TrialRecord(
-        trial_id=trial_id(spec),
-        block_id=block_id(spec),
-        spec=spec,
-        status="crashed",
-        fingerprints=None,
-        history={},
-        metrics={},
-        timings={},
-        predictions={},
-        environment=environment,
-        started=started,
-        error=error,
-    )
+def _unheard(*news: object) -> None:
+    pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench import matching
-from optbench.backends.base import Engine, Evaluation, Session
+from optbench.backends.base import Engine, Evaluation, Session, UnsavableError
 from optbench.datasets.augmentation import Augmentation
 from optbench.datasets.base import Dataset, TrialData, cut
 from optbench.execution import metrics as measures
+from optbench.execution.checkpoint import CheckpointError, Checkpoints, Saved, TrialCheckpoint
 from optbench.execution.schedules import LearningRate
 from optbench.matching import Indices
 from optbench.models.layers import build
@@ -58,13 +59,32 @@ class _Progress:
 
     rows: list[dict[str, float]] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
+    steps: int = 0
+    lr: float = math.nan
     augment_seconds: float = 0.0
+    seconds_before: float = 0.0
     initial_loss: float = math.nan
     epochs_above: int = 0
     best_epoch: int = 0
     best_value: float = -math.inf
     patience_value: float = -math.inf
     epochs_without: int = 0
+
+    def saved(self, session: Session, *, seconds: float) -> Saved:
+        """Put this and the session's state into a checkpoint's form."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "rows"}
+        history = np.array([[row[name] for name in HISTORY] for row in self.rows])
+        arrays = {f"session/{name}": array for name, array in session.state().items()}
+        return Saved(progress={**plain, "seconds_before": seconds}, arrays={"history": history, **arrays})
+
+    @classmethod
+    def resumed(cls, saved: Saved, session: Session) -> _Progress:
+        """Go back to a checkpoint."""
+        progress = cls(**saved.progress)
+        progress.rows = [dict(zip(HISTORY, row, strict=True)) for row in saved.arrays["history"].tolist()]
+        state = {name: array for name, array in saved.arrays.items() if name.startswith("session/")}
+        session.restore({name.removeprefix("session/"): array for name, array in state.items()})
+        return progress
 
 
 def run_trial(
@@ -74,6 +94,7 @@ def run_trial(
     *,
     environment: Mapping[str, Any],
     on_epoch: OnEpoch | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TrialRecord:
     """Train one trial and record it.
 
@@ -88,14 +109,21 @@ def run_trial(
     environment : mapping
         Facts about the machine; the engine adds its own.
     on_epoch : callable, optional
-        Called after every evaluation, epoch 0 included.
+        Called after every evaluation, epoch 0 included; after a checkpoint from its next epoch on.
+    checkpoints : Checkpoints, optional
+        Go on from this trial's checkpoint where there is one, and write one now and then. The caller removes
+        it when the record is stored.
 
     Returns
     -------
     TrialRecord
-        Status ``completed`` or ``diverged``. Exceptions pass through: the executor records the crash.
+        Status ``completed`` or ``diverged``. Exceptions pass through: the executor records the crash. The
+        environment's fact ``checkpoint`` says if the trial was resumed, which leaves no wall-time claim, or
+        why it was not.
     """
-    trial = training(spec, engine, dataset, environment=environment, on_epoch=on_epoch)
+    trial = training(
+        spec, engine, dataset, environment=environment, on_epoch=on_epoch, checkpoints=checkpoints
+    )
     try:
         request = next(trial)
         while True:
@@ -112,6 +140,7 @@ def training(
     *,
     environment: Mapping[str, Any],
     on_epoch: OnEpoch | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Training:
     """Go through a trial, leaving the epochs of training to the caller; see :func:`run_trial`."""
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -124,8 +153,19 @@ def training(
     session = engine.open(spec, built, data, weights)
     setup = time.perf_counter() - clock
     warm_up = _seconds(session.warm_up)
-    progress = _Progress()
-    status = yield from _train(spec, session, data, progress, on_epoch)
+    facts = {**environment, **engine.describe(spec.device), **session.facts()}
+    progress = _Progress(lr=math.nan if spec.optimizer.lr is None else spec.optimizer.lr)
+    keep: _Keeper | None = None
+    if checkpoints is not None:
+        identity = {**facts, "split": data.fingerprint, "init": init}
+        keep = _Keeper(checkpoints.of(trial_id(spec), identity), clock)
+        try:
+            progress = keep.resume(session) or progress
+        except CheckpointError as error:
+            keep.note = f"ignored: {error}"
+            session = engine.open(spec, built, data, weights)
+            session.warm_up()
+    status = yield from _train(spec, session, data, progress, on_epoch, keep)
     metrics, predictions, test_seconds = _finish(workload, session, data, progress, status)
     history = {name: np.array([row[name] for row in progress.rows]) for name in HISTORY}
     return TrialRecord(
@@ -147,35 +187,72 @@ def training(
             "augment": progress.augment_seconds,
             "step": float(np.nansum(history["step_seconds"])),
             "eval": float(np.nansum(history["eval_seconds"])) + test_seconds,
-            "total": time.perf_counter() - clock,
+            "total": time.perf_counter() - clock + progress.seconds_before,
         },
         predictions=predictions,
         environment={
-            **environment,
-            **engine.describe(spec.device),
-            **session.facts(),
+            **facts,
+            **({"checkpoint": keep.note} if keep is not None and keep.note else {}),
             **({"data_notes": list(dataset.notes)} if dataset.notes else {}),
         },
         started=started,
     )
 
 
+class _Keeper:
+    """Writes a trial's checkpoint now and then, and goes back to it."""
+
+    def __init__(self, file: TrialCheckpoint, clock: float) -> None:
+        self._file, self._clock = file, clock
+        self.note = ""
+
+    def resume(self, session: Session) -> _Progress | None:
+        """Bring a fresh session to the checkpoint; None where there is none."""
+        saved = self._file.load()
+        if saved is None:
+            return None
+        try:
+            progress = _Progress.resumed(saved, session)
+        except Exception as error:  # a framework may say in any way that these are not its arrays
+            raise CheckpointError(f"cannot be restored ({type(error).__name__}: {error})") from error
+        self.note = "resumed"
+        return progress
+
+    def epoch_done(self, session: Session, progress: _Progress) -> None:
+        """Write a checkpoint if it is time."""
+        if not self._file.due():
+            return
+        try:
+            seconds = progress.seconds_before + time.perf_counter() - self._clock
+            self._file.save(progress.saved(session, seconds=seconds))
+        except (UnsavableError, OSError) as error:  # a full disk ends the checkpoints, not the trial
+            self._file.seconds = 0.0
+            self.note = self.note or f"none: {error}"
+
+
 def _train(
-    spec: TrialSpec, session: Session, data: TrialData, progress: _Progress, on_epoch: OnEpoch | None
+    spec: TrialSpec,
+    session: Session,
+    data: TrialData,
+    progress: _Progress,
+    on_epoch: OnEpoch | None,
+    keep: _Keeper | None,
 ) -> Generator[EpochRequest, NDArray[np.float64], Status]:
     workload = spec.workload
     # A class of the user's own may have no learning rate that we know of, and then no schedule either.
-    lr = math.nan if spec.optimizer.lr is None else spec.optimizer.lr
-    rate = LearningRate(workload.schedule, lr, workload.epochs)
+    initial = math.nan if spec.optimizer.lr is None else spec.optimizer.lr
+    rate = LearningRate(workload.schedule, initial, workload.epochs)
+    for row in progress.rows[1:]:
+        rate.observe(row)
     augmentation = None
     if workload.augment is not None:
         augmentation = Augmentation(workload.augment, data.train, seed=spec.seeds.augment)
-    for epoch in range(workload.epochs + 1):
+    for epoch in range(len(progress.rows), workload.epochs + 1):
         losses, step_seconds = np.array([math.nan]), math.nan
         if epoch:
-            if workload.schedule is not None and rate.at(epoch) != lr:
-                lr = rate.at(epoch)
-                session.set_lr(lr)
+            if workload.schedule is not None and rate.at(epoch) != progress.lr:
+                progress.lr = rate.at(epoch)
+                session.set_lr(progress.lr)
             order = matching.epoch_order(spec.seeds.order, epoch, len(data.train), shuffle=workload.shuffle)
             rows = data.train.rows[order]
             progress.digests.append(matching.fingerprint(rows))
@@ -185,8 +262,9 @@ def _train(
             clock = time.perf_counter()
             losses = yield EpochRequest(session=session, rows=rows, epoch=epoch, x=x)
             step_seconds = time.perf_counter() - clock
+            progress.steps += len(losses)
         row = _evaluate(session, data)
-        row |= {"batch_loss": float(np.mean(losses)), "lr": lr, "step_seconds": step_seconds}
+        row |= {"batch_loss": float(np.mean(losses)), "lr": progress.lr, "step_seconds": step_seconds}
         progress.rows.append(row)
         if on_epoch is not None:
             on_epoch(epoch, row)
@@ -198,6 +276,8 @@ def _train(
             rate.observe(row)
         if _stop(workload, session, epoch, row, progress):
             break
+        if keep is not None and 0 < epoch < workload.epochs:
+            keep.epoch_done(session, progress)
     return "diverged" if progress.epochs_above else "completed"
 
 
@@ -258,7 +338,8 @@ def _finish(
     """Final metrics; the test part is looked at here, once the best epoch is settled, and never before."""
     last = len(progress.rows) - 1
     row = progress.rows[last]
-    metrics = {"epochs": float(last)}
+    metrics = {"epochs": float(last), "steps": float(progress.steps)}
+    metrics["state_bytes"] = float(session.state_bytes())
     metrics |= {name: row[name] for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")}
     if math.isfinite(progress.best_value):
         best_row = progress.rows[progress.best_epoch]

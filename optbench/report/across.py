@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from optbench.frames import Results
-from optbench.report.leaderboard import SETTING, Leaderboard, oriented
+from optbench.report.leaderboard import Leaderboard, oriented
+from optbench.report.times import SETTING
 from optbench.stats.common import FloatArray
 from optbench.stats.datasets import (
     FEWEST_DATASETS,

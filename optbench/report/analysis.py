@@ -9,8 +9,9 @@ from optbench.frames import Results
 from optbench.report.across import Across, SettingComparison, across, settings_compared
 from optbench.report.leaderboard import Leaderboard, leaderboards
 from optbench.report.methods import methods_paragraph
-from optbench.report.tables import across_table, settings_table, times_table
+from optbench.report.tables import across_table, pass_table, settings_table, times_table, top_k_table
 from optbench.report.text import TextTable, leaderboard_table
+from optbench.report.times import with_fair_times
 from optbench.suite import Suite
 
 
@@ -41,6 +42,7 @@ def analyse(results: Results, suite: Suite) -> Report:
     -------
     Report
     """
+    results = with_fair_times(results)
     boards = leaderboards(results, suite)
     overall = across(boards, suite)
     return Report(
@@ -56,14 +58,23 @@ def analyse(results: Results, suite: Suite) -> Report:
 
 
 def main_tables(report: Report) -> list[TextTable]:
-    """Tables that every format shows: leaderboards, across workloads, targets, settings."""
+    """Tables that every format shows: leaderboards, across workloads, and :func:`side_tables`."""
     tables = [leaderboard_table(board) for board in report.boards]
     tables += [across_table(found) for found in report.overall]
-    times = times_table(report.boards)
-    tables += [times] if times is not None else []
-    if report.settings:
-        tables.append(settings_table(report.settings, report.suite.analysis.primary))
-    return tables
+    return tables + list(side_tables(report).values())
+
+
+def side_tables(report: Report) -> dict[str, TextTable]:
+    """Tables beside the leaderboards, by the name of their file; those with nothing to show are left out."""
+    tables = {
+        "targets": times_table(report.boards),
+        "top_k": top_k_table(report.boards, report.results.trials),
+        "timing": pass_table(report.results),
+        "settings": settings_table(report.settings, report.suite.analysis.primary)
+        if report.settings
+        else None,
+    }
+    return {name: table for name, table in tables.items() if table is not None}
 
 
 def _claim(board: Leaderboard) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from optbench.frames import Results
 from optbench.report import exports
-from optbench.report.analysis import Report, analyse, main_tables
+from optbench.report.analysis import Report, analyse, main_tables, side_tables
 from optbench.report.parallel import map_forked
 from optbench.report.tables import pairs_table
 from optbench.report.text import escape_markdown, markdown
@@ -44,8 +44,9 @@ def write_report(
         Made where missing; files of the same names are replaced.
     formats : sequence of str
         Of ``html`` (index.html), ``markdown`` (leaderboard.md), ``latex`` (leaderboard.tex), ``csv``
-        (leaderboard.csv, comparisons.csv, trials.csv), ``json`` (report.json), ``plots`` (each as PNG, SVG
-        and PDF), ``parquet`` (trials.parquet, epochs.parquet).
+        (leaderboard.csv, comparisons.csv, trials.csv, and where there is any timing.csv and top_k.csv),
+        ``json`` (report.json), ``plots`` (each as PNG, SVG and PDF), ``parquet`` (trials.parquet,
+        epochs.parquet).
 
     Returns
     -------
@@ -113,6 +114,11 @@ def _csv_files(report: Report, folder: Path) -> list[Path]:
     files = [
         _write(folder / "leaderboard.csv", exports.csv_text(report.boards)),
         _write(folder / "comparisons.csv", exports.table_csv(pairs_table(report.boards))),
+    ]
+    files += [
+        _write(folder / f"{name}.csv", exports.table_csv(table))
+        for name, table in side_tables(report).items()
+        if name in ("timing", "top_k")
     ]
     if len(report.results.trials):
         path = folder / "trials.csv"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -107,7 +108,7 @@ def diagnose(store: Store, trial: StoredTrial, *, epoch: str = "last") -> Diagno
         truth=truth,
         predicted=predicted,
         images=(dataset.x_test if source == "test" else dataset.x_train)[rows],
-        sentences=_sentences(confusion, recall, names),
+        sentences=(*_sentences(confusion, recall, names), *_top_k(trial, epoch)),
     )
 
 
@@ -203,6 +204,16 @@ def _sentences(confusion: IntArray, recall: NDArray[np.float64], classes: tuple[
         times = "once" if count == 1 else f"{count} times"
         said.append(f"The most common error: {classes[pair[0]]} taken for {classes[pair[1]]}, {times}.")
     return tuple(said)
+
+
+def _top_k(trial: StoredTrial, epoch: str) -> list[str]:
+    """Sentences about top-k accuracies, where the workload records them."""
+    found = {
+        int(m[1]): share
+        for name, share in trial.metrics.items()
+        if (m := re.fullmatch(rf"test_top(\d+)_accuracy_{epoch}", name))
+    }
+    return [f"The true class is among the first {k} for {found[k]:.2%} of them." for k in sorted(found)]
 
 
 def retrain(trial: StoredTrial) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], NDArray[Any]]:

@@ -18,6 +18,7 @@ from optbench.report.leaderboard import Leaderboard, Row
 from optbench.report.text import TextTable, digits_of, metric_title, number, scale
 from optbench.stats.common import to_plain
 from optbench.suite import Suite
+from optbench.times import median
 
 #: Version of the JSON export's keys.
 SCHEMA = "optbench-report-1"
@@ -144,6 +145,7 @@ def json_text(
         "settings": list(settings),
         "refusals": results.refusals,
         "methods": methods,
+        "timing": [{"entry": entry, "step": median(entry.step_seconds)} for entry in results.passes],
         "environments": results.environments,
     }
     return json.dumps(to_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 
 from optbench.report import plots
 from optbench.report.analysis import Report
-from optbench.report.leaderboard import SETTING, Leaderboard, machines
+from optbench.report.leaderboard import Leaderboard, of_board
 from optbench.report.style import LineStyle, line_styles
 from optbench.report.text import metric_title
+from optbench.report.times import best_pass, comparable, pass_rounds
 from optbench.stats.families import FamilyResult
 
 
@@ -53,12 +54,9 @@ def report_plots(report: Report) -> Iterator[Plot]:
 
 
 def _of_board(report: Report, board: Leaderboard, styles: Mapping[str, LineStyle]) -> Iterator[Plot]:
-    trials = report.results.trials
-    mine = trials["workload"] == board.workload
-    for name in SETTING:
-        if name in trials:
-            mine &= trials[name] == getattr(board, name)
-    trials = trials[mine]
+    trials = of_board(report.results.trials, board)
+    timed = comparable(report.results, trials)
+    rounds = best_pass(report.results, trials) if "pass" in set(trials.get("time_source", ())) else {}
     epochs = report.results.epochs
     epochs = epochs[epochs["trial_id"].isin(trials["trial_id"])] if len(epochs) else epochs
     diverged = set(trials.loc[trials["status"] == "diverged", "trial_id"])
@@ -85,14 +83,18 @@ def _of_board(report: Report, board: Leaderboard, styles: Mapping[str, LineStyle
             "Thick line: median over seeds; band: quartiles (description, not a test); thin lines: seeds.",
             lambda: plots.loss_curves(epochs, title=title, diverged=diverged, styles=styles),
         )
-        if machines(report.results, trials) <= 1:
+        if timed:
             yield plot(
                 "loss_time",
                 "Loss against training time",
                 "Training and validation loss of each optimizer against seconds of training",
                 "As above, against the seconds of the training steps, without evaluation.",
                 lambda: plots.loss_curves(
-                    epochs, title=title, against="seconds", diverged=diverged, styles=styles
+                    epochs[epochs["seconds"].notna()],
+                    title=title,
+                    against="seconds",
+                    diverged=diverged,
+                    styles=styles,
                 ),
             )
         yield plot(
@@ -111,13 +113,18 @@ def _of_board(report: Report, board: Leaderboard, styles: Mapping[str, LineStyle
         "A trial that diverges or runs out of epochs never reaches the target.",
         lambda: plots.success_over_time(board, styles=styles),
     )
-    if machines(report.results, trials) <= 1:
+    if timed:
         yield plot(
             "steps",
             "Step time",
             "Time of a training step of each optimizer, median, least and most",
-            "Trials that ran side by side slow each other down; take times from trials that ran alone.",
-            lambda: plots.step_time_bars(trials, title=title, styles=styles),
+            f"Measured in {'rounds of the timing pass' if rounds else 'trials that ran alone'}.",
+            lambda: plots.step_time_bars(
+                pass_rounds(rounds) if rounds else trials,
+                title=title,
+                unit="round" if rounds else "trial",
+                styles=styles,
+            ),
         )
         yield plot(
             "pareto",

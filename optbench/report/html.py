@@ -16,7 +16,7 @@ import jinja2
 from matplotlib.figure import Figure
 
 from optbench.report.across import Across
-from optbench.report.analysis import Report
+from optbench.report.analysis import Report, side_tables
 from optbench.report.figures import Plot
 from optbench.report.leaderboard import Leaderboard
 from optbench.report.plots import svg_for_page
@@ -24,8 +24,6 @@ from optbench.report.tables import (
     across_table,
     friedman_note,
     pairs_table,
-    settings_table,
-    times_table,
     trials_table,
 )
 from optbench.report.text import TextTable, leaderboard_table
@@ -114,12 +112,8 @@ def _sections(report: Report, pictures: Sequence[Picture]) -> list[Section]:
         Section(anchor=f"part-{number}", title=item.title, tables=(table,), pictures=drawn(item.title))
         for number, (item, table) in enumerate(parts, start=1)
     ]
-    times = times_table(report.boards)
-    if times is not None:
-        sections.append(Section(anchor="targets", title=times.title, tables=(times,)))
-    if report.settings:
-        table = settings_table(report.settings, report.suite.analysis.primary)
-        sections.append(Section(anchor="settings", title=table.title, tables=(table,)))
+    for name, table in side_tables(report).items():
+        sections.append(Section(anchor=name, title=table.title, tables=(table,)))
     pairs = pairs_table(report.boards)
     if pairs.rows:
         sections.append(Section(anchor="comparisons", title=pairs.title, tables=(_cut(pairs),)))

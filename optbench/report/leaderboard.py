@@ -11,16 +11,12 @@ import numpy as np
 import pandas as pd
 
 from optbench.frames import Results, epochs_to_target
+from optbench.report.times import SETTING, comparable, time_notes
 from optbench.stats.effects import mean_difference
 from optbench.stats.families import FamilyResult, PairedComparison, Settings, compare_family
 from optbench.stats.ranks import compact_letters, rank_intervals
 from optbench.stats.survival import TimeToTarget, time_to_target
 from optbench.suite import Analysis, Suite, SuiteWorkload
-
-#: Trials are matched, and times compared, only where these agree.
-SETTING = ("backend", "device", "precision")
-#: Environment facts that make a machine; times of different machines are never pooled.
-_MACHINE = ("processor", "machine", "cores", "memory_gb", "device", "device_name", "threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,12 +143,13 @@ def oriented(trials: pd.DataFrame, metric: str, *, maximise: bool) -> pd.DataFra
     return table.pivot(index="block", columns="optimizer", values="value")
 
 
-def machines(results: Results, trials: pd.DataFrame) -> int:
-    """Count the different machines that trained some trials (0 where that is not recorded)."""
-    if "environment" not in trials:
-        return 0
-    facts = [results.environments[number] for number in trials["environment"].unique()]
-    return len({tuple(str(fact.get(name)) for name in _MACHINE) for fact in facts})
+def of_board(trials: pd.DataFrame, board: Leaderboard) -> pd.DataFrame:
+    """Rows of ``Results.trials`` that a leaderboard is about."""
+    mine = trials["workload"] == board.workload
+    for name in SETTING:
+        if name in trials:
+            mine &= trials[name] == getattr(board, name)
+    return trials[mine]
 
 
 def _epochs(results: Results, trials: pd.DataFrame) -> pd.DataFrame:
@@ -191,8 +188,8 @@ def _board(
         if (value := getattr(entry.targets, name)) is not None
     }
     reached = _reached(trials, epochs, targets)
-    pooled = machines(results, trials) <= 1
-    rows = _rows(trials, table, family, analysis, reached=reached, timed=pooled)
+    timed = comparable(results, trials)
+    rows = _rows(trials, table, family, analysis, reached=reached, timed=timed)
     first = trials.iloc[0]
     return Leaderboard(
         title=title,
@@ -214,7 +211,7 @@ def _board(
         family=family,
         times=_times(reached, optimizers, baseline, entry, analysis, title) if reached is not None else None,
         reached=reached,
-        notes=tuple(_notes(rows, trials, results, suite, pooled=pooled)),
+        notes=tuple(_notes(rows, trials, results, suite)),
     )
 
 
@@ -355,9 +352,7 @@ def _average(frame: pd.DataFrame, column: str) -> float:
     return float(frame[column].mean()) if column in frame and len(frame) else math.nan
 
 
-def _notes(
-    rows: Sequence[Row], trials: pd.DataFrame, results: Results, suite: Suite, *, pooled: bool
-) -> list[str]:
+def _notes(rows: Sequence[Row], trials: pd.DataFrame, results: Results, suite: Suite) -> list[str]:
     comparisons = [row.comparison for row in rows if row.comparison is not None]
     notes = _cannot_say(rows, trials)
     notes += list(dict.fromkeys(f"{c.attainable}." for c in comparisons))
@@ -369,8 +364,7 @@ def _notes(
     ties = sum(c.signed_rank.n_ties for c in comparisons if c.signed_rank)
     if zeros or ties:
         notes.append(f"Among the pairs are {zeros} zero differences and {ties} that share their size.")
-    if not pooled:
-        notes.append("The trials ran on different machines: their times are not pooled, and not shown.")
+    notes += time_notes(results, trials)
     blocks = set(trials["block_id"])
     refused = [refusal for refusal in results.refusals if refusal.block_id in blocks]
     notes += [

@@ -8,6 +8,7 @@ import optbench
 from optbench.frames import Results
 from optbench.report.leaderboard import Leaderboard
 from optbench.suite import Suite
+from optbench.times import machine_words
 
 _CORRECTIONS = {
     "holm": "Holm's step-down procedure",
@@ -121,12 +122,7 @@ def _reach(boards: Sequence[Leaderboard]) -> str:
 
 
 def _machines(results: Results) -> str:
-    seen = []
-    for facts in results.environments:
-        words = [str(facts.get("framework", "")), str(facts.get("device_name", facts.get("processor", "")))]
-        threads = facts.get("threads")
-        words.append(f"{threads} thread{'s' if threads != 1 else ''}" if threads else "")
-        seen.append(", ".join(word for word in words if word))
+    seen = [machine_words(facts) for facts in results.environments]
     where = "; ".join(word for word in dict.fromkeys(seen) if word)
     run = f" on {where}" if where else ""
     return f"Trials were run with optbench {optbench.__version__}{run}."

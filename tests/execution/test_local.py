@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("torch", reason="runs trials with PyTorch")
 
 from optbench import api
-from optbench.execution import local
+from optbench.execution import jobs, local
 from optbench.frames import load_results
 from optbench.store import Store
 
@@ -77,14 +77,14 @@ def test_a_trial_that_raises_is_recorded_with_its_traceback_and_tried_again(
     write_suite, tmp_path, monkeypatch
 ):
     path = write_suite()
-    real = local.run_trial
+    real = jobs.run_trial
 
     def broken(spec, *arguments, **options):
         if spec.optimizer.optimizer == "adam" and spec.seeds.init == 1:
             raise RuntimeError("out of luck")
         return real(spec, *arguments, **options)
 
-    monkeypatch.setattr(local, "run_trial", broken)
+    monkeypatch.setattr(jobs, "run_trial", broken)
     outcome = api.run(path, results=tmp_path)
     assert (outcome.completed, outcome.crashed) == (3, 1)
     with Store(outcome.store) as store:

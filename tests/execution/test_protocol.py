@@ -52,6 +52,15 @@ class ScriptedSession:
     def recall(self):
         self.epoch = self.remembered
 
+    def state(self):
+        return {"epoch": np.array(self.epoch), "remembered": np.array(self.remembered)}
+
+    def restore(self, state):
+        self.epoch, self.remembered = int(state["epoch"]), int(state["remembered"])
+
+    def state_bytes(self):
+        return 8
+
 
 class ScriptedEngine:
     name = "scripted"

@@ -52,6 +52,12 @@ class JaxEngine:
             facts |= {"device_name": found.device_kind, "platform": found.client.platform_version}
         return facts
 
+    def peak_bytes(self, device: str) -> int | None:
+        """See :class:`optbench.backends.base.Engine`."""
+        return (
+            None if device == "cpu" else (_devices(device)[0].memory_stats() or {}).get("peak_bytes_in_use")
+        )
+
     def open(
         self, spec: TrialSpec, built: tuple[BuiltLayer, ...], data: TrialData, weights: Weights
     ) -> FunctionalSession:

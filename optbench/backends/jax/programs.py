@@ -74,6 +74,22 @@ class JaxPrograms:
         """See :class:`optbench.backends.functional.Programs`."""
         return self._call(self._run_evaluation, state["model"], x, y, rows)
 
+    def leaves(self, tree: Any) -> list[NDArray[Any]]:
+        """See :class:`optbench.backends.functional.Programs`."""
+        return [
+            np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for leaf in jax.tree.leaves(tree)
+        ]
+
+    def filled(self, tree: Any, leaves: list[NDArray[Any]]) -> Any:
+        """See :class:`optbench.backends.functional.Programs`."""
+        old, structure = jax.tree.flatten(tree)
+        new = [jax.device_put(leaf, self._device) for leaf in leaves]
+        keyed = [
+            jax.random.wrap_key_data(n, impl=jax.random.key_impl(o)) if _is_key(o) else n
+            for o, n in zip(old, new, strict=True)
+        ]
+        return jax.tree.unflatten(structure, keyed)
+
     def prepare_epoch(self, state: State, x: Array, y: Array, batches: int, batch: int) -> None:
         """See :class:`optbench.backends.functional.Programs`."""
         rows = self.put(np.zeros((batches, batch), np.int32))
@@ -159,6 +175,10 @@ class JaxPrograms:
             return cross_entropy(logits, y[row]), logits.argmax(1).astype(jnp.int32), logits
 
         return lax.map(batch, rows)
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def cross_entropy(logits: Array, labels: Array, smoothing: float = 0.0) -> Array:

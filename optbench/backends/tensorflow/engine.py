@@ -74,6 +74,12 @@ class TensorFlowEngine:
             facts |= {"cuda": tf.sysconfig.get_build_info().get("cuda_version")}
         return facts
 
+    def peak_bytes(self, device: str) -> int | None:
+        """See :class:`optbench.backends.base.Engine`."""
+        if device == "cpu":
+            return None
+        return int(tf.config.experimental.get_memory_info(f"{DEVICES[device]}:0")["peak"])
+
     def open(
         self, spec: TrialSpec, built: tuple[BuiltLayer, ...], data: TrialData, weights: Weights
     ) -> FunctionalSession:

@@ -165,6 +165,14 @@ class TensorFlowPrograms:
         """See :class:`optbench.backends.functional.Programs`."""
         return self._evaluate(state["model"], x, y, rows, self.put(np.array(rows.shape[0], np.int32)))
 
+    def leaves(self, tree: Any) -> list[NDArray[Any]]:
+        """See :class:`optbench.backends.functional.Programs`."""
+        return [np.array(leaf) for leaf in tf.nest.flatten(tree)]
+
+    def filled(self, tree: Any, leaves: list[NDArray[Any]]) -> Any:
+        """See :class:`optbench.backends.functional.Programs`."""
+        return tf.nest.pack_sequence_as(tree, [tf.identity(tf.convert_to_tensor(leaf)) for leaf in leaves])
+
     def prepare_epoch(self, state: State, x: Tensor, y: Tensor, batches: int, batch: int) -> None:
         """See :class:`optbench.backends.functional.Programs`. The compiled loop is called to take no step."""
         rows = self.put(np.zeros((batches, batch), np.int32))

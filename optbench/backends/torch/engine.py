@@ -15,11 +15,13 @@ from torch import Tensor
 from optbench import matching
 from optbench.backends.arrays import Resident, evaluation_batch, keep_pages, scaled
 from optbench.backends.base import DeviceError, Evaluation, PartName, Stack, Weights
-from optbench.backends.torch.model import TorchModel, from_torch
+from optbench.backends.torch import saving
+from optbench.backends.torch.model import TorchModel, from_torch, to_torch
 from optbench.backends.torch.optimizers import make_optimizer
 from optbench.datasets.base import Part, TrialData
 from optbench.matching import Indices
 from optbench.models.layers import BuiltLayer
+from optbench.optimizers import Custom
 from optbench.trial import TrialSpec
 
 
@@ -62,6 +64,10 @@ class TorchEngine:
         if device == "cuda":
             facts |= {"device_name": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
         return facts
+
+    def peak_bytes(self, device: str) -> int | None:
+        """See :class:`optbench.backends.base.Engine`."""
+        return torch.cuda.max_memory_allocated() if device == "cuda" else None
 
     def open(
         self, spec: TrialSpec, built: tuple[BuiltLayer, ...], data: TrialData, weights: Weights
@@ -106,6 +112,7 @@ class TorchSession:
         self._lr = spec.optimizer.lr or 0.0  # a suite lets no class without one decay weights
         kernels = [name for name in self._model.trainable if name.endswith("/kernel")]
         self._kernels = [self._model.weights[name] for name in kernels]
+        self._own_class = isinstance(spec.optimizer, Custom)
         self._optimizer = make_optimizer(spec.optimizer, self._params, names=self._model.trainable)
         self._x, self._y = engine.pool(data.train, data, device=spec.device, dtype=spec.precision)
         self._parts = {
@@ -202,6 +209,33 @@ class TorchSession:
         """See :class:`optbench.backends.base.Session`."""
         for name, tensor in self._model.weights.items():
             tensor.copy_(self._remembered[name])
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See :class:`optbench.backends.base.Session`."""
+        found = {
+            "lr": np.array(self._lr),
+            "dropout": self._model.generator.get_state().numpy().copy(),
+            **saving.export(self._optimizer, self._params, own=self._own_class),
+        }
+        for part, tensors in (("weights", self._model.weights), ("remembered", self._remembered)):
+            found |= {f"{part}/{name}": from_torch(tensor) for name, tensor in tensors.items()}
+        return found
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """See :class:`optbench.backends.base.Session`."""
+        if f"remembered/{next(iter(self._model.weights))}" in state:
+            self.remember()
+        for part, tensors in (("weights", self._model.weights), ("remembered", self._remembered)):
+            for name, tensor in tensors.items():
+                tensor.copy_(torch.from_numpy(to_torch(state[f"{part}/{name}"])))
+        saving.restore(self._optimizer, self._params, state)
+        self._model.generator.set_state(torch.from_numpy(state["dropout"]))
+        self._lr = float(state["lr"])
+
+    def state_bytes(self) -> int:
+        """See :class:`optbench.backends.base.Session`."""
+        return saving.state_bytes(self._optimizer)
 
     def _loss(self, x: Tensor, rows: Tensor) -> Tensor:
         loss = F.cross_entropy(

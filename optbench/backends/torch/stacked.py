@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,8 @@ class TorchStack:
             for k, session in enumerate(sessions):
                 for name, w in session._model.weights.items():
                     w.copy_(self._weights[name][k])
+                for own, w in zip(session._params, self._params, strict=True):
+                    session._optimizer.state[own] = self._entry(self._optimizer.state[w], w, k)
         return list(torch.stack(losses, 1).double().cpu().numpy())
 
     def _trained(self) -> list[Tensor]:
@@ -97,18 +99,20 @@ class TorchStack:
             return
         kept = torch.tensor([self._sessions.index(s) for s in sessions])
         before = [(w, self._optimizer.state[w]) for w in self._params]
-        count = len(self._sessions)
         self._sessions = list(sessions)
         self._weights = {name: w.detach()[kept].clone() for name, w in self._weights.items()}
         optimizer = make_optimizer(self._config, self._trained())
         self._open(optimizer)
         for new, (old, state) in zip(self._params, before, strict=True):
-            optimizer.state[new] = {
-                name: value[kept].clone()
-                if isinstance(value, Tensor) and value.shape[:1] == (count,) and value.ndim == old.ndim
-                else value
-                for name, value in state.items()
-            }
+            optimizer.state[new] = self._entry(state, old, kept)
+
+    @staticmethod
+    def _entry(state: Mapping[str, Any], w: Tensor, which: Any) -> dict[str, Any]:
+        """State of one weight for some of the trials; what is not element by element is all trials' own."""
+        return {
+            name: value[which] if isinstance(value, Tensor) and value.shape == w.shape else value
+            for name, value in state.items()
+        }
 
     def _loss(self, x: Tensor, labels: Tensor) -> Tensor:
         """Loss of each trial, [trials]: x is [trials, batch, *shape], labels [trials, batch]."""

@@ -114,7 +114,7 @@ def performance_profiles(found: Across, *, styles: Mapping[str, LineStyle] | Non
 
 @plot
 def step_time_bars(
-    trials: pd.DataFrame, *, title: str, styles: Mapping[str, LineStyle] | None = None
+    trials: pd.DataFrame, *, title: str, unit: str = "trial", styles: Mapping[str, LineStyle] | None = None
 ) -> Figure | None:
     """Time of a training step (of an epoch where the number of steps is not known), median and spread.
 
@@ -123,6 +123,8 @@ def step_time_bars(
     trials : DataFrame
         Rows of one workload on one machine of ``Results.trials``.
     title : str
+    unit : str
+        What a row is: a trial, or a round of the timing pass.
     styles : mapping, optional
 
     Returns
@@ -131,8 +133,10 @@ def step_time_bars(
         A bar an optimizer at the median of its completed trials, whiskers from the least to the most, a dot a
         trial. None without a completed trial.
     """
-    done = trials[trials["status"] == "completed"]
-    if done.empty or "step_seconds" not in done:
+    if "step_seconds" not in trials:
+        return None
+    done = trials[(trials["status"] == "completed") & trials["step_seconds"].notna()]
+    if done.empty:
         return None
     names = list(dict.fromkeys(done["optimizer"]))
     styles = styles or line_styles(names)
@@ -148,14 +152,14 @@ def step_time_bars(
         middle, low, high = float(np.median(mine)), float(mine.min()), float(mine.max())
         style = styles[name]
         (bar,) = axes.barh([place], [middle], color=style.colour, alpha=0.55, height=0.62)
-        hover(bar, f"{name}: median {middle:.4g}, {low:.4g} to {high:.4g}, {len(mine)} trials")
+        hover(bar, f"{name}: median {middle:.4g}, {low:.4g} to {high:.4g}, {len(mine)} {unit}s")
         axes.errorbar([middle], [place], xerr=[[middle - low], [high - middle]], color="#555555", capsize=4)
         if len(mine) <= MOST_DOTS:
             axes.plot(mine, np.full(len(mine), place), "|", color="#333333", markersize=9, alpha=0.6)
     axes.set_yticks(range(len(names)), [labels[name] for name in names])
     axes.invert_yaxis()
     axes.set_xlabel("step, ms" if known else "epoch, s")
-    axes.set_title(f"{shorten(title, 50)}: median, least and most of a trial", fontsize=11)
+    axes.set_title(f"{shorten(title, 50)}: median, least and most of a {unit}", fontsize=11)
     tidy(axes, grid="x")
     return figure
 
@@ -179,8 +183,10 @@ def accuracy_against_time(
         A small mark a completed trial, a large one at the medians; a line joins the Pareto front of the large
         ones. None without a completed trial.
     """
-    done = trials[trials["status"] == "completed"]
-    if done.empty or metric not in done or "step_seconds" not in done:
+    if metric not in trials or "step_seconds" not in trials:
+        return None
+    done = trials[(trials["status"] == "completed") & trials["step_seconds"].notna()]
+    if done.empty:
         return None
     names = list(dict.fromkeys(done["optimizer"]))
     styles = styles or line_styles(names)

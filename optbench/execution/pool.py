@@ -1,0 +1,321 @@
+"""Many trials side by side on this machine: warm worker processes that a killed trial cannot take along."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import multiprocessing
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pebble import ProcessExpired, ProcessPool
+
+from optbench.datasets import registry
+from optbench.datasets.base import Dataset, DatasetInfo
+from optbench.errors import UserError
+from optbench.execution.checkpoint import Checkpoints
+from optbench.execution.jobs import DatasetKey, Executor, InProcess, Setting, crashed, now, run_job
+from optbench.execution.stacked import Job
+from optbench.models.layers import build
+from optbench.trial import TrialRecord, TrialSpec
+
+#: Environment variables by which libraries learn how many threads to start.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+#: Attempts at a job whose worker died or ran out of time.
+ATTEMPTS = 2
+#: Workers side by side must train so many times more than one alone.
+WORTH = 1.05
+#: Memory that a worker may need: a framework, a dataset, a small model.
+WORKER_BYTES = 1024**3
+#: Arrays of a dataset, written once and mapped into every worker.
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True)
+class SharedData:
+    """A dataset whose arrays lie in files."""
+
+    path: Path
+    info: DatasetInfo
+    notes: tuple[str, ...]
+    digest: str
+
+    def open(self) -> Dataset:
+        """Map the arrays into memory."""
+        arrays = {name: np.load(self.path / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+        dataset = Dataset(info=self.info, notes=self.notes, **arrays)
+        vars(dataset)["digest"] = self.digest  # what the cached property would compute again
+        return dataset
+
+
+@dataclass
+class _Pending:
+    """A job in a worker's hands."""
+
+    number: int
+    job: Job
+    attempts: int
+
+
+class Pool:
+    """Warm worker processes; see :class:`optbench.execution.jobs.Executor`.
+
+    Parameters
+    ----------
+    workers : int
+        Processes, each with ``OPTBENCH_THREADS`` threads.
+    time_limit : float, optional
+        Seconds that a trial may take.
+
+    Notes
+    -----
+    A worker that is killed, runs out of memory or exceeds the limit is replaced; its job is tried once more
+    and is then recorded as crashed. Workers tell of their epochs by datagrams, which need no lock that a
+    killed worker could hold; one that is lost is a line not drawn.
+    """
+
+    def __init__(self, workers: int, *, time_limit: float | None = None) -> None:
+        self._workers, self._limit = workers, time_limit
+        self._news = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._news.bind(("127.0.0.1", 0))
+        self._news.setblocking(False)
+        self._folder = tempfile.TemporaryDirectory(prefix="optbench-", ignore_cleanup_errors=True)
+        self._shared: dict[DatasetKey, SharedData] = {}
+        threads = os.environ.get("OPTBENCH_THREADS", "1")
+        self._before = {name: os.environ.get(name) for name in THREADS}
+        os.environ.update(dict.fromkeys(THREADS, threads))  # also for the workers that replace others
+        self._pool = ProcessPool(
+            max_workers=workers,
+            initializer=_start,
+            initargs=(os.getpid(),),
+            context=multiprocessing.get_context("spawn"),
+        )
+
+    def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
+        """See :class:`Executor`. Records say how many ran side by side: their times are not compared."""
+        facts = {**setting.facts, "concurrent": self._workers}
+        waiting = iter(enumerate(blocks_first(jobs)))
+        pending: dict[Any, _Pending] = {}
+        told: dict[int, Job] = {}
+        started = now()
+
+        def submit(number: int, job: Job, attempts: int) -> None:
+            specs = tuple(trial.spec for trial in job)
+            data = self._share(specs[0].workload.dataset, setting)
+            limit = self._limit * len(job) if self._limit else None
+            work = (number, specs, data, facts, setting.checkpoints, self._news.getsockname())
+            pending[self._pool.schedule(_work, args=work, timeout=limit)] = _Pending(number, job, attempts)
+            told[number] = job
+
+        while True:
+            # One job more than workers, so that none waits for the next; what is first in the plan is first.
+            while len(pending) <= self._workers and (following := next(waiting, None)) is not None:
+                number, job = following
+                for trial in job:
+                    setting.started(trial)
+                submit(number, job, 1)
+            if not pending:
+                return
+            done, _ = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
+            self._tell(told, setting)
+            for future in done:
+                given = pending.pop(future)
+                try:
+                    records = future.result()
+                except (ProcessExpired, FutureTimeoutError) as error:
+                    if given.attempts < ATTEMPTS:
+                        submit(given.number, given.job, given.attempts + 1)
+                        continue
+                    reason = _reason(error, self._limit)
+                    records = [
+                        crashed(trial.spec, reason, environment=facts, started=started) for trial in given.job
+                    ]
+                del told[given.number]
+                yield given.job, records
+
+    def gain(self, spec: TrialSpec) -> float:
+        """How many times more trials all workers train than one of them alone, by a few steps of this one."""
+        self._pool.schedule(_probe, args=(spec,)).result()
+        alone = self._pool.schedule(_probe, args=(spec,)).result()
+        for _ in range(2):  # in the first round the others import the framework
+            probes = [self._pool.schedule(_probe, args=(spec,)) for _ in range(self._workers)]
+            together = max(probe.result() for probe in probes)
+        return float(self._workers * alone / together)
+
+    def close(self) -> None:
+        """See :class:`Executor`."""
+        self._pool.stop()  # type: ignore[no-untyped-call]
+        self._pool.join()
+        self._news.close()
+        self._folder.cleanup()
+        for name, value in self._before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+    def _share(self, key: DatasetKey, setting: Setting) -> SharedData:
+        """Write a dataset's arrays where workers map them into their memory."""
+        if key not in self._shared:
+            dataset = setting.datasets[key]
+            path = Path(self._folder.name) / str(len(self._shared))
+            path.mkdir()
+            for name in _ARRAYS:
+                np.save(path / f"{name}.npy", getattr(dataset, name), allow_pickle=False)
+            self._shared[key] = SharedData(path, dataset.info, dataset.notes, dataset.digest)
+        return self._shared[key]
+
+    def _tell(self, told: Mapping[int, Job], setting: Setting) -> None:
+        """Pass on the epochs that workers have told of."""
+        while True:
+            try:
+                number, k, epoch, row = json.loads(self._news.recv(65536))
+            except BlockingIOError:
+                return
+            if number in told:
+                setting.epoch(told[number][k], epoch, row)
+
+
+class AutoPool:
+    """As many workers as this machine trains the suite's longest job fastest with.
+
+    A few steps of it are timed in one worker, then in all at once: one for each core (and its threads), as
+    far as memory goes. If side by side they train no more an hour than one alone, one trains.
+    """
+
+    def __init__(self, *, time_limit: float | None = None) -> None:
+        self._limit = time_limit
+        self._pool: Executor | None = None
+
+    def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
+        """See :class:`Executor`."""
+        jobs = list(jobs)
+        if self._pool is None:
+            self._pool = self._choose(jobs)
+        return self._pool.run(jobs, setting)
+
+    def close(self) -> None:
+        """See :class:`Executor`."""
+        if self._pool is not None:
+            self._pool.close()
+
+    def _choose(self, jobs: list[Job]) -> Executor:
+        most = min(most_workers(), len(jobs))
+        if most < 2:
+            return InProcess()
+        pool = Pool(most, time_limit=self._limit)
+        try:
+            gain = pool.gain(max(jobs, key=cost)[0].spec)
+        except (ProcessExpired, UserError):  # what is wrong will be said where the trial is run
+            gain = math.inf
+        if gain > WORTH:
+            return pool
+        pool.close()
+        return InProcess()
+
+
+def most_workers() -> int:
+    """Workers for which there are cores and memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    most = cores // int(os.environ.get("OPTBENCH_THREADS", "1"))
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+        most = min(most, available * 1024 // WORKER_BYTES)
+    return max(1, most)
+
+
+def blocks_first(jobs: Iterable[Job]) -> list[Job]:
+    """Order jobs so that whole blocks end early, and the longest of them begin first."""
+    places: dict[tuple[Any, ...], int] = {}
+
+    def place(job: Job) -> tuple[int, float]:
+        seeds = places.setdefault((job[0].spec.seeds, job[0].spec.backend), len(places))
+        return seeds, -cost(job)
+
+    return sorted(jobs, key=place)
+
+
+def cost(job: Job) -> float:
+    """Guess how long a job takes, for comparison with others: epochs x examples x multiplications."""
+    spec = job[0].spec
+    facts = registry.info(spec.workload.dataset)
+    built = build(spec.workload.model, facts.shape, len(facts.classes))
+    work = 0
+    for layer in built:
+        positions = math.prod(layer.output_shape[:2]) if len(layer.output_shape) == 3 else 1
+        work += positions * sum(math.prod(p.shape) for p in layer.parameters if p.trainable)
+    return float(spec.workload.epochs * facts.train * work * len(job))
+
+
+_parent = 0
+_news: socket.socket | None = None
+
+
+def _start(parent: int) -> None:
+    """Prepare a worker: Ctrl-C is the parent's business, and without a parent there is nothing to do."""
+    global _parent
+    _parent = parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_watch_parent, daemon=True).start()
+
+
+def _watch_parent() -> None:
+    while os.getppid() == _parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+@cache
+def _dataset(shared: SharedData) -> Dataset:
+    return shared.open()
+
+
+def _work(
+    number: int,
+    specs: tuple[TrialSpec, ...],
+    data: SharedData,
+    facts: Mapping[str, Any],
+    checkpoints: Checkpoints | None,
+    address: tuple[str, int],
+) -> list[TrialRecord]:
+    """Run a job in a worker."""
+    global _news
+    if _news is None:
+        _news = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        _news.setblocking(False)
+    news = _news
+
+    def on_epoch(k: int, epoch: int, row: Mapping[str, float]) -> None:
+        with contextlib.suppress(OSError):
+            news.sendto(json.dumps([number, k, epoch, dict(row)]).encode(), address)
+
+    return run_job(specs, _dataset(data), facts=facts, checkpoints=checkpoints, on_epoch=on_epoch)
+
+
+def _probe(spec: TrialSpec) -> float:
+    from optbench.execution.estimate import calibrate
+
+    return calibrate(spec)
+
+
+def _reason(error: BaseException, limit: float | None) -> str:
+    if isinstance(error, ProcessExpired):
+        return (
+            f"the worker process died {ATTEMPTS} times (exit code {error.exitcode}): killed, or out of "
+            "memory; run fewer at once with --workers"
+        )
+    return f"took longer than the limit of {limit:g} seconds, {ATTEMPTS} times; allow more with --time-limit"

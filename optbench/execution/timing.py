@@ -1,0 +1,296 @@
+"""The timing pass: how long a step takes, on a machine with nothing else to do, the optimizers in turns."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+import filelock
+import numpy as np
+
+from optbench import backends, environment, matching, times
+from optbench.backends.base import Session
+from optbench.datasets import registry
+from optbench.datasets.augmentation import Augmentation
+from optbench.datasets.base import Dataset, TrialData, cut
+from optbench.errors import UserError
+from optbench.execution import local, memory
+from optbench.matching import Indices
+from optbench.models.layers import build
+from optbench.store import Store
+from optbench.suite import PlannedTrial, Suite, store_path
+from optbench.times import PassTimes
+from optbench.trial import TrialSpec, to_plain
+
+#: Rounds of a pass: the interval of their median is from the second least to the second most.
+ROUNDS = 9
+#: A round trains an optimizer for about so long: whole epochs where they are short, a part of one else.
+ROUND_SECONDS = 0.5
+#: Steps at the least, and steps of the first look at the speed.
+FEWEST_STEPS = 8
+
+
+class TimingError(UserError, RuntimeError):
+    """A timing that cannot be made, or would not be one; the message says what to do."""
+
+
+@dataclass
+class _Timed:
+    """One configuration in the pass."""
+
+    trial: PlannedTrial
+    session: Session
+    warm_up: float
+    steps: list[float] = field(default_factory=list)
+    evals: list[float] = field(default_factory=list)
+
+
+def time_suite(
+    suite: Suite,
+    *,
+    results: str | Path = "results",
+    only: Callable[[PlannedTrial], bool] | None = None,
+    rounds: int = ROUNDS,
+    round_seconds: float = ROUND_SECONDS,
+    progress: Callable[[str], None] = print,
+) -> list[PassTimes]:
+    """Measure the step times of a suite's optimizers, and keep them in its store.
+
+    Parameters
+    ----------
+    suite : Suite
+        A dry run's made data have the real shapes, so its times are those of the suite.
+    results : path
+        Folder of all stores.
+    only : callable, optional
+        Time only the trials for which this is true.
+    rounds : int
+        Each round times every optimizer of a workload once, in turns.
+    round_seconds : float
+        About so long each time.
+    progress : callable
+        Is told what happens, and if the machine is not quiet.
+
+    Returns
+    -------
+    list of PassTimes
+        One a workload, backend and optimizer. Entries of the same configuration and machine are replaced.
+
+    Raises
+    ------
+    TimingError
+        If another pass runs on this machine, or an optimizer did not move the weights.
+    StoreBusyError
+        If a run writes to the store.
+    """
+    groups: dict[tuple[str, str], dict[str, PlannedTrial]] = {}
+    for trial in local.plan(suite):
+        if only is None or only(trial):
+            groups.setdefault((trial.workload, trial.spec.backend), {}).setdefault(trial.optimizer, trial)
+    found: list[PassTimes] = []
+    with _alone(), Store(store_path(suite, results), write=True) as store, store.writing():
+        _warn_if_busy(progress)
+        for (workload, backend), trials in groups.items():
+            progress(f"timing {workload} ({backend}): {', '.join(trials)}")
+            timed = _time_group(
+                list(trials.values()), suite, rounds=rounds, seconds=round_seconds, progress=progress
+            )
+            store.set_meta(**{entry.key: entry.to_json() for entry in timed})
+            found += timed
+    return found
+
+
+def _time_group(
+    trials: Sequence[PlannedTrial],
+    suite: Suite,
+    *,
+    rounds: int,
+    seconds: float,
+    progress: Callable[[str], None],
+) -> list[PassTimes]:
+    spec = trials[0].spec
+    dataset = _dataset(spec)
+    data = cut(dataset, spec.workload.split, spec.seeds, train_eval=spec.workload.train_eval)
+    load = _Load()
+    batch = len(data.train) if spec.workload.batch_size == "full" else spec.workload.batch_size
+    whole = math.ceil(len(data.train) / batch)
+    first = _order(spec, data, 1)[: FEWEST_STEPS * batch]
+    augmentation = None
+    if spec.workload.augment is not None:
+        augmentation = Augmentation(spec.workload.augment, data.train, seed=spec.seeds.augment)
+
+    def train(one: _Timed, parts: Sequence[tuple[Indices, int]]) -> tuple[float, int]:
+        """Train over some rows of some epochs: seconds, and steps taken."""
+        total, steps = 0.0, 0
+        for rows, epoch in parts:
+            x = augmentation.epoch(rows, epoch) if augmentation is not None else None
+            clock = time.perf_counter()
+            losses = one.session.train_epoch(rows, epoch, x)
+            total += time.perf_counter() - clock
+            steps += len(losses)
+        return total, steps
+
+    timed, step = [], 0.0
+    for trial in trials:
+        try:
+            one = _open(trial, dataset, data)
+            one.warm_up += train(one, [(first, 1)])[0]
+            took, steps = train(one, [(first, 1)])
+        except Exception as error:  # as a trial of it would: the others are timed without it
+            progress(f"{trial.optimizer} is not timed, it fails: {type(error).__name__}: {error}")
+            continue
+        timed.append(one)
+        step = max(step, took / steps)
+    if not timed:
+        return []
+    part, epochs = _share(step, whole, seconds)
+
+    def rows_of(number: int) -> list[tuple[Indices, int]]:
+        places = range(number * epochs + 1, (number + 1) * epochs + 1)
+        return [(_order(spec, data, epoch)[: part * batch], epoch) for epoch in places]
+
+    for one in timed:
+        one.warm_up += train(one, rows_of(0))[0] + _evaluate(one.session, data)
+    before = [_trained(one) for one in timed]
+    for number in range(rounds):
+        rows = rows_of(number + 1)
+        for place in range(len(timed)):
+            one = timed[(place + number) % len(timed)]
+            took, steps = train(one, rows)
+            one.steps.append(took / steps)
+            one.evals.append(_evaluate(one.session, data))
+    for one, old in zip(timed, before, strict=True):
+        if all(np.array_equal(value, old[name]) for name, value in _trained(one).items()):
+            raise TimingError(
+                f"{one.trial.workload}, {one.trial.optimizer}: the weights did not change in "
+                f"{rounds * part * epochs} timed steps, so this is no time of a step; check its learning "
+                "rate and that its step() updates the parameters"
+            )
+    busy = load.busy()
+    facts = {
+        **environment.describe(suite.path.parent if suite.path else None),
+        **backends.engine(spec.backend).describe(spec.device),
+    }
+    held = [memory.measure(one.trial.spec, rows=part * batch) for one in timed]
+    return [
+        PassTimes(
+            config=times.config_id(to_plain(one.trial.spec)),
+            machine=times.machine_id(facts),
+            facts=facts,
+            measured=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            steps=part * epochs,
+            steps_per_epoch=whole,
+            step_seconds=tuple(one.steps),
+            eval_seconds=tuple(one.evals),
+            warm_up_seconds=one.warm_up,
+            state_bytes=one.session.state_bytes(),
+            busy=busy,
+            **bytes_held,
+        )
+        for one, bytes_held in zip(timed, held, strict=True)
+    ]
+
+
+def _open(trial: PlannedTrial, dataset: Dataset, data: TrialData) -> _Timed:
+    spec = trial.spec
+    built = build(spec.workload.model, dataset.info.shape, len(dataset.info.classes))
+    weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
+    session = backends.engine(spec.backend).open(spec, built, data, weights)
+    clock = time.perf_counter()
+    session.warm_up()
+    return _Timed(trial, session, time.perf_counter() - clock)
+
+
+def _share(step: float, whole: int, seconds: float) -> tuple[int, int]:
+    """Steps of an epoch to take, and of how many epochs, so that a round lasts about so long."""
+    if step * whole > 2 * seconds:
+        return min(whole, max(FEWEST_STEPS, round(seconds / step))), 1
+    return whole, max(1, round(seconds / (step * whole)))
+
+
+def _order(spec: TrialSpec, data: TrialData, epoch: int) -> Indices:
+    order = matching.epoch_order(spec.seeds.order, epoch, len(data.train), shuffle=spec.workload.shuffle)
+    return data.train.rows[order]
+
+
+def _evaluate(session: Session, data: TrialData) -> float:
+    clock = time.perf_counter()
+    session.evaluate("train_eval")
+    if len(data.validation):
+        session.evaluate("validation")
+    return time.perf_counter() - clock
+
+
+def _trained(one: _Timed) -> Mapping[str, np.ndarray]:
+    """Weights that an optimizer trains: running averages move whatever it does."""
+    weights = one.session.weights()
+    return {name: w for name, w in weights.items() if not name.rpartition("/")[2].startswith("moving_")}
+
+
+def _dataset(spec: TrialSpec) -> Dataset:
+    source = spec.workload.dataset
+    return registry.made(source) if spec.workload.smoke else registry.load(source)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the machine's one lock for timings."""
+    path = Path(tempfile.gettempdir()) / "optbench-timing.lock"
+    try:
+        with filelock.FileLock(path, timeout=0, mode=0o666):
+            yield
+    except filelock.Timeout:
+        raise TimingError(
+            f"another timing pass runs on this machine ({path}); two at once would slow each other down, "
+            "so run this one when that has ended"
+        ) from None
+    except PermissionError:
+        raise TimingError(
+            f"{path}: the lock of timing passes belongs to another user; once their pass has ended, take the "
+            "file away, or set TMPDIR to a folder of your own"
+        ) from None
+
+
+def _warn_if_busy(progress: Callable[[str], None], *, look: float = 0.3) -> None:
+    load = _Load()
+    time.sleep(look)
+    busy = load.busy()
+    if busy is not None and busy > times.QUIET:
+        progress(
+            f"warning: other processes keep {busy:.0%} of this machine busy; these times will say so. Time "
+            "again with --time when it is quiet"
+        )
+
+
+class _Load:
+    """Share of the machine's processors that other processes keep busy from now on."""
+
+    def __init__(self) -> None:
+        self._start = self._now()
+
+    def busy(self) -> float | None:
+        """Share in [0, 1]; None where the system does not tell (no /proc/stat)."""
+        if self._start is None or (now := self._now()) is None:
+            return None
+        busy, total, own = (b - a for a, b in zip(self._start, now, strict=True))
+        return min(1.0, max(0.0, (busy - own) / total)) if total else 0.0
+
+    @staticmethod
+    def _now() -> tuple[float, float, float] | None:
+        try:
+            fields = Path("/proc/stat").read_text("ascii").partition("\n")[0].split()[1:9]
+            tick = os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, AttributeError):
+            return None
+        total = sum(map(int, fields)) / tick
+        idle = (int(fields[3]) + int(fields[4])) / tick
+        spent = os.times()
+        own = spent.user + spent.system + spent.children_user + spent.children_system
+        return total - idle, total, own
