@@ -101,10 +101,10 @@ def test_trials_without_any_times_take_those_of_the_pass(stored):
             record = made_record(trial.spec, 0.9)
             record.history["step_seconds"][:] = math.nan
             store.add(replace(record, timings={}))
-    _, board, rows = board_of(suite, folder)
+    _, _, rows = board_of(suite, folder)
     assert all(math.isnan(row.target_seconds) for row in rows.values())
     put_pass(folder, suite)
-    _, board, rows = board_of(suite, folder)
+    _, _, rows = board_of(suite, folder)
     assert rows["wame"].target_seconds == pytest.approx(0.02)
     assert rows["wame"].step_ms == pytest.approx(2)
 
