@@ -157,6 +157,10 @@ class RunView:
             self._console.print(f"[red]crashed[/red] {escape(where)}: {escape(''.join(last))}")
         elif self._live is None:
             self._console.print(escape(self._line(trial, record)), soft_wrap=True)
+        note = str(record.environment.get("checkpoint", ""))
+        if note.startswith(("ignored", "none")):
+            where = f"{trial.workload}, {trial.optimizer}, seed {trial.spec.seeds.init}"
+            self._console.print(f"[yellow]checkpoint[/yellow] of {escape(where)}: {escape(note)}")
 
     def _line(self, trial: PlannedTrial, record: TrialRecord) -> str:
         value = record.metrics.get(self._metric, float("nan")) * scale(self._metric)
