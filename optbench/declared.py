@@ -8,7 +8,7 @@ from dataclasses import field, fields, make_dataclass
 from functools import cache, partial
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from optbench.config import FORBID_EXTRA
 from optbench.datasets import own, registry
@@ -18,7 +18,9 @@ from optbench.models.layers import LAYERS, Layer, Model
 from optbench.models.zoo import ZOO
 from optbench.trial import CosineSchedule, OwnData, ReduceOnPlateau, Schedule, StepSchedule
 from optbench.validation import InvalidError, listed, parse, problem, shown, unknown_choice
-from optbench.yamlfile import KeyPath
+
+if TYPE_CHECKING:
+    from optbench.yamlfile import KeyPath
 
 #: Stands in for the model while the rest of a workload is checked; models are checked layer by layer.
 ANY_MODEL = {"name": "any", "layers": [{"kind": "dense"}]}

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from annotated_types import Gt, Lt, MinLen
 
@@ -45,7 +45,9 @@ from optbench.validation import (
     shown,
     unknown_choice,
 )
-from optbench.yamlfile import KeyPath, Source, YamlError, read
+
+if TYPE_CHECKING:
+    from optbench.yamlfile import KeyPath, Source
 
 BACKENDS = get_args(BackendName)
 DEVICES = ("auto", *get_args(DeviceName))
@@ -174,6 +176,8 @@ def load_suite(path: str | Path) -> Suite:
     SuiteError
         If the file is missing, not YAML, or not a suite. The message names file, line and field.
     """
+    from optbench.yamlfile import YamlError, read  # here, as a report of a store reads no suite
+
     path = Path(path)
     try:
         source = read(path)

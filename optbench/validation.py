@@ -7,11 +7,12 @@ import json
 import types
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
-from optbench.yamlfile import KeyPath
+    from optbench.yamlfile import KeyPath
 
 T = TypeVar("T")
 
@@ -50,6 +51,8 @@ def parse(kind: type[T], data: Any, path: KeyPath = ()) -> T:
     unknown = [key for key in data if key not in names(kind)]
     if unknown:
         raise InvalidError([unknown_choice(key, names(kind), (*path, key), what="key") for key in unknown])
+    from pydantic import TypeAdapter, ValidationError  # here, as a report checks no suite
+
     try:
         # JSON mode, as it is the strict mode in which a list may become a tuple.
         return TypeAdapter(kind).validate_json(json.dumps(data), strict=True)

@@ -10,18 +10,21 @@ from PIL import Image
 
 import optbench
 from optbench.store import Store
+from optbench.suite import load_suite
+from optbench.times import read
+from tests.report.conftest import fill_store
 
 pytest.importorskip("torch", reason="runs trials with PyTorch")
 
 
-def run(*arguments, cwd=None) -> subprocess.CompletedProcess[str]:
+def run(*arguments, cwd=None, **environment) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "optbench.cli", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
         cwd=cwd,
-        env={**os.environ, "COLUMNS": "140"},
+        env={**os.environ, "COLUMNS": "140", **environment},
     )
 
 
@@ -111,6 +114,20 @@ def test_a_crash_exits_with_4_after_the_others_ran(write_suite, tmp_path):
     assert "ValueError" in done.stdout
 
 
+def test_time_runs_what_is_missing_then_only_times(write_suite, tmp_path):
+    command = ("run", write_suite(), "--results", tmp_path, "--time", "--only", "optimizer=adam")
+    environment = {"TMPDIR": str(tmp_path)}  # a lock of this test's own
+    first, second = run(*command, **environment), run(*command, **environment)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert "2 trials run" in first.stdout
+    assert "0 trials run" in second.stdout
+    assert "timing digits/mlp (torch): adam" in second.stdout
+    assert "Timing pass" in second.stdout
+    with Store(tmp_path / "tiny") as store:
+        (entry,) = read(store.meta())
+    assert entry.host_bytes is None or entry.host_bytes > entry.host_start_bytes
+
+
 def test_plan_says_what_the_seeds_can_show_and_writes_nothing(write_suite, tmp_path):
     done = run("plan", write_suite(), "--results", tmp_path / "results")
     assert done.returncode == 0, done.stderr
@@ -194,6 +211,33 @@ print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stderr.strip().splitlines()[-1] == "[]"
+
+
+def test_the_report_of_a_store_in_the_terminal_loads_only_what_it_shows(write_suite, tmp_path):
+    suite = load_suite(write_suite())
+    folder = fill_store(suite, tmp_path / "store", lambda trial: 0.9)
+    heavy = (
+        *HEAVY[:3],
+        *HEAVY[5:8],
+        "scipy.stats",
+        "yaml",
+        "multiprocessing",
+        "jinja2",
+        "optbench.execution",
+    )
+    script = f"""
+import sys
+import optbench.cli
+sys.argv = ["optbench", "report", {str(folder)!r}, "--format", "terminal"]
+try:
+    optbench.cli.main()
+except SystemExit as end:
+    assert not end.code
+print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert "digits/mlp" in done.stdout
+    assert done.stderr.strip() == "[]"
 
 
 def test_stats_and_report_import_no_framework():

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from optbench.execution.local import crashed
+from optbench.execution.jobs import crashed
 from optbench.store import Store, StoreBusyError, StoreError
 from optbench.suite import load_suite, trials
 from optbench.trial import Fingerprints, TrialRecord, block_id, trial_id

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -41,6 +42,8 @@ def map_forked(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     # Forking is safe here on Linux alone: elsewhere system libraries keep threads of their own.
     if workers < 2 or sys.platform != "linux":
         return [function(item) for item in items]
+    import multiprocessing  # here, as a small report needs no process
+
     context = multiprocessing.get_context("fork")
 
     def work(share: int, end: Connection) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from optbench.execution.estimate import PlannedGroup
 from optbench.stats.power import pairs_needed, plan_pairs
 from optbench.suite import Suite
+
+if TYPE_CHECKING:
+    from optbench.execution.estimate import PlannedGroup
 
 
 def render_plan(suite: Suite, groups: Sequence[PlannedGroup]) -> Group:

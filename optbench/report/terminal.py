@@ -7,21 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderResult
-from rich.live import Live
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
 from optbench.report.text import TextTable, number, scale
-from optbench.report.watch import sparkline, standing_table
 from optbench.suite import PlannedTrial, Suite
 from optbench.trial import Status, TrialRecord, trial_id
 
@@ -72,6 +62,20 @@ class RunView:
     """
 
     def __init__(self, suite: Suite, console: Console) -> None:
+        # Here, as a report shows no progress.
+        from rich.live import Live
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        from optbench.report import watch
+
+        self._watch = watch
         self._console = console
         self._metric = suite.analysis.primary
         self._scores: dict[tuple[str, str], list[float]] = {}
@@ -108,7 +112,9 @@ class RunView:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self._progress
         if self._losses:
-            yield Text(f"training loss {sparkline(self._losses, width=40)} {number(self._losses[-1], 4)}")
+            yield Text(
+                f"training loss {self._watch.sparkline(self._losses, width=40)} {number(self._losses[-1], 4)}"
+            )
         if self._ended:
             yield self._standing()
 
@@ -151,6 +157,10 @@ class RunView:
             self._console.print(f"[red]crashed[/red] {escape(where)}: {escape(''.join(last))}")
         elif self._live is None:
             self._console.print(escape(self._line(trial, record)), soft_wrap=True)
+        note = str(record.environment.get("checkpoint", ""))
+        if note.startswith(("ignored", "none")):
+            where = f"{trial.workload}, {trial.optimizer}, seed {trial.spec.seeds.init}"
+            self._console.print(f"[yellow]checkpoint[/yellow] of {escape(where)}: {escape(note)}")
 
     def _line(self, trial: PlannedTrial, record: TrialRecord) -> str:
         value = record.metrics.get(self._metric, float("nan")) * scale(self._metric)
@@ -169,6 +179,6 @@ class RunView:
             for name, count in self._blocks.items()
         )
         started = len(self._blocks)
-        return standing_table(
+        return self._watch.standing_table(
             self._scores, metric=self._metric, blocks=f"{whole} whole of {started} begun blocks of this run"
         )

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("torch", reason="runs trials with PyTorch")
 
 from optbench import api
-from optbench.execution import jobs, local
+from optbench.execution import jobs
 from optbench.frames import load_results
 from optbench.store import Store
 
