@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from optbench.frames import Results, load_results
 from optbench.report.build import DEFAULT_FORMATS, ReportFiles, file_name, write_report
@@ -29,6 +29,7 @@ def run(
     checkpoint_minutes: float = 5.0,
     workers: int | Literal["auto"] = 1,
     time_limit: float | None = None,
+    ray: Mapping[str, Any] | None = None,
 ) -> RunOutcome:
     """Train the trials of a suite that its store lacks.
 
@@ -52,6 +53,8 @@ def run(
         Trials side by side, each in a process of its own; 1 trains in this one.
     time_limit : float, optional
         Seconds that a trial may take; needs a process of its own, so one worker is started at least.
+    ray : mapping, optional
+        Run on a Ray cluster: arguments of :class:`optbench.execution.ray.RayExecutor`.
 
     Returns
     -------
@@ -72,13 +75,22 @@ def run(
         fresh=fresh,
         observer=observer,
         checkpoint_minutes=checkpoint_minutes,
-        executor=_executor(workers, time_limit),
+        executor=_executor(workers, time_limit, ray),
     )
 
 
-def _executor(workers: int | Literal["auto"], time_limit: float | None) -> Callable[[], Executor]:
+def _executor(
+    workers: int | Literal["auto"], time_limit: float | None, ray: Mapping[str, Any] | None
+) -> Callable[[], Executor]:
     from optbench.execution.jobs import InProcess
 
+    def cluster() -> Executor:
+        from optbench.execution.ray import RayExecutor
+
+        return RayExecutor(**(ray or {}))
+
+    if ray is not None:
+        return cluster
     if workers == 1 and time_limit is None:
         return InProcess
 

@@ -74,7 +74,7 @@ def _root(
     pass
 
 
-@app.command(epilog="Example: optbench run suites/quick.yaml --seeds 3 --only optimizer=wame,adam")
+@app.command(epilog="Example: optbench run suites/quick.yaml --workers auto --only optimizer=wame,adam")
 def run(
     suite: Annotated[Path, typer.Argument(help="Suite file.", show_default=False)],
     results: ResultsOption = Path("results"),
@@ -103,6 +103,14 @@ def run(
     time_limit: Annotated[
         float | None, typer.Option(min=0, help="Seconds that a trial may take before it is stopped.")
     ] = None,
+    executor: Annotated[
+        Literal["local", "ray"], typer.Option(help="This machine, or the nodes of a Ray cluster.")
+    ] = "local",
+    ray_address: Annotated[
+        str | None, typer.Option(help="Running cluster, as host:port; one on this machine if not given.")
+    ] = None,
+    cpus_per_trial: Annotated[float, typer.Option(min=0, help="Of a Ray node, while a trial runs.")] = 1,
+    gpus_per_trial: Annotated[float, typer.Option(min=0, help="The same; 0.25 puts four on a GPU.")] = 0,
     timing: Annotated[
         bool, typer.Option("--time", help="Then time every optimizer alone on this machine, in turns.")
     ] = False,
@@ -138,6 +146,9 @@ def run(
                 checkpoint_minutes=checkpoint_minutes,
                 workers=_workers(workers),
                 time_limit=time_limit,
+                ray={"address": ray_address, "cpus": cpus_per_trial, "gpus": gpus_per_trial}
+                if executor == "ray"
+                else None,
             )
         if timing:
             from optbench.execution.timing import time_suite

@@ -200,6 +200,8 @@ class Run:
             if statuses.get(ids[id(trial)], "crashed") == "crashed"
             and (self._only is None or self._only(trial))
         ]
+        if self._checkpoints is not None:
+            self._checkpoints.remove([key for key, status in statuses.items() if status != "crashed"])
         if not todo:
             return 0
         if self._executor is None:
@@ -207,8 +209,6 @@ class Run:
             folder = self._suite.path.parent if self._suite.path else None
             self._facts = environment.describe(folder)
         data = {name: _dataset(name, self._made) for name in {t.spec.workload.dataset for t in todo}}
-        if self._checkpoints is not None:
-            self._checkpoints.remove([key for key, status in statuses.items() if status != "crashed"])
         setting = Setting(
             datasets=data,
             facts=self._facts or {},

@@ -137,7 +137,7 @@ def test_passes_of_two_machines_are_never_pooled(stored):
         "torch 2, other, 1 thread",
     ]
     put_pass(folder, suite, facts={**FACTS, "processor": "third"}, measured="2024-02-01", factor=3, busy=0.5)
-    _, _, rows = board_of(suite, folder)
+    _, board, rows = board_of(suite, folder)
     assert rows["adam"].step_ms == pytest.approx(3)
     assert any("50% of the machine" in note for note in board.notes)
 
@@ -146,7 +146,7 @@ def test_trials_of_two_machines_are_timed_by_the_pass_of_one(stored):
     suite, folder = stored(lambda trial: {"processor": trial.optimizer})
     assert all(math.isnan(row.step_ms) for row in board_of(suite, folder)[2].values())
     put_pass(folder, suite)
-    _, _, rows = board_of(suite, folder)
+    _, board, rows = board_of(suite, folder)
     assert rows["wame"].step_ms == pytest.approx(2)
     assert not any("different machines: their times" in note for note in board.notes)
 

@@ -1,0 +1,142 @@
+"""Many machines: jobs as Ray tasks, records streamed back to the one writer."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from optbench.datasets.base import Dataset
+from optbench.errors import UserError
+from optbench.execution.jobs import DatasetKey, Setting, crashed, now, run_job
+from optbench.execution.pool import ATTEMPTS, THREADS, blocks_first
+from optbench.execution.stacked import Job
+from optbench.trial import TrialRecord, TrialSpec
+
+#: Tasks handed to Ray beyond those that run: enough for its scheduler, few enough to keep the plan's order.
+AHEAD = 4
+#: Seconds between two looks at what has ended.
+EVERY = 0.5
+
+
+class RayError(UserError, RuntimeError):
+    """A cluster that cannot be used; the message says why and what to do."""
+
+
+class RayExecutor:
+    """Trials as tasks of a Ray cluster; see :class:`optbench.execution.jobs.Executor`.
+
+    Parameters
+    ----------
+    address : str, optional
+        Of a running cluster, as in ``ray start``; a cluster of this machine's own if not given.
+    cpus, gpus : float
+        What a trial holds of its node while it runs; parts of a GPU are allowed.
+
+    Raises
+    ------
+    RayError
+        If Ray is not installed or the cluster cannot be reached.
+
+    Notes
+    -----
+    A dataset goes to each node once, through Ray's object store, and is mapped into the workers' memory. A
+    job whose node is lost is run again on another one.
+    """
+
+    def __init__(self, *, address: str | None = None, cpus: float = 1, gpus: float = 0) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            self._ray: Any = importlib.import_module("ray")
+        except ImportError:
+            raise RayError(
+                "--executor ray: Ray is not installed; bring it with `pip install optbench[ray]`"
+            ) from None
+        ray = self._ray
+        threads = os.environ.get("OPTBENCH_THREADS", "1")
+        variables = {**dict.fromkeys(THREADS, threads), "OPTBENCH_THREADS": threads}
+        try:
+            ray.init(
+                address=address,
+                namespace="optbench",
+                log_to_driver=False,
+                logging_level="error",
+                runtime_env={"env_vars": variables},
+                **({} if address else {"include_dashboard": False}),
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise RayError(
+                f"--ray-address {address}: no Ray cluster answers ({error}); start one with "
+                "`ray start --head` and give its address, or leave the option out"
+            ) from None
+        self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=ATTEMPTS)(_work)
+        self._shared: dict[DatasetKey, Any] = {}
+        self._cpus, self._gpus = cpus, gpus
+
+    def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
+        """See :class:`optbench.execution.jobs.Executor`. Records are marked as made side by side."""
+        waiting = iter(blocks_first(jobs))
+        pending: dict[Any, Job] = {}
+        started = now()
+        while True:
+            slots = self._slots()
+            facts = {**setting.facts, "concurrent": slots}
+            while len(pending) < slots + AHEAD and (job := next(waiting, None)) is not None:
+                for trial in job:
+                    setting.started(trial)
+                data = self._share(job[0].spec.workload.dataset, setting)
+                specs = tuple(trial.spec for trial in job)
+                pending[self._task.remote(specs, data, facts)] = job
+            if not pending:
+                return
+            done, _ = self._ray.wait(list(pending), num_returns=1, timeout=EVERY)
+            for reference in done:
+                job = pending.pop(reference)
+                try:
+                    records = self._ray.get(reference)
+                except self._ray.exceptions.RayError as error:
+                    reason = f"Ray lost it {ATTEMPTS + 1} times: {error}"
+                    records = [crashed(t.spec, reason, environment=facts, started=started) for t in job]
+                yield job, records
+
+    def close(self) -> None:
+        """See :class:`optbench.execution.jobs.Executor`. A cluster that was there before stays."""
+        with contextlib.suppress(Exception):
+            self._ray.shutdown()
+
+    def _share(self, key: DatasetKey, setting: Setting) -> Any:
+        if key not in self._shared:
+            dataset = setting.datasets[key]
+            _ = dataset.digest  # computed once, here
+            self._shared[key] = self._ray.put(dataset)
+        return self._shared[key]
+
+    def _slots(self) -> int:
+        """Count the trials that the cluster runs at once; nodes may come and go."""
+        total = self._ray.cluster_resources()
+        fits = [
+            total.get(name, 0) / each for name, each in (("CPU", self._cpus), ("GPU", self._gpus)) if each
+        ]
+        slots = int(min(fits, default=1))
+        if slots < 1:
+            raise RayError(
+                f"the Ray cluster has {total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs, a "
+                f"trial wants {self._cpus:g} and {self._gpus:g}; ask for less with --cpus-per-trial and "
+                "--gpus-per-trial"
+            )
+        return slots
+
+
+def _work(specs: tuple[TrialSpec, ...], dataset: Dataset, facts: Mapping[str, Any]) -> list[TrialRecord]:
+    """Run a job on a node; its facts are the node's own, but for the suite's git state."""
+    from optbench import environment
+
+    here = environment.describe(None)
+    git = {name: facts[name] for name in ("git", "concurrent") if name in facts}
+    return run_job(specs, dataset, facts={**here, **git}, checkpoints=None, on_epoch=_silent)
+
+
+def _silent(k: int, epoch: int, row: Mapping[str, float]) -> None:
+    pass

@@ -1,0 +1,47 @@
+"""A Ray cluster of two nodes: the same store as in one process, though one of them is lost on the way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from optbench import api
+from tests.execution.test_pool import content, start, stored, suite, wait_for
+
+pytest.importorskip("torch", reason="runs trials with PyTorch")
+
+
+@pytest.mark.slow
+def test_a_node_that_is_lost_in_mid_run_costs_nothing(tmp_path):
+    pytest.importorskip("ray", reason="needs the extra ray")
+    from ray.cluster_utils import Cluster
+
+    path = suite(tmp_path, seeds=8, epochs=20)
+    api.run(path, results=tmp_path / "one")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        other = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        run = start(path, tmp_path / "two", "--executor", "ray", "--ray-address", cluster.address)
+        wait_for(lambda: stored(tmp_path / "two") > 3, 90)
+        cluster.remove_node(other, allow_graceful=False)
+        output = run.communicate(timeout=240)[0]
+        assert run.returncode == 0, output
+    finally:
+        cluster.shutdown()
+    assert content(tmp_path / "two" / "s") == content(tmp_path / "one" / "s")
+
+
+def test_without_ray_the_extra_is_named(tmp_path):
+    path = suite(tmp_path, seeds=1)
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['ray'] = None\n")
+    command = [sys.executable, "-m", "optbench.cli", "run", path, "--results", tmp_path, "--executor", "ray"]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "pip install optbench[ray]" in done.stderr
+    assert "Traceback" not in done.stderr
