@@ -323,26 +323,50 @@ def to_plain(value: Any) -> Any:
 
 def content_hash(plain: Any) -> str:
     """Hash JSON-ready content: the same on every machine, whatever the order of the keys."""
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _digest(_canonical(plain))
 
 
 def trial_id(spec: TrialSpec) -> str:
     """Name a trial by its content (16 hex digits)."""
-    return content_hash(_identity(spec))
+    return _digest(_identity(spec))
 
 
 def block_id(spec: TrialSpec) -> str:
     """Name the block of a trial: everything it is but the optimizer."""
-    plain = _identity(spec)
-    del plain["optimizer"]
-    return content_hash(plain)
+    return _digest(_identity(spec, leave_out="optimizer"))
 
 
-def _identity(spec: TrialSpec) -> dict[str, Any]:
-    plain: dict[str, Any] = to_plain(spec)
-    del plain["workload"]["model"]["name"]
-    if isinstance(spec.workload.dataset, OwnData):
-        for label in ("name", "location", "test_location"):
-            plain["workload"]["dataset"].pop(label, None)
-    return plain
+def _canonical(plain: Any) -> str:
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _identity(spec: TrialSpec, leave_out: str | None = None) -> str:
+    """Canonical JSON of what a trial is, without the labels."""
+    parts = [f'"{name}":{_part(getattr(spec, name))}' for name in _SPEC if name != leave_out]
+    return f"{{{','.join(parts)}}}"
+
+
+_SPEC = sorted(f.name for f in fields(TrialSpec))
+#: Canonical JSON of the parts of specs, by the object's id: the trials of a suite share their parts. The
+#: object is kept beside it, so that its id stays its own; equal objects (1 and 1.0) may differ in their JSON.
+_PARTS: dict[int, tuple[Any, str]] = {}
+
+
+def _part(value: Any) -> str:
+    if isinstance(value, str):
+        return f'"{value}"'
+    if id(value) not in _PARTS:
+        plain = to_plain(value)
+        if isinstance(value, Workload):
+            del plain["model"]["name"]
+            if isinstance(value.dataset, OwnData):
+                for label in ("name", "location", "test_location"):
+                    plain["dataset"].pop(label, None)
+        if len(_PARTS) > 10_000:
+            _PARTS.clear()
+        _PARTS[id(value)] = value, _canonical(plain)
+    return _PARTS[id(value)][1]

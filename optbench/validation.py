@@ -7,7 +7,8 @@ import json
 import types
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -51,13 +52,20 @@ def parse(kind: type[T], data: Any, path: KeyPath = ()) -> T:
     unknown = [key for key in data if key not in names(kind)]
     if unknown:
         raise InvalidError([unknown_choice(key, names(kind), (*path, key), what="key") for key in unknown])
-    from pydantic import TypeAdapter, ValidationError  # here, as a report checks no suite
+    from pydantic import ValidationError  # here, as a report checks no suite
 
     try:
         # JSON mode, as it is the strict mode in which a list may become a tuple.
-        return TypeAdapter(kind).validate_json(json.dumps(data), strict=True)
+        return cast(T, _adapter(kind).validate_json(json.dumps(data), strict=True))  # type: ignore[arg-type]
     except ValidationError as error:
         raise InvalidError(_problems(kind, data, path, error)) from None
+
+
+@cache
+def _adapter(kind: type) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def names(kind: type) -> list[str]:

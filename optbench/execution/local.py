@@ -140,7 +140,7 @@ def run_suite(
             ran = under_way.trials(planned)
         final = store.statuses()
         path = store.path
-    found = [final.get(trial_id(trial.spec)) for trial in planned]
+    found = [final.get(key) for key in under_way.ids]
     return RunOutcome(
         store=path,
         planned=len(planned),
@@ -170,6 +170,7 @@ class Run:
         self._suite, self._store, self._only, self._observer = suite, store, only, observer
         self._made = any(entry.workload.smoke for entry in suite.workloads)
         self._facts: Mapping[str, Any] | None = None
+        self.ids: list[str] = []
         store.set_meta(
             suite=suite.name,
             title=suite.title,
@@ -189,16 +190,15 @@ class Run:
     def trials(self, planned: Sequence[PlannedTrial]) -> int:
         """Make these the plan, run those without an outcome, and count what was run."""
         store, observer = self._store, self._observer
-        ids = {id(trial): trial_id(trial.spec) for trial in planned}
-        store.set_plan((ids[id(t)], t.workload, t.optimizer) for t in planned)
+        self.ids = [trial_id(trial.spec) for trial in planned]
+        store.set_plan((key, t.workload, t.optimizer) for key, t in zip(self.ids, planned, strict=True))
         statuses = store.statuses()
         if observer is not None:
             observer.planned(planned, statuses)
         todo = [
             trial
-            for trial in planned
-            if statuses.get(ids[id(trial)], "crashed") == "crashed"
-            and (self._only is None or self._only(trial))
+            for key, trial in zip(self.ids, planned, strict=True)
+            if statuses.get(key, "crashed") == "crashed" and (self._only is None or self._only(trial))
         ]
         if self._checkpoints is not None:
             self._checkpoints.remove([key for key, status in statuses.items() if status != "crashed"])
