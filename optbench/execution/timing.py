@@ -178,7 +178,7 @@ def _time_group(
         **environment.describe(suite.path.parent if suite.path else None),
         **backends.engine(spec.backend).describe(spec.device),
     }
-    held = [memory.measure(one.trial.spec, rows=part * batch) for one in timed]
+    held = [_memory(one.trial, part * batch, progress) for one in timed]
     return [
         PassTimes(
             config=times.config_id(to_plain(one.trial.spec)),
@@ -206,6 +206,14 @@ def _open(trial: PlannedTrial, dataset: Dataset, data: TrialData) -> _Timed:
     clock = time.perf_counter()
     session.warm_up()
     return _Timed(trial, session, time.perf_counter() - clock)
+
+
+def _memory(trial: PlannedTrial, rows: int, progress: Callable[[str], None]) -> memory.Held:
+    try:
+        return memory.measure(trial.spec, rows=rows)
+    except UserError as error:  # the times stand without it
+        progress(str(error))
+        return memory.Held(host_bytes=None, host_start_bytes=None, device_bytes=None)
 
 
 def _share(step: float, whole: int, seconds: float) -> tuple[int, int]:
