@@ -40,7 +40,7 @@ class PassTimes:
     step_seconds, eval_seconds : tuple of float
         By round: seconds of a training step, and of an epoch's evaluation.
     warm_up_seconds : float
-        Compiling, and the first steps; in no other number.
+        Compiling and allocating before the first step; in no other number.
     state_bytes : int
         Optimizer state.
     host_bytes, host_start_bytes : int or None

@@ -86,7 +86,7 @@ def time_suite(
     Raises
     ------
     TimingError
-        If another pass runs on this machine, or an optimizer did not move the weights.
+        If another pass runs on this machine; at the end, if an optimizer did not move the weights.
     StoreBusyError
         If a run writes to the store.
     """
@@ -95,15 +95,26 @@ def time_suite(
         if only is None or only(trial):
             groups.setdefault((trial.workload, trial.spec.backend), {}).setdefault(trial.optimizer, trial)
     found: list[PassTimes] = []
+    still: list[str] = []
     with _alone(), Store(store_path(suite, results), write=True) as store, store.writing():
         _warn_if_busy(progress)
         for (workload, backend), trials in groups.items():
             progress(f"timing {workload} ({backend}): {', '.join(trials)}")
             timed = _time_group(
-                list(trials.values()), suite, rounds=rounds, seconds=round_seconds, progress=progress
+                list(trials.values()),
+                suite,
+                rounds=rounds,
+                seconds=round_seconds,
+                progress=progress,
+                still=still,
             )
             store.set_meta(**{entry.key: entry.to_json() for entry in timed})
             found += timed
+    if still:
+        raise TimingError(
+            f"{'; '.join(still)}: the weights did not change in any timed step, so this is no time of a step "
+            "and was not kept; check the learning rate, and that step() updates the parameters"
+        )
     return found
 
 
@@ -114,7 +125,9 @@ def _time_group(
     rounds: int,
     seconds: float,
     progress: Callable[[str], None],
+    still: list[str],
 ) -> list[PassTimes]:
+    """Time the optimizers of a workload in turns; those that moved no weight are added to ``still``."""
     spec = trials[0].spec
     dataset = _dataset(spec)
     data = cut(dataset, spec.workload.split, spec.seeds, train_eval=spec.workload.train_eval)
@@ -141,7 +154,7 @@ def _time_group(
     for trial in trials:
         try:
             one = _open(trial, dataset, data)
-            one.warm_up += train(one, [(first, 1)])[0]
+            train(one, [(first, 1)])
             took, steps = train(one, [(first, 1)])
         except Exception as error:  # as a trial of it would: the others are timed without it
             progress(f"{trial.optimizer} is not timed, it fails: {type(error).__name__}: {error}")
@@ -157,7 +170,8 @@ def _time_group(
         return [(_order(spec, data, epoch)[: part * batch], epoch) for epoch in places]
 
     for one in timed:
-        one.warm_up += train(one, rows_of(0))[0] + _evaluate(one.session, data)
+        train(one, rows_of(0))
+        _evaluate(one.session, data)
     before = [_trained(one) for one in timed]
     for number in range(rounds):
         rows = rows_of(number + 1)
@@ -166,19 +180,18 @@ def _time_group(
             took, steps = train(one, rows)
             one.steps.append(took / steps)
             one.evals.append(_evaluate(one.session, data))
+    moved = []
     for one, old in zip(timed, before, strict=True):
         if all(np.array_equal(value, old[name]) for name, value in _trained(one).items()):
-            raise TimingError(
-                f"{one.trial.workload}, {one.trial.optimizer}: the weights did not change in "
-                f"{rounds * part * epochs} timed steps, so this is no time of a step; check its learning "
-                "rate and that its step() updates the parameters"
-            )
+            still.append(f"{one.trial.workload}, {one.trial.optimizer}")
+        else:
+            moved.append(one)
     busy = load.busy()
     facts = {
         **environment.describe(suite.path.parent if suite.path else None),
         **backends.engine(spec.backend).describe(spec.device),
     }
-    held = [memory.measure(one.trial.spec, rows=part * batch) for one in timed]
+    held = [_memory(one.trial, part * batch, progress) for one in moved]
     return [
         PassTimes(
             config=times.config_id(to_plain(one.trial.spec)),
@@ -194,7 +207,7 @@ def _time_group(
             busy=busy,
             **bytes_held,
         )
-        for one, bytes_held in zip(timed, held, strict=True)
+        for one, bytes_held in zip(moved, held, strict=True)
     ]
 
 
@@ -206,6 +219,14 @@ def _open(trial: PlannedTrial, dataset: Dataset, data: TrialData) -> _Timed:
     clock = time.perf_counter()
     session.warm_up()
     return _Timed(trial, session, time.perf_counter() - clock)
+
+
+def _memory(trial: PlannedTrial, rows: int, progress: Callable[[str], None]) -> memory.Held:
+    try:
+        return memory.measure(trial.spec, rows=rows)
+    except UserError as error:  # the times stand without it
+        progress(str(error))
+        return memory.Held(host_bytes=None, host_start_bytes=None, device_bytes=None)
 
 
 def _share(step: float, whole: int, seconds: float) -> tuple[int, int]:

@@ -30,17 +30,19 @@ def with_fair_times(results: Results) -> Results:
     Returns
     -------
     Results
-        ``trials`` with ``step_seconds`` and ``eval_seconds`` so replaced, ``time_source`` (``trial``,
-        ``pass`` or ``none``) and ``time_machine`` (of the pass); ``epochs`` with ``seconds`` and
-        ``step_seconds``.
+        ``trials`` with ``step_seconds``, ``eval_seconds`` and unknown ``state_bytes`` so replaced,
+        ``time_source`` (``trial``, ``pass`` or ``none``) and ``time_machine`` (of the pass); ``epochs`` with
+        ``seconds`` and ``step_seconds``.
     """
     trials, epochs = results.trials, results.epochs
     if "timed" not in trials or "epochs" not in trials:
         return results
     ran = trials["status"] != "crashed"
-    unknown = {name: math.nan for name in ("step_seconds", "eval_seconds") if name not in trials}
+    unknown = {
+        name: math.nan for name in ("step_seconds", "eval_seconds", "state_bytes") if name not in trials
+    }
     trials = trials.assign(time_source="trial", time_machine="", **unknown)
-    epoch_seconds = pd.Series(dtype=float)
+    epoch_seconds: dict[str, float] = {}
     for _, part in trials[ran].groupby(["workload", *SETTING], sort=False, observed=True):
         if part["timed"].all() and machines(results, part) <= 1:
             continue
@@ -49,24 +51,31 @@ def with_fair_times(results: Results) -> Results:
         if part.empty:
             continue
         by_optimizer = {
-            name: (median(p.step_seconds).value, p.steps_per_epoch, median(p.eval_seconds).value, p.machine)
+            name: (
+                median(p.step_seconds).value,
+                p.steps_per_epoch,
+                median(p.eval_seconds).value,
+                p.state_bytes,
+                p.machine,
+            )
             for name, p in chosen.items()
         }
-        none = (math.nan, math.nan, math.nan, "")
-        step, steps, evaluation, machine = (
+        none = (*[math.nan] * 4, "")
+        step, steps, evaluation, state, machine = (
             part["optimizer"].map({name: by_optimizer.get(name, none)[k] for name in set(part["optimizer"])})
-            for k in range(4)
+            for k in range(5)
         )
-        epoch_seconds = pd.concat([epoch_seconds, pd.Series((step * steps).array, part["trial_id"])])
+        epoch_seconds.update(zip(part["trial_id"], step * steps, strict=True))
         trials.loc[part.index, "step_seconds"] = step * steps * part["epochs"]
         trials.loc[part.index, "eval_seconds"] = evaluation * (part["epochs"] + 1)
         trials.loc[part.index, "time_source"] = "pass" if chosen else "none"
         trials.loc[part.index, "time_machine"] = machine
         if chosen:
             trials.loc[part.index, "steps_per_epoch"] = steps.astype(float)
-    if len(epoch_seconds) and len(epochs):
-        epoch = epochs["trial_id"].astype(object).map(epoch_seconds)
-        mine = epochs["trial_id"].isin(epoch_seconds.index)
+            trials.loc[part.index, "state_bytes"] = trials.loc[part.index, "state_bytes"].fillna(state)
+    if epoch_seconds and len(epochs):
+        epoch = epochs["trial_id"].astype(object).map(epoch_seconds).astype(float)
+        mine = epochs["trial_id"].isin(list(epoch_seconds))
         epochs = epochs.assign(
             step_seconds=epochs["step_seconds"].mask(mine, epoch.where(epochs["epoch"] > 0)),
             seconds=epochs["seconds"].mask(mine, epoch * epochs["epoch"]),

@@ -107,6 +107,7 @@ def test_trials_without_any_times_take_those_of_the_pass(stored):
     _, _, rows = board_of(suite, folder)
     assert rows["wame"].target_seconds == pytest.approx(0.02)
     assert rows["wame"].step_ms == pytest.approx(2)
+    assert rows["wame"].state_bytes == 1000
 
 
 def test_without_a_pass_they_have_no_times(stored):
