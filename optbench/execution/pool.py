@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
+from optbench import backends
 from optbench.datasets import registry
 from optbench.datasets.base import Dataset, DatasetInfo
 from optbench.errors import UserError
@@ -97,17 +98,14 @@ class Pool:
         threads = os.environ.get("OPTBENCH_THREADS", "1")
         self._before = {name: os.environ.get(name) for name in THREADS}
         os.environ.update(dict.fromkeys(THREADS, threads))  # also for the workers that replace others
-        self._pool = ProcessPool(
-            max_workers=workers,
-            initializer=_start,
-            initargs=(os.getpid(),),
-            context=multiprocessing.get_context("spawn"),
-        )
+        self._pool: Any = None
 
     def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """See :class:`Executor`. Records say how many ran side by side: their times are not compared."""
         facts = {**setting.facts, "concurrent": self._workers}
-        waiting = iter(enumerate(blocks_first(jobs)))
+        ordered = blocks_first(jobs)
+        self.open({job[0].spec.backend for job in ordered})
+        waiting = iter(enumerate(ordered))
         pending: dict[Any, _Pending] = {}
         told: dict[int, Job] = {}
         started = now()
@@ -146,6 +144,16 @@ class Pool:
                 del told[given.number]
                 yield given.job, records
 
+    def open(self, frameworks: Iterable[str]) -> None:
+        """Start the workers, if there are none; each imports its frameworks before the first limit counts."""
+        if self._pool is None:
+            self._pool = ProcessPool(
+                max_workers=self._workers,
+                initializer=_start,
+                initargs=(os.getpid(), sorted(frameworks)),
+                context=multiprocessing.get_context("spawn"),
+            )
+
     def gain(self, spec: TrialSpec) -> float:
         """How many times more trials all workers train than one of them alone, by a few steps of this one."""
         self._pool.schedule(_probe, args=(spec,)).result()
@@ -157,8 +165,9 @@ class Pool:
 
     def close(self) -> None:
         """See :class:`Executor`."""
-        self._pool.stop()  # type: ignore[no-untyped-call]
-        self._pool.join()
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
         self._news.close()
         self._folder.cleanup()
         for name, value in self._before.items():
@@ -217,6 +226,7 @@ class AutoPool:
         if most < 2:
             return InProcess()
         pool = Pool(most, time_limit=self._limit)
+        pool.open({job[0].spec.backend for job in jobs})
         try:
             gain = pool.gain(max(jobs, key=cost)[0].spec)
         except (ProcessExpired, UserError):  # what is wrong will be said where the trial is run
@@ -265,12 +275,15 @@ _parent = 0
 _news: socket.socket | None = None
 
 
-def _start(parent: int) -> None:
+def _start(parent: int, frameworks: list[str]) -> None:
     """Prepare a worker: Ctrl-C is the parent's business, and without a parent there is nothing to do."""
     global _parent
     _parent = parent
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_watch_parent, daemon=True).start()
+    for name in frameworks:
+        with contextlib.suppress(UserError):  # a trial that asks for it will say what is missing
+            backends.engine(name)
 
 
 def _watch_parent() -> None:
