@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench.models.layers import BuiltLayer, Initializer
-from optbench.trial import STREAMS
+from optbench.trial import STREAMS, stored_precision
 
 Indices = NDArray[np.int64]
 
@@ -65,7 +65,7 @@ def initial_weights(built: Iterable[BuiltLayer], seed: int, dtype: str) -> dict[
     seed : int
         Seed of the init stream.
     dtype : str
-        ``float32`` or ``float64``.
+        A trial's precision, or ``float32`` or ``float64``.
 
     Returns
     -------
@@ -75,7 +75,9 @@ def initial_weights(built: Iterable[BuiltLayer], seed: int, dtype: str) -> dict[
     """
     generator = stream(seed, "init")
     return {
-        parameter.name: _draw(parameter.initializer, parameter.shape, generator).astype(dtype)
+        parameter.name: _draw(parameter.initializer, parameter.shape, generator).astype(
+            stored_precision(dtype)
+        )
         for layer in built
         for parameter in layer.parameters
     }

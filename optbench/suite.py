@@ -292,6 +292,12 @@ def trials(suite: Suite, resolve_device: Callable[[str, str], str]) -> list[Plan
         Seeds vary slowest, then backends, then workloads, then optimizers: the standing makes sense early.
     """
     devices = {backend: resolve_device(backend, suite.device) for backend in suite.backends}
+    if suite.precision == "tf32" and any(device != "cuda" for device in devices.values()):
+        found = ", ".join(f"{backend} on {device}" for backend, device in devices.items())
+        raise SuiteError(
+            f"{suite.path}: precision: found 'tf32' with {found}; TF32 is a mode of NVIDIA GPUs: set "
+            "`device: cuda`, or `precision: float32`"
+        )
     return [
         PlannedTrial(
             workload=entry.label,

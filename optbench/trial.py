@@ -23,7 +23,7 @@ from optbench.optimizers import OptimizerConfig
 
 BackendName = Literal["torch", "tensorflow", "jax"]
 DeviceName = Literal["cpu", "cuda", "mps", "tpu"]
-Precision = Literal["float32", "float64"]
+Precision = Literal["float32", "float64", "bfloat16", "tf32"]
 Status = Literal["completed", "diverged", "crashed"]
 MonitorName = Literal["val_accuracy", "val_loss"]
 
@@ -242,7 +242,12 @@ class Workload:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSpec:
-    """One fully resolved training."""
+    """One fully resolved training.
+
+    ``precision`` is that of matrix products and convolutions. ``bfloat16`` runs the model in bfloat16,
+    ``tf32`` rounds the factors of products on a GPU; weights, losses and optimizer state stay
+    in float32 in both.
+    """
 
     workload: Workload
     optimizer: OptimizerConfig = field(metadata={"discriminator": "optimizer"})
@@ -304,6 +309,11 @@ class TrialRecord:
     environment: Mapping[str, Any]
     started: str
     error: str | None = None
+
+
+def stored_precision(precision: str) -> str:
+    """Type of weights, losses and optimizer state: ``float32`` unless the trial computes in float64."""
+    return "float64" if precision == "float64" else "float32"
 
 
 def to_plain(value: Any) -> Any:

@@ -9,8 +9,15 @@ from optbench.suite import SuiteError, load_suite, trials
 from optbench.trial import Seeds, block_id, trial_id
 
 
-def plan(path: Path):
-    return trials(load_suite(path), lambda backend, device: "cpu")
+def plan(path: Path, device: str = "cpu"):
+    return trials(load_suite(path), lambda backend, declared: device)
+
+
+def test_tf32_is_for_nvidia_gpus_alone(write_suite):
+    path = write_suite(("suite: tiny", "suite: tiny\nprecision: tf32"))
+    assert {trial.spec.precision for trial in plan(path, "cuda")} == {"tf32"}
+    with pytest.raises(SuiteError, match=r"precision: found 'tf32' with torch on cpu.*device: cuda"):
+        plan(path)
 
 
 @pytest.mark.parametrize(

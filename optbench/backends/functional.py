@@ -24,7 +24,7 @@ from optbench.datasets.base import TrialData
 from optbench.matching import Indices
 from optbench.models.layers import BuiltLayer
 from optbench.optimizers import Custom, OptimizerConfig
-from optbench.trial import TrialSpec
+from optbench.trial import TrialSpec, stored_precision
 
 #: Configurations whose compiled programs a process keeps.
 KEPT = 256
@@ -135,14 +135,14 @@ class FunctionalSession:
         data: TrialData,
         weights: Weights,
     ) -> None:
-        self._programs, self._data, self._precision = programs, data, spec.precision
+        self._programs, self._data, self._precision = programs, data, stored_precision(spec.precision)
         self._lr = spec.optimizer.lr or 0.0  # a class of the user's own may have none that we know of
         self._augmented = spec.workload.augment is not None
         size = spec.workload.batch_size
         self._batch = len(data.train) if size == "full" else size
         key = matching.stream(spec.seeds.dropout, "dropout").integers(2**32, size=2, dtype=np.uint32)
         with programs.scope():
-            options: dict[str, Any] = {"device": spec.device, "dtype": spec.precision, "put": programs.put}
+            options: dict[str, Any] = {"device": spec.device, "dtype": self._precision, "put": programs.put}
             self._x, self._y = resident.pool(data.train, data, **options)
             self._state = programs.start(weights, key)
             self._parts = {

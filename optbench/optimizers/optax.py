@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optbench.optimizers import FAMILIES, SGD, WAME, Adam, AdamW, CanonicalConfig, Custom, RMSprop, custom
+from optbench.optimizers import FAMILIES, SGD, WAME, AdamW, CanonicalConfig, Custom, RMSprop, custom
 from optbench.optimizers.base import State
 from optbench.optimizers.wame import EpsMode, Variant, compact
 
@@ -107,7 +107,8 @@ def make_optimizer(
     Returns
     -------
     optax.GradientTransformation
-        optax's own where it has the canonical semantics, the rule itself elsewhere.
+        optax's own where it has the canonical semantics, the rule itself elsewhere; for Adam and AdamW
+        too, as optax computes 1 - beta^t by subtraction, which costs float32 its last digits.
 
     Examples
     --------
@@ -128,11 +129,6 @@ def make_optimizer(
         return made
     rate = config.lr if learning_rate is None else learning_rate
     if getattr(config, "flavor", None) is None:
-        if isinstance(config, Adam):
-            return optax.adam(rate, b1=config.beta1, b2=config.beta2, eps=config.eps)
-        if isinstance(config, AdamW):
-            arguments = {"b1": config.beta1, "b2": config.beta2, "eps": config.eps}
-            return optax.adamw(rate, **arguments, weight_decay=config.weight_decay)
         if isinstance(config, SGD) and not config.dampening:
             return optax.sgd(rate, momentum=config.momentum or None, nesterov=config.nesterov)
         if isinstance(config, RMSprop) and not config.momentum:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
 
 from optbench import backends, matching
 from optbench.backends.base import BackendMissingError, DeviceError
+from optbench.backends.functional import ProgramCache
 from optbench.datasets import registry
 from optbench.models.layers import (
     BatchNorm,
@@ -267,3 +269,61 @@ def test_convolution_and_pooling_agree_with_differences(backend, padding, stride
         losses.append(backends.engine(backend).open(trial, built, data, moved).train_epoch(rows, 1)[0])
     slope = sum(float((gradient[name] * direction[name]).sum()) for name in weights)
     assert (losses[1] - losses[0]) / 2e-5 == pytest.approx(slope, rel=1e-5)
+
+
+RELU_CNN = Model(
+    name="relu",
+    layers=(
+        Conv2D(filters=8, kernel=3, activation="relu"),
+        MaxPool2D(),
+        BatchNorm(),
+        Conv2D(filters=8, kernel=3, padding="same", activation="relu"),
+        MaxPool2D(padding="same"),
+        Dense(units=16, activation="relu"),
+        Dense(),
+    ),
+)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_relu_behind_the_pooling_trains_the_same_bits(backend, ties, monkeypatch):
+    """The declared order, switched on by patching the move away, gives the same losses and weights."""
+    fresh = import_module(f"optbench.backends.{backend}.model")
+    trial = spec(backend, SGD(lr=0.1), RELU_CNN, precision="float32")
+    found = []
+    for moved in (True, False):
+        if not moved:
+            monkeypatch.setattr(fresh, "relu_after_pool", lambda built: [(layer, False) for layer in built])
+        _, weights, data = session(trial)
+        if ties:  # constant kernels make whole windows equal, and half of them negative
+            weights = {
+                n: np.sign(w) * np.float32(0.1) if n.endswith("kernel") else w for n, w in weights.items()
+            }
+        built = build(RELU_CNN, data.info.shape, 10)
+        engine = backends.engine(backend)
+        if hasattr(engine, "_programs"):
+            monkeypatch.setattr(engine, "_programs", ProgramCache(engine._make))
+        live = engine.open(trial, built, data, weights)
+        found.append((live.train_epoch(data.train.rows[:320], 1), live.weights()))
+    (losses, weights), (declared_losses, declared) = found
+    exact = backend == "torch"  # a compiler fuses the two orders differently
+    np.testing.assert_allclose(losses, declared_losses, rtol=0 if exact else 1e-5)
+    for name, value in weights.items():
+        np.testing.assert_allclose(
+            value, declared[name], rtol=0 if exact else 1e-4, atol=0 if exact else 1e-5
+        )
+
+
+@pytest.mark.parametrize("model", [MLP, RELU_CNN], ids=["mlp", "cnn"])
+def test_bfloat16_trains_close_to_float32_and_keeps_float32_weights(backend, model):
+    """bfloat16 keeps 8 bits: a loss of order 1 moves by a few times 2^-8, over an epoch of steps too."""
+    curves = {}
+    for precision in ("float32", "bfloat16"):
+        live, _, data = session(spec(backend, Adam(lr=0.003), model, precision=precision))
+        live.warm_up()
+        curves[precision] = [live.train_epoch(data.train.rows, epoch).mean() for epoch in (1, 2, 3)]
+        assert {w.dtype.name for w in live.weights().values()} == {"float32"}
+        assert np.isfinite(live.evaluate("validation").loss)
+    assert curves["bfloat16"] != curves["float32"], "the precision must change something"
+    np.testing.assert_allclose(curves["bfloat16"], curves["float32"], atol=8 * 2**-8)
+    assert curves["bfloat16"][-1] < 0.8 * curves["bfloat16"][0]

@@ -20,9 +20,11 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 PRECISION = lax.Precision.HIGHEST
 
 
-def derived(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
+def derived(
+    x: Array, kernel: Array, stride: int, padding: Padding, *, product: lax.Precision = PRECISION
+) -> Array:
     """Cross-correlation of images [n, h, w, in] with a kernel [h, w, in, out]."""
-    return _plain(x, kernel, padding, stride=stride)
+    return _plain(x, kernel, padding, stride=stride, product=product)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -61,6 +63,7 @@ def _plain(
     stride: int = 1,
     spread_x: int = 1,
     spread_kernel: int = 1,
+    product: lax.Precision = PRECISION,
 ) -> Array:
     return lax.conv_general_dilated(
         x,
@@ -70,5 +73,5 @@ def _plain(
         lhs_dilation=(spread_x, spread_x),
         rhs_dilation=(spread_kernel, spread_kernel),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=PRECISION,
+        precision=product,
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from optbench.backends.arrays import relu_after_pool
 from optbench.backends.jax import convolution
-from optbench.backends.jax.convolution import PRECISION
 from optbench.models import layers as spec
 from optbench.models.layers import BuiltLayer, same_padding
 
@@ -29,26 +30,37 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
 
 
 class JaxModel:
-    """A built model as a pure function; images are NHWC, kernels HWIO."""
+    """A built model as a pure function; images are NHWC, kernels HWIO.
 
-    def __init__(self, built: tuple[BuiltLayer, ...], *, cpu: bool) -> None:
+    In bfloat16 the layers' arithmetic, in the trial's precision otherwise; logits in that of the weights.
+    """
+
+    def __init__(self, built: tuple[BuiltLayer, ...], *, cpu: bool, precision: str = "float32") -> None:
+        self._half = precision == "bfloat16"
         self.trainable = [p.name for layer in built for p in layer.parameters if p.trainable]
         self.penalties = [
             (f"{layer.name}/kernel", layer.layer.l1, layer.layer.l2)
             for layer in built
             if isinstance(layer.layer, spec.Dense | spec.Conv2D) and (layer.layer.l1 or layer.layer.l2)
         ]
-        self._layers = [_forward(layer, cpu=cpu) for layer in built]
+        product = lax.Precision.HIGH if precision == "tf32" else convolution.PRECISION
+        self._layers = []
+        for layer, relu_last in relu_after_pool(built):
+            function = _forward(layer, cpu=cpu, product=product)
+            self._layers.append(_then_relu(function) if relu_last else function)
 
     def __call__(
         self, weights: Weights, x: Array, *, key: Array, training: bool
     ) -> tuple[Array, dict[str, Array]]:
         """Logits of a batch [n, *shape], and the running averages that training moved."""
         moved: dict[str, Array] = {}
+        stored = x.dtype
+        if self._half:
+            x = x.astype(jnp.bfloat16)
         for place, function in enumerate(self._layers):
             x, new = function(weights, x, jax.random.fold_in(key, place) if training else key, training)
             moved |= new
-        return x, moved
+        return x.astype(stored), moved
 
     def penalty(self, weights: Weights) -> Array | float:
         """Sum of the declared L1 and L2 penalties, l1 * sum|w| + l2 * sum w^2 as in Keras."""
@@ -62,10 +74,10 @@ class JaxModel:
         return total
 
 
-def _forward(built: BuiltLayer, *, cpu: bool) -> Forward:
+def _forward(built: BuiltLayer, *, cpu: bool, product: lax.Precision) -> Forward:
     layer = built.layer
     if isinstance(layer, spec.Dense | spec.Conv2D):
-        return _linear(built, layer, cpu=cpu)
+        return _linear(built, layer, cpu=cpu, product=product)
     if isinstance(layer, spec.BatchNorm):
         return _batch_norm(built.name, layer)
     if isinstance(layer, spec.Dropout):
@@ -82,14 +94,24 @@ def _forward(built: BuiltLayer, *, cpu: bool) -> Forward:
     return lambda weights, x, key, training: (plain(x), {})
 
 
-def _linear(built: BuiltLayer, layer: spec.Dense | spec.Conv2D, *, cpu: bool) -> Forward:
+def _then_relu(function: Forward) -> Forward:
+    def both(weights: Weights, x: Array, key: Array, training: bool) -> tuple[Array, dict[str, Array]]:
+        x, moved = function(weights, x, key, training)
+        return jax.nn.relu(x), moved
+
+    return both
+
+
+def _linear(
+    built: BuiltLayer, layer: spec.Dense | spec.Conv2D, *, cpu: bool, product: lax.Precision
+) -> Forward:
     activation = ACTIVATIONS[layer.activation]
-    convolve = convolution.written_out if cpu else convolution.derived
+    convolve = convolution.written_out if cpu else partial(convolution.derived, product=product)
 
     def function(weights: Weights, x: Array, key: Array, training: bool) -> tuple[Array, dict[str, Array]]:
-        kernel, bias = weights[f"{built.name}/kernel"], weights[f"{built.name}/bias"]
+        kernel, bias = (weights[f"{built.name}/{part}"].astype(x.dtype) for part in ("kernel", "bias"))
         if isinstance(layer, spec.Dense):
-            return activation(jnp.dot(x, kernel, precision=PRECISION) + bias), {}
+            return activation(jnp.dot(x, kernel, precision=product) + bias), {}
         padding = _padding(built, layer.kernel, layer.stride, layer.padding)
         return activation(convolve(x, kernel, layer.stride, padding) + bias), {}
 
@@ -101,7 +123,8 @@ def _batch_norm(name: str, layer: spec.BatchNorm) -> Forward:
 
     def function(weights: Weights, x: Array, key: Array, training: bool) -> tuple[Array, dict[str, Array]]:
         gamma, beta, mean, variance = (weights[part] for part in names)
-        moved = {}
+        moved, dtype = {}, x.dtype
+        x = x.astype(gamma.dtype)
         if training:
             axes, n = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
             batch_mean, batch_variance = x.mean(axes), x.var(axes)
@@ -111,7 +134,7 @@ def _batch_norm(name: str, layer: spec.BatchNorm) -> Forward:
                 names[3]: layer.momentum * variance + (1 - layer.momentum) * unbiased,
             }
             mean, variance = batch_mean, batch_variance
-        return (x - mean) * (lax.rsqrt(variance + layer.epsilon) * gamma) + beta, moved
+        return ((x - mean) * (lax.rsqrt(variance + layer.epsilon) * gamma) + beta).astype(dtype), moved
 
     return function
 

@@ -18,6 +18,7 @@ from optbench.backends.functional import Configuration, State
 from optbench.backends.jax.model import JaxModel
 from optbench.optimizers import Custom
 from optbench.optimizers.optax import make_optimizer
+from optbench.trial import stored_precision
 
 Array = jax.Array
 Tree = dict[str, Array]
@@ -29,7 +30,9 @@ class JaxPrograms:
     def __init__(self, configuration: Configuration, device: jax.Device) -> None:
         self._configuration = configuration
         self._device = device
-        self._model = JaxModel(configuration.built, cpu=configuration.device == "cpu")
+        self._model = JaxModel(
+            configuration.built, cpu=configuration.device == "cpu", precision=configuration.precision
+        )
         self._compiled: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
     @property
@@ -111,7 +114,7 @@ class JaxPrograms:
         return self._compiled[signature]
 
     def _rate(self, lr: float | list[float]) -> Array:
-        return self.put(np.asarray(lr, self._configuration.precision))
+        return self.put(np.asarray(lr, stored_precision(self._configuration.precision)))
 
     def _trained(self, model: Tree) -> Tree:
         return {name: model[name] for name in self._model.trainable}

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from optbench.backends.arrays import relu_after_pool
 from optbench.models import layers as spec
 from optbench.models.layers import BuiltLayer, same_padding
 
@@ -28,27 +29,35 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 class TensorFlowModel:
     """A built model as a pure function; images are NHWC, kernels HWIO.
 
-    With ``xla`` it holds nothing that XLA cannot compile deterministically.
+    With ``xla`` it holds nothing that XLA cannot compile deterministically. With ``half`` the layers
+    compute in bfloat16; the logits are in the precision of the weights.
     """
 
-    def __init__(self, built: tuple[BuiltLayer, ...], *, xla: bool) -> None:
+    def __init__(self, built: tuple[BuiltLayer, ...], *, xla: bool, half: bool = False) -> None:
+        self._half = half
         self.trainable = [p.name for layer in built for p in layer.parameters if p.trainable]
         self.penalties = [
             (f"{layer.name}/kernel", layer.layer.l1, layer.layer.l2)
             for layer in built
             if isinstance(layer.layer, spec.Dense | spec.Conv2D) and (layer.layer.l1 or layer.layer.l2)
         ]
-        self._layers = [_forward(layer, xla=xla) for layer in built]
+        self._layers = []
+        for layer, relu_last in relu_after_pool(built):
+            function = _forward(layer, xla=xla)
+            self._layers.append(_then_relu(function) if relu_last else function)
 
     def __call__(
         self, weights: Weights, x: Tensor, *, seed: Tensor, training: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits of a batch [n, *shape], and the running averages that training moved."""
         moved: dict[str, Tensor] = {}
+        stored = x.dtype
+        if self._half:
+            x = tf.cast(x, tf.bfloat16)
         for place, function in enumerate(self._layers):
             x, new = function(weights, x, seed + tf.constant([place, 0]), training)
             moved |= new
-        return x, moved
+        return tf.cast(x, stored), moved
 
     def penalty(self, weights: Weights) -> Tensor | float:
         """Sum of the declared L1 and L2 penalties, l1 * sum|w| + l2 * sum w^2 as in Keras."""
@@ -82,13 +91,21 @@ def _forward(built: BuiltLayer, *, xla: bool) -> Forward:
     return lambda weights, x, seed, training: (plain(x), {})
 
 
+def _then_relu(function: Forward) -> Forward:
+    def both(weights: Weights, x: Tensor, seed: Tensor, training: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        x, moved = function(weights, x, seed, training)
+        return tf.nn.relu(x), moved
+
+    return both
+
+
 def _linear(built: BuiltLayer, layer: spec.Dense | spec.Conv2D) -> Forward:
     activation = ACTIVATIONS[layer.activation]
 
     def function(
         weights: Weights, x: Tensor, seed: Tensor, training: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        kernel, bias = weights[f"{built.name}/kernel"], weights[f"{built.name}/bias"]
+        kernel, bias = (tf.cast(weights[f"{built.name}/{part}"], x.dtype) for part in ("kernel", "bias"))
         if isinstance(layer, spec.Dense):
             return activation(tf.nn.bias_add(tf.matmul(x, kernel), bias)), {}
         x = _padded(x, built, layer.kernel, layer.stride, layer.padding)
@@ -104,7 +121,8 @@ def _batch_norm(name: str, layer: spec.BatchNorm) -> Forward:
         weights: Weights, x: Tensor, seed: Tensor, training: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
         gamma, beta, mean, variance = (weights[part] for part in names)
-        moved = {}
+        moved, dtype = {}, x.dtype
+        x = tf.cast(x, gamma.dtype)
         if training:
             n = x.shape.num_elements() // x.shape[-1]
             batch_mean, batch_variance = tf.nn.moments(x, list(range(len(x.shape) - 1)))
@@ -114,7 +132,8 @@ def _batch_norm(name: str, layer: spec.BatchNorm) -> Forward:
                 names[3]: layer.momentum * variance + (1 - layer.momentum) * unbiased,
             }
             mean, variance = batch_mean, batch_variance
-        return (x - mean) * (tf.math.rsqrt(variance + layer.epsilon) * gamma) + beta, moved
+        x = (x - mean) * (tf.math.rsqrt(variance + layer.epsilon) * gamma) + beta
+        return tf.cast(x, dtype), moved
 
     return function
 

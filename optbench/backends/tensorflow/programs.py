@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from optbench.backends.functional import Configuration, State
 from optbench.backends.tensorflow.model import TensorFlowModel
 from optbench.models.layers import Conv2D, MaxPool2D
 from optbench.optimizers import FAMILIES, CanonicalConfig, Custom
+from optbench.trial import stored_precision
 
 Tensor = Any
 Tree = dict[str, Tensor]
@@ -125,7 +126,9 @@ class TensorFlowPrograms:
         if xla is None:
             images = any(isinstance(layer.layer, Conv2D | MaxPool2D) for layer in configuration.built)
             xla = configuration.device == "tpu" or not images
-        self._model = TensorFlowModel(configuration.built, xla=xla)
+        self._model = TensorFlowModel(
+            configuration.built, xla=xla, half=configuration.precision == "bfloat16"
+        )
         own = configuration.optimizer
         self._solver: Solver = KerasSolver(own) if isinstance(own, Custom) else RuleSolver(own)
         options: dict[str, Any] = {"jit_compile": xla, "autograph": False}
@@ -137,9 +140,12 @@ class TensorFlowPrograms:
         """Number of programs compiled so far."""
         return sum(f.experimental_get_tracing_count() for f in (self._epoch, self._evaluate))
 
-    def scope(self) -> AbstractContextManager[Any]:
-        """See :class:`optbench.backends.functional.Programs`."""
-        return tf.device(self._device)
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Device, and TF32 where the trial asks for it; TensorFlow's own switch is for the whole process."""
+        tf.config.experimental.enable_tensor_float_32_execution(self._configuration.precision == "tf32")
+        with tf.device(self._device):
+            yield
 
     def put(self, array: NDArray[Any]) -> Tensor:
         """See :class:`optbench.backends.functional.Programs`."""
@@ -183,7 +189,7 @@ class TensorFlowPrograms:
         self._evaluate(state["model"], x, y, rows, self.put(np.array(0, np.int32)))
 
     def _steps(self, state: State, lr: float, *arrays: Tensor, steps: int) -> tuple[State, Tensor]:
-        rate = self.put(np.asarray(lr, self._configuration.precision))
+        rate = self.put(np.asarray(lr, stored_precision(self._configuration.precision)))
         return self._epoch(state, rate, *arrays, self.put(np.array(steps, np.int32)))
 
     def _trained(self, model: Tree) -> Tree:
@@ -234,7 +240,7 @@ class TensorFlowPrograms:
     ) -> tuple[Tensor, Tensor, Tensor]:
         batches, batch = rows.shape
         outputs = self._configuration.built[-1].output_shape
-        dtype = self._configuration.precision
+        dtype = stored_precision(self._configuration.precision)
 
         def step(k: Tensor, *found: Tensor) -> tuple[Tensor, ...]:
             logits, _ = self._model(model, tf.gather(x, rows[k]), seed=tf.zeros(2, tf.int32), training=False)

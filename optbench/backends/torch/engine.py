@@ -22,7 +22,7 @@ from optbench.datasets.base import Part, TrialData
 from optbench.matching import Indices
 from optbench.models.layers import BuiltLayer
 from optbench.optimizers import Custom
-from optbench.trial import TrialSpec
+from optbench.trial import TrialSpec, stored_precision
 
 
 class TorchEngine:
@@ -104,6 +104,8 @@ class TorchSession:
         weights: Weights,
     ) -> None:
         self._device = torch.device(spec.device)
+        self._precision = spec.precision
+        stored = stored_precision(spec.precision)
         dropout_seed = int(matching.stream(spec.seeds.dropout, "dropout").integers(2**63))
         self._model = TorchModel(built, weights, device=self._device, dropout_seed=dropout_seed)
         self._params = self._model.parameters()
@@ -114,9 +116,9 @@ class TorchSession:
         self._kernels = [self._model.weights[name] for name in kernels]
         self._own_class = isinstance(spec.optimizer, Custom)
         self._optimizer = make_optimizer(spec.optimizer, self._params, names=self._model.trainable)
-        self._x, self._y = engine.pool(data.train, data, device=spec.device, dtype=spec.precision)
+        self._x, self._y = engine.pool(data.train, data, device=spec.device, dtype=stored)
         self._parts = {
-            name: (*engine.pool(part, data, device=spec.device, dtype=spec.precision), self._rows(part.rows))
+            name: (*engine.pool(part, data, device=spec.device, dtype=stored), self._rows(part.rows))
             for name, part in (
                 ("train_eval", data.train_eval),
                 ("validation", data.validation),
@@ -139,6 +141,7 @@ class TorchSession:
         state = self._model.generator.get_state()
         self.remember()
         rows = self._rows(self._first_rows)
+        self._set_products()
         self._loss(self._x.index_select(0, rows), rows).backward()
         self._optimizer.zero_grad(set_to_none=True)
         if hasattr(self._optimizer, "warm_up"):
@@ -151,6 +154,7 @@ class TorchSession:
         """See :class:`optbench.backends.base.Session`."""
         losses = []
         optimizer = self._optimizer
+        self._set_products()
         pool = self._x if x is None else self._inputs(x)
         places = self._rows(rows if x is None else np.arange(len(rows)))
         for batch, place in zip(self._rows(rows).split(self._batch), places.split(self._batch), strict=True):
@@ -167,10 +171,11 @@ class TorchSession:
     def evaluate(self, part: PartName, *, logits: bool = False) -> Evaluation:
         """See :class:`optbench.backends.base.Session`."""
         x, y, rows = self._parts[part]
+        self._set_products()
         total = torch.zeros((), dtype=torch.float64, device="cpu" if x.device.type == "mps" else x.device)
         predictions, outputs = [], []
         for batch in rows.split(self._evaluation_batch):
-            output = self._model(x.index_select(0, batch), training=False)
+            output = self._logits(x.index_select(0, batch), training=False)
             labels = y.index_select(0, batch)
             total += F.cross_entropy(output, labels, reduction="sum").to(total)
             predictions.append(output.argmax(1))
@@ -237,9 +242,22 @@ class TorchSession:
         """See :class:`optbench.backends.base.Session`."""
         return saving.state_bytes(self._optimizer)
 
+    def _logits(self, x: Tensor, *, training: bool) -> Tensor:
+        """Logits in the precision of the weights; bfloat16 is autocast's choice of operations."""
+        if self._precision != "bfloat16":
+            return self._model(x, training=training)
+        with torch.autocast(self._device.type, torch.bfloat16):
+            return self._model(x, training=training).to(x.dtype)
+
+    def _set_products(self) -> None:
+        """Switch TF32, PyTorch's own switches being for the whole process (cuDNN's is on by default)."""
+        if self._device.type == "cuda":
+            on = self._precision == "tf32"
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
+
     def _loss(self, x: Tensor, rows: Tensor) -> Tensor:
         loss = F.cross_entropy(
-            self._model(x, training=True),
+            self._logits(x, training=True),
             self._y.index_select(0, rows),
             label_smoothing=self._workload.label_smoothing or 0.0,
         )

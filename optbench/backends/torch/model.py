@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from optbench.backends.arrays import relu_after_pool
 from optbench.models import layers as spec
 from optbench.models.layers import BuiltLayer, same_padding
 
@@ -57,7 +58,7 @@ class TorchModel:
         self.penalties: list[tuple[Tensor, float, float]] = []
         self._training: list[Forward] = []
         self._evaluation: list[Forward] = []
-        for layer in built:
+        for layer, relu_last in relu_after_pool(built):
             for parameter in layer.parameters:
                 tensor = torch.from_numpy(to_torch(weights[parameter.name]).copy(order="K")).to(device)
                 self.weights[parameter.name] = tensor.requires_grad_(parameter.trainable)
@@ -66,6 +67,9 @@ class TorchModel:
             training, evaluation = self._forward(layer)
             self._training.append(training)
             self._evaluation.append(evaluation)
+            if relu_last:
+                self._training.append(F.relu)
+                self._evaluation.append(F.relu)
 
     def parameters(self) -> list[Tensor]:
         """Trainable weights in the layers' order."""

@@ -38,6 +38,8 @@ class TorchStack:
         config, workload = specs[0].optimizer, specs[0].workload
         if isinstance(config, Custom):
             raise NotStackableError("an optimizer of the user's own may mix what stacked trials keep apart")
+        if specs[0].precision not in ("float32", "float64"):
+            raise NotStackableError(f"{specs[0].precision} is for trials alone")
         if workload.schedule is not None and workload.schedule.kind == "reduce_on_plateau":
             raise NotStackableError("reduce_on_plateau gives each trial a learning rate of its own")
         self._workload, self._config = workload, config
