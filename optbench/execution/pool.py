@@ -39,6 +39,8 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB
 ATTEMPTS = 2
 #: Workers side by side must train so many times more than one alone.
 WORTH = 1.05
+#: Seconds of a suite for which no worker is started: they take some seconds themselves.
+SHORT = 20.0
 #: Memory that a worker may need: a framework, a dataset, a small model.
 WORKER_BYTES = 1024**3
 #: Arrays of a dataset, written once and mapped into every worker.
@@ -201,8 +203,9 @@ class Pool:
 class AutoPool:
     """As many workers as this machine trains the suite's longest job fastest with.
 
-    A few steps of it are timed in one worker, then in all at once: one for each core (and its threads), as
-    far as memory goes. If side by side they train no more an hour than one alone, one trains.
+    A few steps are timed here: a short suite is over before workers have started. For a long one they are
+    timed in one worker, then in all at once: one for each core (and its threads), as far as memory goes. If
+    side by side they train no more an hour than one alone, one trains.
     """
 
     def __init__(self, *, time_limit: float | None = None) -> None:
@@ -225,10 +228,16 @@ class AutoPool:
         most = min(most_workers(), len(jobs))
         if most < 2:
             return InProcess()
+        longest = max(jobs, key=cost)
         pool = Pool(most, time_limit=self._limit)
-        pool.open({job[0].spec.backend for job in jobs})
         try:
-            gain = pool.gain(max(jobs, key=cost)[0].spec)
+            if self._limit is None:
+                seconds = _probe(longest[0].spec) * sum(map(cost, jobs)) / cost(longest[:1])
+                if seconds < SHORT:
+                    pool.close()
+                    return InProcess()
+            pool.open({job[0].spec.backend for job in jobs})
+            gain = pool.gain(longest[0].spec)
         except (ProcessExpired, UserError):  # what is wrong will be said where the trial is run
             gain = math.inf
         if gain > WORTH:

@@ -130,10 +130,10 @@ def best_size(trials: Sequence[PlannedTrial], engine: Engine, dataset: Dataset) 
     while size <= len(specs):
         try:
             stack = opening.stack(specs[:size], rows[:size])
-        except NotStackableError:
-            return 1
-        members = opening.sessions[:size]
-        taken = _fastest(partial(stack.train_epoch, members, rows[:size], None)) / size
+            members = opening.sessions[:size]
+            taken = _fastest(partial(stack.train_epoch, members, rows[:size], None)) / size
+        except Exception:  # they cannot be stacked, or so many are too many for the memory
+            break
         if taken > WORTH * least:
             break
         best, least, size = size, taken, 2 * size

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from optbench import api
+from optbench.execution import pool
 from optbench.frames import load_results
 from optbench.store import Store
 from optbench.suite import load_suite
@@ -161,7 +162,7 @@ def killed_while_running(tmp_path, *, seeds, every):
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
 def test_killed_workers_lose_nothing(tmp_path):
-    assert killed_while_running(tmp_path, seeds=12, every=1.5) > 0
+    assert killed_while_running(tmp_path, seeds=16, every=0.7) > 0
 
 
 @pytest.mark.slow
@@ -202,9 +203,19 @@ def test_a_run_that_ends_leaves_no_worker_behind_and_goes_on(tmp_path, number):
     assert all(after[key] == before[key] for key in before)
 
 
-def test_auto_runs_and_a_wrong_number_is_named(tmp_path):
+@pytest.mark.parametrize("short", [0.0, 1e9])
+def test_auto_takes_workers_for_long_suites_only(tmp_path, monkeypatch, short):
+    monkeypatch.setattr(pool, "SHORT", short)
+    monkeypatch.setattr(pool, "WORTH", 0.0)
+    monkeypatch.setattr(pool, "most_workers", lambda: 2)
+    assert api.run(load_suite(suite(tmp_path, seeds=2)), results=tmp_path, workers="auto").completed == 8
+    with Store(tmp_path / "s") as store:
+        found = {trial.environment.get("concurrent") for trial in store.trials()}
+    assert found == ({None} if short else {2})
+
+
+def test_a_wrong_number_of_workers_is_named(tmp_path):
     path = suite(tmp_path, seeds=2)
-    assert api.run(load_suite(path), results=tmp_path, workers="auto").completed == 8
     run = start(path, tmp_path, "--workers", "many")
     assert run.wait() == 2
     assert "--workers: found 'many'" in run.communicate()[0]
