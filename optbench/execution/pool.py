@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -37,6 +38,8 @@ from optbench.trial import TrialRecord, TrialSpec
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 #: Attempts at a job whose worker died or ran out of time.
 ATTEMPTS = 2
+#: Workers that may die before they begin a job.
+STARTS = 6
 #: Workers side by side must train so many times more than one alone.
 WORTH = 1.05
 #: Seconds of a suite for which no worker is started: they take some seconds themselves.
@@ -70,7 +73,9 @@ class _Pending:
 
     number: int
     job: Job
-    attempts: int
+    slot: int
+    attempts: int = 0
+    starts: int = 0
 
 
 class Pool:
@@ -100,7 +105,8 @@ class Pool:
         threads = os.environ.get("OPTBENCH_THREADS", "1")
         self._before = {name: os.environ.get(name) for name in THREADS}
         os.environ.update(dict.fromkeys(THREADS, threads))  # also for the workers that replace others
-        self._pool: Any = None
+        self._slots: list[Any] = []
+        self._frameworks: list[str] = []
 
     def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """See :class:`Executor`. Records say how many ran side by side: their times are not compared."""
@@ -108,68 +114,80 @@ class Pool:
         ordered = blocks_first(jobs)
         self.open({job[0].spec.backend for job in ordered})
         waiting = iter(enumerate(ordered))
+        free = list(range(self._workers))
         pending: dict[Any, _Pending] = {}
-        told: dict[int, Job] = {}
         started = now()
 
-        def submit(number: int, job: Job, attempts: int) -> None:
-            specs = tuple(trial.spec for trial in job)
+        def submit(given: _Pending) -> None:
+            specs = tuple(trial.spec for trial in given.job)
             data = self._share(specs[0].workload.dataset, setting)
-            limit = self._limit * len(job) if self._limit else None
-            work = (number, specs, data, facts, setting.checkpoints, self._news.getsockname())
-            pending[self._pool.schedule(_work, args=work, timeout=limit)] = _Pending(number, job, attempts)
-            told[number] = job
+            limit = self._limit * len(given.job) if self._limit else None
+            work = (given.number, specs, data, facts, setting.checkpoints, self._news.getsockname())
+            pending[self._slots[given.slot].schedule(_work, args=work, timeout=limit)] = given
 
         while True:
-            # One job more than workers, so that none waits for the next; what is first in the plan is first.
-            while len(pending) <= self._workers and (following := next(waiting, None)) is not None:
-                number, job = following
-                for trial in job:
+            while free and (following := next(waiting, None)) is not None:
+                for trial in following[1]:
                     setting.started(trial)
-                submit(number, job, 1)
+                submit(_Pending(*following, slot=free.pop()))
             if not pending:
                 return
             done, _ = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
-            self._tell(told, setting)
+            self._tell({given.number: given.job for given in pending.values()}, setting)
             for future in done:
                 given = pending.pop(future)
                 try:
                     records = future.result()
-                except (ProcessExpired, FutureTimeoutError) as error:
-                    if given.attempts < ATTEMPTS:
-                        submit(given.number, given.job, given.attempts + 1)
+                except (ProcessExpired, BrokenProcessPool, FutureTimeoutError) as error:
+                    self._replace(given.slot)
+                    # A worker that dies before it has begun has not tried the job.
+                    given.attempts += not isinstance(error, BrokenProcessPool)
+                    given.starts += 1
+                    if given.attempts < ATTEMPTS and given.starts < STARTS:
+                        submit(given)
                         continue
                     reason = _reason(error, self._limit)
                     records = [
                         crashed(trial.spec, reason, environment=facts, started=started) for trial in given.job
                     ]
-                del told[given.number]
+                free.append(given.slot)
                 yield given.job, records
 
     def open(self, frameworks: Iterable[str]) -> None:
         """Start the workers, if there are none; each imports its frameworks before the first limit counts."""
-        if self._pool is None:
-            self._pool = ProcessPool(
-                max_workers=self._workers,
-                initializer=_start,
-                initargs=(os.getpid(), sorted(frameworks)),
-                context=multiprocessing.get_context("spawn"),
-            )
+        if not self._slots:
+            self._frameworks = sorted(frameworks)
+            self._slots = [self._worker() for _ in range(self._workers)]
 
     def gain(self, spec: TrialSpec) -> float:
         """How many times more trials all workers train than one of them alone, by a few steps of this one."""
-        self._pool.schedule(_probe, args=(spec,)).result()
-        alone = self._pool.schedule(_probe, args=(spec,)).result()
-        for _ in range(2):  # in the first round the others import the framework
-            probes = [self._pool.schedule(_probe, args=(spec,)) for _ in range(self._workers)]
+        for _ in range(2):  # the first time the worker compiles what it needs
+            alone = self._slots[0].schedule(_probe, args=(spec,)).result()
+        for _ in range(2):
+            probes = [slot.schedule(_probe, args=(spec,)) for slot in self._slots]
             together = max(probe.result() for probe in probes)
         return float(self._workers * alone / together)
 
+    def _worker(self) -> ProcessPool:
+        """Start a worker in a pool of its own: what a killed one held, no other needs."""
+        return ProcessPool(
+            max_workers=1,
+            initializer=_start,
+            initargs=(os.getpid(), self._frameworks),
+            context=multiprocessing.get_context("spawn"),
+        )
+
+    def _replace(self, slot: int) -> None:
+        broken, self._slots[slot] = self._slots[slot], self._worker()
+        broken.stop()
+        broken.join()
+
     def close(self) -> None:
         """See :class:`Executor`."""
-        if self._pool is not None:
-            self._pool.stop()
-            self._pool.join()
+        for slot in self._slots:
+            slot.stop()
+        for slot in self._slots:
+            slot.join()
         self._news.close()
         self._folder.cleanup()
         for name, value in self._before.items():
@@ -335,9 +353,10 @@ def _probe(spec: TrialSpec) -> float:
 
 
 def _reason(error: BaseException, limit: float | None) -> str:
-    if isinstance(error, ProcessExpired):
+    if not isinstance(error, FutureTimeoutError):
+        code = getattr(error, "exitcode", "unknown")
         return (
-            f"the worker process died {ATTEMPTS} times (exit code {error.exitcode}): killed, or out of "
-            "memory; run fewer at once with --workers"
+            f"the worker process died {ATTEMPTS} times (exit code {code}): killed, or out of memory; "
+            "run fewer at once with --workers"
         )
     return f"took longer than the limit of {limit:g} seconds, {ATTEMPTS} times; allow more with --time-limit"

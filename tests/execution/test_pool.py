@@ -137,9 +137,9 @@ def test_times_of_trials_side_by_side_are_not_compared(side_by_side):
         assert {t.environment["concurrent"] for t in store.trials()} == {2}
 
 
-def killed_while_running(tmp_path, *, seeds, every):
+def killed_while_running(tmp_path, *, seeds, every, epochs=6):
     """Kill a random worker every so often until the run ends; returns how many were killed."""
-    path = suite(tmp_path, seeds=seeds, epochs=6)
+    path = suite(tmp_path, seeds=seeds, epochs=epochs)
     api.run(path, results=tmp_path / "calm")
     run = start(path, tmp_path / "shot", "--workers", "2")
     chance, shots = random.Random(0), 0
@@ -168,7 +168,7 @@ def test_killed_workers_lose_nothing(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
 def test_a_hundred_trials_under_fire(tmp_path):
-    assert killed_while_running(tmp_path, seeds=25, every=2.5) > 2
+    assert killed_while_running(tmp_path, seeds=25, every=2, epochs=60) > 2
 
 
 def test_a_trial_beyond_its_time_limit_is_missing_data_and_the_others_go_on(tmp_path):
