@@ -1,0 +1,39 @@
+"""The result sets that come with the repository: each is of its suite as it stands, and reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from optbench.execution import local
+from optbench.frames import load_results
+from optbench.report.analysis import analyse
+from optbench.store import Store
+from optbench.suite import load_suite
+from optbench.trial import trial_id
+
+ROOT = Path(__file__).resolve().parent.parent
+TRACKED = ("mnist_mlp",)
+
+
+@pytest.mark.parametrize("name", TRACKED)
+def test_a_result_set_is_of_its_suite_and_reports(name):
+    suite = load_suite(ROOT / "suites" / f"{name}.yaml")
+    with Store(ROOT / "results" / name) as store:
+        assert store.meta()["hash"] == suite.hash
+        statuses = store.statuses()
+    planned = {trial_id(trial.spec) for trial in local.plan(suite)}
+    assert statuses.keys() <= planned
+    assert set(statuses.values()) == {"completed"}
+    boards = analyse(load_results(ROOT / "results" / name), suite).boards
+    assert {board.workload for board in boards} <= {entry.label for entry in suite.workloads}
+    assert all("proved" in " ".join(board.notes) for board in boards if len(board.rows) > 1)
+
+
+def test_what_the_page_says_of_mnist_mlp_is_in_its_store():
+    page = (ROOT / "results" / "mnist_mlp" / "README.md").read_text()
+    trials = load_results(ROOT / "results" / "mnist_mlp").trials
+    for (_, _), rows in trials.groupby(["workload", "optimizer"]):
+        if rows["optimizer"].iloc[0] != "sgd" and rows["workload"].iloc[0] != "batch-256":
+            assert f"{100 * rows['test_accuracy'].mean():.2f}" in page
