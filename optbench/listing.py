@@ -8,8 +8,6 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from optbench.store import FILE_NAME, Store, StoredTrial, StoreError
 from optbench.suite import Suite, SuiteError
 
@@ -29,9 +27,14 @@ def stores(results: str | Path) -> list[Path]:
 
 
 def show(prefix: str, *, stores: Iterable[Path]) -> str:
-    """Everything recorded of a trial as YAML; see :func:`find`."""
+    """A trial as a suite file, what was recorded beside it as comments; see :func:`find`."""
+    from optbench.provenance.single import write
+
     path, trial = find(prefix, stores=stores)
-    return yaml.safe_dump({"store": str(path), **_plain(trial)}, sort_keys=False, allow_unicode=True)
+    with Store(path) as store:
+        labels = {key: (workload, optimizer) for key, workload, optimizer in store.plan()}
+    workload, optimizer = labels.get(trial.trial_id, ("", ""))
+    return write(trial, store=path, workload=workload, optimizer=optimizer)
 
 
 def find(prefix: str, *, stores: Iterable[Path]) -> tuple[Path, StoredTrial]:
@@ -100,12 +103,6 @@ def augmented_sample(suite: Suite, out: Path) -> list[Path]:
     if not written:
         raise SuiteError(f"{suite.path or suite.name}: no workload has `augment`; there is nothing to show")
     return list(written.values())
-
-
-def _plain(trial: StoredTrial) -> dict[str, Any]:
-    plain = {f.name: getattr(trial, f.name) for f in fields(trial) if f.name != "order_by_epoch"}
-    plain["history"] = {name: [float(v) for v in values] for name, values in trial.history.items()}
-    return plain
 
 
 def _datasets() -> Rows:

@@ -2,7 +2,8 @@
 
 File format
 -----------
-``PRAGMA user_version`` is the format; a store of an older one is migrated when it is opened for writing.
+``PRAGMA user_version`` is the format. A store of an older one is migrated when it is opened for writing, and
+read through a migrated copy in memory otherwise.
 
 1
     ``meta`` (key, value): suite name, title, the suite file's text and hash, ``view`` (labels, targets and
@@ -15,6 +16,7 @@ File format
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sqlite3
@@ -255,6 +257,23 @@ class Store:
             ),
         )
 
+    def absorb(self, other: Store, trial_ids: Iterable[str]) -> None:
+        """Copy trials with all that belongs to them from another store, in place of those of the same id."""
+        with self._transaction():
+            for key in trial_ids:
+                for table in ("trials", "predictions"):
+                    self._db.execute(f"DELETE FROM {table} WHERE trial_id = ?", (key,))
+                    self._copy(other, table, "trial_id = ?", key)
+                self._copy(
+                    other, "environments", "id = (SELECT environment FROM trials WHERE trial_id = ?)", key
+                )
+
+    def _copy(self, other: Store, table: str, where: str, key: str) -> None:
+        found = other._db.execute(f"SELECT * FROM {table} WHERE {where}", (key,))
+        names = ", ".join(f'"{column[0]}"' for column in found.description)
+        marks = ", ".join("?" * len(found.description))
+        self._db.executemany(f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})", found)
+
     def trials(self, ids: Sequence[str] | None = None) -> Iterator[StoredTrial]:
         """Read trials: all, or those whose ids are given."""
         environments = {
@@ -360,7 +379,12 @@ class Store:
         if found == newest:
             return
         if not write:
-            raise StoreError(f"{self.path}: holds no records yet (format {found}); run its suite first")
+            if not found:
+                raise StoreError(f"{self.path}: holds no records yet (format 0); run its suite first")
+            # The file stays as it is: its copy in memory is brought to the newest format.
+            file, self._db = self._db, sqlite3.connect(":memory:", isolation_level=None)
+            with contextlib.closing(file):
+                file.backup(self._db)
         for number, script in enumerate(_MIGRATIONS[found:], start=found + 1):
             # One transaction a step, the version inside it: a kill in between leaves the step undone.
             self._db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")

@@ -55,6 +55,16 @@ for _tag, _pattern, _first in (
 ):  # fmt: skip
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what :class:`_Loader` would not read as a string, and writes lists on one line."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
 _SCALARS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null")}
 
 
@@ -98,6 +108,13 @@ def read_text(text: str, *, path: Path) -> Source:
     except RecursionError:
         raise YamlError("nested too deep to read", 1) from None
     return Source(path=path, text=text, data=data, lines=lines)
+
+
+def write_text(data: Any) -> str:
+    """Write plain data as YAML that :func:`read_text` reads as the same data."""
+    return yaml.dump(
+        data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110
+    )
 
 
 class _Builder:

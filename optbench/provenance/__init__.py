@@ -1,0 +1,1 @@
+"""What a store's records stand on: trials written out, trained again, merged, exported, imported."""
