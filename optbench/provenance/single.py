@@ -73,10 +73,15 @@ def as_suite(trial: StoredTrial, *, workload: str = "", optimizer: str = "") -> 
 
 def write(trial: StoredTrial, *, store: Path, workload: str = "", optimizer: str = "") -> str:
     """Write a trial as YAML that ``optbench run`` accepts; what was recorded follows as comments."""
-    facts = {f.name: getattr(trial, f.name) for f in fields(trial) if f.name not in ("spec", "order_by_epoch")}
+    left_out = ("spec", "order_by_epoch")
+    facts = {f.name: getattr(trial, f.name) for f in fields(trial) if f.name not in left_out}
     facts["history"] = {name: [float(v) for v in values] for name, values in trial.history.items()}
     recorded = yaml.safe_dump(
-        {"store": str(store), **facts}, sort_keys=False, allow_unicode=True, default_flow_style=None, width=108
+        {"store": str(store), **facts},
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=None,
+        width=108,
     )
     notes = []
     try:

@@ -90,9 +90,7 @@ def test_what_is_shown_of_a_real_trial_runs_and_gives_the_same_trial(write_suite
         [*command, "show", first.trial_id[:8], *results], check=True, capture_output=True, text=True
     ).stdout
     (tmp_path / "one.yaml").write_text(shown)
-    subprocess.run(
-        [*command, "run", str(tmp_path / "one.yaml"), *results], check=True, capture_output=True
-    )
+    subprocess.run([*command, "run", str(tmp_path / "one.yaml"), *results], check=True, capture_output=True)
     with Store(tmp_path / "results" / f"trial-{first.trial_id}") as store:
         (again,) = store.trials()
     assert again.trial_id == first.trial_id
