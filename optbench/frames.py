@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from optbench.datasets import registry
 from optbench.store import PlannedRow, Store, unpack_history
 from optbench.times import PassTimes
 from optbench.trial import STREAMS, content_hash
+from optbench.tuning import journal as tuning_journal
+from optbench.tuning.journal import Journal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,14 @@ class Results:
         The different machines and versions.
     passes : tuple of PassTimes
         Timing passes. Where there are some, ``trials`` has the key of its own: ``config``.
+    tuning : DataFrame
+        Trials that tuning spent, which are no evaluation and never in ``trials``: its columns, and
+        ``stage`` ("network" or "optimizer"), ``setting`` (number within its study), ``setting_epochs`` (how
+        far this rung trained it), ``score`` (of the setting; larger is better) and ``hyper_<name>``.
+    untuned : DataFrame
+        Evaluation of the declared numbers where the tuned ones differ; columns of ``trials``.
+    journals : tuple of Journal
+        What each store that was tuned keeps of it.
     """
 
     trials: pd.DataFrame
@@ -71,6 +81,9 @@ class Results:
     meta: tuple[dict[str, str], ...]
     environments: tuple[dict[str, Any], ...]
     passes: tuple[PassTimes, ...] = ()
+    tuning: pd.DataFrame = field(default_factory=pd.DataFrame)
+    untuned: pd.DataFrame = field(default_factory=pd.DataFrame)
+    journals: tuple[Journal, ...] = ()
 
 
 def load_results(*paths: str | Path) -> Results:
@@ -99,6 +112,8 @@ def load_results(*paths: str | Path) -> Results:
     numbers: dict[str, int] = {}
     planned: set[str] = set()
     passes: dict[str, PassTimes] = {}
+    roles: dict[str, dict[str, Any]] = {}
+    journals: list[Journal] = []
     for position, path in enumerate(paths):
         with Store(path) as store:
             meta = store.meta()
@@ -108,7 +123,10 @@ def load_results(*paths: str | Path) -> Results:
                 key: e for key, e in mine.items() if key not in passes or e.measured > passes[key].measured
             }
             configs: dict[tuple[str, ...], str] | None = {} if mine else None
-            planned.update(key for key, _, _ in store.plan())
+            if (found_journal := tuning_journal.read(meta)) is not None:
+                journals.append(found_journal)
+                roles |= _roles(found_journal)
+            planned.update(key for key, _, _ in store.plan() if key not in roles)
             for trial in store.planned_rows():
                 known = found.get(trial.trial_id)
                 if known is not None and (known[0]["status"] != "crashed" or trial.status == "crashed"):
@@ -127,15 +145,52 @@ def load_results(*paths: str | Path) -> Results:
     frame = pd.DataFrame(rows)
     blocks, refusals = prove_blocks(rows, chains)
     frame["block"] = blocks
+    histories = [(columns, packed) for _, columns, packed in found.values()]
+    parts: dict[str, pd.DataFrame] = {}
+    if roles:
+        role = pd.Series(
+            [roles.get(key, {}).get("role", "") for key in found], index=frame.index, dtype=object
+        )
+        parts["untuned"] = frame[role == "untuned"].reset_index(drop=True)
+        parts["tuning"] = _tuning_frame(frame[role == "tuning"], roles)
+        mine = (role == "").to_numpy()
+        histories = [history for history, keep in zip(histories, mine, strict=True) if keep]
+        frame = frame[mine].reset_index(drop=True)
     return Results(
         trials=frame,
-        epochs=_epoch_frame(frame, [(columns, packed) for _, columns, packed in found.values()]),
+        epochs=_epoch_frame(frame, histories),
         refusals=tuple(refusals),
         planned=len(planned),
         meta=tuple(metas),
         environments=tuple(environments),
         passes=tuple(passes.values()),
+        journals=tuple(journals),
+        **parts,
     )
+
+
+def _roles(journal: Journal) -> dict[str, dict[str, Any]]:
+    """Trials that are no evaluation, by id, with what a table of tuning says of them."""
+    roles: dict[str, dict[str, Any]] = {key: {"role": "untuned"} for key in journal.untuned}
+    for key, number, k, rung in journal.trials():
+        study = journal.studies[number]
+        setting = study.settings[k]
+        score = setting.trainings[rung].score
+        roles[key] = {
+            "role": "tuning",
+            "stage": study.stage,
+            "setting": k,
+            "setting_epochs": setting.trainings[rung].epochs,
+            "score": -math.inf if score is None else score,
+            **{f"hyper_{name}": value for name, value in setting.values.items()},
+        }
+    return roles
+
+
+def _tuning_frame(trials: pd.DataFrame, roles: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
+    trials = trials.reset_index(drop=True)
+    facts = pd.DataFrame([roles[key] for key in trials["trial_id"]] if len(trials) else [])
+    return trials.join(facts.drop(columns="role", errors="ignore"))
 
 
 class _Chains(Mapping[str, tuple[int, ...]]):

@@ -97,6 +97,15 @@ class TrialSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a trial ended, its final metrics, and the seconds that it took (0 where nobody measured)."""
+
+    status: Status
+    metrics: Mapping[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRow:
     """A planned trial's record as the tables need it: ``order_by_epoch`` as JSON text, the history packed."""
 
@@ -313,6 +322,16 @@ class Store:
             TrialSummary(trial_id=key, block_id=block, status=status, started=at, metrics=json.loads(metrics))
             for key, block, status, at, metrics in rows
         ]
+
+    def outcomes(self, trial_ids: Iterable[str]) -> dict[str, Outcome]:
+        """How some trials ended, by id; those without a record are left out."""
+        query = "SELECT status, metrics, timings FROM trials WHERE trial_id = ?"
+        found = {}
+        for key in trial_ids:
+            for status, metrics, timings in self._db.execute(query, (key,)):
+                seconds = json.loads(timings).get("total", 0.0)
+                found[key] = Outcome(status=status, metrics=json.loads(metrics), seconds=seconds)
+        return found
 
     def block(self, block_id: str) -> list[str]:
         """Ids of a block's trials."""

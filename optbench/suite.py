@@ -35,6 +35,7 @@ from optbench.trial import (
     content_hash,
     to_plain,
 )
+from optbench.tuning.schema import Tuning, read_tuning
 from optbench.validation import (
     InvalidError,
     dotted,
@@ -88,6 +89,8 @@ class SuiteWorkload:
     workload: Workload
     targets: Targets
     optimizers: Mapping[str, OptimizerConfig]
+    #: Makes the same workload with other values of some of its keys, as in ``{"model.dropout": 0.2}``.
+    vary: Callable[[Mapping[str, Any]], SuiteWorkload] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +100,7 @@ class PlannedTrial:
     workload: str
     optimizer: str
     spec: TrialSpec
+    role: Literal["evaluation", "tuning", "untuned"] = "evaluation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +131,7 @@ class Suite:
     precision: Precision
     analysis: Analysis
     engine: EngineOptions = EngineOptions()
+    tuning: Tuning | None = None
 
     @property
     def optimizers(self) -> tuple[str, ...]:
@@ -155,6 +160,7 @@ class _File:
     precision: Precision = "float32"
     analysis: Any = None
     engine: EngineOptions = EngineOptions()
+    tuning: Any = None
     max_trials: Annotated[int, Gt(0)] | None = None
 
 
@@ -334,13 +340,21 @@ def _resolve(source: Source) -> Suite:
             [unknown_choice(analysis.baseline, optimizers, ("analysis", "baseline"), what="optimizer")]
         )
     seeds = _seeds(file.seeds)
+    tuning = None
+    if file.tuning is not None:
+        tuning = read_tuning(file.tuning, optimizers, {w.label: w.workload for w in workloads}, seeds)
+        _check_networks(tuning, workloads)
     total = sum(len(w.optimizers) for w in workloads) * len(seeds) * len(set(file.backends))
-    if file.max_trials is not None and total > file.max_trials:
+    searched = tuning_total(tuning, workloads)
+    if tuning is not None and tuning.untuned:
+        total *= 2
+    if file.max_trials is not None and (searched is None or total + searched > file.max_trials):
+        tuned = f"; tuning: {'any number' if searched is None else searched}" if tuning else ""
         raise problem(
             ("max_trials",),
-            f"the suite declares {total} trials (workloads x optimizers, {len(seeds)} seeds, "
-            f"{len(set(file.backends))} backends), but its budget is {file.max_trials}; take out seeds, "
-            "optimizers or workloads",
+            f"the suite declares {total + (searched or 0)} trials (workloads x optimizers, {len(seeds)} "
+            f"seeds, {len(set(file.backends))} backends{tuned}), but its budget is {file.max_trials}; "
+            "take out seeds, optimizers or workloads",
         )
     return Suite(
         name=file.suite,
@@ -354,7 +368,29 @@ def _resolve(source: Source) -> Suite:
         precision=file.precision,
         analysis=analysis,
         engine=file.engine,
+        tuning=tuning,
     )
+
+
+def _check_networks(tuning: Tuning, workloads: Sequence[SuiteWorkload]) -> None:
+    """Build every workload with the ends of every searched key once, so that none fails in mid-run."""
+    for entry in workloads:
+        for axis in tuning.network:
+            count = len(axis.choices) or 2
+            for k in range(count):
+                assert entry.vary is not None
+                entry.vary({axis.name: axis.at(k / count if axis.choices else float(k))})
+
+
+def tuning_total(tuning: Tuning | None, workloads: Sequence[SuiteWorkload]) -> int | None:
+    """Trainings that tuning takes at most, a resumed one counted once; None if only time limits it."""
+    if tuning is None:
+        return 0
+    rounds = (2 if tuning.network else 1) * (1 + tuning.widen) * len(tuning.seeds)
+    counts = [(tuning.settings(w.workload), len(w.optimizers)) for w in workloads]
+    if any(settings is None for settings, _ in counts):
+        return None
+    return sum(rounds * (settings or 0) * optimizers for settings, optimizers in counts)
 
 
 def _optimizers(entries: Mapping[str, Any], folder: Path) -> dict[str, OptimizerConfig]:
@@ -417,7 +453,7 @@ def _workload(
     optimizers: dict[str, OptimizerConfig],
     folder: Path,
 ) -> SuiteWorkload:
-    known = [name for name in (*names(Workload), *_EXTRAS) if name != "smoke"]
+    known = [name for name in (*names(Workload), *_EXTRAS) if name not in ("smoke", "stop")]
     unknown = [key for key in entry if key not in known]
     if unknown:
         raise InvalidError([unknown_choice(key, known, (*path, key), what="key") for key in unknown])
@@ -436,7 +472,7 @@ def _workload(
     except ModelError as error:
         raise problem((*path, "model"), f"{error} (dataset {facts.name}: {facts.shape})") from None
     plain = {key: value for key, value in entry.items() if key not in (*_EXTRAS, "schedule")}
-    workload = replace(
+    workload: Workload = replace(
         parse(Workload, {**plain, "dataset": "any", "model": declared.ANY_MODEL}, path),
         dataset=dataset,
         model=model,
@@ -446,6 +482,13 @@ def _workload(
         workload = replace(workload, monitor=workload.early_stopping.monitor)
     chosen = _chosen(entry.get("optimizers"), optimizers, (*path, "optimizers"))
     _refuse_misfits(workload, facts, chosen, path)
+
+    def vary(values: Mapping[str, Any]) -> SuiteWorkload:
+        varied = copy.deepcopy(entry)
+        for key, value in values.items():
+            _put(varied, key.split("."), to_plain(value), ("tuning", "network", key))
+        return replace(_workload(varied, suffix, path, optimizers, folder), label=name + suffix)
+
     name = entry.get("name", f"{facts.name}/{model.name}")
     if not isinstance(name, str) or not name:
         raise problem((*path, "name"), f"found {shown(name)}; a workload's name is a word")
@@ -454,6 +497,7 @@ def _workload(
         workload=workload,
         targets=parse(Targets, entry.get("targets", {}), (*path, "targets")),
         optimizers=chosen,
+        vary=vary,
     )
 
 

@@ -217,6 +217,8 @@ class Workload:
         Record ``test_top<k>_accuracy`` for each k.
     per_class : True, optional
         Record precision, recall and F1 of every class on the test part.
+    stop : int, optional
+        End after so many of the epochs, for a later trial that goes on from there; schedules span ``epochs``.
     """
 
     dataset: str | OwnData
@@ -237,6 +239,7 @@ class Workload:
     augment: Augment | None = None
     top_k: Annotated[tuple[Annotated[int, Gt(1)], ...], MinLen(1)] | None = None
     per_class: Literal[True] | None = None
+    stop: Annotated[int, Gt(0)] | None = None
     smoke: Literal[True] | None = None
 
 

@@ -17,6 +17,8 @@ from optbench.execution.jobs import Executor, InProcess, Setting
 from optbench.store import Store
 from optbench.suite import PlannedTrial, Suite, SuiteWorkload, store_path, trials, view
 from optbench.trial import OwnData, Status, TrialRecord, trial_id
+from optbench.tuning.journal import KEY as TUNING
+from optbench.tuning.schema import Budget, Tuning
 
 #: A dry run: at most so many epochs and seeds, on made data.
 SMOKE_EPOCHS = 2
@@ -71,7 +73,14 @@ def smoke(suite: Suite) -> Suite:
         title=f"{suite.title} (dry run on made data: no result)",
         workloads=tuple(shorten(entry) for entry in suite.workloads),
         seeds=suite.seeds[:SMOKE_SEEDS],
+        tuning=suite.tuning and _short(suite.tuning),
     )
+
+
+def _short(tuning: Tuning) -> Tuning:
+    """Cut tuning down to two settings and one seed."""
+    short = replace(tuning, budget=Budget(trials=SMOKE_SEEDS), seeds=tuning.seeds[:1], widen=0)
+    return replace(short, sampler="random") if tuning.sampler == "grid" else short
 
 
 def plan(suite: Suite) -> list[PlannedTrial]:
@@ -137,10 +146,14 @@ def run_suite(
         with Run(
             suite, store, only=only, observer=observer, checkpoints=checkpoints, executor=executor
         ) as under_way:
-            ran = under_way.trials(planned)
+            if suite.tuning is None:
+                store.set_meta(**{TUNING: ""})
+                ran = under_way.trials(planned)
+            else:
+                ran, planned = _tune_then_run(suite, under_way, store)
         final = store.statuses()
         path = store.path
-    found = [final.get(key) for key in under_way.ids]
+    found = [final.get(trial_id(trial.spec)) for trial in planned]
     return RunOutcome(
         store=path,
         planned=len(planned),
@@ -149,6 +162,33 @@ def run_suite(
         diverged=found.count("diverged"),
         crashed=found.count("crashed"),
     )
+
+
+def _tune_then_run(suite: Suite, run: Run, store: Store) -> tuple[int, list[PlannedTrial]]:
+    """Spend the tuning budget, then train with what was found, and with the declared numbers if asked to."""
+    from optbench.tuning import journal
+    from optbench.tuning.search import tune, tuned, with_networks
+
+    device = backends.resolve_device(suite.backends[0], suite.device)
+    searched, ran = tune(suite, run, store, device)
+    found = journal.read(store.meta())
+    best = tuned(suite, found)
+    if best is None or found is None:
+        return ran, searched
+    evaluation = plan(best)
+    known = {trial_id(trial.spec) for trial in evaluation}
+    declared: list[PlannedTrial] = []
+    if suite.tuning is not None and suite.tuning.untuned:
+        networks = tuple(with_networks(suite, found))
+        declared = [
+            replace(trial, role="untuned")
+            for trial in plan(replace(suite, workloads=networks))
+            if trial_id(trial.spec) not in known
+        ]
+    untuned = tuple(trial_id(trial.spec) for trial in declared)
+    store.set_meta(**{TUNING: replace(found, untuned=untuned).to_json()})
+    together = [*searched, *evaluation, *declared]
+    return ran + run.trials(together), together
 
 
 class Run:
@@ -224,6 +264,11 @@ class Run:
                 if observer is not None:
                     observer.finished(trial, record)
         return len(todo)
+
+    def drop_checkpoints(self, trial_ids: Sequence[str]) -> None:
+        """Remove what trials that will not go on have saved."""
+        if self._checkpoints is not None and trial_ids:
+            self._checkpoints.remove(trial_ids)
 
     def _jobs(
         self,

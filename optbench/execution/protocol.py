@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -158,7 +158,9 @@ def training(
     keep: _Keeper | None = None
     if checkpoints is not None:
         identity = {**facts, "split": data.fingerprint, "init": init}
-        keep = _Keeper(checkpoints.of(trial_id(spec), identity), clock)
+        # A training that stops early to go on later shares its checkpoint with the whole one.
+        whole = replace(spec, workload=replace(workload, stop=None))
+        keep = _Keeper(checkpoints.of(trial_id(whole), identity), clock)
         try:
             progress = keep.resume(session) or progress
         except CheckpointError as error:
@@ -220,7 +222,12 @@ class _Keeper:
 
     def epoch_done(self, session: Session, progress: _Progress) -> None:
         """Write a checkpoint if it is time."""
-        if not self._file.due():
+        if self._file.due():
+            self.save(session, progress)
+
+    def save(self, session: Session, progress: _Progress) -> None:
+        """Write a checkpoint now, unless none are wanted."""
+        if not self._file.seconds:
             return
         try:
             seconds = progress.seconds_before + time.perf_counter() - self._clock
@@ -247,7 +254,8 @@ def _train(
     augmentation = None
     if workload.augment is not None:
         augmentation = Augmentation(workload.augment, data.train, seed=spec.seeds.augment)
-    for epoch in range(len(progress.rows), workload.epochs + 1):
+    last = min(workload.stop or workload.epochs, workload.epochs)
+    for epoch in range(len(progress.rows), last + 1):
         losses, step_seconds = np.array([math.nan]), math.nan
         if epoch:
             if workload.schedule is not None and rate.at(epoch) != progress.lr:
@@ -276,8 +284,10 @@ def _train(
             rate.observe(row)
         if _stop(workload, session, epoch, row, progress):
             break
-        if keep is not None and 0 < epoch < workload.epochs:
+        if keep is not None and 0 < epoch < last:
             keep.epoch_done(session, progress)
+        elif keep is not None and epoch < workload.epochs:
+            keep.save(session, progress)
     return "diverged" if progress.epochs_above else "completed"
 
 

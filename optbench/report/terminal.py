@@ -84,7 +84,16 @@ class RunView:
         self._blocks: dict[str, int] = {}
         self._optimizers = {entry.label: len(entry.optimizers) for entry in suite.workloads}
         self._began = time.monotonic()
-        self._done = self._total = 0
+        # Tuning plans round by round, so the plan grows; a known budget tells where to.
+        self._monitor = suite.tuning.monitor if suite.tuning else self._metric
+        self._expected = sum(
+            len(entry.optimizers)
+            * (len(suite.seeds) * len(suite.backends) + (suite.tuning.trainings(entry.workload) or 0))
+            for entry in suite.workloads
+            if suite.tuning is not None
+        )
+        self._begun = False
+        self._done = self._total = self._ended_now = 0
         columns = (
             TextColumn("{task.description}", justify="left"),
             BarColumn(bar_width=30),
@@ -122,16 +131,17 @@ class RunView:
         """See :class:`optbench.execution.local.Observer`."""
         found = [statuses.get(trial_id(trial.spec)) for trial in plan]
         self._done = sum(status in ("completed", "diverged") for status in found)
-        self._total = len(plan)
+        self._total = max(len(plan), self._expected)
         self._progress.update(self._all, total=self._total, completed=self._done)
-        if self._done:
+        if self._done and not self._begun:
             self._console.print(f"{self._done} of {self._total} trials are in the store already.")
 
     def started(self, trial: PlannedTrial) -> None:
         """See :class:`optbench.execution.local.Observer`."""
-        name = f"{trial.workload} · {trial.optimizer} · seed {trial.spec.seeds.init}"
+        name = f"{_role(trial)}{trial.workload} · {trial.optimizer} · seed {trial.spec.seeds.init}"
         total = trial.spec.workload.epochs
         self._losses = []
+        self._begun = True
         self._progress.reset(self._trial, description=escape(name), total=total, visible=True)
 
     def epoch(self, trial: PlannedTrial, epoch: int, row: Mapping[str, float]) -> None:
@@ -143,12 +153,14 @@ class RunView:
         """See :class:`optbench.execution.local.Observer`."""
         key = (trial.workload, trial.optimizer)
         self._done += 1
-        self._ended[key] = self._ended.get(key, 0) + 1
-        self._scores.setdefault(key, [])
-        if record.status != "crashed":
+        self._ended_now += 1
+        if trial.role == "evaluation":
+            self._ended[key] = self._ended.get(key, 0) + 1
+            self._scores.setdefault(key, [])
+        if record.status != "crashed" and trial.role == "evaluation":
             block = f"{trial.workload} {record.block_id}"
             self._blocks[block] = self._blocks.get(block, 0) + 1
-        if self._metric in record.metrics:
+        if self._metric in record.metrics and trial.role == "evaluation":
             self._scores[key].append(record.metrics[self._metric])
         self._progress.update(self._all, completed=self._done)
         if record.status == "crashed":
@@ -163,12 +175,13 @@ class RunView:
             self._console.print(f"[yellow]checkpoint[/yellow] of {escape(where)}: {escape(note)}")
 
     def _line(self, trial: PlannedTrial, record: TrialRecord) -> str:
-        value = record.metrics.get(self._metric, float("nan")) * scale(self._metric)
-        left = (time.monotonic() - self._began) / max(1, sum(self._ended.values()))
+        metric = self._metric if trial.role == "evaluation" else self._monitor
+        value = record.metrics.get(metric, float("nan")) * scale(metric)
+        left = (time.monotonic() - self._began) / max(1, self._ended_now)
         left *= self._total - self._done
         return (
-            f"[{self._done}/{self._total}] {trial.workload} {trial.optimizer} "
-            f"seed {trial.spec.seeds.init}: {record.status}, {self._metric} {number(value, 4)}, "
+            f"[{self._done}/{self._total}] {_role(trial)}{trial.workload} {trial.optimizer} "
+            f"seed {trial.spec.seeds.init}: {record.status}, {metric} {number(value, 4)}, "
             f"{record.timings.get('total', 0):.1f} s, about {left:.0f} s left"
         )
 
@@ -182,3 +195,11 @@ class RunView:
         return self._watch.standing_table(
             self._scores, metric=self._metric, blocks=f"{whole} whole of {started} begun blocks of this run"
         )
+
+
+def _role(trial: PlannedTrial) -> str:
+    """Say what a trial is for, where it is no evaluation."""
+    if trial.role == "tuning":
+        short = trial.spec.workload.stop
+        return f"tuning ({short} of {trial.spec.workload.epochs} epochs) " if short else "tuning "
+    return "untuned " if trial.role == "untuned" else ""
