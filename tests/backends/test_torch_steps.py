@@ -10,8 +10,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 
-from optbench import matching  # noqa: E402
-from optbench.backends.torch import choice, compiled, graph, steps  # noqa: E402
+from optbench import backends, matching  # noqa: E402
+from optbench.backends.base import MEASURED  # noqa: E402
+from optbench.backends.torch import compiled, graph  # noqa: E402
 from optbench.errors import UserError  # noqa: E402
 from optbench.models import zoo  # noqa: E402
 from optbench.models.layers import Activate, Dense, Dropout, Model  # noqa: E402
@@ -36,7 +37,7 @@ RULES = {"clip_norm": 0.5, "clip_value": 0.1, "weight_decay": 1e-3, "label_smoot
 
 def trained(monkeypatch, way, trial, *, rates=(), epochs=3):
     """Batch losses, weights and state after a few epochs that end in a short batch."""
-    monkeypatch.setenv(steps.VARIABLE, way)
+    monkeypatch.setenv(backends.STEP_VARIABLE, way)
     live, _, data = session(trial)
     live.warm_up()
     found = []
@@ -88,7 +89,7 @@ def test_a_checkpoint_goes_from_one_way_to_the_other(monkeypatch):
     trial = spec("torch", Adam(), Model(name="m", layers=MODELS["dropout"]), precision="float32")
     whole = trained(monkeypatch, "auto", trial, epochs=3)
     half = trained(monkeypatch, "eager", trial, epochs=2)
-    monkeypatch.setenv(steps.VARIABLE, "auto")
+    monkeypatch.setenv(backends.STEP_VARIABLE, "auto")
     live, _, data = session(trial)
     live.warm_up()
     live.restore(half[2])
@@ -228,7 +229,7 @@ def test_optimizers_that_cannot_be_recorded_are_named():
 
 
 def test_an_unknown_step_is_refused_with_the_known_ones(monkeypatch):
-    monkeypatch.setenv(steps.VARIABLE, "fast")
+    monkeypatch.setenv(backends.STEP_VARIABLE, "fast")
     with pytest.raises(UserError, match="OPTBENCH_STEP: found 'fast'; choose one of auto, eager"):
         session(spec("torch"))
 
@@ -261,4 +262,4 @@ def test_on_a_gpu_the_clock_chooses_among_ways_of_the_same_bits(monkeypatch):
     trial = replace(spec("torch", Adam(), precision="float32"), device="cuda")
     facts = trained(monkeypatch, "auto", trial)[3]
     assert facts["step"] in ("graph", "autograd")
-    assert facts["step_because"] == choice.MEASURED
+    assert facts["step_because"] == MEASURED

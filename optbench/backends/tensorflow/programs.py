@@ -126,6 +126,7 @@ class TensorFlowPrograms:
         if xla is None:
             images = any(isinstance(layer.layer, Conv2D | MaxPool2D) for layer in configuration.built)
             xla = configuration.device == "tpu" or not images
+        self.step = f"epoch as one function{', XLA' if xla else ''}"
         self._model = TensorFlowModel(
             configuration.built, xla=xla, half=configuration.precision == "bfloat16"
         )

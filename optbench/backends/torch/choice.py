@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from optbench.backends import wanted_step
+from optbench.backends.base import MEASURED
 from optbench.backends.functional import Configuration
 from optbench.backends.torch import dense
 from optbench.backends.torch.compiled import CompiledStep, Program
 from optbench.backends.torch.graph import CudaRecorder, GraphStep, obstacle
 from optbench.backends.torch.model import LossOptions
-from optbench.backends.torch.steps import AutogradStep, Step, wanted
+from optbench.backends.torch.steps import AutogradStep, Step
 from optbench.models.layers import BuiltLayer
 from optbench.trial import TrialSpec
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 #: Full batches that a measurement times, and the share of autograd's time that a graph must not exceed.
 TIMED_STEPS = 12
 WORTH = 0.95
-MEASURED = "measured"
 
 MakeStep = Callable[["TorchSession"], Step]
 #: Opens the trial once more, to try a way of its steps.
@@ -49,7 +50,7 @@ def make_step(
     callable
         Makes the step of a session.
     """
-    asked = wanted()
+    asked = wanted_step()
     if asked == "eager":
         return lambda session: AutogradStep("asked for")
     if asked == "compiled":

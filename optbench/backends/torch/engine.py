@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from optbench import matching
-from optbench.backends.arrays import Resident, evaluation_batch, keep_pages, relu_after_pool, scaled
+from optbench.backends.arrays import Resident, evaluation_batch, keep_pages, layout, scaled
 from optbench.backends.base import DeviceError, Evaluation, PartName, Stack, Weights
 from optbench.backends.torch import saving
 from optbench.backends.torch.choice import Found, MakeStep, make_step
@@ -22,7 +22,7 @@ from optbench.backends.torch.model import LossOptions, TorchModel, from_torch, t
 from optbench.backends.torch.optimizers import make_optimizer
 from optbench.datasets.base import Part, TrialData
 from optbench.matching import Indices
-from optbench.models.layers import BuiltLayer, Conv2D
+from optbench.models.layers import BuiltLayer
 from optbench.optimizers import Custom
 from optbench.trial import TrialSpec, stored_precision
 
@@ -138,12 +138,7 @@ class TorchSession:
         self._evaluation_batch = evaluation_batch(built)
         self._first_rows = data.train.rows[: self.batch]
         self._remembered: dict[str, Tensor] = {}
-        images = any(isinstance(place.layer, Conv2D) for place in built)
-        moved = any(relu for _, relu in relu_after_pool(built))
-        self._layout = {
-            "stored": stored,
-            **({"memory_format": "channels last", "relu_after_pool": moved} if images else {}),
-        }
+        self._stored, self._layout = stored, layout(built)
         self._step = make(self)
 
     def facts(self) -> Mapping[str, Any]:
@@ -155,6 +150,7 @@ class TorchSession:
             "kernel": getattr(optimizer, "path", form),
             "step": self._step.name,
             "step_because": self._step.why,
+            "stored": self._stored,
             **self._layout,
         }
 

@@ -8,35 +8,14 @@ of the same bits: no result depends on how busy a machine was.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
-from optbench.errors import UserError
-
 if TYPE_CHECKING:
     from optbench.backends.torch.engine import TorchSession
-
-#: What a suite may ask for, and the environment variable that carries it into worker processes.
-STEPS = ("auto", "eager", "compiled", "graph")
-VARIABLE = "OPTBENCH_STEP"
-
-
-def wanted() -> str:
-    """What this process was asked for.
-
-    Raises
-    ------
-    UserError
-        If the environment variable is none of :data:`STEPS`.
-    """
-    found = os.environ.get(VARIABLE, "auto")
-    if found not in STEPS:
-        raise UserError(f"{VARIABLE}: found {found!r}; choose one of {', '.join(STEPS)}")
-    return found
 
 
 class Step(Protocol):
