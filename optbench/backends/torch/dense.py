@@ -7,6 +7,7 @@ the memory that each of them asks for, and the optimizer's bookkeeping: a third 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -59,18 +60,18 @@ class DenseStep:
     @torch.no_grad()
     def warm_up(self, session: TorchSession, rows: Tensor) -> None:
         """See :class:`optbench.backends.torch.steps.Step`."""
-        self._tape(session, len(rows)).run(
-            session, session.pool_x.flatten(1), rows, rows, session.pool_x.new_empty(())
-        )
+        x, y = session.pool_x.flatten(1), session.pool_y.index_select(0, rows)
+        self._tape(session, len(rows)).run(x, rows, y, x.new_empty(()))
 
     @torch.no_grad()
     def epoch(self, session: TorchSession, pool: Tensor, places: Tensor, rows: Tensor) -> Tensor:
         """See :class:`optbench.backends.torch.steps.Step`."""
-        pool, cut = pool.flatten(1), batches(session, places, rows)
-        losses = torch.empty(len(cut[1]), dtype=pool.dtype)
+        pool = pool.flatten(1)
+        cut = batches(session, places, session.pool_y.index_select(0, rows))
+        losses = pool.new_empty(len(cut[0]))
         step: Callable[[], object] | None = None
-        for place, batch, loss in zip(*cut, losses.unbind(), strict=True):
-            self._tape(session, len(batch)).run(session, pool, place, batch, loss)
+        for place, labels, loss in zip(*cut, losses.unbind(), strict=True):
+            self._tape(session, len(place)).run(pool, place, labels, loss)
             session.regularize()
             if step is None:  # the state is there after a first step, and may be new since the last epoch
                 session.optimizer.step()
@@ -108,10 +109,10 @@ class _Affine:
         self._y = kernel.new_empty((n, kernel.shape[1]), requires_grad=False)
         self._of_x = None if first else kernel.new_empty((n, kernel.shape[0]), requires_grad=False)
         self._activation = ACTIVATIONS.get(activation)
-        self._x = self._y
+        self._kernel_t, self._x_t = self._kernel.t(), self._y
 
     def forward(self, x: Tensor) -> Tensor:
-        self._x = x
+        self._x_t = x.t()
         torch.addmm(self._bias, x, self._kernel, out=self._y)
         if self._activation is not None:
             self._activation[0](self._y)
@@ -120,9 +121,9 @@ class _Affine:
     def backward(self, g: Tensor) -> Tensor:
         if self._activation is not None:
             self._activation[1](g, self._y)
-        torch.mm(self._x.t(), g, out=self._of_kernel)
+        torch.mm(self._x_t, g, out=self._of_kernel)
         torch.sum(g, 0, out=self._of_bias)
-        return g if self._of_x is None else torch.mm(g, self._kernel.t(), out=self._of_x)
+        return g if self._of_x is None else torch.mm(g, self._kernel_t, out=self._of_x)
 
 
 class _Activation:
@@ -158,7 +159,6 @@ class _Tape:
     def __init__(self, session: TorchSession, built: tuple[BuiltLayer, ...], n: int) -> None:
         model, like = session.model, session.pool_x
         self._x = like.new_empty((n, like[0].numel()))
-        self._labels = torch.empty(n, dtype=torch.int64)
         self._layers: list[_Layer] = []
         self._deep: list[_Layer] = []  # those whose gradients are needed
         for place in built:
@@ -179,13 +179,12 @@ class _Tape:
         self._total = like.new_empty(())
         smoothing = session.workload.label_smoothing or 0.0
         self._hit, self._rest = like.new_full((), 1 - smoothing), smoothing / outputs
-        self._penalties = [(model.weights[name].detach(), l1, l2) for name, l1, l2 in model.network.penalties]
-        self._of_penalties = [model.weights[name].grad for name, *_ in model.network.penalties]
+        self._penalty = partial(model.network.penalty, model.weights)
+        self._penalised = [(model.weights[name], l1, l2) for name, l1, l2 in model.network.penalties]
 
-    def run(self, session: TorchSession, pool: Tensor, places: Tensor, rows: Tensor, loss: Tensor) -> None:
-        """Write the loss, and the gradients into those of the weights."""
+    def run(self, pool: Tensor, places: Tensor, y: Tensor, loss: Tensor) -> None:
+        """Write the loss of ``pool[places]`` with labels y, and the gradients into those of the weights."""
         x = torch.index_select(pool, 0, places, out=self._x)
-        y = torch.index_select(session.pool_y, 0, rows, out=self._labels)
         for layer in self._layers:
             x = layer.forward(x)
         log_p, g = self._log_p, self._of_log_p
@@ -195,18 +194,17 @@ class _Tape:
         if self._rest:
             loss.mul_(self._hit).add_(log_p.sum(1).mean(), alpha=-self._rest)
             g.sub_(self._rest / len(y))
-        penalty = session.model.network.penalty(session.model.weights)
-        if penalty is not None:
-            loss.add_(penalty)
         g = aten._log_softmax_backward_data.out(g, log_p, 1, x.dtype, out=self._of_logits)
         for layer in self._deep:
             g = layer.backward(g)
-        for (w, l1, l2), of_w in zip(self._penalties, self._of_penalties, strict=True):
-            assert of_w is not None
+        if self._penalised:
+            loss.add_(self._penalty())
+        for w, l1, l2 in self._penalised:
+            assert w.grad is not None
             if l1:
-                of_w.add_(w.sign(), alpha=l1)
+                w.grad.add_(w.sign(), alpha=l1)
             if l2:
-                of_w.add_(w, alpha=2 * l2)
+                w.grad.add_(w, alpha=2 * l2)
 
 
 def direct(
@@ -223,12 +221,16 @@ def direct(
     weights, states = [w.detach() for w in params], [optimizer.state.get(w, {}) for w in params]
     if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW) and not group["amsgrad"]:
         averages, squares, steps = ([s[name] for s in states] for name in ("exp_avg", "exp_avg_sq", "step"))
+        count = torch.stack(steps)  # one for all weights is moved at once
+        for state, own in zip(states, count.unbind(), strict=True):
+            state["step"] = own
+        steps = list(count.unbind())
         beta1, beta2 = group["betas"]
         decoupled = group.get("decoupled_weight_decay", type(optimizer) is torch.optim.AdamW)
         kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
 
         def adam() -> None:
-            torch._foreach_add_(steps, 1)
+            count.add_(1)
             kernel(
                 weights, gradients, averages, squares, [], steps, amsgrad=False, lr=group["lr"],
                 beta1=beta1, beta2=beta2, weight_decay=group["weight_decay"], eps=group["eps"],

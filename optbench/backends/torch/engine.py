@@ -138,6 +138,8 @@ class TorchSession:
         self._evaluation_batch = evaluation_batch(built)
         self._first_rows = data.train.rows[: self.batch]
         self._remembered: dict[str, Tensor] = {}
+        rules = (spec.workload.clip_value, spec.workload.clip_norm, spec.workload.weight_decay)
+        self._regularized = any(rule is not None for rule in rules)
         self._stored, self._layout = stored, layout(built)
         self._step = make(self)
 
@@ -280,9 +282,13 @@ class TorchSession:
             on = self._precision == "tf32"
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
 
-    @torch.no_grad()
     def regularize(self) -> None:
         """Clip the gradients and decay the kernels, where the workload says so."""
+        if self._regularized:
+            self._regularize()
+
+    @torch.no_grad()
+    def _regularize(self) -> None:
         workload = self.workload
         if workload.clip_value is not None or workload.clip_norm is not None:
             gradients = [w.grad for w in self.params if w.grad is not None]
