@@ -2,9 +2,10 @@
 
 Every contender trains the same network with Adam on the same 28x28 images, from the same initial weights and
 in the same order, which its losses of the first epoch prove. Each is a process of its own, as allocator
-settings and threads are a process's; they train in turns, one at a time. Printed is the median over the rounds
-of a rival's time divided by ours in the same round (above 1: ours is faster), and our milliseconds a step. The
-networks go without dropout, so that all do the same work. Compilation and the first two epochs are outside.
+settings and threads are a process's; they train in turns, one at a time. Printed is the median over the
+rounds of a rival's time divided by ours in the same round (above 1: ours is faster), and our milliseconds a
+step. The networks go without dropout, so that all do the same work. Compilation and the first two epochs are
+outside.
 
 torch, tensorflow, jax
     Our engines, with the frameworks' determinism flags on; the rivals go without.
@@ -93,7 +94,9 @@ class Contender(NamedTuple):
 def ours(task: Task, backend: str) -> Contender:
     spec = TrialSpec(
         workload=Workload(dataset="mnist-mini", model=task.model, batch_size=BATCH, epochs=1),
-        optimizer=Adam(),
+        optimizer=Adam(flavor="keras", eps=1e-7)
+        if backend == "tensorflow"
+        else Adam(),  # its epsilon lies elsewhere
         seeds=Seeds(),
         backend=backend,  # type: ignore[arg-type]
         device="cpu",
@@ -206,7 +209,7 @@ def fit(task: Task, *, xla: bool) -> Contender:
     net = keras.Sequential(layers)
     net.set_weights(list(task.weights.values()))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    net.compile(keras.optimizers.Adam(epsilon=1e-8), loss, jit_compile=xla, steps_per_execution=16)
+    net.compile(keras.optimizers.Adam(), loss, jit_compile=xla, steps_per_execution=16)
     source = tf.data.Dataset.from_tensor_slices((task.x, task.y)).cache()
     ordered = source.batch(BATCH).prefetch(4)
     shuffled = source.shuffle(len(task.y)).batch(BATCH).prefetch(4)
