@@ -1,31 +1,42 @@
 """Time of a training step in our engines against what people write: ``python benchmarks/engines.py``.
 
-Every rival trains the same network with Adam on the same 28x28 images, in one process, one after the other in
-turns; printed is the median over the rounds of the rival's time divided by ours in the same round (above 1:
-ours is faster), and our milliseconds a step. The networks go without dropout, so that all do the same work.
-Compilation and the first epoch are outside. Our engine runs with the framework's determinism flags on, the
-rivals without them; "ours, flags off" shows what the flags cost.
+Every contender trains the same network with Adam on the same 28x28 images, from the same initial weights and
+in the same order, which its losses of the first epoch prove. Each is a process of its own, as allocator
+settings and threads are a process's; they train in turns, one at a time. Printed is the median over the
+rounds of a rival's time divided by ours in the same round (above 1: ours is faster), and our milliseconds a
+step. The networks go without dropout, so that all do the same work. Compilation and the first two epochs are
+outside.
 
-tutorial
-    TensorFlow and JAX: a Python loop over batches around one compiled step. PyTorch: a ``DataLoader``.
-skilled
-    TensorFlow: ``model.fit`` with and without XLA, a cached, shuffled and prefetched ``tf.data`` pipeline, 16
-    steps an execution. PyTorch and JAX: data resident as tensors, the order drawn once an epoch, no
-    synchronisation before its end; JAX's step gathers its own batch and gives its buffers away.
+torch, tensorflow, jax
+    Our engines, with the frameworks' determinism flags on; the rivals go without.
+torch tutorial
+    A ``DataLoader``, ``zero_grad``, ``backward``, ``step``, ``.item()``.
+torch tight
+    Data resident as tensors, no synchronisation before the end of an epoch, and every trick that our engine
+    knows: channels last, ReLU behind max pooling, a fused optimizer, memory that stays with the process.
+model.fit
+    Keras on TensorFlow: a cached, shuffled and prefetched pipeline, 16 steps an execution. Also with XLA.
+jax tight
+    A jitted step that gathers its own batch and gives its buffers away; no synchronisation in an epoch.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from optbench import backends, matching
+from optbench.backends.arrays import keep_pages, relu_after_pool
 from optbench.datasets import registry
 from optbench.datasets.base import TrialData, cut
 from optbench.models import zoo
@@ -33,136 +44,198 @@ from optbench.models.layers import BuiltLayer, Conv2D, Dense, Flatten, MaxPool2D
 from optbench.optimizers import Adam
 from optbench.trial import Seeds, Split, TrialSpec, Workload
 
-#: Layers, batch size and steps of an epoch.
-MODELS = {
-    "mlp": (zoo.mlp(), 64, 60),
-    "cnn_2c1d": (zoo.cnn_2c1d(dropout=0.0), 64, 20),
-    "mosca_cnn": (zoo.mosca_cnn(dropout=0.0), 64, 8),
+BATCH = 64
+#: Layers, steps of an epoch, and epochs of a turn.
+MODELS: dict[str, tuple[Any, int, int]] = {
+    "mlp": (zoo.mlp(), 60, 8),
+    "cnn_2c1d": (zoo.cnn_2c1d(dropout=0.0), 20, 1),
+    "mosca_cnn": (zoo.mosca_cnn(dropout=0.0), 8, 1),
 }
-Epoch = Callable[[], object]
+#: Ours, the rival, and how many times faster ours must be: on mlp, on the others.
+BARS = (
+    ("torch", "torch tutorial", 3.0, 2.5),
+    ("torch", "torch tight", 1 / 1.02, 1 / 1.02),
+    ("tensorflow", "model.fit", 1.5, 1.0),
+    ("tensorflow", "model.fit XLA", None, None),
+    ("jax", "jax tight", None, None),
+)
+#: Largest relative difference of a loss of the first epoch.
+AGREE = 1e-3
 
 
-def ours(backend: str, model: Model, batch: int, data: TrialData, steps: int) -> Epoch:
+class Task:
+    """What a contender trains: arrays, initial weights, order."""
+
+    def __init__(self, name: str, steps: int) -> None:
+        layers, usual, self.epochs = MODELS[name]
+        steps = steps or usual
+        dataset = registry.load("mnist-mini")
+        self.data: TrialData = cut(dataset, Split(), Seeds(), train_eval=100)
+        self.model = Model(name=name, layers=layers)
+        self.built: tuple[BuiltLayer, ...] = build(self.model, self.data.info.shape, 10)
+        self.weights = matching.initial_weights(self.built, 0, "float32")
+        self.rows = np.resize(self.data.train.rows, BATCH * steps)
+        self.x = (self.data.train.x[self.rows] / 255).astype(np.float32)
+        self.y = self.data.train.y[self.rows].astype(np.int64)
+
+
+class Contender(NamedTuple):
+    """Trains an epoch in the task's order and returns its losses, of each batch or their mean.
+
+    ``epoch`` is the one that is timed, ``reset`` goes back to the start: where nothing is left to learn, the
+    optimizer's averages become denormal numbers, which a processor is slow with.
+    """
+
+    first: Callable[[], Any]
+    epoch: Callable[[], Any]
+    reset: Callable[[], object]
+
+
+def ours(task: Task, backend: str) -> Contender:
     spec = TrialSpec(
-        workload=Workload(dataset="mnist-mini", model=model, batch_size=batch, epochs=1),
-        optimizer=Adam(),
+        workload=Workload(dataset="mnist-mini", model=task.model, batch_size=BATCH, epochs=1),
+        optimizer=Adam(flavor="keras", eps=1e-7)
+        if backend == "tensorflow"
+        else Adam(),  # its epsilon lies elsewhere
         seeds=Seeds(),
         backend=backend,  # type: ignore[arg-type]
         device="cpu",
         precision="float32",
     )
-    built = build(model, data.info.shape, 10)
-    weights = matching.initial_weights(built, 0, "float32")
-    live = backends.engine(backend).open(spec, built, data, weights)
+    live = backends.engine(backend).open(spec, task.built, task.data, task.weights)
     live.warm_up()
-    rows = data.train.rows[: steps * batch]
-    return lambda: live.train_epoch(rows, 1)
+    print(json.dumps(dict(live.facts())), file=sys.stderr)
+    epoch, start = partial(live.train_epoch, task.rows, 1), live.state()
+    return Contender(epoch, epoch, lambda: live.restore(start))
 
 
-def torch_rivals(built: tuple[BuiltLayer, ...], batch: int, x: Any, y: Any) -> dict[str, Epoch]:
+def torch_loop(task: Task, *, tight: bool) -> Contender:
     import torch
     import torch.nn.functional as F
     from torch import nn
     from torch.utils.data import DataLoader, TensorDataset
 
-    def network() -> tuple[nn.Module, torch.optim.Optimizer]:
-        layers: list[nn.Module] = []
-        for place in built:
-            layer, shape = place.layer, place.input_shape
-            if isinstance(layer, Conv2D):
-                layers += [nn.Conv2d(shape[-1], place.output_shape[-1], layer.kernel), nn.ReLU()]
-            elif isinstance(layer, MaxPool2D):
-                layers.append(nn.MaxPool2d(layer.size))
-            elif isinstance(layer, Flatten):
-                layers.append(nn.Flatten())
-            else:
-                layers += [nn.Linear(shape[0], place.output_shape[0]), nn.ReLU()]
-        net = nn.Sequential(*layers[:-1])
-        return net, torch.optim.Adam(net.parameters())
+    torch.set_num_threads(int(os.environ["OPTBENCH_THREADS"]))
+    layers: list[nn.Module] = []
+    for place, relu_last in relu_after_pool(task.built) if tight else [(p, False) for p in task.built]:
+        layer, shape = place.layer, place.input_shape
+        if isinstance(layer, Conv2D | Dense):
+            made = (
+                nn.Conv2d(shape[-1], place.output_shape[-1], layer.kernel)
+                if isinstance(layer, Conv2D)
+                else nn.Linear(shape[0], place.output_shape[0])
+            )
+            kernel = task.weights[f"{place.name}/kernel"]
+            if kernel.ndim == 2 and len(layers) and isinstance(layers[-1], nn.Flatten):
+                before = task.built[task.built.index(place) - 1].input_shape
+                if len(before) == 3:  # ours are flattened as height, width, channels; PyTorch's otherwise
+                    kernel = kernel.reshape(*before, -1).transpose(2, 0, 1, 3).reshape(kernel.shape)
+            kernel = kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T
+            with torch.no_grad():
+                made.weight.copy_(torch.from_numpy(kernel.copy()))
+                made.bias.copy_(torch.from_numpy(task.weights[f"{place.name}/bias"]))
+            layers.append(made)
+            if layer.activation == "relu":
+                layers.append(nn.ReLU())
+        elif isinstance(layer, MaxPool2D):
+            layers.append(nn.MaxPool2d(layer.size))
+        else:
+            layers.append(nn.Flatten())
+        if relu_last:
+            layers.append(nn.ReLU())
+    net = nn.Sequential(*layers)
+    if tight:
+        keep_pages()
+        net = net.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(net.parameters(), fused=tight or None)
+    start = [w.detach().clone() for w in net.parameters()]
+    images, labels = torch.from_numpy(task.x.transpose(0, 3, 1, 2).copy()), torch.from_numpy(task.y)
 
-    images, labels = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()), torch.from_numpy(y)
-    net, optimizer = network()
-    loader = DataLoader(TensorDataset(images, labels), batch_size=batch, shuffle=True)
+    @torch.no_grad()
+    def reset() -> None:
+        for w, first in zip(net.parameters(), start, strict=True):
+            w.copy_(first)
+        for state in optimizer.state.values():
+            for value in state.values():
+                value.zero_()
 
-    def step(net: nn.Module, optimizer: torch.optim.Optimizer, a: Any, b: Any) -> torch.Tensor:
+    def step(a: Any, b: Any) -> torch.Tensor:
         optimizer.zero_grad()
         loss = F.cross_entropy(net(a), b)
         loss.backward()
         optimizer.step()
         return loss
 
-    def tutorial() -> float:
-        return sum(step(net, optimizer, a, b).item() for a, b in loader)
+    if not tight:
+        loader = DataLoader(TensorDataset(images, labels), batch_size=BATCH, sampler=range(len(labels)))
 
-    tight_net, _ = network()
-    tight_net = tight_net.to(memory_format=torch.channels_last)
-    tight_optimizer = torch.optim.Adam(tight_net.parameters(), fused=True)
+        def tutorial() -> list[float]:
+            return [step(a, b).item() for a, b in loader]
+
+        return Contender(tutorial, tutorial, reset)
     resident = images.contiguous(memory_format=torch.channels_last)
+    order = torch.arange(len(labels))
 
-    def tight() -> object:
-        order = torch.randperm(len(labels))
+    def epoch() -> list[float]:
         found = [
-            step(tight_net, tight_optimizer, resident[rows], labels[rows]).detach()
-            for rows in order.split(batch)
+            step(resident.index_select(0, rows), labels.index_select(0, rows)).detach()
+            for rows in order.split(BATCH)
         ]
-        return torch.stack(found).tolist()
+        losses: list[float] = torch.stack(found).tolist()
+        return losses
 
-    return {"tutorial": tutorial, "skilled": tight}
+    return Contender(epoch, epoch, reset)
 
 
-def tensorflow_rivals(built: tuple[BuiltLayer, ...], batch: int, x: Any, y: Any) -> dict[str, Epoch]:
+def fit(task: Task, *, xla: bool) -> Contender:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
     import tensorflow as tf
 
-    def network() -> Any:
-        layers: list[Any] = [keras.Input(x.shape[1:])]
-        for place in built:
-            layer, last = place.layer, place is built[-1]
-            activation = None if last else "relu"
-            if isinstance(layer, Conv2D):
-                layers.append(
-                    keras.layers.Conv2D(place.output_shape[-1], layer.kernel, activation=activation)
-                )
-            elif isinstance(layer, MaxPool2D):
-                layers.append(keras.layers.MaxPool2D(layer.size))
-            elif isinstance(layer, Flatten):
-                layers.append(keras.layers.Flatten())
-            else:
-                layers.append(keras.layers.Dense(place.output_shape[0], activation=activation))
-        return keras.Sequential(layers)
+    tf.config.threading.set_intra_op_parallelism_threads(int(os.environ["OPTBENCH_THREADS"]))
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    layers: list[Any] = [keras.Input(task.x.shape[1:])]
+    for place in task.built:
+        layer = place.layer
+        if isinstance(layer, Conv2D):
+            size = place.output_shape[-1]
+            layers.append(keras.layers.Conv2D(size, layer.kernel, activation=layer.activation))
+        elif isinstance(layer, Dense):
+            layers.append(keras.layers.Dense(place.output_shape[0], activation=layer.activation))
+        elif isinstance(layer, MaxPool2D):
+            layers.append(keras.layers.MaxPool2D(layer.size))
+        else:
+            layers.append(keras.layers.Flatten())
+    net = keras.Sequential(layers)
+    net.set_weights(list(task.weights.values()))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    net.compile(keras.optimizers.Adam(), loss, jit_compile=xla, steps_per_execution=16)
+    source = tf.data.Dataset.from_tensor_slices((task.x, task.y)).cache()
+    ordered = source.batch(BATCH).prefetch(4)
+    shuffled = source.shuffle(len(task.y)).batch(BATCH).prefetch(4)
 
-    loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    net, optimizer = network(), keras.optimizers.Adam()
-    pipeline = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(y)).batch(batch)
+    def epoch(batches: Any) -> Any:
+        return net.fit(batches, verbose=0).history["loss"]
 
-    @tf.function  # type: ignore[untyped-decorator]
-    def step(a: Any, b: Any) -> Any:
-        with tf.GradientTape() as tape:
-            loss = loss_of(b, net(a, training=True))
-        variables = net.trainable_variables
-        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-        return loss
+    net.optimizer.build(net.trainable_variables)
+    variables = [*net.variables, *net.optimizer.variables]
+    start = [np.array(v) for v in variables]
 
-    def tutorial() -> float:
-        return sum(float(step(a, b)) for a, b in pipeline)
+    def reset() -> None:
+        for variable, value in zip(variables, start, strict=True):
+            variable.assign(value)
 
-    rivals: dict[str, Epoch] = {"tutorial": tutorial}
-    cached = tf.data.Dataset.from_tensor_slices((x, y)).cache().shuffle(len(y)).batch(batch).prefetch(4)
-    for jit in (False, True):
-        fitted = network()
-        fitted.compile(keras.optimizers.Adam(), loss_of, jit_compile=jit, steps_per_execution=16)
-        rivals["skilled, XLA" if jit else "skilled"] = lambda m=fitted: m.fit(cached, verbose=0)  # type: ignore[misc]
-    return rivals
+    return Contender(partial(epoch, ordered), partial(epoch, shuffled), reset)
 
 
-def jax_rivals(built: tuple[BuiltLayer, ...], batch: int, x: Any, y: Any) -> dict[str, Epoch]:
+def jax_tight(task: Task) -> Contender:
     import jax
     import jax.numpy as jnp
     import optax
     from jax import lax
 
     def apply(weights: Any, z: Any) -> Any:
-        for place in built:
+        for place in task.built:
             layer = place.layer
             if isinstance(layer, MaxPool2D):
                 window = (1, layer.size, layer.size, 1)
@@ -176,104 +249,161 @@ def jax_rivals(built: tuple[BuiltLayer, ...], batch: int, x: Any, y: Any) -> dic
                     z = lax.conv_general_dilated(z, kernel, (1, 1), "VALID", dimension_numbers=numbers)
                 else:
                     z = z @ kernel
-                z = z + bias if place is built[-1] else jax.nn.relu(z + bias)
+                z = jax.nn.relu(z + bias) if layer.activation == "relu" else z + bias
         return z
 
     solver = optax.adam(1e-3)
+    images, labels = jnp.asarray(task.x), jnp.asarray(task.y)
 
-    def step(weights: Any, state: Any, a: Any, b: Any) -> tuple[Any, Any, Any]:
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def step(weights: Any, state: Any, rows: Any) -> tuple[Any, Any, Any]:
         def objective(weights: Any) -> Any:
-            return optax.softmax_cross_entropy_with_integer_labels(apply(weights, a), b).mean()
+            logits = apply(weights, images[rows])
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
 
         loss, gradients = jax.value_and_grad(objective)(weights)
         updates, state = solver.update(gradients, state)
         return optax.apply_updates(weights, updates), state, loss
 
-    first = matching.initial_weights(built, 0, "float32")
-    plain, images, labels = jax.jit(step), jnp.asarray(x), jnp.asarray(y)
+    held: list[Any] = []
 
-    @partial(jax.jit, donate_argnums=(0, 1))
-    def gathered(weights: Any, state: Any, rows: Any) -> tuple[Any, Any, Any]:
-        return step(weights, state, images[rows], labels[rows])
+    def reset() -> None:
+        weights = {name: jnp.asarray(w) for name, w in task.weights.items()}
+        held[:] = [weights, solver.init(weights)]
 
-    def fresh() -> list[Any]:
-        weights = {name: jnp.asarray(w) for name, w in first.items()}
-        return [weights, solver.init(weights)]
+    order = np.arange(len(task.y)).reshape(-1, BATCH)
 
-    def orders() -> list[Any]:
-        order = np.random.default_rng(0).permutation(len(y))
-        return [order[start : start + batch] for start in range(0, len(y), batch)]
-
-    tutorial_held, skilled_held = fresh(), fresh()
-
-    def tutorial() -> float:
-        total = 0.0
-        for rows in orders():
-            *tutorial_held[:], loss = plain(*tutorial_held, x[rows], y[rows])
-            total += float(loss)
-        return total
-
-    def skilled() -> object:
+    def epoch() -> Any:
         losses = []
-        for rows in orders():
-            *skilled_held[:], loss = gathered(*skilled_held, rows)
+        for rows in order:
+            *held[:], loss = step(*held, rows)
             losses.append(loss)
         return np.asarray(jnp.stack(losses))
 
-    return {"tutorial": tutorial, "skilled": skilled}
+    reset()
+    return Contender(epoch, epoch, reset)
 
 
-def switch_determinism(backend: str, on: bool) -> None:
-    """Switch a framework's flags; our engine sets them, and the rivals go without."""
-    if backend == "torch":
-        import torch
+CONTENDERS: dict[str, Callable[[Task], Contender]] = {
+    "torch": partial(ours, backend="torch"),
+    "torch tutorial": partial(torch_loop, tight=False),
+    "torch tight": partial(torch_loop, tight=True),
+    "tensorflow": partial(ours, backend="tensorflow"),
+    "model.fit": partial(fit, xla=False),
+    "model.fit XLA": partial(fit, xla=True),
+    "jax": partial(ours, backend="jax"),
+    "jax tight": jax_tight,
+}
+FRAMEWORKS = {"torch": "torch", "model": "tensorflow", "tensorflow": "tensorflow", "jax": "jax"}
 
-        torch.use_deterministic_algorithms(on, warn_only=True)
-    elif backend == "tensorflow":
-        from tensorflow.python.framework import config
 
-        (config.enable_op_determinism if on else config.disable_op_determinism)()
+def serve(contender: str, model: str, steps: int) -> None:
+    """Be a contender: the losses of an epoch, then the seconds of a turn for each line on standard input."""
+    task = Task(model, steps)
+    made = CONTENDERS[contender](task)
+    print(json.dumps(np.atleast_1d(np.asarray(made.first(), float)).tolist()), flush=True)
+    made.epoch()
+    for _ in sys.stdin:
+        made.reset()
+        clock = time.perf_counter()
+        for _ in range(task.epochs):
+            made.epoch()
+        print((time.perf_counter() - clock) / task.epochs / (len(task.y) // BATCH), flush=True)
 
 
-RIVALS = {"torch": torch_rivals, "tensorflow": tensorflow_rivals, "jax": jax_rivals}
+class Process:
+    """A contender in a process of its own."""
+
+    def __init__(self, name: str, model: str, options: argparse.Namespace) -> None:
+        command = [sys.executable, __file__, "--serve", name, "--model", model, "--steps", str(options.steps)]
+        threads = str(options.threads)
+        environment = {**os.environ, "OPTBENCH_THREADS": threads, "OMP_NUM_THREADS": threads}
+        quiet = None if options.facts else subprocess.DEVNULL
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=quiet, text=True, env=environment
+        )
+        self.losses: list[float] = self._line()
+        self.seconds: list[float] = []
+
+    def turn(self) -> None:
+        """Train, and note the seconds of a step."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.seconds.append(self._line())
+
+    def _line(self) -> Any:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{' '.join(map(str, self.process.args))}: ended early")  # type: ignore[arg-type]
+        return json.loads(line)
+
+    def close(self) -> None:
+        """Let it end."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def difference(one: list[float], other: list[float]) -> float:
+    """Largest relative difference of the losses, or of their means where only one has those of each batch."""
+    a, b = np.array(one), np.array(other)
+    if len(a) != len(b):
+        a, b = np.atleast_1d(a.mean()), np.atleast_1d(b.mean())
+    return float(np.abs(a / b - 1).max())
+
+
+def compare(model: str, names: list[str], options: argparse.Namespace) -> bool:
+    """Run the contenders of a model in turns and print how they did; False if a bar is missed."""
+    contenders = {name: Process(name, model, options) for name in names}
+    for _ in range(options.rounds):
+        for contender in contenders.values():
+            contender.turn()
+    for contender in contenders.values():
+        contender.close()
+    cleared = True
+    for own, rival, on_mlp, on_others in BARS:
+        if own not in contenders or rival not in contenders:
+            continue
+        a, b = contenders[own], contenders[rival]
+        ratios = [theirs / mine for mine, theirs in zip(a.seconds, b.seconds, strict=True)]
+        low, ratio, high = np.percentile(ratios, [25, 50, 75])
+        bar = on_mlp if model == "mlp" else on_others
+        apart = difference(a.losses, b.losses)
+        same = apart < AGREE
+        verdict = "" if bar is None else ("yes" if ratio >= bar else "NO")
+        cleared = cleared and same and verdict != "NO"
+        print(
+            f"| {model} | {own} | {statistics.median(a.seconds) * 1e3:.3f} | {rival} "
+            f"| {ratio:.2f} ({low:.2f} to {high:.2f}) | {'' if bar is None else f'{bar:.2f}'} | {verdict} "
+            f"| {apart:.0e}{'' if same else ' DIFFERENT'} |",
+            flush=True,
+        )
+    return cleared
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--backend", choices=RIVALS, action="append", help="one framework; may be repeated")
+    parser.add_argument("--backend", choices=backends.installed(), action="append", help="may be repeated")
     parser.add_argument("--model", choices=MODELS, action="append", help="one model; may be repeated")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=0, help="of an epoch; each model's own if not given")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--facts", action="store_true", help="print what our engines and the others say")
+    parser.add_argument("--serve", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    dataset = registry.load("mnist-mini")
-    data = cut(dataset, Split(), Seeds(), train_eval=100)
-    for backend in options.backend or backends.installed():
-        for name in options.model or MODELS:
-            layers, batch, steps = MODELS[name]
-            model = Model(name=name, layers=layers)
-            rows = data.train.rows[: batch * steps]
-            x = (data.train.x[rows] / 255).astype(np.float32)
-            y = data.train.y[rows].astype(np.int64)
-            epochs = {"ours": ours(backend, model, batch, data, steps)}
-            if backend != "jax":
-                epochs["ours, flags off"] = ours(backend, model, batch, data, steps)
-            switch_determinism(backend, False)
-            epochs |= RIVALS[backend](build(model, data.info.shape, 10), batch, x, y)
-            times: dict[str, list[float]] = {rival: [] for rival in epochs}
-            for turn in range(options.rounds + 1):
-                for rival, epoch in epochs.items():
-                    switch_determinism(backend, rival == "ours")
-                    clock = time.perf_counter()
-                    epoch()
-                    if turn:
-                        times[rival].append(time.perf_counter() - clock)
-            own = times.pop("ours")
-            print(
-                f"{backend:10} {name:10} ours {statistics.median(own) / steps * 1e3:8.3f} ms a step", end=""
-            )
-            for rival, taken in times.items():
-                ratio = statistics.median(a / b for a, b in zip(taken, own, strict=True))
-                print(f"   {rival} {ratio:.2f}x", end="")
-            print(flush=True)
+    if options.serve:
+        serve(options.serve, options.model[0], options.steps)
+        return
+    wanted = options.backend or backends.installed()
+    names = [name for name in CONTENDERS if FRAMEWORKS[name.split()[0].split(".")[0]] in wanted]
+    print("| model | ours | ms a step | rival | rival / ours (quartiles) | bar | cleared | losses apart |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    results = [compare(model, names, options) for model in options.model or MODELS]
+    if not all(results):
+        raise SystemExit("not every bar is cleared")
 
 
 if __name__ == "__main__":

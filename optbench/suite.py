@@ -108,12 +108,14 @@ class EngineOptions:
     """How trials are trained; part of no trial's identity.
 
     ``batch_seeds``: trials that differ in their seeds alone are trained together, so many as one program,
-    ``auto`` as many as a short measurement finds best.
+    ``auto`` as many as a short measurement finds best. ``step``: how PyTorch takes a step, see
+    :mod:`optbench.backends.torch.steps`; JAX and TensorFlow compile the whole epoch.
     """
 
     __pydantic_config__ = FORBID_EXTRA
 
     batch_seeds: Literal["off", "auto"] | Annotated[int, Gt(1)] = "off"
+    step: Literal["auto", "eager", "compiled", "graph"] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)

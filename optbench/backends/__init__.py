@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -19,6 +21,38 @@ _ENGINES = {
     "tensorflow": ("optbench.backends.tensorflow.engine", "TensorFlowEngine", ("tensorflow",)),
     "jax": ("optbench.backends.jax.engine", "JaxEngine", ("jax", "optax")),
 }
+
+#: How PyTorch may be asked to take its steps, and the environment variable that tells worker processes.
+STEPS = ("auto", "eager", "compiled", "graph")
+STEP_VARIABLE = "OPTBENCH_STEP"
+
+
+def wanted_step() -> str:
+    """How this process was asked to take its steps.
+
+    Raises
+    ------
+    UserError
+        If the environment variable ``OPTBENCH_STEP`` is none of :data:`STEPS`.
+    """
+    found = os.environ.get(STEP_VARIABLE, "auto")
+    if found not in STEPS:
+        raise UserError(f"{STEP_VARIABLE}: found {found!r}; choose one of {', '.join(STEPS)}")
+    return found
+
+
+@contextlib.contextmanager
+def asking_for_step(step: str) -> Iterator[None]:
+    """Ask this process, and those that it starts meanwhile, to take steps so; ``auto`` leaves it as it is."""
+    before = os.environ.get(STEP_VARIABLE)
+    if step != "auto":
+        os.environ[STEP_VARIABLE] = step
+    try:
+        yield
+    finally:
+        os.environ.pop(STEP_VARIABLE, None)
+        if before is not None:
+            os.environ[STEP_VARIABLE] = before
 
 
 def installed() -> list[str]:

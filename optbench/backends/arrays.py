@@ -54,6 +54,14 @@ def relu_after_pool(built: tuple[BuiltLayer, ...]) -> list[tuple[BuiltLayer, boo
     return out
 
 
+def layout(built: tuple[BuiltLayer, ...]) -> dict[str, Any]:
+    """How a model of images is computed, for the record; nothing for others."""
+    if not any(isinstance(place.layer, Conv2D) for place in built):
+        return {}
+    moved = any(late for _, late in relu_after_pool(built))
+    return {"memory_format": "channels last", "relu_after_pool": moved}
+
+
 class Resident:
     """Pools on a device, scaled, the last few of them kept: the trials of a suite share them."""
 

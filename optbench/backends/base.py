@@ -19,6 +19,9 @@ from optbench.matching import Indices
 from optbench.models.layers import BuiltLayer
 from optbench.trial import TrialSpec
 
+#: Why a step was taken so: the clock found it the fastest of several ways with the same bits.
+MEASURED = "measured"
+
 PartName = Literal["train_eval", "validation", "test"]
 Weights = Mapping[str, NDArray[Any]]
 
@@ -37,7 +40,12 @@ class Session(Protocol):
     """One trial under way on a device."""
 
     def facts(self) -> Mapping[str, Any]:
-        """Say what this session chose among ways to the same result, for the record's environment."""
+        """Say what this session chose among ways to the same result, for the record's environment.
+
+        ``optimizer`` and ``kernel`` that moves the weights; ``step``, how a step is taken, and
+        ``step_because``; ``stored``, the precision of weights, losses and optimizer state; and with images
+        ``memory_format`` and ``relu_after_pool``. Asked after :meth:`warm_up`.
+        """
 
     def warm_up(self) -> None:
         """Compile and allocate what a step needs, leaving weights, state and random streams as they were."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench import matching
-from optbench.backends.arrays import Resident, evaluation_batch, scaled
+from optbench.backends.arrays import Resident, evaluation_batch, layout, scaled
 from optbench.backends.base import Evaluation, PartName, Weights
 from optbench.datasets.base import TrialData
 from optbench.matching import Indices
@@ -70,6 +70,9 @@ class Programs(Protocol):
 
     ``rows`` is int32 [batches, batch]: one step (or one evaluation) a row. ``x`` and ``y`` are whole pools.
     """
+
+    #: How an epoch is run, for the record.
+    step: str
 
     def scope(self) -> AbstractContextManager[Any]:
         """Device and precision; every other method is called inside."""
@@ -159,11 +162,18 @@ class FunctionalSession:
             }
         self._names = tuple(weights)
         self._optimizer = spec.optimizer.optimizer
+        self._layout = layout(built)
         self._remembered: Any = None
 
     def facts(self) -> Mapping[str, Any]:
         """Name the rule; a framework compiles it with the rest of the epoch."""
-        return {"optimizer": self._optimizer, "kernel": "compiled epoch"}
+        return {
+            "optimizer": self._optimizer,
+            "kernel": "compiled epoch",
+            "step": self._programs.step,
+            "stored": self._precision,
+            **self._layout,
+        }
 
     def warm_up(self) -> None:
         """Compile the epoch, its short last batch and the evaluations; nothing is run on the weights."""

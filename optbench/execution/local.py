@@ -207,6 +207,7 @@ class Run:
         self._checkpoints = checkpoints
         self._make_executor = executor
         self._executor: Executor | None = None
+        self._asking = backends.asking_for_step(suite.engine.step)
         self._suite, self._store, self._only, self._observer = suite, store, only, observer
         self._made = any(entry.workload.smoke for entry in suite.workloads)
         self._facts: Mapping[str, Any] | None = None
@@ -221,9 +222,11 @@ class Run:
         )
 
     def __enter__(self) -> Run:
+        self._asking.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._asking.__exit__(None, None, None)
         if self._executor is not None:
             self._executor.close()
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench import matching
-from optbench.backends.base import Engine, Evaluation, Session, UnsavableError
+from optbench.backends.base import MEASURED, Engine, Evaluation, Session, UnsavableError
 from optbench.datasets.augmentation import Augmentation
 from optbench.datasets.base import Dataset, TrialData, cut
 from optbench.execution import metrics as measures
@@ -158,6 +158,8 @@ def training(
     keep: _Keeper | None = None
     if checkpoints is not None:
         identity = {**facts, "split": data.fingerprint, "init": init}
+        if facts.get("step_because") == MEASURED:  # the clock may find another, which has the same bits
+            del identity["step"]
         # A training that stops early to go on later shares its checkpoint with the whole one.
         whole = replace(spec, workload=replace(workload, stop=None))
         keep = _Keeper(checkpoints.of(trial_id(whole), identity), clock)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from optbench import backends
 from optbench.datasets.base import Dataset
 from optbench.errors import UserError
 from optbench.execution.jobs import DatasetKey, Setting, crashed, now, run_job
@@ -57,6 +58,7 @@ class RayExecutor:
         ray = self._ray
         threads = os.environ.get("OPTBENCH_THREADS", "1")
         variables = {**dict.fromkeys(THREADS, threads), "OPTBENCH_THREADS": threads}
+        variables[backends.STEP_VARIABLE] = backends.wanted_step()
         try:
             ray.init(
                 address=address,

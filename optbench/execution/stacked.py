@@ -216,6 +216,10 @@ class _Cold:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
 
+    def facts(self) -> Mapping[str, Any]:
+        """Say that the steps are the stack's."""
+        return {**self._session.facts(), "step": "stacked", "step_because": "seeds trained as one program"}
+
     def warm_up(self) -> None:
         """Leave everything as it is."""
 

@@ -96,7 +96,12 @@ def time_suite(
             groups.setdefault((trial.workload, trial.spec.backend), {}).setdefault(trial.optimizer, trial)
     found: list[PassTimes] = []
     still: list[str] = []
-    with _alone(), Store(store_path(suite, results), write=True) as store, store.writing():
+    with (
+        _alone(),
+        backends.asking_for_step(suite.engine.step),
+        Store(store_path(suite, results), write=True) as store,
+        store.writing(),
+    ):
         _warn_if_busy(progress)
         for (workload, backend), trials in groups.items():
             progress(f"timing {workload} ({backend}): {', '.join(trials)}")

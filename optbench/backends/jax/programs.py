@@ -27,6 +27,8 @@ Tree = dict[str, Array]
 class JaxPrograms:
     """See :class:`optbench.backends.functional.Programs`. Compiled ahead of time, once a set of shapes."""
 
+    step = "epoch as one scan, jit"
+
     def __init__(self, configuration: Configuration, device: jax.Device) -> None:
         self._configuration = configuration
         self._device = device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -17,6 +18,9 @@ from optbench.backends.tensorflow.model import TensorFlowModel
 from optbench.models.layers import Conv2D, MaxPool2D
 from optbench.optimizers import FAMILIES, CanonicalConfig, Custom
 from optbench.trial import stored_precision
+
+#: Weights from which on one pass over them saves more than the call of an XLA program costs.
+LARGE = 1_000_000
 
 Tensor = Any
 Tree = dict[str, Tensor]
@@ -116,8 +120,8 @@ class TensorFlowPrograms:
     """See :class:`optbench.backends.functional.Programs`. One ``tf.function`` holds the whole loop.
 
     XLA compiles models of dense layers, where it takes a third off the step on a CPU. Models of images run
-    on TensorFlow's own kernels (oneDNN, cuDNN), which are several times faster than XLA's in a loop on a CPU.
-    A TPU knows XLA alone.
+    on TensorFlow's own kernels (oneDNN, cuDNN), which are several times faster than XLA's in a loop on a CPU;
+    the update of many weights is XLA's there too, as one pass over them. A TPU knows XLA alone.
     """
 
     def __init__(self, configuration: Configuration, device: str, *, xla: bool | None = None) -> None:
@@ -126,11 +130,16 @@ class TensorFlowPrograms:
         if xla is None:
             images = any(isinstance(layer.layer, Conv2D | MaxPool2D) for layer in configuration.built)
             xla = configuration.device == "tpu" or not images
+        self.step = f"epoch as one function{', XLA' if xla else ''}"
         self._model = TensorFlowModel(
             configuration.built, xla=xla, half=configuration.precision == "bfloat16"
         )
         own = configuration.optimizer
         self._solver: Solver = KerasSolver(own) if isinstance(own, Custom) else RuleSolver(own)
+        self._update = self._solver.update
+        weights = sum(math.prod(p.shape) for layer in configuration.built for p in layer.parameters)
+        if isinstance(self._solver, RuleSolver) and not xla and weights >= LARGE:
+            self._update = tf.function(self._solver.update, jit_compile=True, autograph=False)
         options: dict[str, Any] = {"jit_compile": xla, "autograph": False}
         self._epoch = tf.function(self._run_epoch, **options)
         self._evaluate = tf.function(self._run_evaluation, **options)
@@ -221,7 +230,7 @@ class TensorFlowPrograms:
         decay = self._configuration.weight_decay
         if decay is not None:
             trained = {n: w * (1 - lr * decay) if n.endswith("/kernel") else w for n, w in trained.items()}
-        trained, optimizer = self._solver.update(gradients, state["optimizer"], trained, lr=lr, t=t)
+        trained, optimizer = self._update(gradients, state["optimizer"], trained, lr=lr, t=t)
         new = {"model": {**model, **trained, **moved}, "optimizer": optimizer, "step": t}
         return {**new, "key": state["key"]}, loss
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from optbench import matching
-from optbench.backends.arrays import Resident, evaluation_batch, keep_pages, scaled
+from optbench.backends.arrays import Resident, evaluation_batch, keep_pages, layout, scaled
 from optbench.backends.base import DeviceError, Evaluation, PartName, Stack, Weights
 from optbench.backends.torch import saving
-from optbench.backends.torch.model import TorchModel, from_torch, to_torch
+from optbench.backends.torch.choice import Found, MakeStep, make_step
+from optbench.backends.torch.model import LossOptions, TorchModel, from_torch, to_torch
 from optbench.backends.torch.optimizers import make_optimizer
 from optbench.datasets.base import Part, TrialData
 from optbench.matching import Indices
@@ -39,6 +41,7 @@ class TorchEngine:
         torch.backends.cudnn.benchmark = False
         keep_pages()
         self._resident = Resident()
+        self._found: Found = {}
 
     def resolve_device(self, device: str) -> str:
         """See :class:`optbench.backends.base.Engine`."""
@@ -73,7 +76,11 @@ class TorchEngine:
         self, spec: TrialSpec, built: tuple[BuiltLayer, ...], data: TrialData, weights: Weights
     ) -> TorchSession:
         """See :class:`optbench.backends.base.Engine`."""
-        return TorchSession(self, spec, built, data, weights)
+        smoothing = spec.workload.label_smoothing or 0.0
+        half = spec.device if spec.precision == "bfloat16" else None
+        options = LossOptions(smoothing=smoothing, half=half)
+        again = partial(TorchSession, self, spec, built, data, weights, options)
+        return again(make_step(spec, built, options, self._found, again))
 
     def stack(
         self, specs: Sequence[TrialSpec], built: tuple[BuiltLayer, ...], sessions: Sequence[TorchSession]
@@ -102,21 +109,23 @@ class TorchSession:
         built: tuple[BuiltLayer, ...],
         data: TrialData,
         weights: Weights,
+        options: LossOptions,
+        make: MakeStep,
     ) -> None:
         self._device = torch.device(spec.device)
-        self._precision = spec.precision
+        self._precision, self._options = spec.precision, options
         stored = stored_precision(spec.precision)
         dropout_seed = int(matching.stream(spec.seeds.dropout, "dropout").integers(2**63))
-        self._model = TorchModel(built, weights, device=self._device, dropout_seed=dropout_seed)
-        self._params = self._model.parameters()
-        self._workload = spec.workload
+        self.model = TorchModel(built, weights, device=self._device, dropout_seed=dropout_seed)
+        self.params = self.model.parameters()
+        self.workload = spec.workload
         self._data = data
-        self._lr = spec.optimizer.lr or 0.0  # a suite lets no class without one decay weights
-        kernels = [name for name in self._model.trainable if name.endswith("/kernel")]
-        self._kernels = [self._model.weights[name] for name in kernels]
+        self.lr = spec.optimizer.lr or 0.0  # a suite lets no class without one decay weights
+        kernels = [name for name in self.model.trainable if name.endswith("/kernel")]
+        self._kernels = [self.model.weights[name] for name in kernels]
         self._own_class = isinstance(spec.optimizer, Custom)
-        self._optimizer = make_optimizer(spec.optimizer, self._params, names=self._model.trainable)
-        self._x, self._y = engine.pool(data.train, data, device=spec.device, dtype=stored)
+        self.optimizer = make_optimizer(spec.optimizer, self.params, names=self.model.trainable)
+        self.pool_x, self.pool_y = engine.pool(data.train, data, device=spec.device, dtype=stored)
         self._parts = {
             name: (*engine.pool(part, data, device=spec.device, dtype=stored), self._rows(part.rows))
             for name, part in (
@@ -125,47 +134,66 @@ class TorchSession:
                 ("test", data.test),
             )
         }
-        self._batch = len(data.train) if spec.workload.batch_size == "full" else spec.workload.batch_size
+        self.batch = len(data.train) if spec.workload.batch_size == "full" else spec.workload.batch_size
         self._evaluation_batch = evaluation_batch(built)
-        self._first_rows = data.train.rows[: self._batch]
+        self._first_rows = data.train.rows[: self.batch]
         self._remembered: dict[str, Tensor] = {}
+        rules = (spec.workload.clip_value, spec.workload.clip_norm, spec.workload.weight_decay)
+        self._regularized = any(rule is not None for rule in rules)
+        self._stored, self._layout = stored, layout(built)
+        self._step = make(self)
 
     def facts(self) -> Mapping[str, Any]:
-        """Name the optimizer's class, and the kernel that it runs where it has several."""
-        optimizer = self._optimizer
+        """Name the way of a step, the layout it computes in, the optimizer's class and its kernel."""
+        optimizer = self.optimizer
         form = next((name for name in ("fused", "foreach") if optimizer.defaults.get(name)), "plain")
-        return {"optimizer": type(optimizer).__qualname__, "kernel": getattr(optimizer, "path", form)}
+        return {
+            "optimizer": type(optimizer).__qualname__,
+            "kernel": getattr(optimizer, "path", form),
+            "step": self._step.name,
+            "step_because": self._step.why,
+            "stored": self._stored,
+            **self._layout,
+        }
 
     def warm_up(self) -> None:
         """Run one forward and backward pass, and let the optimizer compile what it must."""
-        state = self._model.generator.get_state()
+        state = self.model.generator.get_state()
         self.remember()
-        rows = self._rows(self._first_rows)
         self._set_products()
-        self._loss(self._x.index_select(0, rows), rows).backward()
-        self._optimizer.zero_grad(set_to_none=True)
-        if hasattr(self._optimizer, "warm_up"):
-            self._optimizer.warm_up()
+        self._step.warm_up(self, self._rows(self._first_rows))
+        self.optimizer.zero_grad(set_to_none=True)
+        if hasattr(self.optimizer, "warm_up"):
+            self.optimizer.warm_up()
         self.recall()
-        self._model.generator.set_state(state)
+        self.model.generator.set_state(state)
         self._synchronize()
 
     def train_epoch(self, rows: Indices, epoch: int, x: NDArray[Any] | None = None) -> NDArray[np.float64]:
         """See :class:`optbench.backends.base.Session`."""
-        losses = []
-        optimizer = self._optimizer
         self._set_products()
-        pool = self._x if x is None else self._inputs(x)
-        places = self._rows(rows if x is None else np.arange(len(rows)))
-        for batch, place in zip(self._rows(rows).split(self._batch), places.split(self._batch), strict=True):
-            loss = self._loss(pool.index_select(0, place), batch)
-            loss.backward()
-            self._regularize()
-            optimizer.step()
-            for w in self._params:  # what zero_grad does, without its hooks: a tenth of a small step
-                w.grad = None
-            losses.append(loss.detach())
-        return torch.stack(losses).double().cpu().numpy()
+        which = self._rows(rows)
+        if x is None:
+            losses = self._step.epoch(self, self.pool_x, which, which)
+        else:
+            losses = self._step.epoch(self, self._inputs(x), self._rows(np.arange(len(rows))), which)
+        return losses.double().cpu().numpy()
+
+    def loss(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Loss of a batch in training mode, with penalties."""
+        y = self.pool_y.index_select(0, rows)
+        return self.model.network.loss(self.model.weights, x, y, draw=self.model.draw, options=self._options)
+
+    def update(self) -> None:
+        """Take the step that the gradients say, and drop them."""
+        self.regularize()
+        self.optimizer.step()
+        for w in self.params:  # what zero_grad does, without its hooks: a tenth of a small step
+            w.grad = None
+
+    def some_rows(self, count: int) -> Indices:
+        """Training rows of so many full batches."""
+        return np.resize(self._first_rows, count * self.batch)
 
     @torch.inference_mode()
     def evaluate(self, part: PartName, *, logits: bool = False) -> Evaluation:
@@ -175,7 +203,13 @@ class TorchSession:
         total = torch.zeros((), dtype=torch.float64, device="cpu" if x.device.type == "mps" else x.device)
         predictions, outputs = [], []
         for batch in rows.split(self._evaluation_batch):
-            output = self._logits(x.index_select(0, batch), training=False)
+            output = self.model.network.logits(
+                self.model.weights,
+                x.index_select(0, batch),
+                training=False,
+                draw=self.model.draw,
+                options=self._options,
+            )
             labels = y.index_select(0, batch)
             total += F.cross_entropy(output, labels, reduction="sum").to(total)
             predictions.append(output.argmax(1))
@@ -192,18 +226,18 @@ class TorchSession:
 
     def set_lr(self, lr: float) -> None:
         """See :class:`optbench.backends.base.Session`."""
-        self._lr = lr
-        for group in self._optimizer.param_groups:
+        self.lr = lr
+        for group in self.optimizer.param_groups:
             group["lr"] = lr
 
     def weights(self) -> dict[str, NDArray[Any]]:
         """See :class:`optbench.backends.base.Session`."""
-        return {name: from_torch(tensor) for name, tensor in self._model.weights.items()}
+        return {name: from_torch(tensor) for name, tensor in self.model.weights.items()}
 
     @torch.no_grad()
     def remember(self) -> None:
         """See :class:`optbench.backends.base.Session`."""
-        for name, tensor in self._model.weights.items():
+        for name, tensor in self.model.weights.items():
             if name in self._remembered:
                 self._remembered[name].copy_(tensor)
             else:
@@ -212,42 +246,35 @@ class TorchSession:
     @torch.no_grad()
     def recall(self) -> None:
         """See :class:`optbench.backends.base.Session`."""
-        for name, tensor in self._model.weights.items():
+        for name, tensor in self.model.weights.items():
             tensor.copy_(self._remembered[name])
 
     def state(self) -> dict[str, NDArray[Any]]:
         """See :class:`optbench.backends.base.Session`."""
         found = {
-            "lr": np.array(self._lr),
-            "dropout": self._model.generator.get_state().numpy().copy(),
-            **saving.export(self._optimizer, self._params, own=self._own_class),
+            "lr": np.array(self.lr),
+            "dropout": self.model.generator.get_state().numpy().copy(),
+            **saving.export(self.optimizer, self.params, own=self._own_class),
         }
-        for part, tensors in (("weights", self._model.weights), ("remembered", self._remembered)):
+        for part, tensors in (("weights", self.model.weights), ("remembered", self._remembered)):
             found |= {f"{part}/{name}": from_torch(tensor) for name, tensor in tensors.items()}
         return found
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """See :class:`optbench.backends.base.Session`."""
-        if f"remembered/{next(iter(self._model.weights))}" in state:
+        if f"remembered/{next(iter(self.model.weights))}" in state:
             self.remember()
-        for part, tensors in (("weights", self._model.weights), ("remembered", self._remembered)):
+        for part, tensors in (("weights", self.model.weights), ("remembered", self._remembered)):
             for name, tensor in tensors.items():
                 tensor.copy_(torch.from_numpy(to_torch(state[f"{part}/{name}"])))
-        saving.restore(self._optimizer, self._params, state)
-        self._model.generator.set_state(torch.from_numpy(state["dropout"]))
-        self._lr = float(state["lr"])
+        saving.restore(self.optimizer, self.params, state)
+        self.model.generator.set_state(torch.from_numpy(state["dropout"]))
+        self.lr = float(state["lr"])
 
     def state_bytes(self) -> int:
         """See :class:`optbench.backends.base.Session`."""
-        return saving.state_bytes(self._optimizer)
-
-    def _logits(self, x: Tensor, *, training: bool) -> Tensor:
-        """Logits in the precision of the weights; bfloat16 is autocast's choice of operations."""
-        if self._precision != "bfloat16":
-            return self._model(x, training=training)
-        with torch.autocast(self._device.type, torch.bfloat16):
-            return self._model(x, training=training).to(x.dtype)
+        return saving.state_bytes(self.optimizer)
 
     def _set_products(self) -> None:
         """Switch TF32, PyTorch's own switches being for the whole process (cuDNN's is on by default)."""
@@ -255,21 +282,16 @@ class TorchSession:
             on = self._precision == "tf32"
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
 
-    def _loss(self, x: Tensor, rows: Tensor) -> Tensor:
-        loss = F.cross_entropy(
-            self._logits(x, training=True),
-            self._y.index_select(0, rows),
-            label_smoothing=self._workload.label_smoothing or 0.0,
-        )
-        penalty = self._model.penalty()
-        return loss if penalty is None else loss + penalty
+    def regularize(self) -> None:
+        """Clip the gradients and decay the kernels, where the workload says so."""
+        if self._regularized:
+            self._regularize()
 
     @torch.no_grad()
     def _regularize(self) -> None:
-        """Clip the gradients and decay the kernels, where the workload says so."""
-        workload = self._workload
+        workload = self.workload
         if workload.clip_value is not None or workload.clip_norm is not None:
-            gradients = [w.grad for w in self._params if w.grad is not None]
+            gradients = [w.grad for w in self.params if w.grad is not None]
             if workload.clip_value is not None:
                 torch._foreach_clamp_min_(gradients, -workload.clip_value)
                 torch._foreach_clamp_max_(gradients, workload.clip_value)
@@ -277,10 +299,10 @@ class TorchSession:
                 norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
                 torch._foreach_mul_(gradients, (workload.clip_norm / norm).clamp(max=1.0))
         if workload.weight_decay is not None and self._kernels:
-            torch._foreach_mul_(self._kernels, 1 - self._lr * workload.weight_decay)
+            torch._foreach_mul_(self._kernels, 1 - self.lr * workload.weight_decay)
 
     def _inputs(self, x: NDArray[Any]) -> Tensor:
-        dtype = str(self._x.dtype).removeprefix("torch.")
+        dtype = str(self.pool_x.dtype).removeprefix("torch.")
         return torch.from_numpy(scaled(x, self._data, dtype)).to(self._device)
 
     def _rows(self, rows: Indices) -> Tensor:

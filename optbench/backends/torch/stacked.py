@@ -45,8 +45,8 @@ class TorchStack:
         self._workload, self._config = workload, config
         self._built, self._sessions = built, list(sessions)
         self._weights = {
-            name: torch.stack([s._model.weights[name].detach() for s in sessions])
-            for name in sessions[0]._model.weights
+            name: torch.stack([s.model.weights[name].detach() for s in sessions])
+            for name in sessions[0].model.weights
         }
         self._open(make_optimizer(config, self._trained()))
 
@@ -56,10 +56,12 @@ class TorchStack:
         """See :class:`optbench.backends.base.Stack`."""
         self._keep(sessions)
         for group in self._optimizer.param_groups:
-            group["lr"] = sessions[0]._lr
-        batch = sessions[0]._batch
-        labels = torch.stack([s._y.index_select(0, s._rows(r)) for s, r in zip(sessions, rows, strict=True)])
-        pools = [s._x if xs is None else s._inputs(xs[k]) for k, s in enumerate(sessions)]
+            group["lr"] = sessions[0].lr
+        batch = sessions[0].batch
+        labels = torch.stack(
+            [s.pool_y.index_select(0, s._rows(r)) for s, r in zip(sessions, rows, strict=True)]
+        )
+        pools = [s.pool_x if xs is None else s._inputs(xs[k]) for k, s in enumerate(sessions)]
         one_pool = pools[0] if all(pool is pools[0] for pool in pools) else None
         places = torch.stack([sessions[0]._rows(r if xs is None else np.arange(len(r))) for r in rows])
         losses = []
@@ -70,27 +72,27 @@ class TorchStack:
                 x = torch.stack([p.index_select(0, at) for p, at in zip(pools, place, strict=True)])
             loss = self._loss(x, label)
             loss.sum().backward()
-            self._regularize(sessions[0]._lr)
+            self._regularize(sessions[0].lr)
             self._optimizer.step()
             for w in self._params:
                 w.grad = None
             losses.append(loss.detach())
         with torch.no_grad():
             for k, session in enumerate(sessions):
-                for name, w in session._model.weights.items():
+                for name, w in session.model.weights.items():
                     w.copy_(self._weights[name][k])
-                for own, w in zip(session._params, self._params, strict=True):
-                    session._optimizer.state[own] = self._entry(self._optimizer.state[w], w, k)
+                for own, w in zip(session.params, self._params, strict=True):
+                    session.optimizer.state[own] = self._entry(self._optimizer.state[w], w, k)
         return list(torch.stack(losses, 1).double().cpu().numpy())
 
     def _trained(self) -> list[Tensor]:
-        return [self._weights[name].requires_grad_(True) for name in self._sessions[0]._model.trainable]
+        return [self._weights[name].requires_grad_(True) for name in self._sessions[0].model.trainable]
 
     def _open(self, optimizer: torch.optim.Optimizer) -> None:
         """Make the forward pass over the stacked weights as they are now."""
-        self._params = [self._weights[name] for name in self._sessions[0]._model.trainable]
+        self._params = [self._weights[name] for name in self._sessions[0].model.trainable]
         self._kernels = [w for n, w in self._weights.items() if n.endswith("/kernel")]
-        self._generators = [s._model.generator for s in self._sessions]
+        self._generators = [s.model.generator for s in self._sessions]
         self._penalties: list[tuple[Tensor, float, float]] = []
         self._layers = [self._forward(layer) for layer in self._built]
         self._optimizer = optimizer

@@ -1,0 +1,173 @@
+"""A training step recorded once as a CUDA graph and replayed: one launch in place of hundreds.
+
+Everything that a step reads or writes lies where it lay when it was recorded. So the epoch's order goes into
+a buffer, a counter on the device says which batch comes next, and each loss is written to its place: a replay
+needs nothing from Python. Learning rates and clipping limits are numbers in the recording; a new learning
+rate makes a new one.
+
+PyTorch's documentation: "CUDA semantics", section "CUDA Graphs"; ``Optimizer`` arguments ``capturable``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from optbench.backends.torch.steps import AutogradStep, batches
+from optbench.optimizers.torch import WAME
+from optbench.optimizers.wame import rule
+
+if TYPE_CHECKING:
+    from optbench.backends.torch.engine import TorchSession
+
+
+class Recorder(Protocol):
+    """Records steps on a device."""
+
+    def aside(self) -> AbstractContextManager[object]:
+        """Where a step is taken before one is recorded."""
+
+    def record(self, step: Callable[[], None], generator: torch.Generator) -> Callable[[], None]:
+        """Record a step and the draws of its generator, taking none; returns what takes it."""
+
+
+class CudaRecorder:
+    """See :class:`Recorder`."""
+
+    def __init__(self) -> None:
+        self._stream = torch.cuda.Stream()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """See :class:`Recorder`."""
+        current = torch.cuda.current_stream()
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            yield
+        current.wait_stream(self._stream)
+
+    def record(self, step: Callable[[], None], generator: torch.Generator) -> Callable[[], None]:
+        """See :class:`Recorder`."""
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(generator)
+        with torch.cuda.graph(graph, stream=self._stream):
+            step()
+        replay: Callable[[], None] = graph.replay
+        return replay
+
+
+def obstacle(optimizer: torch.optim.Optimizer, *, same_bits: bool) -> str | None:
+    """Say why an optimizer's step cannot be recorded; None where it can.
+
+    With ``same_bits`` it must also be the arithmetic of the step that is not recorded: NAdam that can be
+    recorded keeps its products in float32 on the device.
+    """
+    name, group = type(optimizer).__qualname__, optimizer.param_groups[0]
+    if isinstance(optimizer, WAME):
+        if rule(group["variant"], group["eps_mode"]).author:
+            return f"{name}'s variant {group['variant']} moves its learning rate every step"
+        return None if optimizer.path == "triton" else f"{name} has no Triton kernel here"
+    if type(optimizer) is torch.optim.SGD:
+        return None
+    if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop):
+        return None
+    if type(optimizer) is torch.optim.NAdam:
+        return f"{name} rounds otherwise in a graph" if same_bits else None
+    return f"{name} computes on the host between its kernels"
+
+
+class GraphStep(AutogradStep):
+    """See :class:`optbench.backends.torch.steps.Step`. The short last batch is not recorded."""
+
+    name = "graph"
+
+    def __init__(self, optimizer: torch.optim.Optimizer, recorder: Recorder, why: str) -> None:
+        super().__init__(why)
+        self._recorder = recorder
+        self._replay: Callable[[], None] | None = None
+        self._lr = math.nan
+        self._buffers: _Buffers | None = None
+        for group in optimizer.param_groups:
+            if "capturable" in group:
+                group["capturable"] = True
+        # PyTorch would warn of the steps that are taken before the recording.
+        optimizer._warned_capturable_if_run_uncaptured = True
+
+    def epoch(self, session: TorchSession, pool: Tensor, places: Tensor, rows: Tensor) -> Tensor:
+        """See :class:`optbench.backends.torch.steps.Step`."""
+        buffers = self._fill(session, pool, places, rows)
+        all_places, all_rows = batches(session, places, rows)
+        whole, done = len(rows) // session.batch, 0
+        losses: list[Tensor] = []
+        if whole and (self._replay is None or session.lr != self._lr):
+            # A step of the ordinary kind makes the optimizer's state and the libraries' workspaces.
+            with self._recorder.aside():
+                losses = self.steps(session, buffers.pool, all_places[:1], all_rows[:1])
+            done = 1
+            self._record(session, buffers)
+        counts = _counts(session.optimizer)
+        buffers.batch.fill_(done)
+        for _ in range(done, whole):
+            assert self._replay is not None
+            self._replay()
+        for state, name, count in counts:
+            state[name] = count + whole - done
+        losses += buffers.losses[done:whole].unbind()
+        losses += self.steps(session, buffers.pool, all_places[whole:], all_rows[whole:])
+        return torch.stack(losses)
+
+    def _fill(self, session: TorchSession, pool: Tensor, places: Tensor, rows: Tensor) -> _Buffers:
+        """Bring an epoch to where the recording looks for it."""
+        held, resident = self._buffers, pool is session.pool_x
+        if held is None or len(rows) > len(held.rows) or resident != held.resident:
+            self._replay = None
+            held = self._buffers = _Buffers(session, pool, rows)
+        if not resident:
+            held.pool[: len(pool)] = pool
+        held.places[: len(places)] = places
+        held.rows[: len(rows)] = rows
+        return held
+
+    def _record(self, session: TorchSession, buffers: _Buffers) -> None:
+        for state in session.optimizer.state.values():
+            for name, value in state.items():
+                if isinstance(value, Tensor):  # a state that was saved by another way may lie on the host
+                    state[name] = value.to(buffers.pool.device)
+
+        def step() -> None:
+            index = buffers.batch * session.batch + buffers.first
+            x = buffers.pool.index_select(0, buffers.places.index_select(0, index))
+            loss = self.loss(session, x, buffers.rows.index_select(0, index))
+            loss.backward()
+            session.update()
+            buffers.losses.index_copy_(0, buffers.batch, loss.detach()[None])
+            buffers.batch.add_(1)
+
+        counts = _counts(session.optimizer)
+        self._replay = None  # the old recording's memory goes first
+        self._replay = self._recorder.record(step, session.model.generator)
+        self._lr = session.lr
+        for state, name, count in counts:  # recording a step counts it and does not take it
+            state[name] = count
+
+
+class _Buffers:
+    """What a recorded step reads and writes."""
+
+    def __init__(self, session: TorchSession, pool: Tensor, rows: Tensor) -> None:
+        self.resident = pool is session.pool_x
+        self.pool = pool if self.resident else torch.empty_like(pool)
+        self.places, self.rows = torch.zeros_like(rows), torch.zeros_like(rows)
+        self.batch = rows.new_zeros(1)
+        self.first = torch.arange(session.batch, device=rows.device)
+        self.losses = pool.new_zeros(-(-len(rows) // session.batch))
+
+
+def _counts(optimizer: torch.optim.Optimizer) -> list[tuple[dict[str, Any], str, int]]:
+    """Steps that an optimizer counts in Python, which a replay does not see."""
+    return [(s, k, v) for s in optimizer.state.values() for k, v in s.items() if type(v) is int]
