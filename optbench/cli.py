@@ -583,6 +583,17 @@ def _show_plan(suite: Suite, chosen: Any) -> None:
         table.add_row(*key, str(count))
     console = _console()
     console.print(table)
+    if suite.tuning is not None:
+        counts = [
+            suite.tuning.trainings(entry.workload) for entry in suite.workloads for _ in entry.optimizers
+        ]
+        words = "as many as its seconds allow" if None in counts else f"{sum(n or 0 for n in counts)} trials"
+        again = (
+            f"; up to {suite.tuning.widen} times more where a winner lies on an edge"
+            if suite.tuning.widen
+            else ""
+        )
+        _say(console, f"Tuning first ({suite.tuning.sampler}): {words}{again}.")
     _say(console, f"{len(trials)} trials")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,8 @@ from optbench.models.layers import build
 from optbench.store import Store, StoreError
 from optbench.suite import PlannedTrial, Suite, store_path
 from optbench.trial import Seeds, TrialSpec, content_hash, to_plain, trial_id
+from optbench.tuning.journal import Journal, read
+from optbench.tuning.search import tuned
 
 #: Steps that a calibration times, after a warm-up.
 CALIBRATION_STEPS = 8
@@ -43,6 +45,7 @@ class PlannedGroup:
     trials: int
     missing: int
     estimate: Estimate
+    role: Literal["evaluation", "tuning", "untuned"] = "evaluation"
 
 
 def estimate(suite: Suite, *, results: str | Path = "results") -> list[PlannedGroup]:
@@ -66,9 +69,9 @@ def estimate(suite: Suite, *, results: str | Path = "results") -> list[PlannedGr
     BackendMissingError, DeviceError
         If this machine lacks what the suite asks for.
     """
-    stored, statuses = _stored(store_path(suite, results))
+    stored, statuses, journal = _stored(store_path(suite, results))
     groups: dict[str, list[PlannedTrial]] = {}
-    for trial in local.plan(suite):
+    for trial in local.plan(tuned(suite, journal) or suite):
         groups.setdefault(_seedless(to_plain(trial.spec)), []).append(trial)
     planned = []
     for key, members in groups.items():
@@ -92,7 +95,54 @@ def estimate(suite: Suite, *, results: str | Path = "results") -> list[PlannedGr
                 estimate=cost,
             )
         )
-    return planned
+    return [*_tuning(suite, planned, journal), *planned, *_untuned(suite, planned, journal)]
+
+
+def _tuning(suite: Suite, planned: Sequence[PlannedGroup], journal: Journal | None) -> list[PlannedGroup]:
+    """Cost of tuning, from that of the evaluation; a budget in seconds is its own cost."""
+    tuning = suite.tuning
+    if tuning is None:
+        return []
+    found = []
+    done = list(journal.trials()) if journal is not None and journal.of == suite.hash else []
+    for entry in suite.workloads:
+        count = tuning.trainings(entry.workload)
+        for group in planned:
+            if group.workload != entry.label or group.backend != suite.backends[0]:
+                continue
+            mine = sum(
+                (s.workload, s.optimizer) == (group.workload, group.optimizer)
+                for s in (journal.studies[number] for _, number, _, _ in done if journal is not None)
+            )
+            each = group.estimate.seconds
+            if count is None:
+                count_here, each = 1, tuning.budget.seconds or 0.0
+            else:
+                count_here, each = (
+                    count,
+                    each * tuning.epochs(entry.workload) / (count * entry.workload.epochs),
+                )
+            finished = journal is not None and journal.done and bool(done)
+            found.append(
+                replace(
+                    group,
+                    role="tuning",
+                    trials=count_here,
+                    missing=0 if finished else max(0, count_here - mine),
+                    estimate=replace(group.estimate, seconds=each),
+                )
+            )
+    return found
+
+
+def _untuned(suite: Suite, planned: Sequence[PlannedGroup], journal: Journal | None) -> list[PlannedGroup]:
+    if suite.tuning is None or not suite.tuning.untuned:
+        return []
+    known = journal is not None and journal.done and journal.of == suite.hash
+    return [
+        replace(group, role="untuned", missing=min(group.missing, group.trials) if known else group.trials)
+        for group in planned
+    ]
 
 
 def calibrate(spec: TrialSpec) -> float:
@@ -125,16 +175,16 @@ def _sizes(spec: TrialSpec, train: int, test: int) -> tuple[int, int]:
     return train - (validation if split.source == "train" else 0), validation
 
 
-def _stored(path: Path) -> tuple[dict[str, list[float]], Mapping[str, str]]:
+def _stored(path: Path) -> tuple[dict[str, list[float]], Mapping[str, str], Journal | None]:
     timings: dict[str, list[float]] = {}
     try:
         with Store(path / "store.sqlite") as store:
             for trial in store.trials():
                 if "total" in trial.timings and trial.status == "completed":
                     timings.setdefault(_seedless(trial.spec), []).append(trial.timings["total"])
-            return timings, store.statuses()
+            return timings, store.statuses(), read(store.meta())
     except StoreError:
-        return {}, {}
+        return {}, {}, None
 
 
 def _seedless(spec: Mapping[str, Any]) -> str:

@@ -28,6 +28,8 @@ from optbench.store import Store
 from optbench.suite import PlannedTrial, Suite, store_path
 from optbench.times import PassTimes
 from optbench.trial import TrialSpec, to_plain
+from optbench.tuning.journal import read
+from optbench.tuning.search import tuned
 
 #: Rounds of a pass: the interval of their median is from the second least to the second most.
 ROUNDS = 9
@@ -91,6 +93,8 @@ def time_suite(
         If a run writes to the store.
     """
     groups: dict[tuple[str, str], dict[str, PlannedTrial]] = {}
+    with Store(store_path(suite, results), write=True) as store:
+        suite = tuned(suite, read(store.meta())) or suite
     for trial in local.plan(suite):
         if only is None or only(trial):
             groups.setdefault((trial.workload, trial.spec.backend), {}).setdefault(trial.optimizer, trial)

@@ -26,7 +26,8 @@ def render_plan(suite: Suite, groups: Sequence[PlannedGroup]) -> Group:
         table.add_column(name, justify="right")
     for group in groups:
         seconds = group.estimate.seconds
-        words = (group.workload, group.optimizer, group.backend, group.device)
+        label = group.optimizer if group.role == "evaluation" else f"{group.optimizer} ({group.role})"
+        words = (group.workload, label, group.backend, group.device)
         counts = (group.epochs, group.trials, group.missing)
         table.add_row(
             *map(escape, words), *map(str, counts), duration(seconds), duration(seconds * group.missing)

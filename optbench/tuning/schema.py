@@ -114,6 +114,14 @@ class Tuning:
             settings = sum(count for rungs in self.brackets(workload.epochs) for count, _ in rungs)
         return settings and settings * len(self.seeds) * (2 if self.network else 1)
 
+    def epochs(self, workload: Workload) -> int:
+        """Epochs that one optimizer's search takes on a workload, a resumed training counted once."""
+        if self.sampler in ("halving", "hyperband"):
+            total = sum(_epochs(rungs) for rungs in self.brackets(workload.epochs))
+        else:
+            total = (self.settings(workload) or 0) * workload.epochs
+        return total * len(self.seeds) * (2 if self.network else 1)
+
     def brackets(self, epochs: int) -> list[list[tuple[int, int]]]:
         """Brackets that the budget pays for: of each its rungs as (settings, epochs).
 
