@@ -381,7 +381,14 @@ def _check_networks(tuning: Tuning, workloads: Sequence[SuiteWorkload]) -> None:
             count = len(axis.choices) or 2
             for k in range(count):
                 assert entry.vary is not None
-                entry.vary({axis.name: axis.at(k / count if axis.choices else float(k))})
+                value = axis.at(k / count if axis.choices else float(k))
+                try:
+                    entry.vary({axis.name: value})
+                except InvalidError as error:
+                    found = (
+                        f"{shown(value)} does not suit workload {entry.label}: {error.problems[0].message}"
+                    )
+                    raise problem(("tuning", "network", axis.name), found) from None
 
 
 def tuning_total(tuning: Tuning | None, workloads: Sequence[SuiteWorkload]) -> int | None:

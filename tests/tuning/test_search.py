@@ -1,0 +1,244 @@
+"""Tuning, really run: equal budgets, winners, resuming, halving that goes on where it stopped."""
+
+from __future__ import annotations
+
+import collections
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="runs trials with PyTorch")
+pytest.importorskip("optuna", reason="tuning draws its settings with Optuna")
+
+from optbench import api
+from optbench.frames import load_results
+from optbench.store import Store
+from optbench.suite import load_suite
+from optbench.tuning import journal as journals
+from optbench.tuning.schema import Budget, Tuning
+from optbench.tuning.space import Axis
+from optbench.tuning.strategies import Answer, strategy
+from tests.execution.test_local import content
+
+SAMPLERS = ("random", "quasi-random", "tpe", "halving", "hyperband")
+
+
+def tuned(write_suite, section: str, *more):
+    return write_suite(("seeds: 2", f"seeds: 2\ntuning: {section}"), *more)
+
+
+def journal(store):
+    with Store(store) as opened:
+        return journals.read(opened.meta())
+
+
+def spent(store) -> dict[str, int]:
+    """Epochs of tuning that each optimizer really trained, a resumed training counted once."""
+    frame = load_results(store).tuning
+    last = frame.groupby(["optimizer", "setting", "seed"])["epochs"].max()
+    return last.groupby("optimizer").sum().to_dict()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_optimizer_gets_the_same_budget_and_its_best_setting(write_suite, tmp_path, sampler):
+    path = tuned(write_suite, f"{{sampler: {sampler}, trials: 5, seeds: 2}}", ("epochs: 2", "epochs: 3"))
+    outcome = api.run(path, results=tmp_path)
+    assert outcome.planned == outcome.completed
+    results, found = load_results(outcome.store), journal(outcome.store)
+    counts = results.tuning.groupby("optimizer").agg(
+        trials=("trial_id", "count"), settings=("setting", "nunique")
+    )
+    assert counts["settings"].to_list() == [5, 5]
+    assert counts["trials"].nunique() == 1
+    assert len(set(spent(outcome.store).values())) == 1
+    for study in found.studies:
+        mine = results.tuning[
+            (results.tuning["optimizer"] == study.optimizer) & (results.tuning["setting_epochs"] == 3)
+        ]
+        means = mine.groupby("setting")["val_accuracy"].mean()
+        assert means[study.winner] == means.max()
+        evaluated = results.trials[results.trials["optimizer"] == study.optimizer]
+        assert set(evaluated["lr"]) == {study.settings[study.winner].values["lr"]}
+    tuning_seeds = set(results.tuning["seed"])
+    assert not tuning_seeds & (set(results.trials["seed"]) | set(results.untuned["seed"]))
+    assert set(results.untuned["lr"]) == {0.05, 0.01}
+    assert len(results.trials) == 4
+    assert results.epochs["trial_id"].nunique() == 4
+    assert api.run(path, results=tmp_path).run == 0
+
+
+def test_a_budget_that_one_optimizer_exceeds_would_be_seen(write_suite, tmp_path):
+    path = tuned(write_suite, "{trials: 2, seeds: 1}")
+    outcome = api.run(path, results=tmp_path)
+    found = journal(outcome.store)
+    sizes = collections.Counter(study.optimizer for study in found.studies for _ in study.settings)
+    assert sizes == {"wame": 2, "adam": 2}
+    trained = [len(t.trials) for s in found.studies for setting in s.settings for t in setting.trainings]
+    assert set(trained) == {1}
+
+
+def test_the_same_scores_ask_for_the_same_settings():
+    axes = [Axis(name="lr", kind="log", low=1e-4, high=1), Axis(name="k", kind="choice", choices=("a", "b"))]
+    for sampler in SAMPLERS:
+        tuning = Tuning(sampler=sampler, budget=Budget(trials=9), seeds=(), monitor="val_accuracy", space={})
+
+        def play(tuning=tuning) -> list:
+            search = strategy(tuning, axes, epochs=9, settings=9, seed=3)
+            asked, batch = [], next(search)
+            while True:
+                asked.append([(ask.setting, dict(ask.values), ask.epochs) for ask in batch])
+                scores = [-abs(np.log10(ask.values["lr"]) + 2) for ask in batch]
+                scores = [
+                    -np.inf if ask.values["lr"] > 0.3 else s for ask, s in zip(batch, scores, strict=True)
+                ]
+                try:
+                    batch = search.send(Answer(scores=scores, seconds=0))
+                except StopIteration:
+                    return asked
+
+        first = play()
+        assert first == play()
+        assert len({setting for batch in first for setting, _, _ in batch}) == 9
+
+
+def test_the_model_based_sampler_learns():
+    """TPE's later draws lie nearer to the optimum than random ones, over several seeds."""
+    axes = [Axis(name="lr", kind="log", low=1e-6, high=1)]
+
+    def late(sampler: str, seed: int) -> float:
+        tuning = Tuning(sampler=sampler, budget=Budget(trials=40), seeds=(), monitor="val_accuracy", space={})
+        search, far = strategy(tuning, axes, epochs=1, settings=40, seed=seed), []
+        batch = next(search)
+        while True:
+            distances = [abs(np.log10(ask.values["lr"]) + 2) for ask in batch]
+            far += distances
+            try:
+                batch = search.send(Answer(scores=[-d for d in distances], seconds=0))
+            except StopIteration:
+                return float(np.mean(far[20:]))
+
+    tpe, plain = (np.mean([late(sampler, seed) for seed in range(5)]) for sampler in ("tpe", "random"))
+    assert tpe < 0.6 * plain
+
+
+def test_a_setting_that_diverges_ranks_last(write_suite, tmp_path):
+    space = "space: {adam: {lr: [1.0e+9, 0.01]}, wame: {lr: [0.05, 0.5]}}"
+    path = tuned(write_suite, f"{{sampler: grid, trials: 2, seeds: 1, {space}}}")
+    outcome = api.run(path, results=tmp_path)
+    study = journal(outcome.store).study("digits/mlp", "adam")
+    assert [setting.trainings[-1].score is None for setting in study.settings] == [True, False]
+    assert study.config["lr"] == 0.01
+
+
+def test_where_everything_diverges_the_declared_numbers_are_kept(write_suite, tmp_path):
+    space = "space: {adam: {lr: [1.0e+9, 1.0e+10]}, wame: {lr: [0.05, 0.5]}}"
+    path = tuned(write_suite, f"{{sampler: grid, trials: 2, seeds: 1, {space}}}")
+    results = load_results(api.run(path, results=tmp_path).store)
+    assert set(results.trials.loc[results.trials["optimizer"] == "adam", "lr"]) == {0.01}
+
+
+def test_an_edge_is_searched_again_at_equal_cost_for_all(write_suite, tmp_path):
+    space = "space: {adam: {lr: {log: [1.0e-6, 1.0e-4]}}, wame: {lr: {log: [1.0e-2, 1.0]}}}"
+    longer = (("epochs: 2", "epochs: 5"), ("batch_size: 256", "batch_size: 32"))
+    path = tuned(write_suite, f"{{sampler: grid, trials: 3, seeds: 1, widen: 1, {space}}}", *longer)
+    found = journal(api.run(path, results=tmp_path).store)
+    adam, wame = (found.study("digits/mlp", name) for name in ("adam", "wame"))
+    assert len(adam.settings) == len(wame.settings) == 6
+    assert adam.searches[1][0].high == pytest.approx(1e-3)
+    assert adam.settings[adam.winner].values["lr"] > 1e-4
+    assert adam.edges == {"lr": "upper"}
+
+
+def test_the_network_is_searched_first_and_shared(write_suite, tmp_path):
+    section = "{trials: 3, seeds: 1, network: {model.hidden: [[4], [16]], model.dropout: [0.0, 0.2]}}"
+    path = tuned(write_suite, section)
+    outcome = api.run(path, results=tmp_path)
+    found, results = journal(outcome.store), load_results(outcome.store)
+    assert [study.stage for study in found.studies] == ["network"] * 2 + ["optimizer"] * 2
+    best = max(
+        (s.settings[s.winner] for s in found.studies[:2]), key=lambda setting: setting.trainings[-1].score
+    )
+    assert found.networks["digits/mlp"] == {
+        name: list(v) if isinstance(v, tuple) else v for name, v in best.values.items() if "model" in name
+    }
+    assert results.trials["block"].nunique() == 2
+    assert not results.refusals
+
+
+def test_seconds_are_a_budget_too(write_suite, tmp_path):
+    path = tuned(write_suite, "{budget: {seconds: 0.2}, seeds: 1}")
+    outcome = api.run(path, results=tmp_path)
+    frame = load_results(outcome.store).tuning
+    for _, mine in frame.groupby("optimizer"):
+        seconds = mine.sort_values("setting")["total_seconds"].cumsum().to_numpy()
+        assert seconds[-1] >= 0.2
+        assert (seconds[:-1] < 0.2).all()
+    assert api.run(path, results=tmp_path).run == 0
+
+
+def test_a_promoted_training_goes_on_from_its_checkpoint_to_the_same_bits(write_suite, tmp_path):
+    section = "{sampler: halving, trials: 3, seeds: 1, eta: 3}"
+    path = tuned(write_suite, section, ("epochs: 2", "epochs: 9"))
+    resumed = api.run(path, results=tmp_path / "resumed", checkpoint_minutes=5)
+    scratch = api.run(path, results=tmp_path / "scratch", checkpoint_minutes=0)
+    assert content(resumed.store) == content(scratch.store)
+    with Store(resumed.store) as a, Store(scratch.store) as b:
+        notes = [{t.environment.get("checkpoint") for t in store.trials()} for store in (a, b)]
+    assert notes == [{None, "resumed"}, {None}]
+    assert not (resumed.store.parent / "checkpoints").exists()
+
+
+def test_a_part_of_the_optimizers_is_tuned_and_the_rest_later(write_suite, tmp_path):
+    path = tuned(write_suite, "{sampler: tpe, trials: 3, seeds: 1}")
+    part = api.run(path, results=tmp_path / "a", only=lambda trial: trial.optimizer == "adam")
+    assert not journal(part.store).done
+    assert load_results(part.store).trials.empty
+    whole = api.run(path, results=tmp_path / "a")
+    other = api.run(path, results=tmp_path / "b")
+    assert content(whole.store) == content(other.store)
+
+
+def test_an_edited_space_is_another_search(write_suite, tmp_path):
+    space = "{{trials: 2, seeds: 1, space: {{adam: {{lr: {{log: [{}, 0.1]}}}}}}}}"
+    api.run(tuned(write_suite, space.format("1.0e-3")), results=tmp_path)
+    again = tuned(write_suite, space.format("1.0e-2"))
+    outcome = api.run(again, results=tmp_path)
+    assert outcome.run > 0
+    frame = load_results(outcome.store).tuning
+    assert (frame.loc[frame["optimizer"] == "adam", "lr"] >= 1e-2).all()
+    assert journal(outcome.store).of == load_suite(again).hash
+
+
+def test_killed_while_tuning_it_finds_the_same_winner_and_store(write_suite, tmp_path):
+    path = tuned(write_suite, "{sampler: hyperband, trials: 6, seeds: 2}", ("epochs: 2", "epochs: 9"))
+    undisturbed = api.run(path, results=tmp_path / "whole")
+    command = [sys.executable, "-m", "optbench.cli", "run", str(path), "--results", str(tmp_path / "killed")]
+    chance = random.Random(5)
+    for _ in range(4):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        store = tmp_path / "killed" / "tiny" / "store.sqlite"
+        deadline = time.monotonic() + 60
+        while not store.exists() and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(chance.uniform(0.05, 1.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    last = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert last.returncode == 0, last.stderr
+    assert content(store) == content(undisturbed.store)
+    mine, whole = journal(store), journal(undisturbed.store)
+    assert mine == whole
+    assert all(study.winner is not None for study in mine.studies)
+
+
+def test_workers_change_nothing(write_suite, tmp_path):
+    path = tuned(write_suite, "{sampler: tpe, trials: 3, seeds: 2}")
+    one = api.run(path, results=tmp_path / "one")
+    two = api.run(path, results=tmp_path / "two", workers=2)
+    assert content(one.store) == content(two.store)
+    assert journal(one.store) == journal(two.store)
