@@ -137,6 +137,8 @@ def load_results(*paths: str | Path) -> Results:
                 row = _trial_row(trial, suite=meta.get("suite", ""), store=position, environment=number)
                 if len(paths) > 1:
                     row |= _contents(trial.spec)
+                if trial.trial_id in roles:
+                    row["resumed"] = trial.environment.get("checkpoint") == "resumed"
                 if configs is not None:
                     row["config"] = _config(trial, configs)
                 found[trial.trial_id] = (row, trial.history_columns, trial.history)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from optbench.frames import Results
 from optbench.report.across import Across, SettingComparison, across, settings_compared
@@ -12,6 +13,7 @@ from optbench.report.methods import methods_paragraph
 from optbench.report.tables import across_table, pass_table, settings_table, times_table, top_k_table
 from optbench.report.text import TextTable, leaderboard_table
 from optbench.report.times import with_fair_times
+from optbench.report.tuning import tuning_cost, tuning_table, untuned_table
 from optbench.suite import Suite
 
 
@@ -42,7 +44,7 @@ def analyse(results: Results, suite: Suite) -> Report:
     -------
     Report
     """
-    results = with_fair_times(results)
+    results = _with_tuning_cost(with_fair_times(results))
     boards = leaderboards(results, suite)
     overall = across(boards, suite)
     return Report(
@@ -55,6 +57,18 @@ def analyse(results: Results, suite: Suite) -> Report:
         warnings=tuple(_warnings(results, suite)),
         methods=methods_paragraph(results, suite, boards),
     )
+
+
+def _with_tuning_cost(results: Results) -> Results:
+    """Charge every trial's optimizer with what its search on that workload took, as ``tuning_seconds``."""
+    cost: dict[tuple[str, str], float] = {}
+    for (workload, optimizer, _), seconds in tuning_cost(results.tuning).items():
+        cost[workload, optimizer] = cost.get((workload, optimizer), 0.0) + seconds
+    if not cost or results.trials.empty:
+        return results
+    labels = zip(results.trials["workload"], results.trials["optimizer"], strict=True)
+    charged = results.trials.assign(tuning_seconds=[cost.get(label, math.nan) for label in labels])
+    return replace(results, trials=charged)
 
 
 def main_tables(report: Report) -> list[TextTable]:
@@ -70,6 +84,8 @@ def side_tables(report: Report) -> dict[str, TextTable]:
         "targets": times_table(report.boards),
         "top_k": top_k_table(report.boards, report.results.trials),
         "timing": pass_table(report.results),
+        "tuning": tuning_table(report.results),
+        "untuned": untuned_table(report.results, report.boards),
         "settings": settings_table(report.settings, report.suite.analysis.primary)
         if report.settings
         else None,

@@ -44,7 +44,8 @@ def write_report(
         Made where missing; files of the same names are replaced.
     formats : sequence of str
         Of ``html`` (index.html), ``markdown`` (leaderboard.md), ``latex`` (leaderboard.tex), ``csv``
-        (leaderboard.csv, comparisons.csv, trials.csv, and where there is any timing.csv and top_k.csv),
+        (leaderboard.csv, comparisons.csv, trials.csv, and where there is any timing.csv, top_k.csv,
+        tuning.csv, untuned.csv and tuning_trials.csv),
         ``json`` (report.json), ``plots`` (each as PNG, SVG and PDF), ``parquet`` (trials.parquet,
         epochs.parquet).
 
@@ -118,11 +119,15 @@ def _csv_files(report: Report, folder: Path) -> list[Path]:
     files += [
         _write(folder / f"{name}.csv", exports.table_csv(table))
         for name, table in side_tables(report).items()
-        if name in ("timing", "top_k")
+        if name in ("timing", "top_k", "tuning", "untuned")
     ]
     if len(report.results.trials):
         path = folder / "trials.csv"
         report.results.trials.to_csv(path, index=False, lineterminator="\n")
+        files.append(path)
+    if len(report.results.tuning):
+        path = folder / "tuning_trials.csv"
+        report.results.tuning.to_csv(path, index=False, lineterminator="\n")
         files.append(path)
     return files
 

@@ -13,6 +13,7 @@ from optbench.report.leaderboard import Leaderboard, of_board
 from optbench.report.style import LineStyle, line_styles
 from optbench.report.text import metric_title
 from optbench.report.times import best_pass, comparable, pass_rounds
+from optbench.report.tuning import scores_by_optimizer
 from optbench.stats.families import FamilyResult
 
 
@@ -140,6 +141,30 @@ def _of_board(report: Report, board: Leaderboard, styles: Mapping[str, LineStyle
         "A cross at the lower edge: trials diverged at this rate.",
         lambda: plots.lr_sensitivity(trials, title=title, metric=metric),
     )
+    searched = report.results.tuning
+    if len(searched):
+        monitor = report.results.journals[0].monitor
+        mine = searched[(searched["workload"] == board.workload) & (searched["stage"] == "optimizer")]
+        mine = mine.assign(family=mine["optimizer"])
+        yield plot(
+            "tuning",
+            "What tuning buys",
+            "Expected best validation score after so many tuning settings",
+            "Only for settings drawn independently (random, quasi-random).",
+            lambda: plots.tuning_curves(
+                scores_by_optimizer(report.results, board.workload),
+                title=title,
+                metric=monitor,
+                styles=styles,
+            ),
+        )
+        yield plot(
+            "tuning_lr",
+            "Learning-rate sensitivity in tuning",
+            f"{metric_title(monitor)} of every tuning trial against learning rate",
+            "Validation scores on the tuning seeds. A cross at the lower edge: trials diverged at this rate.",
+            lambda: plots.lr_sensitivity(mine, title=title, metric=monitor, styles=styles),
+        )
     yield plot(
         "variance",
         "Where the variance comes from",

@@ -35,7 +35,7 @@ def methods_paragraph(results: Results, suite: Suite, boards: Sequence[Leaderboa
     trials = results.trials
     if trials.empty or not boards:
         return "No trial has been run yet, so there is nothing to describe."
-    sentences = [_trained(results, boards), _matched(results), _measured(suite)]
+    sentences = [_trained(results, boards), _tuned(results), _matched(results), _measured(suite)]
     compared = [c for board in boards for c in board.family.comparisons]
     if compared:
         sentences += [_tested(suite, boards), _reach(boards)]
@@ -57,6 +57,20 @@ def _trained(results: Results, boards: Sequence[Leaderboard]) -> str:
     return (
         f"We compared {_listed(optimizers)} on {_listed(lines)}. {len(trials)} of {results.planned} planned "
         f"trials were run in {blocks} blocks: {', '.join(ended)}."
+    )
+
+
+def _tuned(results: Results) -> str:
+    if not results.journals:
+        return ""
+    journal = results.journals[0]
+    searches = [study for study in journal.studies if study.stage == "optimizer"]
+    names = sorted({axis.name for study in searches for axis in study.searches[0]})
+    budget = " and ".join(f"{value:g} {name}" for name, value in journal.budget.items())
+    return (
+        f"On every workload each optimizer's {_listed(names)} was tuned beforehand with the same budget of "
+        f"{budget} ({journal.sampler} search through Optuna, {len(journal.seeds)} seeds that the evaluation "
+        f"does not use); the setting with the best mean {journal.monitor.replace('_', ' ')} was evaluated."
     )
 
 
