@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="needs PyTorch")
 
 from optbench import backends, matching  # noqa: E402
 from optbench.backends.base import MEASURED  # noqa: E402
-from optbench.backends.torch import compiled, graph  # noqa: E402
+from optbench.backends.torch import compiled, graph, steps  # noqa: E402
 from optbench.errors import UserError  # noqa: E402
 from optbench.models import zoo  # noqa: E402
 from optbench.models.layers import Activate, Dense, Dropout, Model  # noqa: E402
@@ -263,3 +263,10 @@ def test_on_a_gpu_the_clock_chooses_among_ways_of_the_same_bits(monkeypatch):
     facts = trained(monkeypatch, "auto", trial)[3]
     assert facts["step"] in ("graph", "autograd")
     assert facts["step_because"] == MEASURED
+
+
+def test_denormals_are_nothing_in_training_and_themselves_elsewhere():
+    tiny = torch.tensor([1e-39])
+    with steps.flush_denormals():
+        assert (tiny * 1).item() == 0
+    assert (tiny * 1).item() > 0

@@ -20,6 +20,7 @@ from optbench.backends.torch import saving
 from optbench.backends.torch.choice import Found, MakeStep, make_step
 from optbench.backends.torch.model import LossOptions, TorchModel, from_torch, to_torch
 from optbench.backends.torch.optimizers import make_optimizer
+from optbench.backends.torch.steps import flush_denormals
 from optbench.datasets.base import Part, TrialData
 from optbench.matching import Indices
 from optbench.models.layers import BuiltLayer
@@ -169,6 +170,7 @@ class TorchSession:
         self.model.generator.set_state(state)
         self._synchronize()
 
+    @flush_denormals()
     def train_epoch(self, rows: Indices, epoch: int, x: NDArray[Any] | None = None) -> NDArray[np.float64]:
         """See :class:`optbench.backends.base.Session`."""
         self._set_products()

@@ -15,6 +15,7 @@ from optbench.backends.base import NotStackableError
 from optbench.backends.torch.engine import TorchSession
 from optbench.backends.torch.model import ACTIVATIONS, _max_pool, _padding
 from optbench.backends.torch.optimizers import make_optimizer
+from optbench.backends.torch.steps import flush_denormals
 from optbench.matching import Indices
 from optbench.models import layers as spec
 from optbench.models.layers import BuiltLayer
@@ -50,6 +51,7 @@ class TorchStack:
         }
         self._open(make_optimizer(config, self._trained()))
 
+    @flush_denormals()
     def train_epoch(
         self, sessions: Sequence[Any], rows: Sequence[Indices], xs: Sequence[NDArray[Any]] | None
     ) -> list[NDArray[np.float64]]:
