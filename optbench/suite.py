@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
@@ -140,8 +141,10 @@ class Suite:
 
     @property
     def hash(self) -> str:
-        """Content hash of the file's text."""
-        return content_hash(self.text)
+        """Content hash of what the file says: comments and layout are no part of it, the order of keys is."""
+        from optbench.yamlfile import read_text  # here, as a report of a store reads no suite
+
+        return content_hash(json.dumps(read_text(self.text, path=self.path or Path(self.name)).data))
 
 
 @dataclass(frozen=True, kw_only=True)
