@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 import optbench
+from optbench.commands.schema import schema
 from optbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ app = typer.Typer(
 
 data_app = typer.Typer(help="Datasets: fetch, verify, path.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.command(epilog="Example: optbench schema > optbench.schema.json")(schema)
 
 DatasetArgument = Annotated[str, typer.Argument(help="A dataset of `optbench list datasets`.")]
 DataDirOption = Annotated[

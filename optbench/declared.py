@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: Stands in for the model while the rest of a workload is checked; models are checked layer by layer.
 ANY_MODEL = {"name": "any", "layers": [{"kind": "dense"}]}
 
-_SCHEDULES: Mapping[str, Any] = {
+SCHEDULES: Mapping[str, Any] = {
     "step": StepSchedule,
     "cosine": CosineSchedule,
     "reduce_on_plateau": ReduceOnPlateau,
@@ -38,10 +38,10 @@ def schedule(entry: Any, path: KeyPath) -> Schedule | None:
         return None
     mapping = entry if isinstance(entry, dict) else {"kind": entry}
     kind = mapping.get("kind")
-    if not isinstance(kind, str) or kind not in _SCHEDULES:
-        known = ["constant", *_SCHEDULES]
+    if not isinstance(kind, str) or kind not in SCHEDULES:
+        known = ["constant", *SCHEDULES]
         raise InvalidError([unknown_choice(kind, known, (*path, "kind"), what="schedule")])
-    parsed: Schedule = parse(_SCHEDULES[kind], mapping, path)
+    parsed: Schedule = parse(SCHEDULES[kind], mapping, path)
     return parsed
 
 
@@ -89,7 +89,7 @@ def model(entry: Any, path: KeyPath, folder: Path) -> Model:
     if not isinstance(name, str) or name not in ZOO:
         raise InvalidError([unknown_choice(name, ZOO, (*path, "name"), what="model")])
     arguments = {key: value for key, value in entry.items() if key != "name"}
-    parsed = parse(_parameters(name), arguments, path)
+    parsed = parse(parameters(name), arguments, path)
     try:
         layers = ZOO[name](**{f.name: getattr(parsed, f.name) for f in fields(parsed)})
     except ValueError as error:
@@ -130,7 +130,7 @@ def _model_from_layers(entry: dict[str, Any], path: KeyPath) -> Model:
 
 
 @cache
-def _parameters(name: str) -> Any:
+def parameters(name: str) -> Any:
     """A dataclass of a named model's parameters, so that they are checked like everything else."""
     function = ZOO[name]
     hints = get_type_hints(function, include_extras=True)

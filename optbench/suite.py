@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
@@ -60,7 +61,21 @@ class SuiteError(UserError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
-    """What the report tests: candidates against the baseline, on the primary metric."""
+    """What the report tests: candidates against the baseline, on the primary metric.
+
+    Attributes
+    ----------
+    baseline : str
+        An optimizer's label; the first one if not given.
+    primary : str
+        Metric that is tested.
+    alpha : float
+        Level of the tests; intervals have 1 - alpha.
+    margin : float
+        Difference that does not matter, in the metric's units; asks for a test of equivalence.
+    correction : str
+        For several comparisons.
+    """
 
     __pydantic_config__ = FORBID_EXTRA
 
@@ -73,7 +88,15 @@ class Analysis:
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """Values to reach; the report says after how many epochs and seconds each trial did."""
+    """Values to reach; the report says after how many epochs and seconds each trial did.
+
+    Attributes
+    ----------
+    val_accuracy : float
+        In [0, 1]; reached from below.
+    val_loss : float
+        Reached from above.
+    """
 
     __pydantic_config__ = FORBID_EXTRA
 
@@ -142,13 +165,43 @@ class Suite:
 
     @property
     def hash(self) -> str:
-        """Content hash of the file's text."""
-        return content_hash(self.text)
+        """Content hash of what the file says: comments and layout are no part of it, the order of keys is."""
+        from optbench.yamlfile import read_text  # here, as a report of a store reads no suite
+
+        return content_hash(json.dumps(read_text(self.text, path=self.path or Path(self.name)).data))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _File:
-    """The top level of a suite file; entries with labels and grids of their own are checked one by one."""
+class SuiteFile:
+    """The top level of a suite file; entries with labels and grids of their own are checked one by one.
+
+    Attributes
+    ----------
+    suite : str
+        Folder of its results: letters, digits, `-`, `_` and `.`.
+    title : str
+        For people.
+    workloads : list
+        What is trained.
+    optimizers : mapping
+        By label: hyperparameters of the family so called, or of the one that `optimizer` names; or `class`.
+    seeds : int, list or mapping
+        So many from 0, or which; or both for each random stream, which are crossed, the others 0.
+    backends : list
+        Frameworks.
+    device : str
+        Where trials run; `auto` takes the fastest here.
+    precision : str
+        Of matrix products and convolutions.
+    analysis : mapping
+        What the report tests.
+    engine : mapping
+        How trials are trained; part of no trial's identity.
+    tuning : mapping
+        An equal search budget for every optimizer, spent before the evaluation.
+    max_trials : int
+        A plan of more trials is refused.
+    """
 
     __pydantic_config__ = FORBID_EXTRA
 
@@ -328,8 +381,8 @@ def trials(suite: Suite, resolve_device: Callable[[str, str], str]) -> list[Plan
 
 def _resolve(source: Source) -> Suite:
     if not isinstance(source.data, dict):
-        raise problem((), f"found {shown(source.data)}; a suite is a mapping of {listed(names(_File))}")
-    file = parse(_File, source.data)
+        raise problem((), f"found {shown(source.data)}; a suite is a mapping of {listed(names(SuiteFile))}")
+    file = parse(SuiteFile, source.data)
     if not all(c.isalnum() or c in "-_." for c in file.suite) or file.suite.startswith("."):
         raise problem(
             ("suite",), f"found {file.suite!r}; the name becomes a folder: letters, digits, '-', '_' and '.'"
@@ -452,7 +505,9 @@ def _workloads(
 
 
 #: Keys of a workload entry that are not part of the training itself.
-_EXTRAS = ("name", "targets", "optimizers", "grid")
+EXTRAS = ("name", "targets", "optimizers", "grid")
+#: Fields of a workload that no suite sets.
+NOT_DECLARED = ("smoke", "stop")
 
 
 def _workload(
@@ -462,7 +517,7 @@ def _workload(
     optimizers: dict[str, OptimizerConfig],
     folder: Path,
 ) -> SuiteWorkload:
-    known = [name for name in (*names(Workload), *_EXTRAS) if name not in ("smoke", "stop")]
+    known = [name for name in (*names(Workload), *EXTRAS) if name not in NOT_DECLARED]
     unknown = [key for key in entry if key not in known]
     if unknown:
         raise InvalidError([unknown_choice(key, known, (*path, key), what="key") for key in unknown])
@@ -480,7 +535,7 @@ def _workload(
         build(model, facts.shape, len(facts.classes))
     except ModelError as error:
         raise problem((*path, "model"), f"{error} (dataset {facts.name}: {facts.shape})") from None
-    plain = {key: value for key, value in entry.items() if key not in (*_EXTRAS, "schedule")}
+    plain = {key: value for key, value in entry.items() if key not in (*EXTRAS, "schedule")}
     workload: Workload = replace(
         parse(Workload, {**plain, "dataset": "any", "model": declared.ANY_MODEL}, path),
         dataset=dataset,

@@ -195,10 +195,26 @@ class Workload:
 
     Attributes
     ----------
+    dataset : str or OwnData
+        A registered name, or data of the user's own.
+    model : Model
+        A named architecture with its parameters, layers, or a function of the user's own.
+    batch_size : int or "full"
+        Examples of a step; the last short batch is kept.
+    epochs : int
+        Passes over the training part, at most.
+    split : Split
+        Where the validation examples come from.
+    shuffle : bool
+        Draw a new permutation each epoch.
     train_eval : int or "all"
         So many training examples, drawn once from the split stream, measure the training loss each epoch.
     monitor : str
         Picks the best epoch.
+    early_stopping : EarlyStopping, optional
+        When to stop before the last epoch.
+    divergence : Divergence
+        When a training counts as diverged.
     schedule : Schedule, optional
         How the optimizer's learning rate changes from epoch to epoch; constant without one.
     label_smoothing : float, optional

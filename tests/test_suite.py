@@ -147,3 +147,20 @@ def test_every_suite_of_the_repository_loads(repository):
     assert paths
     for path in paths:
         assert load_suite(path).workloads
+
+
+def test_a_suite_s_hash_is_of_what_it_says_not_of_how(write_suite):
+    plain = write_suite()
+    hashes = {
+        load_suite(write_suite(*changes, name=f"other{k}.yaml")).hash
+        for k, changes in enumerate(
+            [
+                (("suite: tiny", "# a remark\n\nsuite: tiny  # its name"),),
+                (("suite: tiny", 'suite: "tiny"'),),
+                (("adam: {lr: 0.01}", "adam:\n    lr: 1e-2"),),
+            ]
+        )
+    }
+    assert hashes == {load_suite(plain).hash}
+    changed = write_suite(("adam: {lr: 0.01}", "adam: {lr: 0.02}"), name="changed.yaml")
+    assert load_suite(changed).hash != load_suite(plain).hash

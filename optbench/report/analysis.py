@@ -143,8 +143,8 @@ def _warnings(results: Results, suite: Suite) -> list[str]:
     if results.refusals:
         found.append(f"{len(results.refusals)} trials do not match their block and were not paired.")
     if len({meta.get("hash") for meta in results.meta}) == 1 and len(results.meta) == 1:
-        recorded = results.meta[0].get("hash")
-        if recorded and recorded != suite.hash:
+        meta = results.meta[0]
+        if meta.get("hash") and meta.get("source") != suite.text and meta["hash"] != suite.hash:
             found.append("The suite file has changed since the store was last run with it.")
     return found
 

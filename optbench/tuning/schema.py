@@ -53,6 +53,8 @@ class TuningFile:
         How settings are drawn.
     trials : int, optional
         Short for ``budget: {trials: ..}``.
+    budget : Budget, optional
+        What every optimizer may spend on a workload.
     seeds : int or list
         So many tuning seeds, or which; never among the evaluation seeds.
     monitor : str
