@@ -6,7 +6,6 @@ import contextlib
 import gc
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -14,13 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 import optbench
+from optbench.commands.common import DataDirOption, ResultsOption, StoreOption
+from optbench.commands.common import console as _console
+from optbench.commands.common import errors as _errors
+from optbench.commands.common import fail as _fail
+from optbench.commands.common import say as _say
+from optbench.commands.common import use_data_dir as _use_data_dir
+from optbench.commands.doctor import doctor
 from optbench.commands.schema import schema
+from optbench.commands.stores import export, merge, rerun
 from optbench.errors import UserError
 
 if TYPE_CHECKING:
     from optbench.suite import PlannedTrial, Suite
 
-DATA_MISSING, CRASHED, INTERRUPTED = 3, 4, 130
+DATA_MISSING, CRASHED = 3, 4
 
 app = typer.Typer(
     name="optbench",
@@ -33,15 +40,12 @@ app = typer.Typer(
 data_app = typer.Typer(help="Datasets: fetch, verify, path.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.command(epilog="Example: optbench schema > optbench.schema.json")(schema)
+app.command(epilog="Example: optbench doctor --full")(doctor)
+app.command(epilog="Example: optbench rerun 3f9a --results results")(rerun)
+app.command(epilog="Example: optbench merge laptop/quick desk/quick -o results/quick")(merge)
+app.command(epilog="Example: optbench export results/quick --to parquet -o tables")(export)
 
 DatasetArgument = Annotated[str, typer.Argument(help="A dataset of `optbench list datasets`.")]
-DataDirOption = Annotated[
-    Path | None, typer.Option(envvar="OPTBENCH_DATA", help="Folder to look in first, and to download to.")
-]
-ResultsOption = Annotated[
-    Path,
-    typer.Option("--results", help="Folder of all stores.", envvar="OPTBENCH_RESULTS", show_default=True),
-]
 SmokeOption = Annotated[
     bool, typer.Option("--smoke", help="Dry run: made data, 2 epochs, 2 seeds, a store of its own.")
 ]
@@ -423,9 +427,7 @@ def list_(
 )
 def show(
     what: Annotated[str, typer.Argument(help="Trial id or its first digits; with --augment a suite file.")],
-    store: Annotated[
-        Path | None, typer.Option(help="Store to look in; all stores under --results if not given.")
-    ] = None,
+    store: StoreOption = None,
     results: ResultsOption = Path("results"),
     augment: Annotated[
         bool, typer.Option("--augment", help="Draw a sample of a suite's augmented training images.")
@@ -474,38 +476,6 @@ def _importing() -> Iterator[None]:
         gc.enable()
 
 
-@contextlib.contextmanager
-def _errors() -> Iterator[None]:
-    """Turn expected errors into one message and the exit code that the design gives them."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        _fail(
-            "Interrupted. What is finished is in the store; the same command goes on from there.", INTERRUPTED
-        )
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(1) from None
-    except UserError as error:
-        _fail(str(error), error.exit_code)
-
-
-def _console() -> Any:
-    """A console; a file or a pipe gets lines wide enough for every column."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 150)
-
-
-def _say(console: Any, message: str) -> None:
-    console.print(message, highlight=False, markup=False, soft_wrap=True)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    print(message, file=sys.stderr)
-    raise typer.Exit(code)
-
-
 def _interrupt(number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -536,11 +506,6 @@ def _workers(found: str) -> Any:
     if found != "auto" and not (found.isascii() and found.isdigit() and int(found)):
         raise UserError(f"--workers: found {found!r}; give a whole number from 1, or auto")
     return found if found == "auto" else int(found)
-
-
-def _use_data_dir(data_dir: Path | None) -> None:
-    if data_dir is not None:
-        os.environ["OPTBENCH_DATA"] = str(data_dir)
 
 
 def _dataset(name: str) -> str:

@@ -507,7 +507,7 @@ def _workloads(
 #: Keys of a workload entry that are not part of the training itself.
 EXTRAS = ("name", "targets", "optimizers", "grid")
 #: Fields of a workload that no suite sets.
-NOT_DECLARED = ("smoke", "stop")
+NOT_DECLARED = ("smoke",)
 
 
 def _workload(

@@ -1,7 +1,7 @@
 """Make a result set small enough to be kept: python tools/publish_results.py SUITE STORE OUT
 
-Copies a store without the predictions of single examples and the histories of tuning trials (every number that a
-table of the report needs stays), and writes the report's tables beside it.
+Copies a store without the predictions of single examples and the histories of tuning trials (every number
+that a table of the report needs stays), and writes the report's tables beside it.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from optbench.errors import UserError
-from optbench.frames import Results
+from optbench.frames import Results, load_results
 from optbench.report.across import Across, SettingComparison
 from optbench.report.leaderboard import Leaderboard, Row
 from optbench.report.text import TextTable, digits_of, metric_title, number, scale
@@ -278,7 +278,7 @@ def table_csv(table: TextTable) -> str:
 
 
 def write_parquet(results: Results, folder: Path) -> list[Path]:
-    """Write ``trials.parquet`` and ``epochs.parquet``.
+    """Write ``trials.parquet``, ``epochs.parquet``, and where there was tuning those tables too.
 
     Raises
     ------
@@ -290,9 +290,32 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
             "parquet: pyarrow is not installed; bring it with `pip install optbench[parquet]`, or ask for csv"
         )
     written = []
-    for name, frame in (("trials", results.trials), ("epochs", results.epochs)):
+    for name in ("trials", "epochs", "tuning", "untuned"):
+        frame = getattr(results, name)
         if len(frame):
             path = folder / f"{name}.parquet"
             frame.to_parquet(path, engine="pyarrow", index=False)
+            written.append(path)
+    return written
+
+
+def write_frames(store: Path, folder: Path, kind: str) -> list[Path]:
+    """Write a store's tables as files: trials and epochs, and where it was tuned tuning and untuned.
+
+    JSON is a list of records. Raises :class:`ExportError` where pyarrow is missing.
+    """
+    results = load_results(store)
+    folder.mkdir(parents=True, exist_ok=True)
+    frames = {name: getattr(results, name) for name in ("trials", "epochs", "tuning", "untuned")}
+    if kind == "parquet":
+        return write_parquet(results, folder)
+    written = []
+    for name, frame in frames.items():
+        if len(frame):
+            path = folder / f"{name}.{kind}"
+            if kind == "csv":
+                frame.to_csv(path, index=False, lineterminator="\n")
+            else:
+                frame.to_json(path, orient="records", indent=1)
             written.append(path)
     return written

@@ -198,7 +198,7 @@ class _Tape:
         for layer in self._deep:
             g = layer.backward(g)
         if self._penalised:
-            loss.add_(self._penalty())
+            loss.add_(self._penalty())  # type: ignore[arg-type]
         for w, l1, l2 in self._penalised:
             assert w.grad is not None
             if l1:

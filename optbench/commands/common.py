@@ -1,0 +1,68 @@
+"""What the commands share: options, errors as exit codes, the console."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from optbench.errors import UserError
+
+INTERRUPTED = 130
+
+DataDirOption = Annotated[
+    Path | None, typer.Option(envvar="OPTBENCH_DATA", help="Folder to look in first, and to download to.")
+]
+ResultsOption = Annotated[
+    Path,
+    typer.Option("--results", help="Folder of all stores.", envvar="OPTBENCH_RESULTS", show_default=True),
+]
+StoreOption = Annotated[
+    Path | None, typer.Option(help="Store to look in; all stores under --results if not given.")
+]
+TrialArgument = Annotated[str, typer.Argument(help="Trial id or its first digits.")]
+
+
+@contextlib.contextmanager
+def errors() -> Iterator[None]:
+    """Turn expected errors into one message and the exit code that the design gives them."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        fail(
+            "Interrupted. What is finished is in the store; the same command goes on from there.", INTERRUPTED
+        )
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+    except UserError as error:
+        fail(str(error), error.exit_code)
+
+
+def console() -> Any:
+    """A console; a file or a pipe gets lines wide enough for every column."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 150)
+
+
+def say(console: Any, message: str) -> None:
+    """Print a line as it is."""
+    console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """End with a message and an exit code."""
+    print(message, file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def use_data_dir(data_dir: Path | None) -> None:
+    """Look for data there first."""
+    if data_dir is not None:
+        os.environ["OPTBENCH_DATA"] = str(data_dir)
