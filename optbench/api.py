@@ -185,7 +185,12 @@ def _suite_of(store: Store) -> Suite:
     meta = store.meta()
     if "view" not in meta:
         raise StoreError(f"{store.path}: names no suite; give the suite file instead")
-    return suite_from_view(json.loads(meta["view"]))
+    try:
+        return suite_from_view(json.loads(meta["view"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{store.path}: its suite is damaged ({error}); give the suite file instead"
+        ) from None
 
 
 __all__ = ["find_store", "gather_results", "load_results", "load_suite", "report", "run"]

@@ -411,8 +411,11 @@ class Store:
 
 def unpack_history(packed: bytes, columns: int) -> NDArray[np.float64]:
     """Unpack a stored history into [columns, epochs]."""
-    numbers = np.frombuffer(zlib.decompress(packed), "<f8")
-    return numbers.reshape(columns, -1) if columns else numbers
+    try:
+        numbers = np.frombuffer(zlib.decompress(packed), "<f8")
+        return numbers.reshape(columns, -1) if columns else numbers
+    except (zlib.error, ValueError, TypeError) as error:
+        raise StoreError(f"the store holds a damaged history ({error}); restore it from a copy") from None
 
 
 def _dump_numbers(numbers: Mapping[str, float]) -> str:

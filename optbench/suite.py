@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
@@ -37,6 +38,7 @@ from optbench.trial import (
     to_plain,
 )
 from optbench.tuning.schema import Tuning, read_tuning
+from optbench.tuning.space import with_values
 from optbench.validation import (
     InvalidError,
     dotted,
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from optbench.yamlfile import KeyPath, Source
 
 BACKENDS = get_args(BackendName)
+#: Beyond these a suite is a slip of the pen, and would take minutes to say so.
+MOST_SEEDS, MOST_COMBINATIONS = 100_000, 10_000
 DEVICES = ("auto", *get_args(DeviceName))
 
 
@@ -597,7 +601,7 @@ def _chosen(choice: Any, optimizers: dict[str, OptimizerConfig], path: KeyPath) 
         return optimizers
     if not isinstance(choice, list | dict) or not choice:
         raise problem(path, f"found {shown(choice)}; list optimizers, or map them to hyperparameters")
-    unknown = [label for label in choice if label not in optimizers]
+    unknown = [label for label in choice if not isinstance(label, str) or label not in optimizers]
     if unknown:
         raise InvalidError([unknown_choice(label, optimizers, path, what="optimizer") for label in unknown])
     if isinstance(choice, list):
@@ -606,8 +610,10 @@ def _chosen(choice: Any, optimizers: dict[str, OptimizerConfig], path: KeyPath) 
     for label, changes in choice.items():
         if not isinstance(changes, dict):
             raise problem((*path, label), f"found {shown(changes)}; map hyperparameters to values")
-        merged = {**to_plain(optimizers[label]), **changes}
-        chosen[label] = parse(type(optimizers[label]), merged, (*path, label))
+        try:
+            chosen[label] = with_values(optimizers[label], changes, (*path, label))
+        except custom.CustomError as error:
+            raise problem((*path, label), str(error)) from None
     _refuse_twins(chosen, path)
     return chosen
 
@@ -635,6 +641,8 @@ def _expand(entry: Any, path: KeyPath) -> list[tuple[str, dict[str, Any], KeyPat
     for key, values in grid.items():
         if not isinstance(values, list) or not values:
             raise problem((*where, key), f"found {shown(values)}; a list of values belongs here")
+    if (count := math.prod(map(len, grid.values()))) > MOST_COMBINATIONS:
+        raise problem(where, f"has {count:,} combinations; at most {MOST_COMBINATIONS:,} are allowed")
     expanded = []
     for values in itertools.product(*grid.values()):
         variant = copy.deepcopy({key: value for key, value in entry.items() if key != "grid"})
@@ -675,6 +683,10 @@ def _seeds(entry: Any) -> tuple[Seeds, ...]:
     if not entry:
         raise problem(("seeds",), f"is empty; give a count, a list, or lists for {listed(STREAMS)}")
     lists = {stream: _seed_list(value, ("seeds", stream)) for stream, value in entry.items()}
+    if (count := math.prod(map(len, lists.values()))) > MOST_SEEDS:
+        raise problem(
+            ("seeds",), f"the streams crossed are {count:,} blocks; at most {MOST_SEEDS:,} are allowed"
+        )
     return tuple(
         Seeds(**dict(zip(lists, values, strict=True))) for values in itertools.product(*lists.values())
     )
@@ -682,7 +694,7 @@ def _seeds(entry: Any) -> tuple[Seeds, ...]:
 
 def _seed_list(entry: Any, path: KeyPath) -> list[int]:
     whole = isinstance(entry, int) and not isinstance(entry, bool)
-    values = list(range(entry)) if whole and 0 < entry <= 100_000 else entry
+    values = list(range(entry)) if whole and 0 < entry <= MOST_SEEDS else entry
     if not isinstance(values, list) or not values:
         raise problem(path, f"found {shown(entry)}; give a count from 1, or a list of whole numbers from 0")
     for index, value in enumerate(values):

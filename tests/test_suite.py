@@ -164,3 +164,31 @@ def test_a_suite_s_hash_is_of_what_it_says_not_of_how(write_suite):
     assert hashes == {load_suite(plain).hash}
     changed = write_suite(("adam: {lr: 0.01}", "adam: {lr: 0.02}"), name="changed.yaml")
     assert load_suite(changed).hash != load_suite(plain).hash
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("epochs: 2", "epochs: 2\n    optimizers: [{adam: 1}]", "unknown optimizer {'adam': 1}"),
+        ("seeds: 2", "seeds: {init: 100000, order: 100000}", "10,000,000,000 blocks"),
+        (
+            "{lr: 0.01}",
+            f"{{grid: {{lr: {list(range(1, 102))}, beta1: {[0.1] * 100}}}}}",
+            "10,100 combinations",
+        ),
+    ],
+)
+def test_slips_of_the_pen_are_answered_at_once(write_suite, old, new, message):
+    with pytest.raises(SuiteError, match=message):
+        load_suite(write_suite((old, new)))
+
+
+def test_a_workload_gives_a_class_of_ones_own_other_arguments(write_suite, tmp_path):
+    (tmp_path / "mine.py").write_text("class Mine: ...")
+    suite = load_suite(
+        write_suite(
+            ("adam: {lr: 0.01}", "mine: {class: 'mine.py:Mine', lr: 0.01}"),
+            ("epochs: 2", "epochs: 2\n    optimizers: {mine: {lr: 0.1}}"),
+        )
+    )
+    assert suite.workloads[0].optimizers["mine"].lr == 0.1

@@ -186,7 +186,11 @@ def _call(own: OwnData) -> tuple[NDArray[Any], ...]:
         raise DataError(
             f"{own.location} gave {type(result).__name__}; return x_train, y_train, x_test, y_test, or x, y"
         )
-    return _checked(tuple(np.asarray(array) for array in result), own.location)
+    try:
+        arrays = tuple(np.asarray(array) for array in result)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{own.location} gave what is no array ({error}); return NumPy arrays") from None
+    return _checked(arrays, own.location)
 
 
 def _checked(parts: tuple[NDArray[Any], ...], place: str) -> tuple[NDArray[Any], ...]:

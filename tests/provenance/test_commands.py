@@ -119,3 +119,21 @@ def test_the_doctor_names_what_is_here_and_what_to_mend(tmp_path, monkeypatch):
     assert "cpu" in found["frameworks"]["torch"]["devices"]
     assert found["data"]["digits"] == "comes with optbench"
     assert found["disk_free_gb"] > 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE trials SET history = x'00'",
+        "UPDATE meta SET value = '{' WHERE key = 'view'",
+        "UPDATE meta SET value = '[]' WHERE key = 'view'",
+        "DROP TABLE trials",
+    ],
+)
+def test_a_damaged_store_is_said_to_be_one(store, damage):
+    with sqlite3.connect(store) as db:
+        db.execute(damage)
+    done = call("report", store, "--format", "terminal")
+    assert done.exit_code == 2
+    assert "store" in done.output
+    assert "Traceback" not in done.output
