@@ -1,8 +1,8 @@
 """A whole suite against the loops that people write: ``python benchmarks/suite_speed.py``.
 
 4 optimizers x 5 seeds on ``mlp`` and ``cnn_2c1d``, 20,000 28x28 images, batches of 64, 3 epochs, looking at
-2,000 validation images after every epoch and at 2,000 test images at the end. The contenders take turns. Each is
-a process of its own with all cores of the machine, timed from its start to its end, imports included:
+2,000 validation images after every epoch and at 2,000 test images at the end. The contenders take turns.
+Each is a process of its own with all cores of the machine, timed from its start to its end, imports included:
 
 optbench
     ``optbench run`` with ``--workers auto`` and ``batch_seeds: auto``, statistics, leaderboard and report.

@@ -1,9 +1,10 @@
 """``--workers auto`` against the choices by hand: ``python benchmarks/workers.py``.
 
-Runs a suite of 2 optimizers x 4 seeds on ``mlp`` and ``small_cnn`` over and over, each time as a process of its
-own from its start to its end, in turns: with ``--workers auto``, with one trial at a time on all threads, and with
-one trial a core on one thread each. Printed is the median over the rounds of a contender's time divided by that
-of ``auto`` in the same round. The bar: ``auto`` is never slower than the better of the others by more than 5 %.
+Runs a suite of 2 optimizers x 4 seeds on ``mlp`` and ``small_cnn`` over and over, each time as a process of
+its own from its start to its end, in turns: with ``--workers auto``, with one trial at a time on all threads,
+and with one trial a core on one thread each. Printed is the median over the rounds of a contender's time
+divided by that of ``auto`` in the same round. The bar: ``auto`` is never slower than the better of the others
+by more than 5 %.
 """
 
 from __future__ import annotations

@@ -122,8 +122,8 @@ def run_stack(
 def best_size(trials: Sequence[PlannedTrial], engine: Engine, dataset: Dataset) -> int:
     """Measure how many of these trials to train together: the least time a step and trial, 1 for alone.
 
-    A few steps are timed for 1, 2, 4, .. trials, until more of them take longer each. On a CPU one trial stays
-    alone if its steps are long.
+    A few steps are timed for 1, 2, 4, .. trials, until more of them take longer each. On a CPU a trial whose
+    steps are long stays alone.
     """
     specs = [trial.spec for trial in trials[:LARGEST]]
     opening = _Opening(engine)
