@@ -1,8 +1,8 @@
 """A whole suite against the loops that people write: ``python benchmarks/suite_speed.py``.
 
 4 optimizers x 5 seeds on ``mlp`` and ``cnn_2c1d``, 20,000 28x28 images, batches of 64, 3 epochs, looking at
-2,000 validation images after every epoch and at 2,000 test images at the end. Each contender is a process of
-its own with all cores of the machine, timed from its start to its end, imports included:
+2,000 validation images after every epoch and at 2,000 test images at the end. The contenders take turns.
+Each is a process of its own with all cores of the machine, timed from its start to its end, imports included:
 
 optbench
     ``optbench run`` with ``--workers auto`` and ``batch_seeds: auto``, statistics, leaderboard and report.
@@ -29,6 +29,8 @@ import numpy as np
 OPTIMIZERS = ("sgd", "rmsprop", "adam", "nadam")
 MODELS = ("mlp", "cnn_2c1d")
 BATCH, EPOCHS = 64, 3
+#: How many times faster the whole of optbench should be.
+BARS = {"model.fit": 4, "tutorial": 3}
 SUITE = """
 suite: speed
 workloads:
@@ -76,15 +78,15 @@ def layers(model: str) -> Any:
     return build(Model(name=model, layers=made), (28, 28, 1), 10)
 
 
-def run_optbench(folder: Path, seeds: int) -> None:
-    workloads = "".join(WORKLOAD.format(model=m, batch=BATCH, epochs=EPOCHS) for m in MODELS)
+def run_optbench(folder: Path, seeds: int, models: list[str]) -> None:
+    workloads = "".join(WORKLOAD.format(model=m, batch=BATCH, epochs=EPOCHS) for m in models)
     (folder / "speed.yaml").write_text(SUITE.format(workloads=workloads, seeds=seeds))
     program = [sys.executable, "-m", "optbench.cli"]
     subprocess.run([*program, "run", "speed.yaml", "--workers", "auto", "--fresh"], cwd=folder, check=True)
     subprocess.run([*program, "report", "speed.yaml"], cwd=folder, check=True)
 
 
-def run_fit(folder: Path, seeds: int) -> None:
+def run_fit(folder: Path, seeds: int, models: list[str]) -> None:
     import keras
     import tensorflow as tf
 
@@ -119,7 +121,7 @@ def run_fit(folder: Path, seeds: int) -> None:
     }
     source = tf.data.Dataset.from_tensor_slices(train).cache().shuffle(len(train[0])).batch(BATCH).prefetch(4)
     checked = tf.data.Dataset.from_tensor_slices(validation).batch(1000).cache()
-    for model in MODELS:
+    for model in models:
         for name in OPTIMIZERS:
             for seed in range(seeds):
                 keras.utils.set_random_seed(seed)
@@ -130,7 +132,7 @@ def run_fit(folder: Path, seeds: int) -> None:
                 print(model, name, seed, net.evaluate(*test, batch_size=1000, verbose=0))
 
 
-def run_tutorial(folder: Path, seeds: int) -> None:
+def run_tutorial(folder: Path, seeds: int, models: list[str]) -> None:
     import torch
     import torch.nn.functional as F
     from torch import nn
@@ -170,7 +172,7 @@ def run_tutorial(folder: Path, seeds: int) -> None:
         with torch.no_grad():
             return sum((net(x).argmax(1) == y).sum().item() for x, y in batches) / 2000
 
-    for model in MODELS:
+    for model in models:
         for name in OPTIMIZERS:
             for seed in range(seeds):
                 torch.manual_seed(seed)
@@ -196,12 +198,14 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", choices=MODELS, action="append", help="may be repeated")
     parser.add_argument("--only", choices=CONTENDERS, action="append", help="may be repeated")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    models = options.model or list(MODELS)
     if options.one:
-        CONTENDERS[options.one](options.folder, options.seeds)
+        CONTENDERS[options.one](options.folder, options.seeds, models)
         return
     chosen = options.only or list(CONTENDERS)
     with tempfile.TemporaryDirectory() as name:
@@ -213,12 +217,18 @@ def main() -> None:
                 command = [sys.executable, __file__, "--one", contender, "--folder", name]
                 clock = time.perf_counter()
                 subprocess.run(
-                    [*command, "--seeds", str(options.seeds)], check=True, stdout=subprocess.DEVNULL
+                    [*command, "--seeds", str(options.seeds), *(f"--model={m}" for m in models)],
+                    check=True,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
                 )
                 taken[contender].append(time.perf_counter() - clock)
+    print("| contender | seconds | times the first | bar |")
+    print("| --- | --- | --- | --- |")
     for contender, seconds in taken.items():
         ratio = statistics.median(a / b for a, b in zip(seconds, taken[chosen[0]], strict=True))
-        print(f"{contender:10} {statistics.median(seconds):7.1f} s   {ratio:5.2f} x {chosen[0]}")
+        bar = BARS.get(contender, "") if chosen[0] == "optbench" else ""
+        print(f"| {contender} | {statistics.median(seconds):.1f} | {ratio:.2f} | {bar} |")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ STARTS = 6
 #: Workers side by side must train so many times more than one alone.
 WORTH = 1.05
 #: Seconds of a suite for which no worker is started: they take some seconds themselves.
-SHORT = 20.0
+SHORT = 12.0
 #: Memory that a worker may need: a framework, a dataset, a small model.
 WORKER_BYTES = 1024**3
 #: Arrays of a dataset, written once and mapped into every worker.

@@ -28,6 +28,8 @@ from optbench.trial import Seeds, TrialRecord, TrialSpec, content_hash, to_plain
 #: Most trials in one program, and steps that ``auto`` times for each number of trials.
 LARGEST = 64
 TIMED_STEPS = 12
+#: Seconds of a step on a CPU that is not short of work: larger products would not be faster.
+LONG_STEP = 0.005
 #: A larger stack must cut the time of a trial to this share, or it is not worth its memory.
 WORTH = 0.95
 
@@ -120,15 +122,22 @@ def run_stack(
 def best_size(trials: Sequence[PlannedTrial], engine: Engine, dataset: Dataset) -> int:
     """Measure how many of these trials to train together: the least time a step and trial, 1 for alone.
 
-    A few steps are timed for 1, 2, 4, .. trials, until more of them take longer each.
+    A few steps are timed for 1, 2, 4, .. trials, until more of them take longer each. On a CPU a trial whose
+    steps are long stays alone.
     """
     specs = [trial.spec for trial in trials[:LARGEST]]
     opening = _Opening(engine)
-    rows = [_open(spec, opening, dataset) for spec in specs]
-    best, least = 1, _fastest(lambda: opening.sessions[0].train_epoch(rows[0], 1))
+    rows = [_open(specs[0], opening, dataset)]
+    alone = opening.sessions[0].train_epoch
+    if specs[0].device == "cpu":
+        few = rows[0][: -(-len(rows[0]) // TIMED_STEPS)]
+        if min(_seconds(partial(alone, few, 1)) for _ in range(3)) > LONG_STEP:
+            return 1
+    best, least = 1, _fastest(partial(alone, rows[0], 1))
     size = 2
     while size <= len(specs):
         try:
+            rows += [_open(spec, opening, dataset) for spec in specs[len(rows) : size]]
             stack = opening.stack(specs[:size], rows[:size])
             members = opening.sessions[:size]
             taken = _fastest(partial(stack.train_epoch, members, rows[:size], None)) / size
@@ -236,12 +245,13 @@ def _open(spec: TrialSpec, engine: _Opening, dataset: Dataset) -> matching.Indic
 
 def _fastest(work: Callable[[], object]) -> float:
     """Seconds of the fastest of three, after a first one that compiles."""
-    seconds = []
-    for _ in range(4):
-        clock = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - clock)
-    return min(seconds[1:])
+    return min([_seconds(work) for _ in range(4)][1:])
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    clock = time.perf_counter()
+    work()
+    return time.perf_counter() - clock
 
 
 def _untimed(record: TrialRecord) -> TrialRecord:
