@@ -12,9 +12,12 @@ from optbench.report.analysis import analyse
 from optbench.store import Store
 from optbench.suite import load_suite
 from optbench.trial import trial_id
+from optbench.tuning import journal as journals
+from optbench.tuning.search import tuned
 
 ROOT = Path(__file__).resolve().parent.parent
-TRACKED = ("mnist_mlp",)
+TRACKED = ("mnist_mlp", "optimizers_offline", "fashion_mnist_mini", "digits_augmented_mini", "wame_variants")
+TRACKED = tuple(name for name in TRACKED if (ROOT / "results" / name).is_dir())
 
 
 @pytest.mark.parametrize("name", TRACKED)
@@ -23,9 +26,18 @@ def test_a_result_set_is_of_its_suite_and_reports(name):
     with Store(ROOT / "results" / name) as store:
         assert store.meta()["hash"] == suite.hash
         statuses = store.statuses()
-    planned = {trial_id(trial.spec) for trial in local.plan(suite)}
-    assert statuses.keys() <= planned
-    assert set(statuses.values()) == {"completed"}
+        journal = journals.read(store.meta())
+    if suite.tuning is None:
+        assert statuses.keys() <= {trial_id(trial.spec) for trial in local.plan(suite)}
+        assert set(statuses.values()) == {"completed"}
+    else:
+        best = tuned(suite, journal)
+        evaluated = {trial_id(trial.spec) for trial in local.plan(best)}
+        assert evaluated <= statuses.keys()
+        searched = {key for key, *_ in journal.trials()}
+        assert statuses.keys() == evaluated | searched | set(journal.untuned)
+        sizes = {(s.workload, len(s.settings)) for s in journal.studies}
+        assert len(sizes) == len(suite.workloads)
     boards = analyse(load_results(ROOT / "results" / name), suite).boards
     assert {board.workload for board in boards} <= {entry.label for entry in suite.workloads}
     assert all("proved" in " ".join(board.notes) for board in boards if len(board.rows) > 1)
@@ -37,3 +49,10 @@ def test_what_the_page_says_of_mnist_mlp_is_in_its_store():
     for (_, _), rows in trials.groupby(["workload", "optimizer"]):
         if rows["optimizer"].iloc[0] != "sgd" and rows["workload"].iloc[0] != "batch-256":
             assert f"{100 * rows['test_accuracy'].mean():.2f}" in page
+
+
+def test_what_the_page_says_of_fashion_mnist_mini_is_in_its_store():
+    page = (ROOT / "results" / "fashion_mnist_mini" / "README.md").read_text()
+    trials = load_results(ROOT / "results" / "fashion_mnist_mini").trials
+    for _, scores in (100 * trials["test_accuracy"]).groupby(trials["optimizer"]):
+        assert f"{scores.mean():.2f} ± {scores.std():.2f}" in page
