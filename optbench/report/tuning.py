@@ -21,6 +21,8 @@ INCLUSIONS = (
     ("nadam", "sgd", "a large eps, the learning rate in proportion (Choi et al. 2019)"),
     ("rmsprop", "sgd", "a large eps, the learning rate in proportion (Choi et al. 2019)"),
 )
+#: Variants of WAME that are no RMSprop whatever their factor is.
+OTHER_RULES = ("paper", "author", "author_shipped")
 
 
 def tuning_table(results: Results) -> TextTable | None:
@@ -127,7 +129,8 @@ def inclusion_notes(journal: Journal, tuning: pd.DataFrame) -> Iterator[str]:
         for (where, special), other in studies.items():
             pair = (families.get((workload, general)), families.get((where, special)))
             how = next((h for a, b, h in INCLUSIONS if (a, b) == pair), None)
-            if workload != where or how is None:
+            variant = (study.config or {}).get("variant", "adjusted")
+            if workload != where or how is None or variant in OTHER_RULES:
                 continue
             lost_by = _score(other) - _score(study)
             if lost_by > 0:
