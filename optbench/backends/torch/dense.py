@@ -197,8 +197,8 @@ class _Tape:
         g = aten._log_softmax_backward_data.out(g, log_p, 1, x.dtype, out=self._of_logits)
         for layer in self._deep:
             g = layer.backward(g)
-        if self._penalised:
-            loss.add_(self._penalty())  # type: ignore[arg-type]
+        if (penalty := self._penalty()) is not None:
+            loss.add_(penalty)
         for w, l1, l2 in self._penalised:
             assert w.grad is not None
             if l1:

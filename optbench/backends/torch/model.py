@@ -32,7 +32,7 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 
 def to_torch(array: NDArray[Any]) -> NDArray[Any]:
-    """Bring a canonical weight into PyTorch's layout (HWIO kernels become OIHW, channels last in memory)."""
+    """Bring a canonical weight into PyTorch's layout: HWIO kernels become OIHW."""
     return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
 
 
@@ -128,7 +128,9 @@ class TorchModel:
         self.trainable: list[str] = []
         for place in built:
             for parameter in place.parameters:
-                tensor = torch.from_numpy(to_torch(weights[parameter.name]).copy(order="K")).to(device)
+                tensor = torch.from_numpy(to_torch(weights[parameter.name]).copy()).to(device)
+                if tensor.ndim == 4:  # gradients come so, and would be copied into any other layout
+                    tensor = tensor.contiguous(memory_format=torch.channels_last)
                 self.weights[parameter.name] = tensor.requires_grad_(parameter.trainable)
                 if parameter.trainable:
                     self.trainable.append(parameter.name)
