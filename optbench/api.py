@@ -171,6 +171,7 @@ def run(
     workers: int | Literal["auto"] = 1,
     time_limit: float | None = None,
     ray: Mapping[str, Any] | None = None,
+    log: Sequence[str] = (),
 ) -> RunOutcome:
     """Train the trials of a suite that its store lacks.
 
@@ -196,6 +197,8 @@ def run(
         Seconds that a trial may take; needs a process of its own, so one worker is started at least.
     ray : mapping, optional
         Run on a Ray cluster: arguments of :class:`optbench.execution.ray.RayExecutor`.
+    log : sequence of str
+        Trackers that get every new trial too: ``tensorboard``, ``mlflow``, ``wandb``.
 
     Returns
     -------
@@ -209,6 +212,10 @@ def run(
     loaded = suite if isinstance(suite, Suite) else load_suite(suite)
     if smoke:
         loaded = local.smoke(loaded)
+    if log:
+        from optbench.trackers import Tracked
+
+        observer = Tracked(observer, log, suite=loaded.name, folder=store_path(loaded, results))
     return local.run_suite(
         loaded,
         results=results,
