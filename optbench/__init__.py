@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from optbench.api import load_results, load_suite, report, run
+    from optbench.api import compare, load_results, load_suite, make_suite, report, run
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_results", "load_suite", "report", "run"]
+__all__ = ["__version__", "compare", "load_results", "load_suite", "make_suite", "report", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,11 +12,151 @@ from optbench.frames import Results, load_results
 from optbench.report.build import DEFAULT_FORMATS, ReportFiles, file_name, write_report
 from optbench.report.combine import gather, with_analysis
 from optbench.store import Store, StoreError
-from optbench.suite import PlannedTrial, Suite, load_suite, store_path, suite_from_view
+from optbench.suite import (
+    PlannedTrial,
+    Suite,
+    SuiteError,
+    load_suite,
+    store_path,
+    suite_from_source,
+    suite_from_view,
+)
+from optbench.validation import dotted, shown
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from optbench.execution.jobs import Executor
     from optbench.execution.local import Observer, RunOutcome
+    from optbench.stats.compare import Comparison
+
+
+def make_suite(
+    name: str,
+    *,
+    workloads: Sequence[Mapping[str, Any]],
+    optimizers: Mapping[str, Mapping[str, Any]],
+    folder: str | Path = ".",
+    **fields: Any,
+) -> Suite:
+    """Build a suite without a file.
+
+    Parameters
+    ----------
+    name : str
+        Folder of its results.
+    workloads, optimizers
+        What stands under these keys of a suite file, as plain mappings, sequences and scalars.
+    folder : path
+        Where paths of ``class:`` and of data of one's own begin.
+    **fields
+        The other fields of a suite file: ``seeds``, ``backends``, ``tuning``, ...
+
+    Returns
+    -------
+    Suite
+        The same, hash included, as :func:`load_suite` gives for a file of this content.
+
+    Raises
+    ------
+    SuiteError
+        If something does not fit; the message names the field.
+
+    Examples
+    --------
+    >>> suite = make_suite(
+    ...     "first",
+    ...     workloads=[{"dataset": "iris", "model": "mlp", "batch_size": 16, "epochs": 2}],
+    ...     optimizers={"wame": {"lr": 0.05}, "adam": {}},
+    ...     seeds=3,
+    ... )
+    >>> suite.optimizers, len(suite.seeds)
+    (('wame', 'adam'), 3)
+    """
+    from optbench.yamlfile import Source, read_text, write_text
+
+    given = {"suite": name, **fields, "workloads": workloads, "optimizers": optimizers}
+    text = write_text({key: _plain(value, (key,)) for key, value in given.items()})
+    source = Source(path=Path(folder) / f"suite {name}", text=text, data=None, lines={})
+    suite = suite_from_source(replace(source, data=read_text(text, path=source.path).data))
+    return replace(suite, path=None)
+
+
+def _plain(value: Any, path: tuple[Any, ...]) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, (*path, key)) for key, item in value.items()}
+    if hasattr(value, "tolist"):  # NumPy's numbers and arrays
+        value = value.tolist()
+    if isinstance(value, list | tuple | range):
+        return [_plain(item, (*path, index)) for index, item in enumerate(value)]
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    raise SuiteError(
+        f"{dotted(path)}: found {shown(value)}; give mappings, sequences, strings, numbers, True, False, None"
+    )
+
+
+def compare(
+    table: pd.DataFrame | Results,
+    *,
+    metric: str = "test_accuracy",
+    baseline: str | None = None,
+    maximise: bool | None = None,
+    alpha: float = 0.05,
+    correction: str = "holm",
+    margin: float | None = None,
+    family: Literal["baseline", "all"] | None = None,
+) -> Comparison:
+    """Run the whole statistical procedure on a table of trials.
+
+    Parameters
+    ----------
+    table : DataFrame or Results
+        One row a trial: columns dataset, optimizer, seed and the metric, optionally status; or what
+        :func:`load_results` gives, whose workloads then stand for datasets and whose proved blocks for seeds.
+    metric, baseline, maximise, alpha, correction, margin, family
+        See :func:`optbench.stats.compare.compare_table`.
+
+    Returns
+    -------
+    Comparison
+        ``to_dict()`` has everything computed.
+
+    Raises
+    ------
+    StatsError
+        If columns are missing, pairs are not unique, or several backends, devices or precisions are mixed.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows = [("mnist", o, s, v + s / 100) for o, v in (("adam", 0.9), ("wame", 0.92)) for s in range(6)]
+    >>> frame = pd.DataFrame(rows, columns=["dataset", "optimizer", "seed", "accuracy"])
+    >>> compare(frame, metric="accuracy", baseline="adam").within[0].comparisons[0].verdict.word
+    'better'
+    """
+    from optbench.stats.common import StatsError
+    from optbench.stats.compare import compare_table
+
+    frame = table.trials if isinstance(table, Results) else table
+    if {"workload", "block"} <= set(frame.columns):
+        settings = frame[["backend", "device", "precision"]].drop_duplicates()
+        if len(settings) > 1:
+            found = "; ".join(" ".join(row) for row in settings.itertuples(index=False))
+            raise StatsError(f"table: found trials of several settings ({found}); pick one's rows first")
+        frame = frame.assign(dataset=frame["workload"], seed=frame["block"])
+    return compare_table(
+        frame,
+        metric=metric,
+        baseline=baseline,
+        maximise=maximise,
+        alpha=alpha,
+        correction=correction,
+        margin=margin,
+        family=family,
+    )
 
 
 def run(
@@ -30,6 +171,7 @@ def run(
     workers: int | Literal["auto"] = 1,
     time_limit: float | None = None,
     ray: Mapping[str, Any] | None = None,
+    log: Sequence[str] = (),
 ) -> RunOutcome:
     """Train the trials of a suite that its store lacks.
 
@@ -55,6 +197,8 @@ def run(
         Seconds that a trial may take; needs a process of its own, so one worker is started at least.
     ray : mapping, optional
         Run on a Ray cluster: arguments of :class:`optbench.execution.ray.RayExecutor`.
+    log : sequence of str
+        Trackers that get every new trial too: ``tensorboard``, ``mlflow``, ``wandb``.
 
     Returns
     -------
@@ -68,6 +212,10 @@ def run(
     loaded = suite if isinstance(suite, Suite) else load_suite(suite)
     if smoke:
         loaded = local.smoke(loaded)
+    if log:
+        from optbench.trackers import Tracked
+
+        observer = Tracked(observer, log, suite=loaded.name, folder=store_path(loaded, results))
     return local.run_suite(
         loaded,
         results=results,
@@ -193,4 +341,13 @@ def _suite_of(store: Store) -> Suite:
         ) from None
 
 
-__all__ = ["find_store", "gather_results", "load_results", "load_suite", "report", "run"]
+__all__ = [
+    "compare",
+    "find_store",
+    "gather_results",
+    "load_results",
+    "load_suite",
+    "make_suite",
+    "report",
+    "run",
+]

@@ -120,6 +120,10 @@ def run(
     timing: Annotated[
         bool, typer.Option("--time", help="Then time every optimizer alone on this machine, in turns.")
     ] = False,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(help="Also log new trials to tensorboard, mlflow or wandb (offline); repeatable."),
+    ] = None,
 ) -> None:
     """Train what the store of a suite lacks, then show the leaderboard.
 
@@ -155,6 +159,7 @@ def run(
                 ray={"address": ray_address, "cpus": cpus_per_trial, "gpus": gpus_per_trial}
                 if executor == "ray"
                 else None,
+                log=log or (),
             )
         if timing:
             from optbench.execution.timing import time_suite

@@ -261,9 +261,7 @@ def suite_from_source(source: Source) -> Suite:
         return _resolve(source)
     except InvalidError as error:
         raise SuiteError(
-            "\n".join(
-                f"{source.path}:{source.line(p.path)}: {dotted(p.path)}: {p.message}" for p in error.problems
-            )
+            "\n".join(f"{source.place(p.path)}: {dotted(p.path)}: {p.message}" for p in error.problems)
         ) from None
 
 
@@ -360,8 +358,8 @@ def trials(suite: Suite, resolve_device: Callable[[str, str], str]) -> list[Plan
     if suite.precision == "tf32" and any(device != "cuda" for device in devices.values()):
         found = ", ".join(f"{backend} on {device}" for backend, device in devices.items())
         raise SuiteError(
-            f"{suite.path}: precision: found 'tf32' with {found}; TF32 is a mode of NVIDIA GPUs: set "
-            "`device: cuda`, or `precision: float32`"
+            f"{suite.path or suite.name}: precision: found 'tf32' with {found}; TF32 is a mode of NVIDIA "
+            "GPUs: set `device: cuda`, or `precision: float32`"
         )
     return [
         PlannedTrial(

@@ -40,6 +40,11 @@ class Source:
             path = path[:-1]
         return self.lines.get(path, 1)
 
+    def place(self, path: KeyPath) -> str:
+        """File and line of a value; the name alone of what was not read from a file."""
+        made = self.data is not None and not self.lines
+        return self.path.name if made else f"{self.path}:{self.line(path)}"
+
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with the numbers and truth values of YAML 1.2: 1e-3 is a number, ``no`` a word."""
