@@ -130,8 +130,11 @@ class PlannedTrial:
 class EngineOptions:
     """How trials are trained; part of no trial's identity.
 
-    ``batch_seeds``: trials that differ in their seeds alone are trained together, so many as one program,
-    ``auto`` as many as a short measurement finds best.
+    Attributes
+    ----------
+    batch_seeds : int, "off" or "auto"
+        Trials that differ in their seeds alone are trained together, so many as one program, ``auto`` as many
+        as a short measurement finds best.
     """
 
     __pydantic_config__ = FORBID_EXTRA

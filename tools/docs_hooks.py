@@ -55,7 +55,7 @@ def values(field: dict[str, Any], defs: dict[str, Any]) -> str:
     """Say in a few words what a field takes."""
     if "$ref" in field:
         target = defs[field["$ref"].rpartition("/")[2]]
-        return "mapping" if target.get("type", "object") == "object" else values(target, defs)
+        return "mapping" if "properties" in target else values(target, defs)
     if options := field.get("anyOf") or field.get("allOf"):
         words = [values(option, defs) for option in options if option.get("type") != "null"]
         return " or ".join(dict.fromkeys(words))
