@@ -19,9 +19,9 @@ from optbench.datasets import own, registry
 from optbench.models.layers import LAYERS, Initializer
 from optbench.models.zoo import ZOO
 from optbench.optimizers import FAMILIES
-from optbench.suite import EXTRAS, NOT_DECLARED, Analysis, SuiteFile, Targets
+from optbench.suite import EXTRAS, NOT_DECLARED, Analysis, EngineOptions, SuiteFile, Targets
 from optbench.trial import STREAMS, OwnData, Workload
-from optbench.tuning.schema import TuningFile
+from optbench.tuning.schema import Budget, TuningFile
 from optbench.validation import names
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -53,6 +53,8 @@ def suite_schema() -> Schema:
         "targets": Targets,
         "analysis": Analysis,
         "tuning": TuningFile,
+        "budget": Budget,
+        "engine": EngineOptions,
         "own-data": OwnData,
         "initializer": Initializer,
     }

@@ -134,9 +134,14 @@ class PlannedTrial:
 class EngineOptions:
     """How trials are trained; part of no trial's identity.
 
-    ``batch_seeds``: trials that differ in their seeds alone are trained together, so many as one program,
-    ``auto`` as many as a short measurement finds best. ``step``: how PyTorch takes a step, see
-    :mod:`optbench.backends.torch.steps`; JAX and TensorFlow compile the whole epoch.
+    Attributes
+    ----------
+    batch_seeds : int, "off" or "auto"
+        Trials that differ in their seeds alone are trained together, so many as one program, ``auto`` as many
+        as a short measurement finds best.
+    step : str
+        How PyTorch takes a step, see :mod:`optbench.backends.torch.steps`; JAX and TensorFlow compile the whole
+        epoch.
     """
 
     __pydantic_config__ = FORBID_EXTRA

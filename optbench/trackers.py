@@ -29,7 +29,7 @@ Row = dict[str, float]
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedTrial:
-    """A trial as trackers take it: ``config`` flat, a row of ``epochs`` each, finite values only."""
+    """A trial as trackers take it: ``config`` flat, ``epochs`` a row each from epoch 0; finite values."""
 
     name: str
     group: str

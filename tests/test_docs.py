@@ -149,7 +149,22 @@ def test_a_part_of_a_suite_shown_fits_into_one(block, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "block", [b for b in BLOCKS if b.language == "python" and not b.title], ids=lambda b: b.page
 )
-def test_python_shown_runs(block):
+def test_python_shown_runs(block, tmp_path, monkeypatch):
     pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
     before = "import torch\nmodel = torch.nn.Linear(2, 2)\nparams = list(model.parameters())\n"
     exec(compile(before + textwrap.dedent(block.text), block.page, "exec"), {})
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_as_it_stands(tmp_path):
+    pytest.importorskip("torch")
+    nbclient = pytest.importorskip("nbclient", reason="executes the notebook: pip install nbclient ipykernel")
+    import nbformat
+
+    notebook = nbformat.read(ROOT / "docs" / "notebook.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    said = "".join(output.get("text", "") for output in outputs)
+    assert re.search(r"wame against adam over 6 seeds: (better|worse|equivalent|inconclusive)", said)
+    assert any("image/png" in output.get("data", {}) for output in outputs)

@@ -15,8 +15,11 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Framework imports fail, as they do where none is installed.
 BLOCK = """
 import sys
-for name in ("torch", "tensorflow", "keras", "jax", "optax", "optuna", "ray"):
-    sys.modules[name] = None
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("torch", "tensorflow", "keras", "jax", "optax", "optuna", "ray"):
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Absent())
 """
 READ = (
     BLOCK
