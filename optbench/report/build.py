@@ -44,7 +44,7 @@ def write_report(
         Made where missing; files of the same names are replaced.
     formats : sequence of str
         Of ``html`` (index.html), ``markdown`` (leaderboard.md), ``latex`` (leaderboard.tex), ``csv``
-        (leaderboard.csv, comparisons.csv, trials.csv, and where there is any timing.csv and top_k.csv),
+        (leaderboard.csv, comparisons.csv, trials.csv, where there is any timing.csv, top_k.csv, metrics.csv),
         ``json`` (report.json), ``plots`` (each as PNG, SVG and PDF), ``parquet`` (trials.parquet,
         epochs.parquet).
 
@@ -118,7 +118,7 @@ def _csv_files(report: Report, folder: Path) -> list[Path]:
     files += [
         _write(folder / f"{name}.csv", exports.table_csv(table))
         for name, table in side_tables(report).items()
-        if name in ("timing", "top_k")
+        if name in ("timing", "top_k", "metrics")
     ]
     if len(report.results.trials):
         path = folder / "trials.csv"
