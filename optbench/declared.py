@@ -14,6 +14,7 @@ from optbench.config import FORBID_EXTRA
 from optbench.datasets import own, registry
 from optbench.datasets.base import DataError
 from optbench.imports import ImportProblem, load_object
+from optbench.metrics import Metric, MetricError, declare
 from optbench.models.layers import LAYERS, Layer, Model
 from optbench.models.zoo import ZOO
 from optbench.trial import CosineSchedule, OwnData, ReduceOnPlateau, Schedule, StepSchedule
@@ -95,6 +96,32 @@ def model(entry: Any, path: KeyPath, folder: Path) -> Model:
     except ValueError as error:
         raise problem(path, str(error)) from None
     return Model(name=name, layers=layers)
+
+
+def metrics(entry: Any, path: KeyPath, folder: Path) -> dict[str, Metric]:
+    """Read metrics: names mapped to references or ``{class: .., minimise: ..}``, or what packages offer."""
+    if isinstance(entry, list):
+        entry = {name: name for name in entry if isinstance(name, str)} if entry else None
+    if not isinstance(entry, dict) or not entry:
+        raise problem(path, f"found {shown(entry)}; map names to functions: {{brier: my_metric.py:brier}}")
+    found = {}
+    for name, given in entry.items():
+        options = {"class": given} if isinstance(given, str) else given
+        if not isinstance(options, dict) or not isinstance(options.get("class"), str):
+            raise problem((*path, name), f"found {shown(given)}; write `my_metric.py:function`")
+        for key in options:
+            if key not in ("class", "minimise"):
+                raise InvalidError(
+                    [unknown_choice(key, ("class", "minimise"), (*path, name, key), what="key")]
+                )
+        minimise = options.get("minimise")
+        if minimise is not None and not isinstance(minimise, bool):
+            raise problem((*path, name, "minimise"), f"found {shown(minimise)}; must be true or false")
+        try:
+            found[name] = declare(str(name), options["class"], folder=folder, minimise=minimise)
+        except MetricError as error:
+            raise problem((*path, name), str(error)) from None
+    return found
 
 
 def _own_model(entry: dict[str, Any], path: KeyPath, folder: Path) -> Model:

@@ -1,13 +1,21 @@
-"""Import what a suite file names: ``package.module:name``, or ``file.py:name`` beside the suite."""
+"""Find, identify and import what a suite names: ``package.module:name``, or ``file.py:name`` beside it.
+
+Installed packages offer things by a name of their own through entry points, in the groups
+``optbench.optimizers``, ``optbench.models``, ``optbench.datasets`` and ``optbench.metrics``.
+"""
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
+import importlib.metadata
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+Kind = Literal["optimizers", "models", "datasets", "metrics"]
 
 
 class ImportProblem(ValueError):
@@ -29,9 +37,7 @@ def load_object(reference: str, folder: Path) -> Any:
     ImportProblem
         If there is no such file, module or name, or importing it fails.
     """
-    where, _, name = reference.rpartition(":")
-    if not where or not name.isidentifier():
-        raise ImportProblem(f"found {reference!r}; write `my_file.py:name` or `package.module:name`")
+    where, name = _split(reference)
     try:
         module = _import_file(folder / where) if where.endswith(".py") else importlib.import_module(where)
     except ImportProblem:
@@ -41,6 +47,100 @@ def load_object(reference: str, folder: Path) -> Any:
     if not hasattr(module, name):
         raise ImportProblem(f"{where} has no {name!r}")
     return getattr(module, name)
+
+
+def identify(reference: str, folder: Path) -> str:
+    """Name the code of a reference without running it, after looking for the name in its source.
+
+    Returns
+    -------
+    str
+        ``sha256:...`` of the file, or ``name==version`` of the installed package.
+
+    Raises
+    ------
+    ImportProblem
+        If there is no such file, module or name.
+    """
+    where, name = _split(reference)
+    if where.endswith(".py"):
+        path = folder / where
+        if not path.is_file():
+            raise ImportProblem(f"{path}: there is no such file; the path starts at the suite's folder")
+        _check_name(path, name)
+        return _digest(path)
+    try:
+        spec = importlib.util.find_spec(where)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        raise ImportProblem(
+            f"{reference}: there is no module {where!r} in this environment; install the package, "
+            "or name a file, as in my_file.py:name"
+        )
+    if spec.origin is not None and spec.origin.endswith(".py"):
+        _check_name(Path(spec.origin), name)
+    for distribution in importlib.metadata.packages_distributions().get(where.partition(".")[0], []):
+        return f"{distribution}=={importlib.metadata.version(distribution)}"
+    if spec.origin is None:
+        raise ImportProblem(f"{reference}: {where!r} is a folder without code; name a module in it")
+    return _digest(Path(spec.origin))
+
+
+def load_identified(reference: str, code: str, folder: Path) -> Any:
+    """Import an object whose code must be what :func:`identify` said when it was declared.
+
+    Raises
+    ------
+    ImportProblem
+        If it is not there any more, has changed, or fails to import.
+    """
+    found = identify(reference, folder)
+    if found != code:
+        raise ImportProblem(
+            f"{reference} is {found}, but this trial was declared with {code}; "
+            "bring that code back, or declare the suite again to train with the new one"
+        )
+    return load_object(reference, folder)
+
+
+def plugins(kind: Kind) -> dict[str, str]:
+    """List what installed packages offer: name -> reference."""
+    return {e.name: e.value for e in importlib.metadata.entry_points(group=f"optbench.{kind}")}
+
+
+def _split(reference: str) -> tuple[str, str]:
+    where, _, name = reference.rpartition(":")
+    if not where or not name.isidentifier():
+        raise ImportProblem(f"found {reference!r}; write `my_file.py:name` or `package.module:name`")
+    return where, name
+
+
+def _digest(path: Path) -> str:
+    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _check_name(path: Path, name: str) -> None:
+    try:
+        body = ast.parse(path.read_text(encoding="utf-8"), str(path)).body
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise ImportProblem(f"{path}: not Python ({error})") from None
+    defined: dict[str, None] = {}
+    imported: set[str] = set()
+    computed = False  # names that only running the file would show
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            defined[node.name] = None
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            imported.update(target.id for target in targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            imported.update(alias.asname or alias.name for alias in node.names)
+        else:
+            computed = computed or not isinstance(node, ast.Expr)
+    if not computed and not {name, "*"} & {*defined, *imported}:
+        known = f"it has {', '.join(defined)}" if defined else "it defines no class and no function"
+        raise ImportProblem(f"{path}: no {name!r} in this file; {known}")
 
 
 def _import_file(path: Path) -> Any:

@@ -23,6 +23,7 @@ from optbench.config import FORBID_EXTRA
 from optbench.datasets import registry
 from optbench.datasets.base import DatasetInfo
 from optbench.errors import UserError
+from optbench.metrics import BUILT_IN, Metric, maximised
 from optbench.models.layers import Dense, Model, ModelError, build
 from optbench.optimizers import FAMILIES, SGD, OptimizerConfig, custom
 from optbench.trial import (
@@ -84,7 +85,7 @@ class Analysis:
     __pydantic_config__ = FORBID_EXTRA
 
     baseline: str | None = None
-    primary: Literal["test_accuracy", "test_loss", "val_accuracy", "val_loss", "train_loss"] = "test_accuracy"
+    primary: str = "test_accuracy"
     alpha: Annotated[float, Gt(0), Lt(1)] = 0.05
     margin: Annotated[float, Gt(0)] | None = None
     correction: Literal["holm", "bonferroni", "bh", "none"] = "holm"
@@ -140,8 +141,8 @@ class EngineOptions:
         Trials that differ in their seeds alone are trained together, so many as one program, ``auto`` as many
         as a short measurement finds best.
     step : str
-        How PyTorch takes a step, see :mod:`optbench.backends.torch.steps`; JAX and TensorFlow compile the whole
-        epoch.
+        How PyTorch takes a step, see :mod:`optbench.backends.torch.steps`; JAX and TensorFlow compile the
+        whole epoch.
     """
 
     __pydantic_config__ = FORBID_EXTRA
@@ -171,6 +172,21 @@ class Suite:
     def optimizers(self) -> tuple[str, ...]:
         """Optimizer labels in the order of the file."""
         return tuple(dict.fromkeys(label for w in self.workloads for label in w.optimizers))
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Metrics of the user's own, of any workload, by name."""
+        found = {m.name: m for entry in self.workloads for m in entry.workload.metrics or ()}
+        return tuple(found[name] for name in sorted(found))
+
+    @property
+    def primaries(self) -> tuple[str, ...]:
+        """Metrics that the report can test."""
+        return (*BUILT_IN, *(f"{part}_{m.name}" for m in self.metrics for part in ("test", "val")))
+
+    def maximised(self, metric: str) -> bool:
+        """Tell whether a larger value of a metric is better."""
+        return maximised(metric, self.metrics)
 
     @property
     def hash(self) -> str:
@@ -222,6 +238,7 @@ class SuiteFile:
     backends: Annotated[list[BackendName], MinLen(1)] = field(default_factory=lambda: ["torch"])
     device: Literal["auto", "cpu", "cuda", "mps", "tpu"] = "auto"
     precision: Precision = "float32"
+    metrics: Any = None
     analysis: Any = None
     engine: EngineOptions = EngineOptions()
     tuning: Any = None
@@ -290,6 +307,7 @@ def view(suite: Suite) -> dict[str, Any]:
                 "targets": to_plain(entry.targets),
                 "optimizers": list(entry.optimizers),
                 "epochs": entry.workload.epochs,
+                "metrics": to_plain(entry.workload.metrics or ()),
                 "smoke": bool(entry.workload.smoke),
             }
             for entry in suite.workloads
@@ -313,6 +331,7 @@ def suite_from_view(seen: Mapping[str, Any]) -> Suite:
                     model=blank,
                     batch_size="full",
                     epochs=entry["epochs"],
+                    metrics=tuple(Metric(**metric) for metric in entry.get("metrics", ())) or None,
                     smoke=entry["smoke"] or None,
                 ),
                 targets=Targets(**entry["targets"]),
@@ -395,7 +414,10 @@ def _resolve(source: Source) -> Suite:
             ("suite",), f"found {file.suite!r}; the name becomes a folder: letters, digits, '-', '_' and '.'"
         )
     optimizers = _optimizers(file.optimizers, source.path.parent)
-    workloads = _workloads(file.workloads, optimizers, source.path.parent)
+    metrics = {}
+    if file.metrics is not None:
+        metrics = declared.metrics(file.metrics, ("metrics",), source.path.parent)
+    workloads = _workloads(file.workloads, optimizers, metrics, source.path.parent)
     analysis = parse(Analysis, file.analysis, ("analysis",)) if file.analysis is not None else Analysis()
     if analysis.baseline is not None and analysis.baseline not in optimizers:
         raise InvalidError(
@@ -418,7 +440,7 @@ def _resolve(source: Source) -> Suite:
             f"seeds, {len(set(file.backends))} backends{tuned}), but its budget is {file.max_trials}; "
             "take out seeds, optimizers or workloads",
         )
-    return Suite(
+    suite = Suite(
         name=file.suite,
         title=file.title or file.suite,
         path=source.path,
@@ -432,6 +454,28 @@ def _resolve(source: Source) -> Suite:
         engine=file.engine,
         tuning=tuning,
     )
+    _check_metrics(suite)
+    return suite
+
+
+def _check_metrics(suite: Suite) -> None:
+    """Refuse a primary metric that some workload lacks, and one name with two directions."""
+    primary = suite.analysis.primary
+    if primary not in suite.primaries:
+        raise InvalidError([unknown_choice(primary, suite.primaries, ("analysis", "primary"), what="metric")])
+    for entry in suite.workloads:
+        own = entry.workload.metrics or ()
+        if primary not in (*BUILT_IN, *(f"{part}_{m.name}" for m in own for part in ("test", "val"))):
+            raise problem(
+                ("analysis", "primary"),
+                f"found {primary!r}, which workload {entry.label} lacks; declare it at the top of the suite",
+            )
+        for metric in own:
+            if metric.minimise is suite.maximised(f"test_{metric.name}"):
+                raise problem(
+                    ("metrics", metric.name),
+                    "is minimised in one workload and maximised in another; name one otherwise",
+                )
 
 
 def _check_networks(tuning: Tuning, workloads: Sequence[SuiteWorkload]) -> None:
@@ -493,13 +537,16 @@ def _optimizer(label: str, entry: Any, path: KeyPath, folder: Path) -> Optimizer
 
 
 def _workloads(
-    entries: Sequence[Any], optimizers: dict[str, OptimizerConfig], folder: Path
+    entries: Sequence[Any],
+    optimizers: dict[str, OptimizerConfig],
+    metrics: Mapping[str, Metric],
+    folder: Path,
 ) -> list[SuiteWorkload]:
     workloads: list[SuiteWorkload] = []
     for index, entry in enumerate(entries):
         path: KeyPath = ("workloads", index)
         for suffix, variant, source_path in _expand(entry, path):
-            workloads.append(_workload(variant, suffix, source_path, optimizers, folder))
+            workloads.append(_workload(variant, suffix, source_path, optimizers, metrics, folder))
     seen: dict[str, int] = {}
     for index, workload in enumerate(workloads):
         if workload.label in seen:
@@ -522,6 +569,7 @@ def _workload(
     suffix: str,
     path: KeyPath,
     optimizers: dict[str, OptimizerConfig],
+    metrics: Mapping[str, Metric],
     folder: Path,
 ) -> SuiteWorkload:
     known = [name for name in (*names(Workload), *EXTRAS) if name not in NOT_DECLARED]
@@ -542,12 +590,15 @@ def _workload(
         build(model, facts.shape, len(facts.classes))
     except ModelError as error:
         raise problem((*path, "model"), f"{error} (dataset {facts.name}: {facts.shape})") from None
-    plain = {key: value for key, value in entry.items() if key not in (*EXTRAS, "schedule")}
+    plain = {key: value for key, value in entry.items() if key not in (*EXTRAS, "schedule", "metrics")}
+    if entry.get("metrics") is not None:
+        metrics = {**metrics, **declared.metrics(entry["metrics"], (*path, "metrics"), folder)}
     workload: Workload = replace(
         parse(Workload, {**plain, "dataset": "any", "model": declared.ANY_MODEL}, path),
         dataset=dataset,
         model=model,
         schedule=declared.schedule(entry.get("schedule"), (*path, "schedule")),
+        metrics=tuple(metrics[name] for name in sorted(metrics)) or None,
     )
     if workload.early_stopping is not None and "monitor" not in entry:
         workload = replace(workload, monitor=workload.early_stopping.monitor)
@@ -558,7 +609,7 @@ def _workload(
         varied = copy.deepcopy(entry)
         for key, value in values.items():
             _put(varied, key.split("."), to_plain(value), ("tuning", "network", key))
-        return replace(_workload(varied, suffix, path, optimizers, folder), label=name + suffix)
+        return replace(_workload(varied, suffix, path, optimizers, metrics, folder), label=name + suffix)
 
     name = entry.get("name", f"{facts.name}/{model.name}")
     if not isinstance(name, str) or not name:

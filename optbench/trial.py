@@ -18,6 +18,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from numpy.typing import NDArray
 
 from optbench.config import FORBID_EXTRA
+from optbench.metrics import Metric
 from optbench.models.layers import Model
 from optbench.optimizers import OptimizerConfig
 
@@ -233,6 +234,8 @@ class Workload:
         Record ``test_top<k>_accuracy`` for each k.
     per_class : True, optional
         Record precision, recall and F1 of every class on the test part.
+    metrics : tuple of Metric, optional
+        The user's own, by name: record ``test_<name>`` and ``val_<name>``.
     stop : int, optional
         End after so many of the epochs, for a later trial that goes on from there; schedules span ``epochs``.
     """
@@ -255,6 +258,7 @@ class Workload:
     augment: Augment | None = None
     top_k: Annotated[tuple[Annotated[int, Gt(1)], ...], MinLen(1)] | None = None
     per_class: Literal[True] | None = None
+    metrics: tuple[Metric, ...] | None = None
     stop: Annotated[int, Gt(0)] | None = None
     smoke: Literal[True] | None = None
 
@@ -304,8 +308,9 @@ class TrialRecord:
         ``eval_seconds``. NaN where there is no value.
     metrics : mapping of str to float
         Final numbers, shares in [0, 1]; ``test_accuracy``, ``test_loss`` and ``test_f1`` (macro average) are
-        those of the final model, and where the workload asks for them ``test_top<k>_accuracy`` and
-        ``test_precision[<class>]``, ``test_recall[<class>]``, ``test_f1[<class>]``.
+        those of the final model, and where the workload asks for them ``test_top<k>_accuracy``,
+        ``test_precision[<class>]``, ``test_recall[<class>]``, ``test_f1[<class>]``, and the user's own
+        ``test_<name>`` and ``val_<name>``.
     timings : mapping of str to float
         Seconds: ``setup``, ``warm_up``, ``augment``, ``step``, ``eval``, ``total``.
     predictions : mapping of str to integer array
@@ -395,6 +400,8 @@ def _part(value: Any) -> str:
             if isinstance(value.dataset, OwnData):
                 for label in ("name", "location", "test_location"):
                     plain["dataset"].pop(label, None)
+            for metric in plain.get("metrics", ()):
+                del metric["minimise"]
         if len(_PARTS) > 10_000:
             _PARTS.clear()
         _PARTS[id(value)] = value, _canonical(plain)

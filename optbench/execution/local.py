@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from optbench import backends, environment
 from optbench.datasets import registry
 from optbench.datasets.base import Dataset
-from optbench.execution import stacked
+from optbench.execution import preflight, stacked
 from optbench.execution.checkpoint import MINUTES, Checkpoints
 from optbench.execution.jobs import Executor, InProcess, Setting
 from optbench.store import Store
@@ -252,6 +252,7 @@ class Run:
             folder = self._suite.path.parent if self._suite.path else None
             self._facts = environment.describe(folder)
         data = {name: _dataset(name, self._made) for name in {t.spec.workload.dataset for t in todo}}
+        preflight.check(todo, data)
         setting = Setting(
             datasets=data,
             facts=self._facts or {},

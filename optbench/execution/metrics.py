@@ -1,4 +1,4 @@
-"""Classification metrics from arrays: precision, recall, F1, and the ranks behind top-k accuracy."""
+"""Classification metrics from arrays: precision, recall, F1, ranks behind top-k accuracy, probabilities."""
 
 from __future__ import annotations
 
@@ -58,3 +58,12 @@ def ranks(logits: NDArray[Any], labels: NDArray[np.integer[Any]]) -> NDArray[np.
     found: NDArray[np.int64] = before.sum(axis=1)
     found[np.isnan(logits).any(axis=1)] = outputs
     return found
+
+
+def probabilities(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Softmax of the outputs in float64, [n, outputs]."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    np.exp(shifted, out=shifted)
+    shifted /= shifted.sum(axis=1, keepdims=True)
+    return shifted

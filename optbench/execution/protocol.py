@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench import matching
+from optbench import metrics as own_metrics
 from optbench.backends.base import MEASURED, Engine, Evaluation, Session, UnsavableError
 from optbench.datasets.augmentation import Augmentation
 from optbench.datasets.base import Dataset, TrialData, cut
@@ -360,14 +361,16 @@ def _finish(
     if status == "diverged":
         return metrics, {}, 0.0
     clock = time.perf_counter()
-    logits = workload.top_k is not None
+    logits = workload.top_k is not None or workload.metrics is not None
     evaluations = {"last": session.evaluate("test", logits=logits)}
+    metrics |= _own_validation(session, data, workload, "")
     if "best_epoch" in metrics:
         if progress.best_epoch != last:
             session.recall()
             evaluations["best"] = session.evaluate("test", logits=logits)
         else:
             evaluations["best"] = evaluations["last"]
+        metrics |= _own_validation(session, data, workload, "_best")
     final = "best" if workload.early_stopping and workload.early_stopping.restore_best else "last"
     for name, evaluation in (*evaluations.items(), ("", evaluations[final])):
         metrics |= _test_metrics(evaluation, data, workload, f"_{name}" if name else "")
@@ -390,11 +393,31 @@ def _test_metrics(
     if evaluation.logits is not None:
         ranks = measures.ranks(evaluation.logits, labels)
         found |= {f"test_top{k}_accuracy{suffix}": float((ranks < k).mean()) for k in workload.top_k or ()}
+        found |= {
+            f"test_{name}{suffix}": value for name, value in _own(workload, evaluation.logits, labels).items()
+        }
     if workload.per_class and not suffix:
         for name in ("precision", "recall", "f1"):
             values = zip(classes, getattr(scores, name), strict=True)
             found |= {f"test_{name}[{c}]": float(value) for c, value in values if math.isfinite(value)}
     return found
+
+
+def _own_validation(session: Session, data: TrialData, workload: Workload, suffix: str) -> dict[str, float]:
+    """Metrics of the user's own on the validation part, by the weights as they are."""
+    if workload.metrics is None or not len(data.validation):
+        return {}
+    logits = session.evaluate("validation", logits=True).logits
+    assert logits is not None
+    scores = _own(workload, logits, data.validation.labels)
+    return {f"val_{name}{suffix}": value for name, value in scores.items()}
+
+
+def _own(workload: Workload, logits: NDArray[Any], labels: NDArray[np.integer[Any]]) -> dict[str, float]:
+    if not workload.metrics:
+        return {}
+    probabilities = measures.probabilities(logits)
+    return {metric.name: own_metrics.score(metric, probabilities, labels) for metric in workload.metrics}
 
 
 def _seconds(work: Callable[[], None]) -> float:

@@ -12,21 +12,16 @@ needs. A package offers optimizers by name through the entry-point group ``optbe
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import importlib.metadata
-import importlib.util
 import math
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from optbench import imports
 from optbench.config import FORBID_EXTRA
 from optbench.errors import UserError
-from optbench.imports import ImportProblem, load_object
-
-ENTRY_POINT_GROUP = "optbench.optimizers"
+from optbench.imports import ImportProblem
 
 
 class CustomError(UserError, ValueError):
@@ -108,13 +103,16 @@ def from_mapping(mapping: Mapping[str, Any], *, base_dir: Path) -> Custom:
         reference = known[name]
     if not isinstance(reference, str):
         raise CustomError(f"class: found {reference!r}; write `my_opt.py:MyOpt` or `package.module:Class`")
-    code = _identify(reference, base_dir)
+    try:
+        code = imports.identify(reference, base_dir)
+    except ImportProblem as error:
+        raise CustomError(str(error)) from None
     return Custom(reference=reference, arguments=tuple(arguments.items()), code=code, directory=base_dir)
 
 
 def plugins() -> dict[str, str]:
-    """List what installed packages offer in the entry-point group: name -> class reference."""
-    return {entry.name: entry.value for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}
+    """List what installed packages offer: name -> class reference."""
+    return imports.plugins("optimizers")
 
 
 def load(config: Custom) -> Any:
@@ -126,16 +124,10 @@ def load(config: Custom) -> Any:
         If it is not there any more, has changed, or fails to import.
     """
     directory = getattr(config, "_directory", None) or Path.cwd()
-    found = _identify(config.reference, directory)
-    if found != config.code:
-        raise CustomError(
-            f"{config.reference} is {found}, but this trial was declared with {config.code}; "
-            "bring that code back, or declare the suite again to train with the new one"
-        )
     try:
-        return load_object(config.reference, directory)
+        return imports.load_identified(config.reference, config.code, directory)
     except ImportProblem as error:
-        raise CustomError(f"{config.reference} cannot be imported: {error}; mend the file") from error
+        raise CustomError(f"{error}; mend {config.reference}") from error
 
 
 def arguments(config: Custom) -> dict[str, Any]:
@@ -150,67 +142,6 @@ def home(config: Custom) -> str:
     if "torch" in bases:
         return "torch"
     return "tensorflow" if "keras" in bases else "jax"
-
-
-def _split(reference: str) -> tuple[str, str]:
-    where, _, name = reference.rpartition(":")
-    if not where or not name.isidentifier():
-        raise CustomError(f"class: found {reference!r}; write `my_opt.py:MyOpt` or `package.module:Class`")
-    return where, name
-
-
-def _identify(reference: str, directory: Path) -> str:
-    """Find the code of a reference and name it, after looking for the class in its source."""
-    where, name = _split(reference)
-    if where.endswith(".py"):
-        path = directory / where
-        if not path.is_file():
-            raise CustomError(f"{path}: there is no such file; the path is relative to the suite's folder")
-        _check_name(path, name)
-        return _digest(path)
-    try:
-        spec = importlib.util.find_spec(where)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None:
-        raise CustomError(
-            f"{reference}: there is no module {where!r} in this environment; install the package, "
-            "or name a file, as in my_opt.py:MyOpt"
-        )
-    if spec.origin is not None and spec.origin.endswith(".py"):
-        _check_name(Path(spec.origin), name)
-    for distribution in importlib.metadata.packages_distributions().get(where.partition(".")[0], []):
-        return f"{distribution}=={importlib.metadata.version(distribution)}"
-    if spec.origin is None:
-        raise CustomError(f"{reference}: {where!r} is a folder without code; name a module in it")
-    return _digest(Path(spec.origin))
-
-
-def _digest(path: Path) -> str:
-    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _check_name(path: Path, name: str) -> None:
-    try:
-        body = ast.parse(path.read_text(encoding="utf-8"), str(path)).body
-    except (SyntaxError, UnicodeDecodeError) as error:
-        raise CustomError(f"{path}: not Python ({error})") from None
-    defined: set[str] = set()
-    computed = False  # names that only running the file would show
-    for node in body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef):
-            defined.add(node.name)
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            defined.update(target.id for target in targets if isinstance(target, ast.Name))
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            defined.update(alias.asname or alias.name for alias in node.names)
-        else:
-            computed = computed or not isinstance(node, ast.Expr)
-    if name not in defined and "*" not in defined and not computed:
-        classes = [node.name for node in body if isinstance(node, ast.ClassDef)]
-        known = f"it has {', '.join(classes)}" if classes else "it has no class"
-        raise CustomError(f"{path}: no {name!r} in this file; {known}")
 
 
 def _freeze(value: Any, name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from optbench.suite import PlannedTrial, Suite, suite_from_source, trials
 from optbench.trial import trial_id
 
 #: Keys of a workload's record that a suite file writes otherwise, or not at all.
-_ELSEWHERE = ("dataset", "model", "smoke")
+_ELSEWHERE = ("dataset", "model", "metrics", "smoke")
 
 
 class NotRunnableError(UserError):
@@ -61,6 +61,7 @@ def as_suite(trial: StoredTrial, *, workload: str = "", optimizer: str = "") -> 
                 "dataset": _dataset(given["dataset"]),
                 "model": given["model"],
                 **{key: value for key, value in given.items() if key not in _ELSEWHERE},
+                **_metrics(given.get("metrics", ())),
             }
         ],
         "optimizers": {optimizer or spec["optimizer"]["optimizer"]: _optimizer(spec["optimizer"])},
@@ -91,9 +92,9 @@ def write(trial: StoredTrial, *, store: Path, workload: str = "", optimizer: str
         suite, notes = "", [str(error)]
     if trial.spec["workload"].get("smoke"):
         notes[0] += " --smoke (it was a dry run on made data)"
-    reference = str(trial.spec["optimizer"].get("reference", ""))
-    if ".py:" in reference:
-        notes.append(f"Put this file where {reference.rpartition(':')[0]} is found from its folder.")
+    own = [trial.spec["optimizer"], *trial.spec.get("workload", {}).get("metrics", ())]
+    files = dict.fromkeys(str(part.get("reference", "")).rpartition(":")[0] for part in own)
+    notes += [f"Put this file where {f} is found from its folder." for f in files if f.endswith(".py")]
     lines = [*notes, "", "Recorded:", *recorded.splitlines()]
     return suite + "".join(f"# {line}".rstrip() + "\n" for line in lines)
 
@@ -143,6 +144,11 @@ def _dataset(recorded: str | Mapping[str, Any]) -> Any:
     return entry
 
 
+def _metrics(recorded: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    entries = {m["name"]: {"class": m["reference"], "minimise": m["minimise"]} for m in recorded}
+    return {"metrics": entries} if entries else {}
+
+
 def _optimizer(recorded: Mapping[str, Any]) -> dict[str, Any]:
     if recorded["optimizer"] != "custom":
         return dict(recorded)
@@ -156,6 +162,9 @@ def _changed(spec: Mapping[str, Any], found: PlannedTrial) -> str:
         found.spec.workload.dataset, "digest", None
     ):
         return f"the data in {dataset['location']} have changed"
+    for old, new in zip(spec["workload"].get("metrics", ()), found.spec.workload.metrics or (), strict=True):
+        if old["code"] != new.code:
+            return f"the code of {old['reference']} was {old['code']} and is {new.code}"
     code = getattr(found.spec.optimizer, "code", None)
     if optimizer.get("code") != code:
         return f"the code of {optimizer['reference']} was {optimizer['code']} and is {code}"

@@ -136,7 +136,7 @@ def settings_compared(results: Results, suite: Suite) -> list[SettingComparison]
     several = [name for name in SETTING if name in trials and trials[name].nunique() > 1]
     if not several:
         return []
-    metric, maximise = suite.analysis.primary, not suite.analysis.primary.endswith("loss")
+    metric, maximise = suite.analysis.primary, suite.maximised(suite.analysis.primary)
     found = []
     for (workload, optimizer), part in trials.groupby(["workload", "optimizer"], sort=False):
         named = part.assign(

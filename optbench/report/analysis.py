@@ -10,7 +10,14 @@ from optbench.frames import Results
 from optbench.report.across import Across, SettingComparison, across, settings_compared
 from optbench.report.leaderboard import Leaderboard, leaderboards
 from optbench.report.methods import methods_paragraph
-from optbench.report.tables import across_table, pass_table, settings_table, times_table, top_k_table
+from optbench.report.tables import (
+    across_table,
+    metrics_table,
+    pass_table,
+    settings_table,
+    times_table,
+    top_k_table,
+)
 from optbench.report.text import TextTable, leaderboard_table
 from optbench.report.times import with_fair_times
 from optbench.report.tuning import tuning_cost, tuning_table, untuned_table
@@ -83,6 +90,7 @@ def side_tables(report: Report) -> dict[str, TextTable]:
     tables = {
         "targets": times_table(report.boards),
         "top_k": top_k_table(report.boards, report.results.trials),
+        "metrics": metrics_table(report.boards, report.results.trials, report.suite),
         "timing": pass_table(report.results),
         "tuning": tuning_table(report.results),
         "untuned": untuned_table(report.results, report.boards),

@@ -45,7 +45,7 @@ def write_report(
     formats : sequence of str
         Of ``html`` (index.html), ``markdown`` (leaderboard.md), ``latex`` (leaderboard.tex), ``csv``
         (leaderboard.csv, comparisons.csv, trials.csv, and where there is any timing.csv, top_k.csv,
-        tuning.csv, untuned.csv and tuning_trials.csv),
+        metrics.csv, tuning.csv, untuned.csv and tuning_trials.csv),
         ``json`` (report.json), ``plots`` (each as PNG, SVG and PDF), ``parquet`` (trials.parquet,
         epochs.parquet).
 
@@ -119,7 +119,7 @@ def _csv_files(report: Report, folder: Path) -> list[Path]:
     files += [
         _write(folder / f"{name}.csv", exports.table_csv(table))
         for name, table in side_tables(report).items()
-        if name in ("timing", "top_k", "tuning", "untuned")
+        if name in ("timing", "top_k", "metrics", "tuning", "untuned")
     ]
     if len(report.results.trials):
         path = folder / "trials.csv"

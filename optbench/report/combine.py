@@ -101,8 +101,7 @@ def with_analysis(
     if baseline is not None:
         changes["baseline"] = known_choice("--baseline", baseline, suite.optimizers)
     if primary is not None:
-        known = ("test_accuracy", "test_loss", "val_accuracy", "val_loss", "train_loss")
-        changes["primary"] = known_choice("--primary", primary, known)
+        changes["primary"] = known_choice("--primary", primary, suite.primaries)
     if alpha is not None:
         changes["alpha"] = alpha
     if correction is not None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from optbench.datasets import registry
 from optbench.datasets.base import DataError, Dataset, cut
+from optbench.metrics import maximised
 from optbench.stats.classifiers import McNemarResult, mcnemar_predictions
 from optbench.store import Store, StoredTrial, StoreError
 from optbench.trial import TrialSpec
@@ -135,7 +136,7 @@ def best_two(store: Store, trial: StoredTrial, *, metric: str = "test_accuracy")
         for other in store.trials(store.block(trial.block_id))
         if metric in other.metrics and store.predictions(other.trial_id)
     ]
-    sign = -1 if not metric.endswith("loss") else 1
+    sign = -1 if maximised(metric) else 1
     block.sort(key=lambda other: (sign * other.metrics[metric], other.trial_id))
     if len(block) < 2:
         return None

@@ -132,14 +132,16 @@ def _of_board(report: Report, board: Leaderboard, styles: Mapping[str, LineStyle
             f"{words.partition(',')[0].capitalize()} against time",
             f"Final {words} of every trial against its training time",
             "Large marks: medians. On the dashed line no other optimizer is as fast and as good.",
-            lambda: plots.accuracy_against_time(trials, title=title, metric=metric, styles=styles),
+            lambda: plots.accuracy_against_time(
+                trials, title=title, metric=metric, maximise=board.maximise, styles=styles
+            ),
         )
     yield plot(
         "lr",
         "Learning-rate sensitivity",
         f"Final {words} against learning rate",
         "A cross at the lower edge: trials diverged at this rate.",
-        lambda: plots.lr_sensitivity(trials, title=title, metric=metric),
+        lambda: plots.lr_sensitivity(trials, title=title, metric=metric, maximise=board.maximise),
     )
     searched = report.results.tuning
     if len(searched):

@@ -167,7 +167,7 @@ def _board(
     epochs: pd.DataFrame,
 ) -> Leaderboard:
     analysis = suite.analysis
-    maximise = not analysis.primary.endswith("loss")
+    maximise = suite.maximised(analysis.primary)
     present = set(trials["optimizer"])
     optimizers = [label for label in entry.optimizers if label in present]
     optimizers += sorted(present - set(optimizers))

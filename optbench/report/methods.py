@@ -86,7 +86,7 @@ def _matched(results: Results) -> str:
 
 def _measured(suite: Suite) -> str:
     metric = suite.analysis.primary.replace("_", " ")
-    direction = "lower" if suite.analysis.primary.endswith("loss") else "higher"
+    direction = "higher" if suite.maximised(suite.analysis.primary) else "lower"
     return (
         f"The primary metric is {metric} ({direction} is better). A trial that diverged counts as the worst "
         "of its block, a trial that crashed as missing."

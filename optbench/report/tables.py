@@ -11,9 +11,21 @@ import pandas as pd
 from optbench.frames import Results
 from optbench.report.across import Across, SettingComparison
 from optbench.report.leaderboard import Leaderboard, of_board
-from optbench.report.text import DASH, TextTable, Value, estimate, metric_title, number, p_value, short
+from optbench.report.text import (
+    DASH,
+    TextTable,
+    Value,
+    digits_of,
+    estimate,
+    metric_title,
+    number,
+    p_value,
+    scale,
+    short,
+)
 from optbench.report.times import SETTING, disturbed
 from optbench.stats.families import FamilyResult, PairedComparison
+from optbench.suite import Suite
 from optbench.times import PassTimes, machine_words, median
 
 #: Columns of the table of trials, where the results have them.
@@ -251,34 +263,64 @@ def top_k_table(boards: Sequence[Leaderboard], trials: pd.DataFrame) -> TextTabl
     found = {int(m[1]): name for name in trials if (m := re.fullmatch(r"test_top(\d+)_accuracy", str(name)))}
     if not found:
         return None
+    return _described(
+        boards,
+        trials,
+        {f"test top-{k}, %": (found[k], 100.0) for k in sorted(found)},
+        title="Top-k accuracy",
+        note="Share of test examples whose true class is among the k largest outputs",
+    )
+
+
+def metrics_table(boards: Sequence[Leaderboard], trials: pd.DataFrame, suite: Suite) -> TextTable | None:
+    """Lay out the user's own metrics on the test part; None without any."""
+    columns = {
+        f"{metric_title(name)} ({'larger' if suite.maximised(name) else 'smaller'} is better)": (
+            name,
+            scale(name),
+        )
+        for name in (f"test_{metric.name}" for metric in suite.metrics)
+        if name in trials
+    }
+    return _described(boards, trials, columns, title="Other metrics", note="Metrics that the suite declares")
+
+
+def _described(
+    boards: Sequence[Leaderboard],
+    trials: pd.DataFrame,
+    columns: Mapping[str, tuple[str, float]],
+    *,
+    title: str,
+    note: str,
+) -> TextTable | None:
+    """Lay out columns of the trials by optimizer; ``columns`` maps headings to a name and a unit's factor."""
     rows: list[tuple[str, ...]] = []
     values: list[tuple[Value, ...]] = []
-    for board in boards:
+    for board in boards if columns else ():
         mine = of_board(trials, board)
         mine = mine[mine["status"] == "completed"]
         for row in board.rows:
-            scores = [
-                100 * mine.loc[mine["optimizer"] == row.optimizer, found[k]].dropna() for k in sorted(found)
-            ]
+            own = mine[mine["optimizer"] == row.optimizer]
+            scores = [unit * own[name].dropna() for name, unit in columns.values()]
             if any(len(score) for score in scores):
                 head = (board.title, row.optimizer)
-                rows.append((*head, *(_spread(score) for score in scores)))
+                digits = [digits_of(name) for name, _ in columns.values()]
+                rows.append((*head, *(_spread(s, d) for s, d in zip(scores, digits, strict=True))))
                 values.append((*head, *(float(score.mean()) for score in scores)))
+    if not rows:
+        return None
     return TextTable(
-        title="Top-k accuracy",
-        columns=("workload", "optimizer", *(f"test top-{k}, %" for k in sorted(found))),
+        title=title,
+        columns=("workload", "optimizer", *columns),
         rows=tuple(rows),
-        notes=(
-            "Share of test examples whose true class is among the k largest outputs, mean and standard "
-            "deviation over completed trials; described, not tested.",
-        ),
+        notes=(f"{note}, mean and standard deviation over completed trials; described, not tested.",),
         values=tuple(values),
     )
 
 
-def _spread(values: pd.Series) -> str:
-    spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
-    return number(float(values.mean())) + spread if len(values) else DASH
+def _spread(values: pd.Series, digits: int) -> str:
+    spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
+    return number(float(values.mean()), digits) + spread if len(values) else DASH
 
 
 def trials_table(trials: pd.DataFrame, *, limit: int) -> TextTable:

@@ -80,7 +80,7 @@ def test_no_user_code_runs_before_it_is_loaded(folder):
     [
         ({"class": "gone.py:Mine"}, "no such file"),
         ({"class": "mine.py:Yours"}, "it has Mine"),
-        ({"class": "mine.py"}, "package.module:Class"),
+        ({"class": "mine.py"}, "package.module:name"),
         ({"class": 3}, "package.module:Class"),
         ({"class": "no_such_module_here:Mine"}, "install the package"),
         ({"class": "broken.py:Mine"}, "not Python"),

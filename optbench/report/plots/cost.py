@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullLocator
 
+from optbench.metrics import maximised
 from optbench.report.across import Across
 from optbench.report.leaderboard import Leaderboard
 from optbench.report.plots.common import hover, legend, new_figure, plot, tidy
@@ -166,7 +167,12 @@ def step_time_bars(
 
 @plot
 def accuracy_against_time(
-    trials: pd.DataFrame, *, title: str, metric: str, styles: Mapping[str, LineStyle] | None = None
+    trials: pd.DataFrame,
+    *,
+    title: str,
+    metric: str,
+    maximise: bool | None = None,
+    styles: Mapping[str, LineStyle] | None = None,
 ) -> Figure | None:
     """Final metric against training time, with the optimizers that no other beats in both.
 
@@ -175,6 +181,8 @@ def accuracy_against_time(
     trials : DataFrame
         Rows of one workload on one machine of ``Results.trials``.
     title, metric : str
+    maximise : bool, optional
+        Larger is better; by the metric's name if not given.
     styles : mapping, optional
 
     Returns
@@ -204,7 +212,7 @@ def accuracy_against_time(
         mark.set_markeredgecolor("#333333")
         hover(mark, f"{name}: median {middle[1]:.4g} after {middle[0]:.4g} s of training, {len(x)} trials")
         middles.append(middle)
-    front = pareto_front(middles, maximise=not metric.endswith("loss"))
+    front = pareto_front(middles, maximise=maximised(metric) if maximise is None else maximise)
     (line,) = axes.plot([x for x, _ in front], [y for _, y in front], color="#888888", linestyle="--")
     line.set(linewidth=1.2, zorder=1)
     axes.set(xlabel="training time of a trial, s", ylabel=metric_title(metric))

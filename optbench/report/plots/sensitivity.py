@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from optbench.metrics import maximised
 from optbench.report.plots.common import hover, legend, log_scale, new_figure, plot, tidy
 from optbench.report.style import LineStyle, line_styles, short_labels, shorten
 from optbench.report.text import metric_title, scale
@@ -45,7 +46,7 @@ def tuning_curves(
     if not results:
         return None
     styles = styles or line_styles(results)
-    sign = -1.0 if metric.endswith("loss") else 1.0
+    sign = 1.0 if maximised(metric) else -1.0
     figure = new_figure(7.5, 3.8)
     axes = figure.subplots()
     for name, values in results.items():
@@ -72,7 +73,12 @@ def tuning_curves(
 
 @plot
 def lr_sensitivity(
-    trials: pd.DataFrame, *, title: str, metric: str, styles: Mapping[str, LineStyle] | None = None
+    trials: pd.DataFrame,
+    *,
+    title: str,
+    metric: str,
+    maximise: bool | None = None,
+    styles: Mapping[str, LineStyle] | None = None,
 ) -> Figure | None:
     """Final metric against the learning rate of each optimizer family.
 
@@ -81,6 +87,8 @@ def lr_sensitivity(
     trials : DataFrame
         Rows of one workload of ``Results.trials``.
     title, metric : str
+    maximise : bool, optional
+        Larger is better; by the metric's name if not given.
     styles : mapping, optional
         By family.
 
@@ -113,7 +121,8 @@ def lr_sensitivity(
         middle = done.groupby("lr")[metric].median() * scale(metric)
         (line,) = axes.plot(middle.index, middle, color=style.colour, linestyle=style.dash, linewidth=2)
         if len(middle):
-            best = middle.idxmin() if metric.endswith("loss") else middle.idxmax()
+            rises = maximised(metric) if maximise is None else maximise
+            best = middle.idxmax() if rises else middle.idxmin()
             hover(line, f"{family}: best median {middle[best]:.4g} at learning rate {best:g}")
         lost = mine.loc[mine["status"] == "diverged", "lr"].unique()
         axes.plot(
