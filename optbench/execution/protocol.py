@@ -289,7 +289,7 @@ def _train(
             break
         if keep is not None and 0 < epoch < last:
             keep.epoch_done(session, progress)
-        elif keep is not None and epoch < workload.epochs:
+        elif keep is not None and epoch == last < workload.epochs:
             keep.save(session, progress)
     return "diverged" if progress.epochs_above else "completed"
 

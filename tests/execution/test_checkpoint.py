@@ -372,3 +372,13 @@ def test_kill_9_in_mid_trial_then_the_same_command_goes_on(backend, write_suite,
             assert {k: v.tobytes() for k, v in mine.items()} == {k: v.tobytes() for k, v in other.items()}
         assert "resumed" in {trial.environment.get("checkpoint") for trial in two}
     assert not (folder / "checkpoints").exists()
+
+
+def test_a_short_trial_writes_none_and_a_part_of_one_leaves_its_end(tmp_path):
+    trial = spec("torch", epochs=3)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", 5)
+    train(trial, checkpoints=checkpoints)
+    assert not checkpoints.folder.exists()
+    part = replace(trial, workload=replace(trial.workload, stop=1))
+    train(part, checkpoints=checkpoints)
+    assert [path.name for path in checkpoints.folder.iterdir()] == [f"{trial_id(trial)}.npz"]
