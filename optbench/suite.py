@@ -218,6 +218,8 @@ class SuiteFile:
         Where trials run; `auto` takes the fastest here.
     precision : str
         Of matrix products and convolutions.
+    metrics : mapping
+        Measures of your own, by name: `file.py:function` or `{class: .., better: lower}`.
     analysis : mapping
         What the report tests.
     engine : mapping
