@@ -62,7 +62,10 @@ class TensorBoard:
 
     def log(self, trial: TrackedTrial) -> None:
         """Write scalars by epoch, the config as hyperparameters, and final metrics under ``final/``."""
-        writer = self._writer(str(self._folder / re.sub(r"[^\w./=+-]+", "_", trial.name)))
+        words = re.sub(r"[^\w./=+-]+", "_", trial.name).split("/")
+        # Labels are the user's: none may lead out of the folder.
+        place = self._folder.joinpath(*(word for word in words if word.strip(".")))
+        writer = self._writer(str(place))
         try:
             writer.add_event(self._event(summary=self._hparams(dict(trial.config))))
             last = len(trial.epochs) - 1

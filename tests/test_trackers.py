@@ -121,3 +121,14 @@ def test_no_tracker_is_imported_unless_asked_for(write_suite, tmp_path):
         [sys.executable, "-c", code, write_suite(), tmp_path], capture_output=True, text=True
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_label_does_not_lead_out_of_the_folder(write_suite, tmp_path):
+    pytest.importorskip("tensorboard", reason="needs optbench[tensorboard]")
+    name = ("- dataset: digits", "- name: ../../../out\n    dataset: digits")
+    path = write_suite(name, ("seeds: 2", "seeds: 1"))
+    optbench.run(path, results=tmp_path / "deep" / "results", log=["tensorboard"])
+    inside = tmp_path / "deep" / "results" / "tiny" / "tensorboard"
+    events = set(tmp_path.rglob("events.out.*"))
+    assert events
+    assert events == set(inside.rglob("events.out.*"))
