@@ -20,6 +20,7 @@ from optbench.commands.common import fail as _fail
 from optbench.commands.common import say as _say
 from optbench.commands.common import use_data_dir as _use_data_dir
 from optbench.commands.doctor import doctor
+from optbench.commands.imports import import_
 from optbench.commands.schema import schema
 from optbench.commands.stores import export, merge, rerun
 from optbench.errors import UserError
@@ -44,6 +45,9 @@ app.command(epilog="Example: optbench doctor --full")(doctor)
 app.command(epilog="Example: optbench rerun 3f9a --results results")(rerun)
 app.command(epilog="Example: optbench merge laptop/quick desk/quick -o results/quick")(merge)
 app.command(epilog="Example: optbench export results/quick --to parquet -o tables")(export)
+app.command(
+    "import", epilog="Example: optbench import table.csv --map accuracy=test_accuracy -o results/theirs"
+)(import_)
 
 DatasetArgument = Annotated[str, typer.Argument(help="A dataset of `optbench list datasets`.")]
 SmokeOption = Annotated[

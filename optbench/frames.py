@@ -21,6 +21,9 @@ from optbench.trial import STREAMS, content_hash
 from optbench.tuning import journal as tuning_journal
 from optbench.tuning.journal import Journal
 
+#: Fingerprint of an imported trial: whoever imported it says that it matches, and nothing proves it.
+DECLARED = "declared"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:

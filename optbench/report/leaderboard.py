@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from optbench.frames import Results, epochs_to_target
+from optbench.frames import DECLARED, Results, epochs_to_target
 from optbench.report.times import SETTING, comparable, time_notes
 from optbench.stats.effects import mean_difference
 from optbench.stats.families import FamilyResult, PairedComparison, Settings, compare_family
@@ -364,13 +364,17 @@ def _notes(rows: Sequence[Row], trials: pd.DataFrame, results: Results, suite: S
     ties = sum(c.signed_rank.n_ties for c in comparisons if c.signed_rank)
     if zeros or ties:
         notes.append(f"Among the pairs are {zeros} zero differences and {ties} that share their size.")
-    notes += time_notes(results, trials)
+    imported = "split" in trials and (trials["split"] == DECLARED).any()
+    if not imported:
+        notes += time_notes(results, trials)
     blocks = set(trials["block_id"])
     refused = [refusal for refusal in results.refusals if refusal.block_id in blocks]
     notes += [
         f"Refused: {refusal.optimizer}, trial {refusal.trial_id}: {refusal.reason}." for refusal in refused
     ]
-    if not refused and any(c.n for c in comparisons):
+    if imported:
+        notes.append("Imported trials: their pairs are declared by whoever imported them, not proved.")
+    elif not refused and any(c.n for c in comparisons):
         notes.append("Every pair was proved by equal fingerprints of split, initial weights and batch order.")
     return notes
 

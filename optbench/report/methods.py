@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import optbench
-from optbench.frames import Results
+from optbench.frames import DECLARED, Results
 from optbench.report.leaderboard import Leaderboard
 from optbench.suite import Suite
 from optbench.times import machine_words
@@ -75,6 +75,11 @@ def _tuned(results: Results) -> str:
 
 
 def _matched(results: Results) -> str:
+    if (results.trials["split"] == DECLARED).any():
+        return (
+            "Trials were trained and recorded elsewhere, and imported; those of one dataset, model and seed "
+            "were paired because they were declared to match, which no fingerprint proves."
+        )
     text = (
         "Within a block, split, initial weights, batch order and the streams of dropout and augmentation are "
         "the same and only the optimizer differs; trials were paired only where fingerprints of the arrays "
@@ -136,6 +141,8 @@ def _reach(boards: Sequence[Leaderboard]) -> str:
 
 
 def _machines(results: Results) -> str:
+    if (results.trials["split"] == DECLARED).all():
+        return f"The analysis is optbench {optbench.__version__}'s."
     seen = [machine_words(facts) for facts in results.environments]
     where = "; ".join(word for word in dict.fromkeys(seen) if word)
     run = f" on {where}" if where else ""
