@@ -148,7 +148,12 @@ def emnist_mat(path: Path) -> tuple[Pixels, Labels, Pixels, Labels]:
             f"{path}: not EMNIST's MATLAB file ({type(error).__name__}: {error}); fetch it again"
         ) from error
     for images, labels in arrays:
-        fits = images.ndim == 2 and images.shape[1] == 784 and labels.size == len(images)
+        fits = (
+            labels.dtype.kind in "uif"
+            and images.ndim == 2
+            and images.shape[1] == 784
+            and labels.size == len(images)
+        )
         if not fits or images.dtype != np.uint8:
             raise DataError(
                 f"{path}: found images {images.dtype}{images.shape} with {labels.size} labels; "

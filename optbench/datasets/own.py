@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -143,7 +142,9 @@ def _npz(path: Path) -> tuple[NDArray[Any], ...]:
                 if all(key in arrays for key in keys):
                     return _checked(tuple(arrays[key] for key in keys), str(path))
             found = ", ".join(arrays.files)
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except DataError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of the reader
         raise DataError(f"{path}: not a plain .npz file ({error}); save arrays with numpy.savez") from None
     raise DataError(f"{path}: has {found}; save x_train, y_train, x_test and y_test, or x and y")
 
@@ -195,7 +196,7 @@ def _call(own: OwnData) -> tuple[NDArray[Any], ...]:
 
 def _checked(parts: tuple[NDArray[Any], ...], place: str) -> tuple[NDArray[Any], ...]:
     for x, y in zip(parts[::2], parts[1::2], strict=True):
-        if y.ndim != 1 or len(x) != len(y) or not len(y):
+        if not x.ndim or y.ndim != 1 or len(x) != len(y) or not len(y):
             raise DataError(
                 f"{place}: {x.shape} examples and {y.shape} labels; one label an example is needed"
             )

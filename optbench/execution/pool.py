@@ -61,7 +61,9 @@ class SharedData:
 
     def open(self) -> Dataset:
         """Map the arrays into memory."""
-        arrays = {name: np.load(self.path / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+        arrays = {
+            name: np.load(self.path / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS
+        }
         dataset = Dataset(info=self.info, notes=self.notes, **arrays)
         vars(dataset)["digest"] = self.digest  # what the cached property would compute again
         return dataset
