@@ -145,11 +145,11 @@ def killed_while_running(tmp_path, *, seeds, every, epochs=6):
     chance, shots = random.Random(0), 0
     wait_for(lambda: stored(tmp_path / "shot") > 0 or run.poll() is not None)
     while run.poll() is None:
-        time.sleep(every)
         if (workers := children(run.pid)) and run.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(chance.choice(workers), signal.SIGKILL)
                 shots += 1
+        time.sleep(every)
     output = run.communicate()[0]
     assert run.returncode in (0, 4), output
     if run.returncode == 4:  # a trial that was hit twice: missing data, and the same command mends it
