@@ -42,8 +42,8 @@ ATTEMPTS = 2
 STARTS = 6
 #: Workers side by side must train so many times more than one alone.
 WORTH = 1.05
-#: Seconds of a suite for which no worker is started: they take some seconds themselves.
-SHORT = 12.0
+#: Seconds of a suite that is trained without workers: to start them takes some seconds, too.
+SHORT = 6.0
 #: Memory that a worker may need: a framework, a dataset, a small model.
 WORKER_BYTES = 1024**3
 #: Arrays of a dataset, written once and mapped into every worker.
@@ -160,6 +160,8 @@ class Pool:
         if not self._slots:
             self._frameworks = sorted(frameworks)
             self._slots = [self._worker() for _ in range(self._workers)]
+            for slot in self._slots:
+                slot.schedule(os.getpid)  # the first task starts the process
 
     def gain(self, spec: TrialSpec) -> float:
         """How many times more trials all workers train than one of them alone, by a few steps of this one."""
@@ -251,12 +253,12 @@ class AutoPool:
         longest = max(jobs, key=cost)
         pool = Pool(most, time_limit=self._limit)
         try:
+            pool.open({job[0].spec.backend for job in jobs})  # they import while this process measures
             if self._limit is None:
                 seconds = _probe(longest[0].spec) * sum(map(cost, jobs)) / cost(longest[:1])
                 if seconds < SHORT:
                     pool.close()
                     return InProcess()
-            pool.open({job[0].spec.backend for job in jobs})
             gain = pool.gain(longest[0].spec)
         except (ProcessExpired, UserError):  # what is wrong will be said where the trial is run
             gain = math.inf

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderResult
@@ -105,6 +106,7 @@ class RunView:
         self._progress = Progress(*columns, console=console)
         self._all = self._progress.add_task("trials", total=None)
         self._trial = self._progress.add_task("", total=None, visible=False)
+        self._named: set[str] = set()
         self._live: Live | None = None
         if console.is_terminal:
             self._live = Live(self, console=console, refresh_per_second=8, transient=True)
@@ -133,6 +135,11 @@ class RunView:
         self._done = sum(status in ("completed", "diverged") for status in found)
         self._total = max(len(plan), self._expected)
         self._progress.update(self._all, total=self._total, completed=self._done)
+        if not self._begun and (
+            code := sorted({line for trial in plan for line in _code(trial)} - self._named)
+        ):
+            self._named.update(code)
+            self._console.print(escape(f"This suite runs code of {', '.join(code)}."), soft_wrap=True)
         if self._done and not self._begun:
             self._console.print(f"{self._done} of {self._total} trials are in the store already.")
 
@@ -203,3 +210,13 @@ def _role(trial: PlannedTrial) -> str:
         short = trial.spec.workload.stop
         return f"tuning ({short} of {trial.spec.workload.epochs} epochs) " if short else "tuning "
     return "untuned " if trial.role == "untuned" else ""
+
+
+def _code(trial: PlannedTrial) -> Iterator[str]:
+    """Name what a trial runs that is not optbench's own."""
+    workload = trial.spec.workload
+    for own in (trial.spec.optimizer, *(workload.metrics or ())):
+        if (reference := getattr(own, "reference", None)) is not None:
+            yield f"{reference} ({own.code[:19]})"  # type: ignore[union-attr]
+    if getattr(workload.dataset, "kind", None) == "class":
+        yield Path(workload.dataset.location).name  # type: ignore[union-attr]
