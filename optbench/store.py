@@ -25,7 +25,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, cast, get_args
 
 import filelock
 import numpy as np
@@ -33,8 +34,11 @@ from numpy.typing import NDArray
 
 from optbench.errors import UserError
 from optbench.trial import Status, TrialRecord, content_hash, to_plain
+from optbench.validation import shown
 
 FILE_NAME = "store.sqlite"
+#: What reading a damaged value ends in.
+_STUMBLES = (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError)
 
 _MIGRATIONS: tuple[str, ...] = (
     """
@@ -170,8 +174,41 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            # What fails on a sound store is a fault of ours and keeps its traceback.
+            if isinstance(error, _STUMBLES) and (damage := self._damage()) is not None:
+                raise StoreError(
+                    f"{self.path}: damaged: {damage}; restore the file from a copy, or move it away and run again"
+                ) from None
+        finally:
+            self.close()
+
+    def _damage(self) -> str | None:
+        """Look for the first value of the file that no run wrote."""
+        try:
+            environments = set()
+            for key, facts in self._db.execute("SELECT id, facts FROM environments"):
+                environments.add(key)
+                if not isinstance(json.loads(facts), dict):
+                    return f"environment {shown(key)} is no mapping"
+            for key, value in self._db.execute("SELECT key, value FROM meta"):
+                if not (isinstance(key, str) and isinstance(value, str)):
+                    return f"meta entry {shown(key)} is no text"
+            for row in self._db.execute("SELECT position, trial_id, workload, optimizer FROM plan"):
+                if not (isinstance(row[0], int) and all(isinstance(name, str) for name in row[1:])):
+                    return f"row {shown(row[0])} of the plan"
+            for row in self._db.execute(
+                """SELECT trial_id, block_id, status, started, attempts, environment, spec, order_by_epoch,
+                metrics, timings, history_columns, history FROM trials"""
+            ):
+                if (field := _damaged_field(row, environments)) is not None:
+                    return f"{field} of trial {shown(row[0])}"
+        except (sqlite3.Error, *_STUMBLES) as error:
+            return f"{type(error).__name__}: {error}"
+        return None
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -307,8 +344,8 @@ class Store:
                 spec=json.loads(row[6]),
                 fingerprints={"split": row[7], "init": row[8], "order": row[9]},
                 order_by_epoch=tuple(json.loads(row[10])),
-                metrics=json.loads(row[11]),
-                timings=json.loads(row[12]),
+                metrics=_numbers(row[11]),
+                timings=_numbers(row[12]),
                 history=dict(zip(names, matrix, strict=True)),
                 error=row[15],
             )
@@ -319,7 +356,7 @@ class Store:
             "SELECT trial_id, block_id, status, started, metrics FROM trials ORDER BY rowid"
         )
         return [
-            TrialSummary(trial_id=key, block_id=block, status=status, started=at, metrics=json.loads(metrics))
+            TrialSummary(trial_id=key, block_id=block, status=status, started=at, metrics=_numbers(metrics))
             for key, block, status, at, metrics in rows
         ]
 
@@ -329,8 +366,8 @@ class Store:
         found = {}
         for key in trial_ids:
             for status, metrics, timings in self._db.execute(query, (key,)):
-                seconds = json.loads(timings).get("total", 0.0)
-                found[key] = Outcome(status=status, metrics=json.loads(metrics), seconds=seconds)
+                seconds = _numbers(timings).get("total", 0.0)
+                found[key] = Outcome(status=status, metrics=_numbers(metrics), seconds=seconds)
         return found
 
     def block(self, block_id: str) -> list[str]:
@@ -364,8 +401,8 @@ class Store:
                 spec=json.loads(spec),
                 fingerprints={"split": row[9], "init": row[10], "order": row[11]},
                 order_by_epoch=row[12],
-                metrics=json.loads(row[13]),
-                timings=json.loads(row[14]),
+                metrics=_numbers(row[13]),
+                timings=_numbers(row[14]),
                 history_columns=row[15],
                 history=row[16],
             )
@@ -407,6 +444,56 @@ class Store:
         for number, script in enumerate(_MIGRATIONS[found:], start=found + 1):
             # One transaction a step, the version inside it: a kill in between leaves the step undone.
             self._db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
+
+
+def _damaged_field(row: Sequence[Any], environments: set[str]) -> str | None:
+    """Name the first field of a trial's row that does not hold what it must."""
+    texts = dict(zip(("trial_id", "block_id", "status", "started"), row, strict=False))
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            return name
+    if texts["status"] not in get_args(Status):
+        return "status"
+    if not isinstance(row[4], int):
+        return "attempts"
+    if row[5] not in environments:
+        return "environment"
+    for name, text in zip(
+        ("spec", "order_by_epoch", "metrics", "timings", "history_columns"), row[6:11], strict=True
+    ):
+        try:
+            value = json.loads(text)
+            if name == "spec":
+                workload, seeds = value["workload"], value["seeds"]
+                sound = (
+                    isinstance(value["optimizer"]["optimizer"], str)
+                    and isinstance(workload["dataset"], str | dict)
+                    and isinstance(workload["model"], dict)
+                    and isinstance(workload["epochs"], int)
+                    and isinstance(workload["batch_size"], int | str)
+                    and all(isinstance(seed, int) for seed in (seeds["init"], seeds["order"]))
+                )
+            elif name in ("metrics", "timings"):
+                sound = _numeric(value)
+            else:
+                sound = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        except _STUMBLES:
+            return name
+        if not sound:
+            return name
+    return None
+
+
+def _numeric(value: object) -> bool:
+    return isinstance(value, dict) and all(type(number) in (int, float) for number in value.values())
+
+
+def _numbers(text: str) -> dict[str, float]:
+    """Read stored numbers."""
+    value = json.loads(text)
+    if not _numeric(value):
+        raise TypeError("no mapping of numbers")
+    return cast(dict[str, float], value)
 
 
 def unpack_history(packed: bytes, columns: int) -> NDArray[np.float64]:

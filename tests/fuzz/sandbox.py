@@ -1,0 +1,136 @@
+"""A folder in which one command line at a time runs, watched: exit code, words, time, files."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from optbench.cli import app
+from optbench.errors import UserError
+
+#: Seconds that a command may take.
+LIMIT = 20.0
+ALLOWED = (0, 2, 3)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended; ``written`` lists files outside the results folder that it made or changed."""
+
+    arguments: tuple[str, ...]
+    code: int | None
+    stdout: str
+    stderr: str
+    error: str
+    written: tuple[str, ...]
+
+    def complaint(self) -> str | None:
+        """What is wrong with this ending, if anything."""
+        if self.error:
+            return self.error
+        if self.code not in ALLOWED:
+            return f"exit code {self.code}: {self.stderr[-500:]}"
+        if "Traceback (most recent" in self.stderr + self.stdout:
+            return "a traceback in the output"
+        if self.code and not self.stderr.strip():
+            return f"exit code {self.code} without a word"
+        if self.code and len(self.stderr) > 20_000:
+            return f"a message of {len(self.stderr)} characters"
+        return f"wrote {', '.join(self.written)}" if self.written else None
+
+
+class _TooLong(BaseException):
+    pass
+
+
+class Sandbox:
+    """``root/a/b/work`` is the working directory, ``results`` in it the only place to write to."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.work = root / "a" / "b" / "work"
+        self.results = self.work / "results"
+        self.results.mkdir(parents=True)
+
+    def run(self, *arguments: object, limit: float = LIMIT) -> Outcome:
+        """Run optbench in this process."""
+        words = tuple(map(str, arguments))
+        return self._watched(words, lambda: app(words, prog_name="optbench"), limit)
+
+    def call(self, function: Callable[[], object], *, limit: float = LIMIT) -> Outcome:
+        """Call a function as a command would."""
+
+        def command() -> None:
+            try:
+                function()
+            except UserError as error:
+                print(error, file=sys.stderr)
+                raise SystemExit(error.exit_code) from None
+
+        return self._watched((), command, limit)
+
+    def _watched(self, words: tuple[str, ...], command: Callable[[], object], limit: float) -> Outcome:
+        out, err = io.StringIO(), io.StringIO()
+        code: int | None = 0
+        error = ""
+        before = self._listing()
+        with _surroundings(self.work), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                with _limited(limit):
+                    command()
+            except SystemExit as ended:
+                code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+            except _TooLong:
+                error = f"no end within {limit:g} s\n" + traceback.format_exc(limit=-6)
+            except BaseException:
+                error = traceback.format_exc()
+        after = self._listing()
+        written = tuple(sorted(name for name in after if after[name] != before.get(name)))
+        return Outcome(words, code, out.getvalue(), err.getvalue(), error, written)
+
+    def _listing(self) -> dict[str, tuple[int, int]]:
+        found = {}
+        for folder, folders, files in os.walk(self.root):
+            if Path(folder) == self.work:
+                folders.remove("results")
+            for name in files:
+                path = Path(folder, name)
+                facts = path.lstat()
+                found[str(path.relative_to(self.root))] = (facts.st_size, facts.st_mtime_ns)
+        return found
+
+
+@contextlib.contextmanager
+def _surroundings(folder: Path) -> Iterator[None]:
+    here, environment = Path.cwd(), dict(os.environ)
+    handler = signal.getsignal(signal.SIGTERM)
+    os.chdir(folder)
+    os.environ["COLUMNS"] = "140"
+    try:
+        yield
+    finally:
+        os.chdir(here)
+        os.environ.clear()
+        os.environ.update(environment)
+        signal.signal(signal.SIGTERM, handler)
+
+
+@contextlib.contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    def stop(number: int, frame: object) -> None:
+        raise _TooLong
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
