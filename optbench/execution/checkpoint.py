@@ -52,6 +52,10 @@ class Checkpoints:
         """Keep checkpoints beside a store's file."""
         return cls(store.parent / FOLDER, minutes)
 
+    def store_is_here(self) -> bool:
+        """Say whether this machine sees the store that these are beside."""
+        return (self.folder.parent / "store.sqlite").is_file()
+
     def of(self, trial_id: str, identity: Mapping[str, Any]) -> TrialCheckpoint:
         """Make the checkpoint of a trial; ``identity`` is what must agree before one may be used."""
         facts = {name: value for name, value in identity.items() if name not in _HARMLESS}

@@ -6,11 +6,13 @@ import contextlib
 import importlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from optbench import backends
 from optbench.datasets.base import Dataset
 from optbench.errors import UserError
+from optbench.execution.checkpoint import Checkpoints
 from optbench.execution.jobs import DatasetKey, Setting, crashed, now, run_job
 from optbench.execution.pool import ATTEMPTS, THREADS, blocks_first
 from optbench.execution.stacked import Job
@@ -44,7 +46,8 @@ class RayExecutor:
     Notes
     -----
     A dataset goes to each node once, through Ray's object store, and is mapped into the workers' memory. A
-    job whose node is lost is run again on another one.
+    job whose node is lost is run again on another one, from its checkpoint where the nodes see the store's
+    folder.
     """
 
     def __init__(self, *, address: str | None = None, cpus: float = 1, gpus: float = 0) -> None:
@@ -90,7 +93,7 @@ class RayExecutor:
                     setting.started(trial)
                 data = self._share(job[0].spec.workload.dataset, setting)
                 specs = tuple(trial.spec for trial in job)
-                pending[self._task.remote(specs, data, facts)] = job
+                pending[self._task.remote(specs, data, facts, _absolute(setting.checkpoints))] = job
             if not pending:
                 return
             done, _ = self._ray.wait(list(pending), num_returns=1, timeout=EVERY)
@@ -131,13 +134,21 @@ class RayExecutor:
         return slots
 
 
-def _work(specs: tuple[TrialSpec, ...], dataset: Dataset, facts: Mapping[str, Any]) -> list[TrialRecord]:
+def _absolute(checkpoints: Checkpoints | None) -> Checkpoints | None:
+    return checkpoints and replace(checkpoints, folder=checkpoints.folder.absolute())
+
+
+def _work(
+    specs: tuple[TrialSpec, ...], dataset: Dataset, facts: Mapping[str, Any], checkpoints: Checkpoints | None
+) -> list[TrialRecord]:
     """Run a job on a node; its facts are the node's own, but for the suite's git state."""
     from optbench import environment
 
     here = environment.describe(None)
     git = {name: facts[name] for name in ("git", "concurrent") if name in facts}
-    return run_job(specs, dataset, facts={**here, **git}, checkpoints=None, on_epoch=_silent)
+    if checkpoints is not None and not checkpoints.store_is_here():
+        checkpoints = None
+    return run_job(specs, dataset, facts={**here, **git}, checkpoints=checkpoints, on_epoch=_silent)
 
 
 def _silent(k: int, epoch: int, row: Mapping[str, float]) -> None:

@@ -2,38 +2,60 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from optbench import api
+from optbench.execution.checkpoint import FOLDER
+from optbench.store import Store
 from tests.execution.test_pool import content, start, stored, suite, wait_for
 
 pytest.importorskip("torch", reason="runs trials with PyTorch")
 
 
+def going_on(checkpoints):
+    """Trials that write checkpoint after checkpoint at the moment."""
+
+    def written():
+        return {path.name: path.stat().st_mtime_ns for path in checkpoints.glob("*.npz")}
+
+    with contextlib.suppress(FileNotFoundError):
+        before = written()
+        time.sleep(0.3)
+        after = written()
+        return sum(after.get(name, when) != when for name, when in before.items())
+    return 0
+
+
 @pytest.mark.slow
-def test_a_node_that_is_lost_in_mid_run_costs_nothing(tmp_path):
+def test_a_node_that_is_lost_in_mid_run_costs_what_its_trial_did_since_its_checkpoint(tmp_path):
     pytest.importorskip("ray", reason="needs the extra ray")
     from ray.cluster_utils import Cluster
 
-    path = suite(tmp_path, seeds=8, epochs=20)
+    path = suite(tmp_path, seeds=4, epochs=150)
     api.run(path, results=tmp_path / "one")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         other = cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
-        run = start(path, tmp_path / "two", "--executor", "ray", "--ray-address", cluster.address)
+        options = ("--executor", "ray", "--ray-address", cluster.address, "--checkpoint-minutes", "1e-9")
+        run = start(path, tmp_path / "two", *options)
         wait_for(lambda: stored(tmp_path / "two") > 3, 90)
+        wait_for(lambda: going_on(tmp_path / "two" / "s" / FOLDER) == 2, 60)
         cluster.remove_node(other, allow_graceful=False)
         output = run.communicate(timeout=240)[0]
         assert run.returncode == 0, output
     finally:
         cluster.shutdown()
     assert content(tmp_path / "two" / "s") == content(tmp_path / "one" / "s")
+    with Store(tmp_path / "two" / "s") as store:
+        assert any(trial.environment.get("checkpoint") == "resumed" for trial in store.trials())
 
 
 def test_without_ray_the_extra_is_named(tmp_path):
