@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,9 @@ def test_a_result_set_is_of_its_suite_and_reports(name):
         assert statuses.keys() == evaluated | searched | set(journal.untuned)
         sizes = {(s.workload, len(s.settings)) for s in journal.studies}
         assert len(sizes) == len(suite.workloads)
+    origin = json.loads((ROOT / "results" / name / "environment.json").read_text())
+    assert origin["suite_hash"] == suite.hash
+    assert origin["trials"] == len(statuses) == sum(place["trials"] for place in origin["environments"])
     boards = analyse(load_results(ROOT / "results" / name), suite).boards
     assert {board.workload for board in boards} <= {entry.label for entry in suite.workloads}
     assert all("proved" in " ".join(board.notes) for board in boards if len(board.rows) > 1)

@@ -1,40 +1,83 @@
-"""Make a result set small enough to be kept: python tools/publish_results.py SUITE STORE OUT
+"""Make a result set of the repository from nothing: python tools/publish_results.py SUITE [--store FOLDER]
 
-Copies a store without the predictions of single examples and the histories of tuning trials (every number
-that a table of the report needs stays), and writes the report's tables beside it.
+Runs the suite into build/results (interrupted, the same command goes on), or takes the store that
+``--store`` names. Then writes into results/<suite>: the store without the predictions of single examples and
+the histories of tuning trials (every number that a table of the report needs stays), the report's tables, and
+environment.json, which says of what suite, on which machine and by which versions it was made.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import shutil
 import sqlite3
 import sys
+import tempfile
 import zlib
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from optbench.api import report
-from optbench.store import Store
-from optbench.suite import load_suite
+from optbench.api import report, run
+from optbench.store import FILE_NAME, Store
+from optbench.suite import Suite, load_suite
 from optbench.tuning import journal
 from optbench.yamlfile import read_text
 
+ROOT = Path(__file__).resolve().parent.parent
 TABLES = ("leaderboard.md", "comparisons.csv", "tuning.csv", "untuned.csv")
+#: Facts of a record's environment that tell where it was made.
+FACTS = (
+    "processor",
+    "cores",
+    "memory_gb",
+    "system",
+    "python",
+    "optbench",
+    "git",
+    "framework",
+    "threads",
+    "packages",
+)
 
 
-def main(suite_file: str, source: str, out: str) -> None:
-    suite, target = load_suite(suite_file), Path(out)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("suite", type=Path)
+    parser.add_argument("--store", type=Path, help="folder of a store that has been run already")
+    options = parser.parse_args()
+    suite = load_suite(options.suite)
+    source = options.store
+    if source is None:
+        source = run(suite, results=ROOT / "build" / "results", workers="auto").store.parent
+    target = ROOT / "results" / suite.name
     target.mkdir(parents=True, exist_ok=True)
-    store = target / "store.sqlite"
-    for leftover in target.glob("store.sqlite*"):
-        leftover.unlink()
-    with sqlite3.connect(Path(source) / "store.sqlite") as found, sqlite3.connect(store) as copy:
-        found.backup(copy)
-    with Store(store) as opened:
+    store = target / FILE_NAME
+    with tempfile.TemporaryDirectory(dir=target) as folder:
+        made = Path(folder) / FILE_NAME
+        shrink(source / FILE_NAME, made, suite)
+        for leftover in target.glob(f"{FILE_NAME}*"):
+            leftover.unlink()
+        shutil.move(made, store)
+    written = report(store, out=target / "report", formats=("markdown", "csv"))
+    for path in written.files:
+        if path.name not in TABLES:
+            path.unlink()
+    (target / "environment.json").write_text(json.dumps(origin(store, suite), indent=1) + "\n")
+    print(f"{store}: {store.stat().st_size / 1e6:.1f} MB")
+
+
+def shrink(source: Path, copy: Path, suite: Suite) -> None:
+    """Copy a store of a suite without what its tables do not need."""
+    with sqlite3.connect(source) as found, sqlite3.connect(copy) as made:
+        found.backup(made)
+    with Store(copy) as opened:
         meta = opened.meta()
         notes = journal.read(meta)
-    if read_text(meta["source"], path=Path(source)).data != read_text(suite.text, path=Path(suite_file)).data:
-        sys.exit(f"{source}: was run with another suite than {suite_file} is now; run it again")
-    db = sqlite3.connect(store, isolation_level=None)
+    if read_text(meta["source"], path=source).data != read_text(suite.text, path=Path(suite.name)).data:
+        sys.exit(f"{source}: was run with another suite of this name; run it again")
+    db = sqlite3.connect(copy, isolation_level=None)
     db.execute("DELETE FROM predictions")
     if notes is not None:
         db.executemany(
@@ -49,12 +92,21 @@ def main(suite_file: str, source: str, out: str) -> None:
     db.execute("PRAGMA page_size = 32768")  # a record of 3 kB wastes a quarter of a page of 4
     db.execute("VACUUM")
     db.close()
-    written = report(store, out=target / "report", formats=("markdown", "csv"))
-    for path in written.files:
-        if path.name not in TABLES:
-            path.unlink()
-    print(f"{store}: {store.stat().st_size / 1e6:.1f} MB")
+
+
+def origin(store: Path, suite: Suite) -> dict[str, object]:
+    """Say of what and where the trials of a store were made."""
+    with Store(store) as opened:
+        trials = list(opened.trials())
+    places = Counter(json.dumps({name: t.environment.get(name) for name in FACTS}) for t in trials)
+    return {
+        "suite": f"suites/{suite.name}.yaml",
+        "suite_hash": suite.hash,
+        "trials": len(trials),
+        "started": [min(t.started for t in trials), max(t.started for t in trials)],
+        "environments": [{"trials": count, **json.loads(facts)} for facts, count in places.most_common()],
+    }
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
