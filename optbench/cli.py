@@ -133,7 +133,7 @@ def run(
 
     Interrupt it whenever you like: the same command goes on where it stopped.
     """
-    with _errors():
+    with _errors(suite):
         with _importing():
             from optbench import api
             from optbench.execution import local
@@ -235,7 +235,7 @@ def watch(
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 2.0,
 ) -> None:
     """Follow a run from another terminal until every planned trial has ended."""
-    with _errors():
+    with _errors(suite):
         from optbench import api
         from optbench.report.watch import watch as follow
 
@@ -255,7 +255,7 @@ def plan(
 
     Trials, blocks, hours, the smallest attainable p, the detectable effect, and the seeds needed.
     """
-    with _errors():
+    with _errors(suite):
         from optbench import api
         from optbench.execution.estimate import estimate
         from optbench.report.planning import render_plan
@@ -293,7 +293,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything computed as JSON.")] = False,
 ) -> None:
     """Run the statistics alone on any table of results."""
-    with _errors():
+    with _errors(table):
         from optbench import tables
         from optbench.report import comparison as view
 

@@ -73,6 +73,15 @@ def _memory_gb() -> float | None:
         return None
 
 
+def available_bytes() -> int | None:
+    """Memory that new processes may take without swapping (Linux); None where nobody says."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+
+
 def _git(folder: Path) -> dict[str, Any] | None:
     def ask(*words: str) -> str:
         command = ["git", "-C", str(folder), *words]

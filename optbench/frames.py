@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from optbench import times
 from optbench.datasets import registry
-from optbench.store import PlannedRow, Store, unpack_history
+from optbench.store import PlannedRow, Store, blaming, unpack_history
 from optbench.times import PassTimes
 from optbench.trial import STREAMS, content_hash
 from optbench.tuning import journal as tuning_journal
 from optbench.tuning.journal import Journal
+from optbench.validation import shown
 
 #: Fingerprint of an imported trial: whoever imported it says that it matches, and nothing proves it.
 DECLARED = "declared"
@@ -75,6 +76,8 @@ class Results:
         Evaluation of the declared numbers where the tuned ones differ; columns of ``trials``.
     journals : tuple of Journal
         What each store that was tuned keeps of it.
+    unplanned : int
+        Records that no store's plan has: of an earlier state of the suite file, say. They are in no table.
     """
 
     trials: pd.DataFrame
@@ -87,6 +90,7 @@ class Results:
     tuning: pd.DataFrame = field(default_factory=pd.DataFrame)
     untuned: pd.DataFrame = field(default_factory=pd.DataFrame)
     journals: tuple[Journal, ...] = ()
+    unplanned: int = 0
 
 
 def load_results(*paths: str | Path) -> Results:
@@ -114,6 +118,8 @@ def load_results(*paths: str | Path) -> Results:
     environments: list[dict[str, Any]] = []
     numbers: dict[str, int] = {}
     planned: set[str] = set()
+    in_plans: set[str] = set()
+    recorded: set[str] = set()
     passes: dict[str, PassTimes] = {}
     roles: dict[str, dict[str, Any]] = {}
     journals: list[Journal] = []
@@ -129,7 +135,10 @@ def load_results(*paths: str | Path) -> Results:
             if (found_journal := tuning_journal.read(meta)) is not None:
                 journals.append(found_journal)
                 roles |= _roles(found_journal)
-            planned.update(key for key, _, _ in store.plan() if key not in roles)
+            rows_of_plan = {key for key, _, _ in store.plan()}
+            planned.update(rows_of_plan - roles.keys())
+            in_plans |= rows_of_plan
+            recorded |= store.statuses().keys()
             for trial in store.planned_rows():
                 known = found.get(trial.trial_id)
                 if known is not None and (known[0]["status"] != "crashed" or trial.status == "crashed"):
@@ -148,8 +157,10 @@ def load_results(*paths: str | Path) -> Results:
                 chains.add(trial.trial_id, trial.order_by_epoch)
     rows = [row for row, _, _ in found.values()]
     frame = pd.DataFrame(rows)
-    blocks, refusals = prove_blocks(rows, chains)
+    with blaming(paths):
+        blocks, refusals = prove_blocks(rows, chains)
     frame["block"] = blocks
+    _refuse_doubles(frame[[key not in roles for key in found]], paths)
     histories = [(columns, packed) for _, columns, packed in found.values()]
     parts: dict[str, pd.DataFrame] = {}
     if roles:
@@ -161,17 +172,34 @@ def load_results(*paths: str | Path) -> Results:
         mine = (role == "").to_numpy()
         histories = [history for history, keep in zip(histories, mine, strict=True) if keep]
         frame = frame[mine].reset_index(drop=True)
+    with blaming(paths):
+        epochs = _epoch_frame(frame, histories)
     return Results(
         trials=frame,
-        epochs=_epoch_frame(frame, histories),
+        epochs=epochs,
         refusals=tuple(refusals),
         planned=len(planned),
         meta=tuple(metas),
         environments=tuple(environments),
         passes=tuple(passes.values()),
         journals=tuple(journals),
+        unplanned=len(recorded - in_plans),
         **parts,
     )
+
+
+def _refuse_doubles(trials: pd.DataFrame, paths: Sequence[str | Path]) -> None:
+    """Refuse a store in which one optimizer has two trials in a block: no plan gives it two."""
+    if trials.empty:
+        return
+    double = trials[trials.duplicated(["store", "workload", "optimizer", "block"], keep=False)]
+    if len(double):
+        _, pair = next(iter(double.groupby(["store", "workload", "optimizer", "block"], sort=False)))
+        one, two = pair["trial_id"].iloc[:2]
+        with Store(paths[int(pair["store"].iloc[0])]) as store:
+            raise store.damaged(
+                f"trials {one} and {two} are both optimizer {shown(pair['optimizer'].iloc[0])} of one block"
+            )
 
 
 def _roles(journal: Journal) -> dict[str, dict[str, Any]]:

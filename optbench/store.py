@@ -21,7 +21,7 @@ import json
 import math
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from optbench.errors import UserError
 from optbench.trial import Status, TrialRecord, content_hash, to_plain
-from optbench.validation import shown
+from optbench.validation import one_line, shown
 
 FILE_NAME = "store.sqlite"
 #: What reading a damaged value ends in.
@@ -64,6 +64,10 @@ _MIGRATIONS: tuple[str, ...] = (
 
 class StoreError(UserError, RuntimeError):
     """A store that cannot be opened or read; the message says why and what to do."""
+
+
+class DamageError(ValueError):
+    """What of a store no run wrote; the open store makes a :class:`StoreError` of it."""
 
 
 class StoreBusyError(StoreError):
@@ -164,7 +168,8 @@ class Store:
             self._migrate(write=write)
         except sqlite3.Error as error:
             raise StoreError(
-                f"{self.path}: not a readable store ({error}); restore it, or move it away and run again"
+                f"{self.path}: not a readable store ({one_line(error)}); restore it, or move "
+                "it away and run again"
             ) from None
 
     def close(self) -> None:
@@ -179,12 +184,20 @@ class Store:
     ) -> None:
         try:
             # What fails on a sound store is a fault of ours and keeps its traceback.
+            if isinstance(error, DamageError):
+                raise self.damaged(str(error)) from None
+            if isinstance(error, sqlite3.Error):
+                raise self.damaged(f"SQLite says: {one_line(error)}") from None
             if isinstance(error, _STUMBLES) and (damage := self._damage()) is not None:
-                raise StoreError(
-                    f"{self.path}: damaged: {damage}; restore the file from a copy, or move it away and run again"
-                ) from None
+                raise self.damaged(damage) from None
         finally:
             self.close()
+
+    def damaged(self, what: str) -> StoreError:
+        """Make the error that says what of the file no run wrote."""
+        return StoreError(
+            f"{self.path}: damaged: {what}; restore the file from a copy, or move it away and run again"
+        )
 
     def _damage(self) -> str | None:
         """Look for the first value of the file that no run wrote."""
@@ -207,7 +220,7 @@ class Store:
                 if (field := _damaged_field(row, environments)) is not None:
                     return f"{field} of trial {shown(row[0])}"
         except (sqlite3.Error, *_STUMBLES) as error:
-            return f"{type(error).__name__}: {error}"
+            return f"{type(error).__name__}: {one_line(error)}"
         return None
 
     @contextmanager
@@ -323,7 +336,7 @@ class Store:
     def trials(self, ids: Sequence[str] | None = None) -> Iterator[StoredTrial]:
         """Read trials: all, or those whose ids are given."""
         environments = {
-            key: json.loads(facts) for key, facts in self._db.execute("SELECT * FROM environments")
+            key: json.loads(facts) for key, facts in self._db.execute("SELECT id, facts FROM environments")
         }
         query = "SELECT * FROM trials"
         rows = (
@@ -332,6 +345,9 @@ class Store:
             else (row for key in ids for row in self._db.execute(f"{query} WHERE trial_id = ?", (key,)))
         )
         for row in rows:
+            fields = (*row[:3], row[4], row[3], row[5], row[6], *row[10:15])
+            if (field := _damaged_field(fields, environments.keys())) is not None:
+                raise DamageError(f"{field} of trial {shown(row[0])}")
             names = json.loads(row[13])
             matrix = unpack_history(row[14], len(names))
             yield StoredTrial(
@@ -381,7 +397,7 @@ class Store:
         Histories stay packed (see :func:`unpack_history`), so that they can be joined column-wise.
         """
         environments = {
-            key: json.loads(facts) for key, facts in self._db.execute("SELECT * FROM environments")
+            key: json.loads(facts) for key, facts in self._db.execute("SELECT id, facts FROM environments")
         }
         query = """SELECT t.trial_id, t.block_id, p.workload, p.optimizer, t.status, t.attempts, t.started,
             t.environment, t.spec, t.split, t.init, t."order", t.order_by_epoch, t.metrics, t.timings,
@@ -446,7 +462,26 @@ class Store:
             self._db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
 
 
-def _damaged_field(row: Sequence[Any], environments: set[str]) -> str | None:
+@contextmanager
+def blaming(paths: Iterable[str | Path]) -> Iterator[None]:
+    """Look into these stores where what was read from them makes a later step stumble.
+
+    Raises
+    ------
+    StoreError
+        If one is damaged; else the error passes.
+    """
+    try:
+        yield
+    except _STUMBLES as error:
+        for path in paths:
+            with Store(path) as store:
+                if (damage := store._damage()) is not None:
+                    raise store.damaged(damage) from error
+        raise
+
+
+def _damaged_field(row: Sequence[Any], environments: Collection[str]) -> str | None:
     """Name the first field of a trial's row that does not hold what it must."""
     texts = dict(zip(("trial_id", "block_id", "status", "started"), row, strict=False))
     for name, value in texts.items():
@@ -476,11 +511,19 @@ def _damaged_field(row: Sequence[Any], environments: set[str]) -> str | None:
             elif name in ("metrics", "timings"):
                 sound = _numeric(value)
             else:
-                sound = isinstance(value, list) and all(isinstance(item, str) for item in value)
+                kind = int if name == "order_by_epoch" else str
+                sound = isinstance(value, list) and all(type(item) is kind for item in value)
         except _STUMBLES:
             return name
         if not sound:
             return name
+    columns = json.loads(row[10])
+    if columns and "step_seconds" not in columns:
+        return "history_columns"
+    try:
+        unpack_history(row[11], len(columns))
+    except ValueError:
+        return "history"
     return None
 
 
@@ -497,12 +540,12 @@ def _numbers(text: str) -> dict[str, float]:
 
 
 def unpack_history(packed: bytes, columns: int) -> NDArray[np.float64]:
-    """Unpack a stored history into [columns, epochs]."""
+    """Unpack a stored history into [columns, epochs]; raises ``ValueError`` where it is none."""
     try:
         numbers = np.frombuffer(zlib.decompress(packed), "<f8")
-        return numbers.reshape(columns, -1) if columns else numbers
-    except (zlib.error, ValueError, TypeError) as error:
-        raise StoreError(f"the store holds a damaged history ({error}); restore it from a copy") from None
+    except (zlib.error, TypeError) as error:
+        raise ValueError(f"no packed history ({error})") from None
+    return numbers.reshape(columns, -1) if columns else numbers
 
 
 def _dump_numbers(numbers: Mapping[str, float]) -> str:

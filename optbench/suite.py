@@ -21,7 +21,7 @@ from annotated_types import Gt, Lt, MinLen
 from optbench import declared
 from optbench.config import FORBID_EXTRA
 from optbench.datasets import registry
-from optbench.datasets.base import DatasetInfo
+from optbench.datasets.base import DatasetInfo, validation_count
 from optbench.errors import UserError
 from optbench.metrics import BUILT_IN, Metric, maximised
 from optbench.models.layers import Dense, Model, ModelError, build
@@ -42,6 +42,7 @@ from optbench.tuning.schema import Tuning, read_tuning
 from optbench.tuning.space import with_values
 from optbench.validation import (
     InvalidError,
+    Problem,
     dotted,
     listed,
     names,
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 
 BACKENDS = get_args(BackendName)
 #: Beyond these a suite is a slip of the pen, and would take minutes to say so.
-MOST_SEEDS, MOST_COMBINATIONS = 100_000, 10_000
+MOST_SEEDS, MOST_COMBINATIONS, MOST_TRIALS = 100_000, 10_000, 1_000_000
 DEVICES = ("auto", *get_args(DeviceName))
 
 
@@ -410,6 +411,8 @@ def trials(suite: Suite, resolve_device: Callable[[str, str], str]) -> list[Plan
 def _resolve(source: Source) -> Suite:
     if not isinstance(source.data, dict):
         raise problem((), f"found {shown(source.data)}; a suite is a mapping of {listed(names(SuiteFile))}")
+    if beyond := _numbers_beyond(source.data, ()):
+        raise InvalidError(beyond)
     file = parse(SuiteFile, source.data)
     if not all(c.isalnum() or c in "-_." for c in file.suite) or file.suite.startswith("."):
         raise problem(
@@ -434,6 +437,12 @@ def _resolve(source: Source) -> Suite:
     searched = tuning_total(tuning, workloads)
     if tuning is not None and tuning.untuned:
         total *= 2
+    if total > MOST_TRIALS:
+        raise problem(
+            ("workloads",),
+            f"times optimizers, {len(seeds)} seeds and {len(set(file.backends))} backends are {total:,} "
+            f"trials; at most {MOST_TRIALS:,} are allowed: take out seeds, optimizers or workloads",
+        )
     if file.max_trials is not None and (searched is None or total + searched > file.max_trials):
         tuned = f"; tuning: {'any number' if searched is None else searched}" if tuning else ""
         raise problem(
@@ -458,6 +467,18 @@ def _resolve(source: Source) -> Suite:
     )
     _check_metrics(suite)
     return suite
+
+
+def _numbers_beyond(value: Any, path: KeyPath) -> list[Problem]:
+    """Refuse numbers that no field can mean, wherever they stand: no framework counts further."""
+    if isinstance(value, dict | list):
+        entries = value.items() if isinstance(value, dict) else enumerate(value)
+        return [found for key, item in entries for found in _numbers_beyond(item, (*path, key))]
+    if isinstance(value, float) and not math.isfinite(value):
+        return [Problem(path=path, message=f"found {shown(value)}; write a finite number")]
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return [Problem(path=path, message=f"found {shown(value)}; a whole number has at most 63 bits")]
+    return []
 
 
 def _check_metrics(suite: Suite) -> None:
@@ -636,13 +657,20 @@ def _refuse_misfits(
             f"{facts.name} has no published validation part in its {split.source} part; "
             "use random, stratified or tail",
         )
-    if split.validation == 0 and split.how != "published":
+    source = facts.train if split.source == "train" else facts.test
+    count = validation_count(split, source)
+    if count == 0 and split.how != "published":
         for key, needed in (
             ("early_stopping", workload.early_stopping is not None),
             ("schedule", isinstance(workload.schedule, ReduceOnPlateau)),
         ):
             if needed:
                 raise problem((*path, key), "needs validation examples; set split.validation above 0")
+    if split.how != "published" and count >= source:
+        raise problem(
+            (*path, "split", "validation"),
+            f"asks for {count} of the {source} {split.source} examples of {facts.name}; leave at least one",
+        )
     if workload.augment is not None and len(facts.shape) != 3:
         raise problem((*path, "augment"), f"needs images, but {facts.name} has shape {facts.shape}")
     blind = [label for label, config in chosen.items() if config.lr is None]

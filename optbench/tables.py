@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -16,6 +17,7 @@ from optbench.stats.classifiers import McNemarResult, mcnemar_predictions
 from optbench.stats.common import StatsError, to_plain
 from optbench.stats.compare import RESERVED, Comparison, compare_table
 from optbench.stats.corrections import adjust
+from optbench.validation import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,9 +114,19 @@ def _read(path: Path) -> tuple[pd.DataFrame, str]:
     if len(columns) < 2:
         raise TableError(f"{path}: line 1: found {len(columns)} column(s); {FORMS}")
     try:
-        frame = pd.read_csv(path, sep=separator, encoding="utf-8-sig", skipinitialspace=True, index_col=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: {str(error).strip()}; every line needs {len(columns)} columns") from None
+        with warnings.catch_warnings():
+            # A warning of pandas says that it left cells out.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                path, sep=separator, encoding="utf-8-sig", skipinitialspace=True, index_col=False
+            )
+    except (
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        pd.errors.ParserWarning,
+        UnicodeDecodeError,
+    ) as error:
+        raise TableError(f"{path}: {one_line(error)}; every line needs {len(columns)} columns") from None
     if frame.empty:
         raise TableError(f"{path}: found a header and no rows; {FORMS}")
     return frame, separator

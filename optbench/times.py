@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from optbench.store import DamageError
 from optbench.trial import content_hash
 
 PREFIX = "timing/"
@@ -151,8 +152,13 @@ def machine_words(facts: Mapping[str, Any]) -> str:
 
 def read(meta: Mapping[str, str]) -> list[PassTimes]:
     """Read the entries of a store's meta table."""
-    found = [json.loads(text) for key, text in meta.items() if key.startswith(PREFIX)]
-    return [
-        PassTimes(**{**entry, **{name: tuple(entry[name]) for name in ("step_seconds", "eval_seconds")}})
-        for entry in found
-    ]
+    found = []
+    for key, text in meta.items():
+        if key.startswith(PREFIX):
+            try:
+                entry = json.loads(text)
+                lists = {name: tuple(entry[name]) for name in ("step_seconds", "eval_seconds")}
+                found.append(PassTimes(**{**entry, **lists}))
+            except (AttributeError, KeyError, TypeError, ValueError):
+                raise DamageError(f"meta entry {key!r}") from None
+    return found

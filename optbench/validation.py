@@ -95,6 +95,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def one_line(error: BaseException) -> str:
+    """Quote another library's error: printable, on one line, shortened."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
 def listed(words: Iterable[str]) -> str:
     """Join words by commas."""
     return ", ".join(words)

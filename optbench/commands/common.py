@@ -30,8 +30,11 @@ TrialArgument = Annotated[str, typer.Argument(help="Trial id or its first digits
 
 
 @contextlib.contextmanager
-def errors() -> Iterator[None]:
-    """Turn expected errors into one message and the exit code that the design gives them."""
+def errors(about: Path | None = None) -> Iterator[None]:
+    """Turn expected errors into one message and the exit code that the design gives them.
+
+    A message that does not name the file that the command is ``about`` gets its name in front.
+    """
     try:
         yield
     except KeyboardInterrupt:
@@ -44,7 +47,8 @@ def errors() -> Iterator[None]:
     except sqlite3.Error as error:
         fail(f"the store cannot be read ({error}); restore it from a copy", 2)
     except UserError as error:
-        fail(str(error), error.exit_code)
+        message = str(error)
+        fail(message if about is None or str(about) in message else f"{about}: {message}", error.exit_code)
 
 
 def console() -> Any:

@@ -151,7 +151,7 @@ def cut(dataset: Dataset, split: Split, seeds: Seeds, *, train_eval: int | Liter
             )
         count = dataset.info.validation
     else:
-        count = round(split.validation * len(source)) if split.validation < 1 else int(split.validation)
+        count = validation_count(split, len(source))
     if count >= len(source):
         raise DataError(
             f"dataset {dataset.info.name}: split.validation asks for {count} of the {len(source)} "
@@ -183,6 +183,11 @@ def cut(dataset: Dataset, split: Split, seeds: Seeds, *, train_eval: int | Liter
             dataset.digest, "train", train_rows, "train_eval", subset, "validation", chosen, "test", test_rows
         ),
     )
+
+
+def validation_count(split: Split, source: int) -> int:
+    """How many of ``source`` examples a split that draws them takes for validation."""
+    return round(split.validation * source) if split.validation < 1 else int(split.validation)
 
 
 def choose(labels: NDArray[np.int64], count: int, how: str, generator: np.random.Generator) -> Indices:

@@ -12,17 +12,23 @@ from typing import Any, Literal
 
 from optbench import backends, matching
 from optbench.datasets import registry
-from optbench.datasets.base import cut
-from optbench.execution import local
-from optbench.models.layers import build
+from optbench.datasets.base import cut, validation_count
+from optbench.execution import local, preflight
+from optbench.models.layers import build, multiplications
 from optbench.store import Store, StoreError
 from optbench.suite import PlannedTrial, Suite, store_path
-from optbench.trial import Seeds, TrialSpec, content_hash, to_plain, trial_id
+from optbench.trial import Seeds, Split, TrialSpec, content_hash, to_plain, trial_id
 from optbench.tuning.journal import Journal, read
 from optbench.tuning.search import tuned
 
 #: Steps that a calibration times, after a warm-up.
 CALIBRATION_STEPS = 8
+#: Multiplications that the examples of a calibration's step may take: some tenths of a second of one core.
+CALIBRATION_WORK = 2 * 10**9
+#: A step of so many seconds is not timed again.
+SLOW = 0.5
+#: After so many seconds of calibrations a plan's other trials are estimated from them.
+CALIBRATION_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +76,19 @@ def estimate(suite: Suite, *, results: str | Path = "results") -> list[PlannedGr
         If this machine lacks what the suite asks for.
     """
     stored, statuses, journal = _stored(store_path(suite, results))
-    groups: dict[str, list[PlannedTrial]] = {}
-    for trial in local.plan(tuned(suite, journal) or suite):
-        groups.setdefault(_seedless(to_plain(trial.spec)), []).append(trial)
+    groups: dict[tuple[object, ...], list[PlannedTrial]] = {}
+    for trial in local.plan(tuned(suite, journal) or suite):  # trials of a suite share their parts
+        spec = trial.spec
+        parts = (id(spec.workload), id(spec.optimizer), spec.backend, spec.device, spec.precision)
+        groups.setdefault(parts, []).append(trial)
     planned = []
-    for key, members in groups.items():
+    calibrations = _Calibrations()
+    for members in groups.values():
         first = members[0]
-        known = stored.get(key)
-        cost = (
-            Estimate(seconds=statistics.median(known), source="store")
-            if known
-            else Estimate(seconds=calibrate(first.spec), source="calibration")
-        )
+        if known := stored.get(_seedless(to_plain(first.spec))):
+            cost = Estimate(seconds=statistics.median(known), source="store")
+        else:
+            cost = Estimate(seconds=calibrations.seconds(first.spec), source="calibration")
         done = sum(statuses.get(trial_id(t.spec), "crashed") != "crashed" for t in members)
         planned.append(
             PlannedGroup(
@@ -145,6 +152,37 @@ def _untuned(suite: Suite, planned: Sequence[PlannedGroup], journal: Journal | N
     ]
 
 
+class _Calibrations:
+    """Calibrations of a plan: one for all learning rates of a rule, and no more once they took long.
+
+    The rest is estimated by its work, at the rate of what was timed.
+    """
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._found: dict[str, float] = {}
+        self._rates: list[float] = []
+
+    def seconds(self, spec: TrialSpec) -> float:
+        plain = to_plain(spec)
+        words = {name: value for name, value in plain["optimizer"].items() if not isinstance(value, float)}
+        key = _seedless({**plain, "optimizer": words})
+        if key not in self._found:
+            if self._rates and time.perf_counter() - self._began > CALIBRATION_SECONDS:
+                self._found[key] = statistics.median(self._rates) * work(spec)
+            else:
+                self._found[key] = calibrate(spec)
+                self._rates.append(self._found[key] / work(spec))
+        return self._found[key]
+
+
+def work(spec: TrialSpec) -> float:
+    """Guess how long a trial takes, for comparison with others: epochs x examples x multiplications."""
+    facts = registry.info(spec.workload.dataset)
+    built = build(spec.workload.model, facts.shape, len(facts.classes))
+    return float(spec.workload.epochs * facts.train * max(1, multiplications(built)))
+
+
 def calibrate(spec: TrialSpec) -> float:
     """Seconds that a trial would take, from a few timed steps and one evaluation on made data."""
     workload = spec.workload
@@ -152,18 +190,29 @@ def calibrate(spec: TrialSpec) -> float:
     n_train, n_validation = _sizes(spec, facts.train, facts.test)
     batch = n_train if workload.batch_size == "full" else min(workload.batch_size, n_train)
     steps = math.ceil(n_train / batch)
-    timed = min(CALIBRATION_STEPS, steps)
-    made = registry.made(workload.dataset, train=2 * batch * timed, test=1000)
-    small = replace(spec, workload=replace(workload, split=replace(workload.split, validation=0.5)))
-    data = cut(made, small.workload.split, spec.seeds, train_eval=workload.train_eval)
+    preflight.check_memory(spec, facts)
+    preflight.check_batches(spec, facts)
     built = build(workload.model, facts.shape, len(facts.classes))
+    # A large batch is timed by a part of it, and few examples of a large model are evaluated.
+    most = max(2, CALIBRATION_WORK // (multiplications(built) + math.prod(facts.shape)))
+    part = min(batch, most)
+    timed = max(1, min(CALIBRATION_STEPS, steps, most // part))
+    made = registry.made(workload.dataset, train=2 * part * timed, test=min(1000, most))
+    small = replace(
+        spec,
+        workload=replace(workload, batch_size=part, split=Split(validation=0.5, how="random")),
+    )
+    data = cut(made, small.workload.split, spec.seeds, train_eval=1)
     weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
     session = backends.engine(spec.backend).open(small, built, data, weights)
     session.warm_up()
-    rows = data.train.rows[: batch * timed]
-    step = min(_seconds(lambda: session.train_epoch(rows, 1)) for _ in range(2)) / timed
+    rows = data.train.rows[: part * timed]
+    step = _seconds(lambda: session.train_epoch(rows[:part], 1))
+    if step < SLOW:
+        step = min(_seconds(lambda: session.train_epoch(rows, 1)) for _ in range(2)) / timed
+    step *= batch / part
     session.evaluate("test")
-    per_example = _seconds(lambda: session.evaluate("test")) / len(data.test)
+    per_example = min(_seconds(lambda: session.evaluate("test")) for _ in range(2)) / len(data.test)
     evaluated = n_validation + (n_train if workload.train_eval == "all" else workload.train_eval)
     return workload.epochs * (steps * step + evaluated * per_example) + facts.test * per_example
 
@@ -171,7 +220,7 @@ def calibrate(spec: TrialSpec) -> float:
 def _sizes(spec: TrialSpec, train: int, test: int) -> tuple[int, int]:
     split = spec.workload.split
     source = train if split.source == "train" else test
-    validation = round(split.validation * source) if split.validation < 1 else int(split.validation)
+    validation = validation_count(split, source)
     return train - (validation if split.source == "train" else 0), validation
 
 

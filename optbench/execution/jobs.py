@@ -19,6 +19,8 @@ from optbench.suite import PlannedTrial
 from optbench.trial import OwnData, TrialRecord, TrialSpec, block_id, trial_id
 
 DatasetKey = str | OwnData
+#: Seconds for which an interrupted run waits for trials that are about to end.
+LAST = 0.5
 #: Told of a trial's epoch: which trial of the job, the epoch, its row of the history.
 OnJobEpoch = Callable[[int, int, Mapping[str, float]], None]
 
@@ -39,6 +41,12 @@ class Executor(Protocol):
 
     def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """Yield each job with its records as it ends; a crash is a record too."""
+
+    def drain(self) -> Iterator[tuple[Job, list[TrialRecord]]]:
+        """Yield what has ended, or ends within :data:`LAST`, after :meth:`run` was interrupted.
+
+        What :meth:`run` yielded last may come again.
+        """
 
     def close(self) -> None:
         """Stop what still runs, at once."""
@@ -62,6 +70,10 @@ class InProcess:
                     on_epoch=lambda k, epoch, row, job=job: setting.epoch(job[k], epoch, row),  # type: ignore[misc]
                 ),
             )
+
+    def drain(self) -> Iterator[tuple[Job, list[TrialRecord]]]:
+        """See :class:`Executor`; nothing ends beside the process that was interrupted."""
+        return iter(())
 
     def close(self) -> None:
         """See :class:`Executor`."""

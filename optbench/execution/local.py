@@ -11,12 +11,12 @@ from typing import Any, Protocol
 from optbench import backends, environment
 from optbench.datasets import registry
 from optbench.datasets.base import Dataset
-from optbench.execution import preflight, stacked
+from optbench.execution import preflight, shared, stacked
 from optbench.execution.checkpoint import MINUTES, Checkpoints
 from optbench.execution.jobs import Executor, InProcess, Setting
 from optbench.store import Store
 from optbench.suite import PlannedTrial, Suite, SuiteWorkload, store_path, trials, view
-from optbench.trial import OwnData, Status, TrialRecord, trial_id
+from optbench.trial import OwnData, Status, TrialRecord, block_id, trial_id
 from optbench.tuning.journal import KEY as TUNING
 from optbench.tuning.schema import Budget, Tuning
 
@@ -138,6 +138,7 @@ def run_suite(
     and nothing else.
     """
     planned = plan(suite)
+    shared.sweep()
     with Store(store_path(suite, results), write=True) as store, store.writing():
         checkpoints = Checkpoints.beside(store.path, minutes=checkpoint_minutes)
         if fresh:
@@ -212,6 +213,8 @@ class Run:
         self._made = any(entry.workload.smoke for entry in suite.workloads)
         self._facts: Mapping[str, Any] | None = None
         self.ids: list[str] = []
+        same = suite.tuning is None and store.meta().get("hash") == suite.hash
+        self._earlier = store.plan() if same else []
         store.set_meta(
             suite=suite.name,
             title=suite.title,
@@ -234,7 +237,8 @@ class Run:
         """Make these the plan, run those without an outcome, and count what was run."""
         store, observer = self._store, self._observer
         self.ids = [trial_id(trial.spec) for trial in planned]
-        store.set_plan((key, t.workload, t.optimizer) for key, t in zip(self.ids, planned, strict=True))
+        rows = [(key, t.workload, t.optimizer) for key, t in zip(self.ids, planned, strict=True)]
+        store.set_plan([*rows, *self._recorded(planned)])
         statuses = store.statuses()
         if observer is not None:
             observer.planned(planned, statuses)
@@ -260,14 +264,41 @@ class Run:
             started=observer.started if observer is not None else _unheard,
             epoch=observer.epoch if observer is not None else _unheard,
         )
-        for job, records in self._executor.run(self._jobs(planned, todo, data), setting):
-            store.add(*records)
-            if self._checkpoints is not None:
-                self._checkpoints.remove([r.trial_id for r in records if r.status != "crashed"])
-            for trial, record in zip(job, records, strict=True):
-                if observer is not None:
-                    observer.finished(trial, record)
+        try:
+            for job, records in self._executor.run(self._jobs(planned, todo, data), setting):
+                self._keep(job, records)
+        except KeyboardInterrupt:
+            for job, records in self._executor.drain():
+                known = store.statuses()
+                if any(known.get(record.trial_id, "crashed") == "crashed" for record in records):
+                    self._keep(job, records)
+            raise
         return len(todo)
+
+    def _keep(self, job: stacked.Job, records: Sequence[TrialRecord]) -> None:
+        """Store the records of a job that has ended."""
+        self._store.add(*records)
+        if self._checkpoints is not None:
+            self._checkpoints.remove([r.trial_id for r in records if r.status != "crashed"])
+        for trial, record in zip(job, records, strict=True):
+            if self._observer is not None:
+                self._observer.finished(trial, record)
+
+    def _recorded(self, planned: Sequence[PlannedTrial]) -> list[tuple[str, str, str]]:
+        """Rows of the earlier plan to keep: recorded trials of this suite file, of other seeds, say.
+
+        Without them a run with ``--seeds 1`` would hide the records of the others. Where a suite is tuned,
+        the labels of a trial depend on the search, so that nothing is kept.
+        """
+        if not self._earlier:
+            return []
+        blocks = {row.trial_id: row.block_id for row in self._store.summary()}
+        taken = {(t.workload, t.optimizer, block_id(t.spec)) for t in planned}
+        return [
+            (key, workload, optimizer)
+            for key, workload, optimizer in self._earlier
+            if key in blocks and (workload, optimizer, blocks[key]) not in taken
+        ]
 
     def drop_checkpoints(self, trial_ids: Sequence[str]) -> None:
         """Remove what trials that will not go on have saved."""

@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,13 +24,14 @@ import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
 from optbench import backends
-from optbench.datasets import registry
 from optbench.datasets.base import Dataset, DatasetInfo
+from optbench.environment import available_bytes
 from optbench.errors import UserError
 from optbench.execution.checkpoint import Checkpoints
-from optbench.execution.jobs import DatasetKey, Executor, InProcess, Setting, crashed, now, run_job
+from optbench.execution.estimate import calibrate, work
+from optbench.execution.jobs import LAST, DatasetKey, Executor, InProcess, Setting, crashed, now, run_job
+from optbench.execution.shared import SharedFolder
 from optbench.execution.stacked import Job
-from optbench.models.layers import build
 from optbench.trial import TrialRecord, TrialSpec
 
 #: Environment variables by which libraries learn how many threads to start.
@@ -102,13 +102,14 @@ class Pool:
         self._news = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._news.bind(("127.0.0.1", 0))
         self._news.setblocking(False)
-        self._folder = tempfile.TemporaryDirectory(prefix="optbench-", ignore_cleanup_errors=True)
+        self._folder = SharedFolder()
         self._shared: dict[DatasetKey, SharedData] = {}
         threads = os.environ.get("OPTBENCH_THREADS", "1")
         self._before = {name: os.environ.get(name) for name in THREADS}
         os.environ.update(dict.fromkeys(THREADS, threads))  # also for the workers that replace others
         self._slots: list[Any] = []
         self._frameworks: list[str] = []
+        self._pending: dict[Any, _Pending] = {}
 
     def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """See :class:`Executor`. Records say how many ran side by side: their times are not compared."""
@@ -117,7 +118,8 @@ class Pool:
         self.open({job[0].spec.backend for job in ordered})
         waiting = iter(enumerate(ordered))
         free = list(range(self._workers))
-        pending: dict[Any, _Pending] = {}
+        pending = self._pending
+        pending.clear()
         started = now()
 
         def submit(given: _Pending) -> None:
@@ -137,7 +139,7 @@ class Pool:
             done, _ = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
             self._tell({given.number: given.job for given in pending.values()}, setting)
             for future in done:
-                given = pending.pop(future)
+                given = pending[future]
                 try:
                     records = future.result()
                 except (ProcessExpired, BrokenProcessPool, FutureTimeoutError) as error:
@@ -146,14 +148,23 @@ class Pool:
                     given.attempts += not isinstance(error, BrokenProcessPool)
                     given.starts += 1
                     if given.attempts < ATTEMPTS and given.starts < STARTS:
+                        del pending[future]
                         submit(given)
                         continue
                     reason = _reason(error, self._limit)
                     records = [
                         crashed(trial.spec, reason, environment=facts, started=started) for trial in given.job
                     ]
-                free.append(given.slot)
                 yield given.job, records
+                del pending[future]  # once it is stored: until then drain() has it
+                free.append(given.slot)
+
+    def drain(self) -> Iterator[tuple[Job, list[TrialRecord]]]:
+        """See :class:`Executor`."""
+        done, _ = wait(self._pending, timeout=LAST)
+        for future in done:
+            if future.exception() is None:
+                yield self._pending[future].job, future.result()
 
     def open(self, frameworks: Iterable[str]) -> None:
         """Start the workers, if there are none; each imports its frameworks before the first limit counts."""
@@ -193,7 +204,7 @@ class Pool:
         for slot in self._slots:
             slot.join()
         self._news.close()
-        self._folder.cleanup()
+        self._folder.close()
         for name, value in self._before.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -204,7 +215,7 @@ class Pool:
         """Write a dataset's arrays where workers map them into their memory."""
         if key not in self._shared:
             dataset = setting.datasets[key]
-            path = Path(self._folder.name) / str(len(self._shared))
+            path = self._folder.path / str(len(self._shared))
             path.mkdir()
             for name in _ARRAYS:
                 np.save(path / f"{name}.npy", getattr(dataset, name), allow_pickle=False)
@@ -241,6 +252,10 @@ class AutoPool:
             self._pool = self._choose(jobs)
         return self._pool.run(jobs, setting)
 
+    def drain(self) -> Iterator[tuple[Job, list[TrialRecord]]]:
+        """See :class:`Executor`."""
+        return self._pool.drain() if self._pool is not None else iter(())
+
     def close(self) -> None:
         """See :class:`Executor`."""
         if self._pool is not None:
@@ -272,10 +287,8 @@ def most_workers() -> int:
     """Workers for which there are cores and memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     most = cores // int(os.environ.get("OPTBENCH_THREADS", "1"))
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-        most = min(most, available * 1024 // WORKER_BYTES)
+    if (available := available_bytes()) is not None:
+        most = min(most, available // WORKER_BYTES)
     return max(1, most)
 
 
@@ -291,15 +304,8 @@ def blocks_first(jobs: Iterable[Job]) -> list[Job]:
 
 
 def cost(job: Job) -> float:
-    """Guess how long a job takes, for comparison with others: epochs x examples x multiplications."""
-    spec = job[0].spec
-    facts = registry.info(spec.workload.dataset)
-    built = build(spec.workload.model, facts.shape, len(facts.classes))
-    work = 0
-    for layer in built:
-        positions = math.prod(layer.output_shape[:2]) if len(layer.output_shape) == 3 else 1
-        work += positions * sum(math.prod(p.shape) for p in layer.parameters if p.trainable)
-    return float(spec.workload.epochs * facts.train * work * len(job))
+    """Guess how long a job takes, see :func:`optbench.execution.estimate.work`."""
+    return work(job[0].spec) * len(job)
 
 
 _parent = 0
@@ -351,8 +357,6 @@ def _work(
 
 
 def _probe(spec: TrialSpec) -> float:
-    from optbench.execution.estimate import calibrate
-
     return calibrate(spec)
 
 

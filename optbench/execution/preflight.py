@@ -1,24 +1,93 @@
-"""What of the user's own code can be tried before anything is trained."""
+"""What can be told before anything is trained: whether the user's code works, whether memory suffices."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 from optbench import metrics
-from optbench.datasets.base import Dataset
+from optbench.datasets.base import Dataset, DatasetInfo, validation_count
+from optbench.environment import available_bytes
+from optbench.errors import UserError
+from optbench.models.layers import BatchNorm, build, count_parameters
 from optbench.suite import PlannedTrial
-from optbench.trial import OwnData
+from optbench.trial import OwnData, TrialSpec
+
+
+class MemoryNeedError(UserError):
+    """A model or a batch that this machine has no memory for."""
+
+
+class BatchError(UserError):
+    """Batches that a model cannot be trained with."""
 
 
 def check(planned: Iterable[PlannedTrial], data: Mapping[str | OwnData, Dataset]) -> None:
-    """Call every metric once on made predictions.
+    """Call every metric once on made predictions, and count the bytes that every model needs.
 
     Raises
     ------
     MetricError
         If one fails.
+    MemoryNeedError
+        If a model does not fit into this machine's memory.
+    BatchError
+        If a batch normalisation gets single examples.
     """
-    workloads = {id(trial.spec.workload): trial.spec.workload for trial in planned}
-    for workload in workloads.values():
-        for metric in workload.metrics or ():
-            metrics.check(metric, len(data[workload.dataset].info.classes))
+    specs = {(id(trial.spec.workload), trial.spec.device): trial.spec for trial in planned}
+    for spec in specs.values():
+        facts = data[spec.workload.dataset].info
+        for metric in spec.workload.metrics or ():
+            metrics.check(metric, len(facts.classes))
+        check_memory(spec, facts)
+        check_batches(spec, facts)
+
+
+def check_memory(spec: TrialSpec, facts: DatasetInfo) -> None:
+    """Refuse a training whose weights and activations alone exceed the free memory.
+
+    Counted are what no engine does without: the drawn weights, their copy that is trained and its gradient,
+    and on the CPU the activations of one batch. A training needs more than that.
+
+    Raises
+    ------
+    MemoryNeedError
+        If it does not fit.
+    """
+    workload = spec.workload
+    built = build(workload.model, facts.shape, len(facts.classes))
+    parameters = count_parameters(built)
+    batch = facts.train if workload.batch_size == "full" else min(workload.batch_size, facts.train)
+    needed = 12 * parameters
+    if spec.device == "cpu":
+        needed += 4 * batch * sum(math.prod(layer.output_shape) for layer in built)
+    available = available_bytes()
+    if available is not None and needed > available:
+        raise MemoryNeedError(
+            f"model {workload.model.name!r} on {facts.name}: {parameters:.3g} parameters and batches of "
+            f"{batch} need at least {needed / 2**30:.3g} GB, and {available / 2**30:.3g} GB are free here; make "
+            "the model or the batch smaller"
+        )
+
+
+def check_batches(spec: TrialSpec, facts: DatasetInfo) -> None:
+    """Refuse a batch of one example before a batch normalisation, which has no variance then.
+
+    Raises
+    ------
+    BatchError
+        If the batch size is 1, or the last batch of an epoch has one example.
+    """
+    workload = spec.workload
+    built = build(workload.model, facts.shape, len(facts.classes))
+    if not any(isinstance(b.layer, BatchNorm) and math.prod(b.input_shape[:-1]) == 1 for b in built):
+        return
+    size = facts.train if workload.batch_size == "full" else workload.batch_size
+    split = workload.split
+    taken = facts.validation if split.how == "published" else validation_count(split, facts.train)
+    rows = facts.train - (taken if split.source == "train" else 0)
+    if min(size, rows) == 1 or rows % size == 1:
+        raise BatchError(
+            f"batch_size: found {workload.batch_size}, which makes a batch of one of the {rows} training "
+            f"examples of {facts.name}; batch normalisation needs two at least: choose another size"
+        )

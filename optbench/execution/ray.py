@@ -13,7 +13,7 @@ from optbench import backends
 from optbench.datasets.base import Dataset
 from optbench.errors import UserError
 from optbench.execution.checkpoint import Checkpoints
-from optbench.execution.jobs import DatasetKey, Setting, crashed, now, run_job
+from optbench.execution.jobs import LAST, DatasetKey, Setting, crashed, now, run_job
 from optbench.execution.pool import ATTEMPTS, THREADS, blocks_first
 from optbench.execution.stacked import Job
 from optbench.trial import TrialRecord, TrialSpec
@@ -79,11 +79,13 @@ class RayExecutor:
         self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=ATTEMPTS)(_work)
         self._shared: dict[DatasetKey, Any] = {}
         self._cpus, self._gpus = cpus, gpus
+        self._pending: dict[Any, Job] = {}
 
     def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """See :class:`optbench.execution.jobs.Executor`. Records are marked as made side by side."""
         waiting = iter(blocks_first(jobs))
-        pending: dict[Any, Job] = {}
+        pending = self._pending
+        pending.clear()
         started = now()
         while True:
             slots = self._slots()
@@ -98,13 +100,22 @@ class RayExecutor:
                 return
             done, _ = self._ray.wait(list(pending), num_returns=1, timeout=EVERY)
             for reference in done:
-                job = pending.pop(reference)
+                job = pending[reference]
                 try:
                     records = self._ray.get(reference)
                 except self._ray.exceptions.RayError as error:
                     reason = f"Ray lost it {ATTEMPTS + 1} times: {error}"
                     records = [crashed(t.spec, reason, environment=facts, started=started) for t in job]
                 yield job, records
+                del pending[reference]  # once it is stored: until then drain() has it
+
+    def drain(self) -> Iterator[tuple[Job, list[TrialRecord]]]:
+        """See :class:`optbench.execution.jobs.Executor`."""
+        waiting = list(self._pending)
+        done, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=LAST) if waiting else ([], [])
+        for reference in done:
+            with contextlib.suppress(self._ray.exceptions.RayError):
+                yield self._pending[reference], self._ray.get(reference)
 
     def close(self) -> None:
         """See :class:`optbench.execution.jobs.Executor`. A cluster that was there before stays."""

@@ -7,7 +7,8 @@ height x width x channels, convolution kernels [height, width, in, out], dense k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Annotated, Literal, Union, get_args
@@ -253,6 +254,15 @@ def count_parameters(built: tuple[BuiltLayer, ...], *, trainable_only: bool = Fa
                     size *= axis
                 total += size
     return total
+
+
+def multiplications(built: Iterable[BuiltLayer]) -> int:
+    """Count the multiplications with kernels that one example takes on its way through a model."""
+    work = 0
+    for layer in built:
+        positions = math.prod(layer.output_shape[:2]) if len(layer.output_shape) == 3 else 1
+        work += positions * sum(math.prod(p.shape) for p in layer.parameters if p.trainable)
+    return work
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -143,6 +143,11 @@ def _warnings(results: Results, suite: Suite) -> list[str]:
         return found
     if count < results.planned:
         found.append(f"{results.planned - count} of {results.planned} planned trials have not been run.")
+    if results.unplanned:
+        found.append(
+            f"{results.unplanned} more records are in no plan (other seeds, or an earlier state of the suite "
+            "file) and left out; `optbench run SUITE` takes in those that the suite declares."
+        )
     crashed = int((results.trials["status"] == "crashed").sum())
     if crashed:
         found.append(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from optbench.store import DamageError
 from optbench.tuning.space import Axis
 
 KEY = "tuning"
@@ -99,9 +100,18 @@ class Journal:
 
 
 def read(meta: Mapping[str, str]) -> Journal | None:
-    """Read a store's journal; None where nothing was tuned."""
+    """Read a store's journal; None where nothing was tuned.
+
+    Raises
+    ------
+    DamageError
+        If it is none that a run wrote.
+    """
     text = meta.get(KEY)
-    return _journal(json.loads(text)) if text else None
+    try:
+        return _journal(json.loads(text)) if text else None
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        raise DamageError(f"meta entry {KEY!r}") from None
 
 
 def _journal(plain: dict[str, Any]) -> Journal:

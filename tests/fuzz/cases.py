@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
+import json
 import random
 import shutil
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
 from optbench.datasets import formats, registry
+from optbench.execution import estimate
+from optbench.execution.checkpoint import Checkpoints
 from optbench.store import Store
 from optbench.suite import load_suite
 from tests.conftest import REPOSITORY, TINY
@@ -117,6 +124,8 @@ class Material:
             *(p.read_text() for p in sorted((REPOSITORY / "suites").glob("*.yaml"))),
         ]
         self.stores = [_made_store(folder), _trained_store(folder)]
+        self.checkpoints, self.numbers = _checkpoints(folder)
+        self.events = _events(folder)
 
 
 def _made_store(folder: Path) -> Path:
@@ -135,12 +144,52 @@ def _trained_store(folder: Path) -> Path:
     return sandbox.results / "tuned-smoke" / "store.sqlite"
 
 
+def _checkpoints(folder: Path) -> tuple[list[Path], dict[str, tuple[str, dict[str, float]]]]:
+    """What trials leave while they are under way, and the numbers that they come to."""
+    sandbox = Sandbox(folder / "checkpoints")
+    suite = sandbox.work / "tiny.yaml"
+    suite.write_text(TINY)
+    with patch.object(Checkpoints, "remove"):
+        outcome = sandbox.run("run", suite, "--smoke", "--checkpoint-minutes", "1e-9", limit=300)
+    assert outcome.code == 0, outcome
+    store = sandbox.results / "tiny-smoke"
+    found = sorted((store / "checkpoints").glob("*.npz"))
+    assert found
+    return found, _numbers(store)
+
+
+def _events(folder: Path) -> bytes:
+    """An event file of TensorBoard; nothing where it is not installed."""
+    if find_spec("tensorboard") is None:
+        return b""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    path = folder / "events"
+    with path.open("wb") as file:
+        records = RecordWriter(file)
+        records.write(Event(file_version="brain.Event:2", wall_time=1.0).SerializeToString())
+        for step in range(6):
+            values = [
+                Summary.Value(tag=tag, simple_value=(step + 1) / 10)
+                for tag in ("val_accuracy", "val_loss", "loss", "odd/tag")
+            ]
+            event = Event(step=step, wall_time=2.0 + step, summary=Summary(value=values))
+            records.write(event.SerializeToString())
+        records.flush()
+    return path.read_bytes()
+
+
 def suite_files(rng: random.Random, sandbox: Sandbox, material: Material) -> Outcome:
     """A damaged suite, read and planned."""
     path = sandbox.work / "suite.yaml"
     path.write_bytes(damaged_yaml(rng.choice(material.suites), rng))
     return sandbox.run(
-        *rng.choice((("run", path, "--plan"), ("run", path, "--plan", "--smoke"), ("plan", path)))
+        *rng.choice(
+            (*(("run", path, "--plan"),) * 3, *(("run", path, "--plan", "--smoke"),) * 2, ("plan", path))
+        ),
+        names=(path.name,),
     )
 
 
@@ -148,7 +197,7 @@ def smoke_runs(rng: random.Random, sandbox: Sandbox, material: Material) -> Outc
     """A damaged small suite, trained on made data."""
     path = sandbox.work / "suite.yaml"
     path.write_bytes(damaged_yaml(rng.choice((TINY, TINY, TUNED)), rng))
-    return sandbox.run("run", path, "--smoke")
+    return sandbox.run("run", path, "--smoke", names=(path.name, "store.sqlite"))
 
 
 def stores(rng: random.Random, sandbox: Sandbox, material: Material) -> Outcome:
@@ -156,10 +205,7 @@ def stores(rng: random.Random, sandbox: Sandbox, material: Material) -> Outcome:
     whole = rng.choice(material.stores)
     with Store(whole) as store:
         trial = rng.choice(sorted(store.statuses()))
-    path = sandbox.results / "damaged" / "store.sqlite"
-    path.parent.mkdir()
-    shutil.copy(whole, path)
-    damage_store(path, rng)
+    path = _damaged_copy(whole, sandbox, rng)
     commands = (
         *(
             ("report", path, "--format", f)
@@ -170,7 +216,107 @@ def stores(rng: random.Random, sandbox: Sandbox, material: Material) -> Outcome:
         ("show", ""),
         ("list", "results"),
     )
-    return sandbox.run(*rng.choice(commands))
+    return sandbox.run(*rng.choice(commands), names=(path.name, trial, "trial"))
+
+
+def _damaged_copy(whole: Path, sandbox: Sandbox, rng: random.Random) -> Path:
+    path = sandbox.results / "damaged" / "store.sqlite"
+    path.parent.mkdir()
+    shutil.copy(whole, path)
+    damage_store(path, rng)
+    return path
+
+
+def carried(rng: random.Random, sandbox: Sandbox, material: Material) -> Outcome:
+    """A damaged store, merged with the sound one, exported, shown in pictures, one of its trials rerun."""
+    whole = rng.choice(material.stores)
+    with Store(whole) as store:
+        trial = rng.choice(sorted(store.statuses()))
+    path = _damaged_copy(whole, sandbox, rng)
+    out = sandbox.results / "out"
+    command = rng.choice(
+        (
+            ("merge", path, whole, "-o", out),
+            ("merge", whole, path, "-o", out),
+            ("export", path, "--to", "csv", "-o", out),
+            ("export", path, "--to", "json", "-o", out),
+            ("show", trial, "--store", path),
+            ("rerun", trial, "--store", path),
+        )
+    )
+    outcome = sandbox.run(*command, names=(path.name, trial, "trial"))
+    # That a trial is another one today is an answer, and its exit code is 1.
+    answered = command[0] == "rerun" and outcome.code == 1 and f"{trial}: different" in outcome.stdout
+    return replace(outcome, code=0) if answered else outcome
+
+
+def imports(rng: random.Random, sandbox: Sandbox, material: Material) -> Outcome:
+    """Damaged tables, Keras's logs and TensorBoard's event files, taken over as a store."""
+    kind = rng.choice(("table", "keras", "keras", *(("events",) * 2 if material.events else ())))
+    options: tuple[object, ...] = (
+        "--dataset",
+        "d",
+        "--optimizer",
+        "adam",
+        "--seed",
+        rng.choice(("0", "0", "x", "-1")),
+    )
+    if kind == "events":
+        path = sandbox.work / "events.out.tfevents.1.machine"
+        path.write_bytes(damaged_bytes(material.events, rng) if rng.random() < 0.9 else material.events)
+    else:
+        path = sandbox.work / "d" / "adam-0.csv"
+        path.parent.mkdir()
+        path.write_bytes(damaged_table(_keras_log(rng) if kind == "keras" else _table("long", rng), rng))
+        if rng.random() < 0.3:
+            pattern = rng.choice(
+                ("{dataset}/{optimizer}-{seed}.csv", "{optimizer}-{seed}.csv", "{x}", "*", "(")
+            )
+            options = ("--pattern", pattern, "--dataset", "d")
+        options += rng.choice(
+            ((), ("--map", "accuracy=test_accuracy"), ("--map", "accuracy=val_accuracy"), ("--percent",),
+             ("--map", "="), ("--first-epoch", "0"), ("--as", "keras"), ("--as", "table"), ("--baseline", "adam"))
+        )  # fmt: skip
+    source = rng.choice((path, path, path.parent)) if kind != "events" else rng.choice((path, sandbox.work))
+    names = (path.name, source.name, "import:", "--pattern", "--map", "--baseline")
+    return sandbox.run("import", source, "-o", sandbox.results / "theirs", *options, names=names)
+
+
+def _keras_log(rng: random.Random) -> list[list[str]]:
+    names = [
+        "epoch",
+        *rng.sample(["accuracy", "loss", "val_accuracy", "val_loss", "learning_rate", "val_auc"], 4),
+    ]
+    return [names, *([str(k), *(f"{rng.random():.4f}" for _ in names[1:])] for k in range(rng.randint(1, 8)))]
+
+
+def checkpoints(rng: random.Random, sandbox: Sandbox, material: Material) -> Outcome:
+    """A damaged checkpoint: the trial starts again, and comes to the same numbers."""
+    suite = sandbox.work / "tiny.yaml"
+    suite.write_text(TINY)
+    path = sandbox.results / "tiny-smoke" / "checkpoints" / rng.choice(material.checkpoints).name
+    path.parent.mkdir(parents=True)
+    sound = next(p for p in material.checkpoints if p.name == path.name)
+    bytewise = rng.random() < 0.5
+    if bytewise:
+        path.write_bytes(damaged_bytes(sound.read_bytes(), rng))
+    else:
+        with np.load(sound) as file:
+            arrays = {name: file[name] for name in file.files}
+        if rng.random() < 0.5:
+            meta = damaged_data(json.loads(arrays["meta"].tobytes()), rng)
+            with contextlib.suppress(ValueError, TypeError):
+                arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+        path.write_bytes(damaged_npz(arrays, rng))
+    outcome = sandbox.run("run", suite, "--smoke", names=(suite.name, path.name))
+    if bytewise and not outcome.error and _numbers(sandbox.results / "tiny-smoke") != material.numbers:
+        return replace(outcome, error="a damaged checkpoint changed the numbers")
+    return outcome
+
+
+def _numbers(folder: Path) -> dict[str, tuple[str, dict[str, float]]]:
+    with Store(folder) as store:
+        return {trial.trial_id: (trial.status, dict(trial.metrics)) for trial in store.trials()}
 
 
 def resumed(rng: random.Random, sandbox: Sandbox, material: Material) -> Outcome:
@@ -181,7 +327,7 @@ def resumed(rng: random.Random, sandbox: Sandbox, material: Material) -> Outcome
     damage_store(path, rng)
     suite = sandbox.work / "tuned.yaml"
     suite.write_text(TUNED.replace("seeds: [0, 1]", "seeds: [0, 1, 2]"))
-    return sandbox.run("run", suite, "--smoke")
+    return sandbox.run("run", suite, "--smoke", names=(suite.name, path.name))
 
 
 def published_files(rng: random.Random, sandbox: Sandbox, material: Material) -> Outcome:
@@ -193,7 +339,9 @@ def published_files(rng: random.Random, sandbox: Sandbox, material: Material) ->
         path = folder / source.folders[0] / file.name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(damaged_bytes(_file_like(file.name, rng), rng))
-    return sandbox.run("data", rng.choice(("verify", "verify", "path")), name, "--data-dir", folder)
+    return sandbox.run(
+        "data", rng.choice(("verify", "verify", "path")), name, "--data-dir", folder, names=(name,)
+    )
 
 
 def decoders(rng: random.Random, sandbox: Sandbox, material: Material) -> Outcome:
@@ -211,7 +359,7 @@ def decoders(rng: random.Random, sandbox: Sandbox, material: Material) -> Outcom
             return formats.cifar(raw, path, label_bytes=1)
         return formats.idx(raw, path, ndim=3 if "idx3" in path.name else 1)
 
-    return sandbox.call(decode)
+    return sandbox.call(decode, names=(path.name,))
 
 
 def own_files(rng: random.Random, sandbox: Sandbox, material: Material) -> Outcome:
@@ -232,7 +380,7 @@ def own_files(rng: random.Random, sandbox: Sandbox, material: Material) -> Outco
     (sandbox.work / f"own.{'csv' if kind == 'csv' else 'npz'}").write_bytes(raw)
     path = sandbox.work / "own.yaml"
     path.write_text(OWN % declaration)
-    return sandbox.run("run", path, "--plan" if rng.random() < 0.7 else "--smoke")
+    return sandbox.run("run", path, "--plan" if rng.random() < 0.7 else "--smoke", names=(path.name,))
 
 
 def tables(rng: random.Random, sandbox: Sandbox, material: Material) -> Outcome:
@@ -250,7 +398,7 @@ def tables(rng: random.Random, sandbox: Sandbox, material: Material) -> Outcome:
         )
     elif form == "long":
         options = ("--metric", "accuracy", *options)
-    return sandbox.run("compare", path, *(str(o).replace("\0", "") for o in options))
+    return sandbox.run("compare", path, *(str(o).replace("\0", "") for o in options), names=(path.name,))
 
 
 def _table(form: str, rng: random.Random) -> list[list[str]]:
@@ -355,14 +503,17 @@ def _file_like(name: str, rng: random.Random) -> bytes:
 
 #: Share of each kind in ten thousand cases.
 KINDS: Mapping[str, tuple[Case, int]] = {
-    "suites": (suite_files, 4000),
+    "suites": (suite_files, 3500),
     "smoke runs": (smoke_runs, 300),
-    "stores": (stores, 2000),
+    "stores": (stores, 1800),
+    "carried stores": (carried, 700),
     "resumed stores": (resumed, 200),
-    "published data": (published_files, 500),
+    "checkpoints": (checkpoints, 200),
+    "imports": (imports, 700),
+    "published data": (published_files, 400),
     "decoders": (decoders, 500),
-    "own data": (own_files, 1000),
-    "tables": (tables, 1500),
+    "own data": (own_files, 800),
+    "tables": (tables, 900),
 }
 
 
@@ -370,4 +521,6 @@ def run_case(kind: str, number: int, folder: Path, material: Material) -> Outcom
     """Make and run one case; the same kind and number make the same case."""
     for cached in (registry.load, registry.made):
         cached.cache_clear()
-    return KINDS[kind][0](random.Random(f"{kind} {number}"), Sandbox(folder), material)
+    # Plans time a step or two, so that ten thousand cases take minutes.
+    with patch.multiple(estimate, CALIBRATION_SECONDS=0.0, CALIBRATION_WORK=10**6):
+        return KINDS[kind][0](random.Random(f"{kind} {number}"), Sandbox(folder), material)

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,20 @@ from optbench.errors import UserError
 #: Seconds that a command may take.
 LIMIT = 20.0
 ALLOWED = (0, 2, 3)
+#: A message has one line a problem.
+MOST_LINES = 100
+MOST_CHARACTERS = 900
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended; ``written`` lists files outside the results folder that it made or changed."""
+    """How a command ended; ``written`` lists files outside the results folder that it made or changed.
+
+    Every line of a message must say one of the ``names``: of the file, or of what else is wrong.
+    """
 
     arguments: tuple[str, ...]
+    names: tuple[str, ...]
     code: int | None
     stdout: str
     stderr: str
@@ -39,11 +46,27 @@ class Outcome:
             return f"exit code {self.code}: {self.stderr[-500:]}"
         if "Traceback (most recent" in self.stderr + self.stdout:
             return "a traceback in the output"
-        if self.code and not self.stderr.strip():
+        if "Warning: " in self.stderr:
+            return f"a Python warning: {self.stderr[-500:]}"
+        if self.written:
+            return f"wrote {', '.join(self.written)}"
+        return self._unclear() if self.code else None
+
+    def _unclear(self) -> str | None:
+        """What is wrong with the message of a command that failed."""
+        lines = self.stderr.strip().splitlines()
+        if not lines:
             return f"exit code {self.code} without a word"
-        if self.code and len(self.stderr) > 20_000:
-            return f"a message of {len(self.stderr)} characters"
-        return f"wrote {', '.join(self.written)}" if self.written else None
+        if len(lines) > MOST_LINES:
+            return f"a message of {len(lines)} lines"
+        if lines[0].startswith("Usage: "):  # typer's own, in a frame
+            return None
+        for line in lines:
+            if len(line) > MOST_CHARACTERS:
+                return f"a line of {len(line)} characters: {line[:200]}"
+            if self.names and not any(name in line for name in self.names):
+                return f"a line names none of {', '.join(self.names)}: {line}"
+        return None
 
 
 class _TooLong(BaseException):
@@ -59,12 +82,14 @@ class Sandbox:
         self.results = self.work / "results"
         self.results.mkdir(parents=True)
 
-    def run(self, *arguments: object, limit: float = LIMIT) -> Outcome:
+    def run(self, *arguments: object, names: Sequence[str] = (), limit: float = LIMIT) -> Outcome:
         """Run optbench in this process."""
         words = tuple(map(str, arguments))
-        return self._watched(words, lambda: app(words, prog_name="optbench"), limit)
+        return self._watched(words, lambda: app(words, prog_name="optbench"), names, limit)
 
-    def call(self, function: Callable[[], object], *, limit: float = LIMIT) -> Outcome:
+    def call(
+        self, function: Callable[[], object], *, names: Sequence[str] = (), limit: float = LIMIT
+    ) -> Outcome:
         """Call a function as a command would."""
 
         def command() -> None:
@@ -74,9 +99,11 @@ class Sandbox:
                 print(error, file=sys.stderr)
                 raise SystemExit(error.exit_code) from None
 
-        return self._watched((), command, limit)
+        return self._watched((), command, names, limit)
 
-    def _watched(self, words: tuple[str, ...], command: Callable[[], object], limit: float) -> Outcome:
+    def _watched(
+        self, words: tuple[str, ...], command: Callable[[], object], names: Sequence[str], limit: float
+    ) -> Outcome:
         out, err = io.StringIO(), io.StringIO()
         code: int | None = 0
         error = ""
@@ -93,7 +120,7 @@ class Sandbox:
                 error = traceback.format_exc()
         after = self._listing()
         written = tuple(sorted(name for name in after if after[name] != before.get(name)))
-        return Outcome(words, code, out.getvalue(), err.getvalue(), error, written)
+        return Outcome(words, tuple(names), code, out.getvalue(), err.getvalue(), error, written)
 
     def _listing(self) -> dict[str, tuple[int, int]]:
         found = {}
