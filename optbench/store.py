@@ -504,7 +504,7 @@ def _damaged_field(row: Sequence[Any], environments: Collection[str]) -> str | N
                     isinstance(value["optimizer"]["optimizer"], str)
                     and isinstance(workload["dataset"], str | dict)
                     and isinstance(workload["model"], dict)
-                    and isinstance(workload["epochs"], int)
+                    and isinstance(workload.get("epochs", 0), int)  # imported trials have none
                     and isinstance(workload["batch_size"], int | str)
                     and all(isinstance(seed, int) for seed in (seeds["init"], seeds["order"]))
                 )
