@@ -219,6 +219,8 @@ class Store:
             ):
                 if (field := _damaged_field(row, environments)) is not None:
                     return f"{field} of trial {shown(row[0])}"
+                if (columns := json.loads(row[10])) and "step_seconds" not in columns:
+                    return f"history_columns of trial {shown(row[0])}"
         except (sqlite3.Error, *_STUMBLES) as error:
             return f"{type(error).__name__}: {one_line(error)}"
         return None
@@ -524,11 +526,8 @@ def _damaged_field(row: Sequence[Any], environments: Collection[str]) -> str | N
             return name
         if not sound:
             return name
-    columns = json.loads(row[10])
-    if columns and "step_seconds" not in columns:
-        return "history_columns"
     try:
-        unpack_history(row[11], len(columns))
+        unpack_history(row[11], len(json.loads(row[10])))
     except ValueError:
         return "history"
     return None

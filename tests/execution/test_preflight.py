@@ -77,9 +77,7 @@ def test_numbers_beyond_every_meaning_are_refused_with_file_line_and_field(write
 
 
 def test_a_suite_of_more_than_a_million_trials_is_refused(write_suite):
+    grid = f"epochs: 2\n    grid: {{epochs: {list(range(1, 11))}}}"
+    path = write_suite(("seeds: 2", "seeds: 100000"), ("epochs: 2", grid))
     with pytest.raises(SuiteError, match=r"2,000,000 trials; at most 1,000,000"):
-        path = write_suite(
-            ("seeds: 2", "seeds: 100000"),
-            ("epochs: 2", f"epochs: 2\n    grid: {{epochs: {list(range(1, 11))}}}"),
-        )
         load_suite(path)
