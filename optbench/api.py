@@ -21,7 +21,7 @@ from optbench.suite import (
     suite_from_source,
     suite_from_view,
 )
-from optbench.validation import dotted, shown
+from optbench.validation import dotted, one_line, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -337,7 +337,7 @@ def _suite_of(store: Store) -> Suite:
         return suite_from_view(json.loads(meta["view"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(
-            f"{store.path}: its suite is damaged ({error}); give the suite file instead"
+            f"{store.path}: its suite is damaged ({one_line(error)}); give the suite file instead"
         ) from None
 
 

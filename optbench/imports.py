@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+from optbench.validation import one_line
+
 Kind = Literal["optimizers", "models", "datasets", "metrics"]
 
 
@@ -43,7 +45,9 @@ def load_object(reference: str, folder: Path) -> Any:
     except ImportProblem:
         raise
     except Exception as error:  # the user's code may fail in any way
-        raise ImportProblem(f"{where} cannot be imported ({type(error).__name__}: {error})") from error
+        raise ImportProblem(
+            f"{where} cannot be imported ({type(error).__name__}: {one_line(error)})"
+        ) from error
     if not hasattr(module, name):
         raise ImportProblem(f"{where} has no {name!r}")
     return getattr(module, name)
@@ -124,7 +128,7 @@ def _check_name(path: Path, name: str) -> None:
     try:
         body = ast.parse(path.read_text(encoding="utf-8"), str(path)).body
     except (SyntaxError, UnicodeDecodeError) as error:
-        raise ImportProblem(f"{path}: not Python ({error})") from None
+        raise ImportProblem(f"{path}: not Python ({one_line(error)})") from None
     defined: dict[str, None] = {}
     imported: set[str] = set()
     computed = False  # names that only running the file would show

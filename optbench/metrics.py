@@ -29,7 +29,7 @@ from optbench import imports
 from optbench.config import FORBID_EXTRA
 from optbench.errors import UserError
 from optbench.imports import ImportProblem
-from optbench.validation import shown
+from optbench.validation import one_line, shown
 
 #: What every trial has; a metric of one's own takes none of these names.
 BUILT_IN = ("test_accuracy", "test_loss", "val_accuracy", "val_loss", "train_loss")
@@ -181,7 +181,7 @@ def score(metric: Metric, probabilities: NDArray[np.float64], labels: NDArray[An
         value: Any = function(probabilities, labels)
     except Exception as error:  # the user's code may fail in any way
         raise MetricError(
-            f"metric {metric.name}: {metric.reference} failed ({type(error).__name__}: {error}) on "
+            f"metric {metric.name}: {metric.reference} failed ({type(error).__name__}: {one_line(error)}) on "
             f"probabilities {probabilities.shape} and labels {labels.shape}"
         ) from error
     try:

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench.errors import UserError
-from optbench.trial import Status, TrialRecord, content_hash, to_plain
+from optbench.trial import STREAMS, Status, TrialRecord, content_hash, to_plain
 from optbench.validation import one_line, shown
 
 FILE_NAME = "store.sqlite"
@@ -219,6 +219,8 @@ class Store:
             ):
                 if (field := _damaged_field(row, environments)) is not None:
                     return f"{field} of trial {shown(row[0])}"
+                if (columns := json.loads(row[10])) and "step_seconds" not in columns:
+                    return f"history_columns of trial {shown(row[0])}"
         except (sqlite3.Error, *_STUMBLES) as error:
             return f"{type(error).__name__}: {one_line(error)}"
         return None
@@ -335,9 +337,7 @@ class Store:
 
     def trials(self, ids: Sequence[str] | None = None) -> Iterator[StoredTrial]:
         """Read trials: all, or those whose ids are given."""
-        environments = {
-            key: json.loads(facts) for key, facts in self._db.execute("SELECT id, facts FROM environments")
-        }
+        environments = self._environments()
         query = "SELECT * FROM trials"
         rows = (
             self._db.execute(f"{query} ORDER BY rowid")
@@ -365,6 +365,14 @@ class Store:
                 history=dict(zip(names, matrix, strict=True)),
                 error=row[15],
             )
+
+    def _environments(self) -> dict[str, dict[str, Any]]:
+        found = {}
+        for key, facts in self._db.execute("SELECT id, facts FROM environments"):
+            found[key] = json.loads(facts)
+            if not isinstance(found[key], dict):
+                raise DamageError(f"environment {shown(key)} is no mapping")
+        return found
 
     def summary(self) -> list[TrialSummary]:
         """Every trial without its spec and history, in the order in which they were stored."""
@@ -396,9 +404,7 @@ class Store:
 
         Histories stay packed (see :func:`unpack_history`), so that they can be joined column-wise.
         """
-        environments = {
-            key: json.loads(facts) for key, facts in self._db.execute("SELECT id, facts FROM environments")
-        }
+        environments = self._environments()
         query = """SELECT t.trial_id, t.block_id, p.workload, p.optimizer, t.status, t.attempts, t.started,
             t.environment, t.spec, t.split, t.init, t."order", t.order_by_epoch, t.metrics, t.timings,
             t.history_columns, t.history FROM plan p JOIN trials t USING (trial_id) ORDER BY p.position"""
@@ -502,11 +508,14 @@ def _damaged_field(row: Sequence[Any], environments: Collection[str]) -> str | N
                 workload, seeds = value["workload"], value["seeds"]
                 sound = (
                     isinstance(value["optimizer"]["optimizer"], str)
+                    and isinstance(value["optimizer"].get("lr", 0.0), int | float)
                     and isinstance(workload["dataset"], str | dict)
-                    and isinstance(workload["model"], dict)
-                    and isinstance(workload.get("epochs", 0), int)  # imported trials have none
+                    and isinstance(workload["model"]["name"], str)
+                    and isinstance(workload.get("epochs", 1), int)  # an imported trial has none
                     and isinstance(workload["batch_size"], int | str)
-                    and all(isinstance(seed, int) for seed in (seeds["init"], seeds["order"]))
+                    and isinstance(workload["split"], dict)
+                    and all(isinstance(seeds[stream], int) for stream in STREAMS)
+                    and all(isinstance(value[name], str) for name in ("backend", "device", "precision"))
                 )
             elif name in ("metrics", "timings"):
                 sound = _numeric(value)
@@ -517,11 +526,8 @@ def _damaged_field(row: Sequence[Any], environments: Collection[str]) -> str | N
             return name
         if not sound:
             return name
-    columns = json.loads(row[10])
-    if columns and "step_seconds" not in columns:
-        return "history_columns"
     try:
-        unpack_history(row[11], len(columns))
+        unpack_history(row[11], len(json.loads(row[10])))
     except ValueError:
         return "history"
     return None

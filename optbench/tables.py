@@ -17,7 +17,7 @@ from optbench.stats.classifiers import McNemarResult, mcnemar_predictions
 from optbench.stats.common import StatsError, to_plain
 from optbench.stats.compare import RESERVED, Comparison, compare_table
 from optbench.stats.corrections import adjust
-from optbench.validation import one_line
+from optbench.validation import one_line, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +105,9 @@ def _read(path: Path) -> tuple[pd.DataFrame, str]:
     except FileNotFoundError:
         raise TableError(f"{path}: file not found; pass the path of a CSV table ({FORMS})") from None
     except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: cannot be read as UTF-8 text ({error}); save it as a UTF-8 CSV") from None
+        raise TableError(
+            f"{path}: cannot be read as UTF-8 text ({one_line(error)}); save it as a UTF-8 CSV"
+        ) from None
     separator = max(",;\t", key=header.count)
     columns = next(csv.reader([header], delimiter=separator), [])
     repeated = sorted({c for c in columns if columns.count(c) > 1})
@@ -165,7 +167,7 @@ def _numbers(
             values[i] = np.nan if word in _MISSING or diverged[i] else float(cell)
         except ValueError:
             raise TableError(
-                f"{path}: line {i + 2}, column {column!r}: found {cell!r}; allowed are a number with a "
+                f"{path}: line {i + 2}, column {column!r}: found {shown(cell)}; allowed are a number with a "
                 "decimal point, an empty cell or NA (missing), and the word diverged"
             ) from None
     return values, diverged
@@ -222,7 +224,7 @@ def _booleans(path: Path, frame: pd.DataFrame) -> np.ndarray[Any, Any]:
     if unknown.any():
         i = int(np.flatnonzero(unknown.to_numpy())[0])
         raise TableError(
-            f"{path}: line {i + 2}, column 'reached': found {words.iloc[i]!r}; allowed are true, false"
+            f"{path}: line {i + 2}, column 'reached': found {shown(words.iloc[i])}; allowed are true, false"
         )
     return np.asarray(words.isin(_TRUE).to_numpy(), dtype=bool)
 
@@ -242,8 +244,8 @@ def _wide(path: Path, frame: pd.DataFrame, separator: str) -> ResultsTable:
     if labels.duplicated().any():
         i = int(np.flatnonzero(labels.duplicated().to_numpy())[0])
         raise TableError(
-            f"{path}: line {i + 2}: dataset {labels.iloc[i]!r} appears again; a wide matrix has one row per "
-            "dataset: for several seeds use the long form (dataset, optimizer, seed, metric)"
+            f"{path}: line {i + 2}: dataset {shown(labels.iloc[i])} appears again; a wide matrix has one row "
+            "per dataset: for several seeds use the long form (dataset, optimizer, seed, metric)"
         )
     if set(methods) & {"seed", "status"}:
         raise TableError(f"{path}: line 1: found the column seed or status but no column optimizer; {FORMS}")

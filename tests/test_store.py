@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from optbench.execution.jobs import crashed
+from optbench.frames import load_results
 from optbench.store import Store, StoreBusyError, StoreError
 from optbench.suite import load_suite, trials
 from optbench.trial import Fingerprints, TrialRecord, block_id, trial_id
+from tests.report.conftest import fill_store
 
 
 @pytest.fixture
@@ -110,3 +112,59 @@ def test_a_second_writer_is_told_so_and_the_lock_dies_with_its_holder(tmp_path):
         process.join()
         with store.writing():
             pass
+
+
+@pytest.fixture
+def damage(tmp_path, write_suite):
+    """A store of two trials in which one statement has been run; returns its path."""
+    suite = load_suite(write_suite(("seeds: 2", "seeds: 1")))
+    path = fill_store(suite, tmp_path / "store", lambda trial: 0.9) / "store.sqlite"
+
+    def run(statement, *values):
+        with sqlite3.connect(path) as db:
+            db.execute(statement, values)
+        db.close()
+        return path
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("statement", "values", "said"),
+    [
+        ("UPDATE trials SET history_columns = ?", ['[{"a": 1}]'], "history_columns of trial"),
+        ("UPDATE trials SET history_columns = ?", ["epoch"], "history_columns of trial"),
+        ("UPDATE trials SET history = ?", [b"no zlib"], "history of trial"),
+        ("UPDATE trials SET order_by_epoch = 'x' || rowid", [], "order_by_epoch of trial"),
+        ("UPDATE trials SET spec = json_remove(spec, '$.seeds.split')", [], "spec of trial"),
+        ("UPDATE trials SET block_id = 'one'; ", [], None),
+        ("UPDATE environments SET facts = '0.5'", [], "environment"),
+        ("INSERT INTO meta VALUES ('tuning', ?)", ['{"studies": [1]}'], "meta entry 'tuning'"),
+        ("ALTER TABLE trials RENAME COLUMN spec TO other", [], "no such column"),
+        ("DROP TABLE environments", [], "no such table: environments"),
+        ("ALTER TABLE environments ADD COLUMN extra", [], None),
+    ],
+)
+def test_a_report_names_the_store_and_what_of_it_is_damaged(damage, statement, values, said):
+    path = damage(statement, *values)
+    if said is None:  # still to be read
+        load_results(path)
+        return
+    with pytest.raises(StoreError) as caught:
+        load_results(path)
+    assert str(caught.value).startswith(f"{path}: damaged: ")
+    assert said in str(caught.value)
+    assert "restore the file from a copy" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_two_trials_of_one_optimizer_in_a_block_are_damage(damage):
+    path = damage("UPDATE plan SET optimizer = 'adam'")
+    with pytest.raises(StoreError, match="are both optimizer 'adam' of one block"):
+        load_results(path)
+
+
+def test_a_fault_of_ours_on_a_sound_store_keeps_its_traceback(damage):
+    path = damage("SELECT 1")
+    with pytest.raises(KeyError, match="ours"), Store(path):
+        raise KeyError("ours")

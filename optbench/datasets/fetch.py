@@ -23,6 +23,7 @@ import platformdirs
 from optbench.datasets.base import DataError
 from optbench.datasets.download import DownloadError, Progress, copy_limited, download
 from optbench.datasets.formats import MAX_BYTES, read_bytes
+from optbench.validation import one_line
 
 ENVIRONMENT = "OPTBENCH_DATA"
 DEBIAN = Path("/usr/share/datasets")
@@ -312,7 +313,9 @@ def unpack(path: Path, members: Mapping[str, str], folder: Path, *, limit: int =
     except KeyError as error:
         raise DataError(f"{path}: lacks a file that belongs in it ({error.args[0]}); delete it") from None
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError) as error:
-        raise DataError(f"{path}: a damaged archive ({error}); delete it and fetch it again") from None
+        raise DataError(
+            f"{path}: a damaged archive ({one_line(error)}); delete it and fetch it again"
+        ) from None
 
 
 def _unpack_tar(path: Path, members: Mapping[str, str], folder: Path, limit: int) -> None:

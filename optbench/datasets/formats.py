@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench.datasets.base import DataError
+from optbench.validation import one_line
 
 #: No published file here comes near this size, decompressed.
 MAX_BYTES = 2**30
@@ -54,7 +55,9 @@ def read_bytes(path: Path, *, sha256: str | None = None, limit: int = MAX_BYTES)
     except EOFError:
         raise DataError(f"{path}: the file is cut off; delete it and fetch it again") from None
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: not a sound gzip file ({error}); delete it and fetch it again") from None
+        raise DataError(
+            f"{path}: not a sound gzip file ({one_line(error)}); delete it and fetch it again"
+        ) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     if len(raw) > limit:
@@ -145,7 +148,7 @@ def emnist_mat(path: Path) -> tuple[Pixels, Labels, Pixels, Labels]:
         arrays = [(part["images"], part["labels"]) for part in parts]
     except Exception as error:  # whatever a damaged file makes of the reader
         raise DataError(
-            f"{path}: not EMNIST's MATLAB file ({type(error).__name__}: {error}); fetch it again"
+            f"{path}: not EMNIST's MATLAB file ({type(error).__name__}: {one_line(error)}); fetch it again"
         ) from error
     for images, labels in arrays:
         fits = (
@@ -191,7 +194,7 @@ def pixel_csv(raw: bytes, path: Path, *, side: int) -> tuple[Pixels, Labels]:
     try:
         table = pd.read_csv(io.BytesIO(raw))
     except (ValueError, pd.errors.ParserError) as error:
-        raise DataError(f"{path}: not a readable CSV file ({error}); fetch it again") from None
+        raise DataError(f"{path}: not a readable CSV file ({one_line(error)}); fetch it again") from None
     if list(table.columns[:1]) != ["label"] or table.shape[1] != 1 + side * side:
         raise DataError(
             f"{path}: found {table.shape[1]} columns beginning with {list(table.columns[:3])}; "

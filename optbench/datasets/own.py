@@ -17,6 +17,7 @@ from optbench import matching
 from optbench.datasets.base import DataError, Dataset, DatasetInfo, hold_out
 from optbench.imports import ImportProblem, load_object
 from optbench.trial import OwnData
+from optbench.validation import one_line, shown
 
 DEFAULT_TEST = 0.2
 
@@ -141,11 +142,13 @@ def _npz(path: Path) -> tuple[NDArray[Any], ...]:
             for keys in (("x_train", "y_train", "x_test", "y_test"), ("x", "y")):
                 if all(key in arrays for key in keys):
                     return _checked(tuple(arrays[key] for key in keys), str(path))
-            found = ", ".join(arrays.files)
+            found = shown(arrays.files)
     except DataError:
         raise
     except Exception as error:  # whatever a damaged file makes of the reader
-        raise DataError(f"{path}: not a plain .npz file ({error}); save arrays with numpy.savez") from None
+        raise DataError(
+            f"{path}: not a plain .npz file ({one_line(error)}); save arrays with numpy.savez"
+        ) from None
     raise DataError(f"{path}: has {found}; save x_train, y_train, x_test and y_test, or x and y")
 
 
@@ -155,7 +158,7 @@ def _csv(own: OwnData, path: Path) -> tuple[NDArray[Any], ...]:
     try:
         table = pd.read_csv(path)
     except (ValueError, pd.errors.ParserError) as error:
-        raise DataError(f"{path}: not a readable CSV file ({error})") from None
+        raise DataError(f"{path}: not a readable CSV file ({one_line(error)})") from None
     if own.label not in table.columns:
         raise DataError(f"{path}: no column {own.label!r} for the labels; it has {list(table.columns)[:8]}")
     missing = table.isna().any(axis=1)
@@ -182,7 +185,7 @@ def _call(own: OwnData) -> tuple[NDArray[Any], ...]:
     except ImportProblem as error:
         raise DataError(str(error)) from None
     except Exception as error:  # the user's code may fail in any way
-        raise DataError(f"{own.location} failed ({type(error).__name__}: {error})") from error
+        raise DataError(f"{own.location} failed ({type(error).__name__}: {one_line(error)})") from error
     if not isinstance(result, tuple) or len(result) not in (2, 4):
         raise DataError(
             f"{own.location} gave {type(result).__name__}; return x_train, y_train, x_test, y_test, or x, y"
@@ -190,7 +193,9 @@ def _call(own: OwnData) -> tuple[NDArray[Any], ...]:
     try:
         arrays = tuple(np.asarray(array) for array in result)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{own.location} gave what is no array ({error}); return NumPy arrays") from None
+        raise DataError(
+            f"{own.location} gave what is no array ({one_line(error)}); return NumPy arrays"
+        ) from None
     return _checked(arrays, own.location)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import time
-import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT = 1
+from optbench import matching
+from optbench.validation import one_line
+
+FORMAT = 2
 FOLDER = "checkpoints"
 #: Minutes between two checkpoints of a trial, where nothing else is asked for.
 MINUTES = 5.0
@@ -89,7 +91,9 @@ class TrialCheckpoint:
 
     def save(self, saved: Saved) -> None:
         """Write, in the place of the one before."""
-        meta = json.dumps({"identity": self.identity, "progress": saved.progress}).encode()
+        progress = json.loads(json.dumps(saved.progress))
+        digest = _digest(progress, saved.arrays)
+        meta = json.dumps({"identity": self.identity, "progress": progress, "digest": digest}).encode()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_name(f"{self.path.name}.tmp")
         with unfinished.open("wb") as file:
@@ -113,16 +117,27 @@ class TrialCheckpoint:
             with np.load(self.path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             meta = json.loads(arrays.pop("meta").tobytes())
-            identity, progress = meta["identity"], meta["progress"]
+            identity, progress = dict(meta["identity"]), meta["progress"]
+            if meta["digest"] != _digest(progress, arrays):
+                raise ValueError("the sum is another")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise CheckpointError(f"damaged ({error})") from None
+        except Exception as error:  # whatever a damaged file makes of the readers
+            raise CheckpointError(f"damaged ({one_line(error)})") from None
         for name in {**identity, **self.identity}:
             if identity.get(name) != self.identity.get(name):
                 found, here = identity.get(name), self.identity.get(name)
                 raise CheckpointError(f"its {name} is {found}, here it is {here}")
         return Saved(progress=progress, arrays=arrays)
+
+
+def _digest(progress: Mapping[str, Any], arrays: Arrays) -> str:
+    """SHA-256 of the content; the zip's own sums leave out the names, and what was rewritten."""
+    parts: list[str | NDArray[Any]] = [json.dumps(progress, sort_keys=True)]
+    for name in sorted(arrays):
+        raw = np.frombuffer(arrays[name].tobytes(), np.uint8)
+        parts += [name, str(arrays[name].shape), raw]
+    return matching.fingerprint(*parts)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ from optbench import backends, matching
 from optbench.datasets import registry
 from optbench.datasets.base import cut, validation_count
 from optbench.execution import local, preflight
-from optbench.models.layers import build, multiplications
+from optbench.models.layers import build, count_parameters, multiplications
 from optbench.store import Store, StoreError
 from optbench.suite import PlannedTrial, Suite, store_path
 from optbench.trial import Seeds, Split, TrialSpec, content_hash, to_plain, trial_id
@@ -29,6 +29,10 @@ CALIBRATION_WORK = 2 * 10**9
 SLOW = 0.5
 #: After so many seconds of calibrations a plan's other trials are estimated from them.
 CALIBRATION_SECONDS = 5.0
+#: Larger models are not calibrated.
+MOST_PARAMETERS = 10**8
+#: Seconds that a multiplication of the forward pass costs a training, where nothing was timed.
+GUESS = 3e-10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +40,7 @@ class Estimate:
     """Seconds of one trial if it runs its whole budget, and where the number comes from."""
 
     seconds: float
-    source: Literal["store", "calibration"]
+    source: Literal["store", "calibration", "guess"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +92,7 @@ def estimate(suite: Suite, *, results: str | Path = "results") -> list[PlannedGr
         if known := stored.get(_seedless(to_plain(first.spec))):
             cost = Estimate(seconds=statistics.median(known), source="store")
         else:
-            cost = Estimate(seconds=calibrations.seconds(first.spec), source="calibration")
+            cost = calibrations.estimate(first.spec)
         done = sum(statuses.get(trial_id(t.spec), "crashed") != "crashed" for t in members)
         planned.append(
             PlannedGroup(
@@ -155,7 +159,8 @@ def _untuned(suite: Suite, planned: Sequence[PlannedGroup], journal: Journal | N
 class _Calibrations:
     """Calibrations of a plan: one for all learning rates of a rule, and no more once they took long.
 
-    The rest is estimated by its work, at the rate of what was timed.
+    The rest is estimated by its work, at the rate of what was timed. So is a model of very many parameters,
+    which would take minutes and most of the memory, or at a guessed rate where nothing was timed.
     """
 
     def __init__(self) -> None:
@@ -163,7 +168,14 @@ class _Calibrations:
         self._found: dict[str, float] = {}
         self._rates: list[float] = []
 
-    def seconds(self, spec: TrialSpec) -> float:
+    def estimate(self, spec: TrialSpec) -> Estimate:
+        facts = registry.info(spec.workload.dataset)
+        if count_parameters(build(spec.workload.model, facts.shape, len(facts.classes))) > MOST_PARAMETERS:
+            preflight.check_memory(spec, facts)
+            return Estimate(seconds=work(spec) * statistics.median(self._rates or [GUESS]), source="guess")
+        return Estimate(seconds=self._seconds(spec), source="calibration")
+
+    def _seconds(self, spec: TrialSpec) -> float:
         plain = to_plain(spec)
         words = {name: value for name, value in plain["optimizer"].items() if not isinstance(value, float)}
         key = _seedless({**plain, "optimizer": words})

@@ -65,7 +65,7 @@ def check_memory(spec: TrialSpec, facts: DatasetInfo) -> None:
     if available is not None and needed > available:
         raise MemoryNeedError(
             f"model {workload.model.name!r} on {facts.name}: {parameters:.3g} parameters and batches of "
-            f"{batch} need at least {needed / 2**30:.3g} GB, and {available / 2**30:.3g} GB are free here; make "
+            f"{batch} need at least {needed / 2**30:.3g} GB, and {available / 2**30:.3g} GB are free; make "
             "the model or the batch smaller"
         )
 

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from optbench.errors import UserError
 from optbench.trial import Status
+from optbench.validation import one_line, shown
 
+MOST_EPOCHS = 1_000_000
 Kind = Literal["table", "keras", "tensorboard"]
 
 #: Columns of a history, as records have them.
@@ -232,7 +234,7 @@ def _keras(path: Path, below: Path, naming: Naming) -> RunLog:
     try:
         frame = pd.read_csv(path, sep=None, engine="python", encoding="utf-8-sig")
     except (ValueError, OSError) as error:  # pandas' errors of parsing are ValueErrors
-        raise LogError(f"{path}: not a CSV table ({error})") from None
+        raise LogError(f"{path}: not a CSV table ({one_line(error)})") from None
     frame.columns = [str(name).strip() for name in frame.columns]
     epoch = next((name for name in frame.columns if name.lower() == "epoch"), None)
     if epoch is None or frame.empty:
@@ -245,7 +247,7 @@ def _keras(path: Path, below: Path, naming: Naming) -> RunLog:
         numbers = pd.to_numeric(frame[name], errors="coerce")
         odd = frame[name][numbers.isna() & frame[name].notna()]
         if len(odd):
-            raise LogError(f"{path}: column {name!r}: found {odd.iloc[0]!r}; a number belongs here")
+            raise LogError(f"{path}: column {name!r}: found {shown(odd.iloc[0])}; a number belongs here")
         values[metric] = numbers.to_numpy(dtype=np.float64)
     epochs = values.pop("epoch")
     return _run(path, "keras", below, naming, epochs - epochs[0] + naming.first_epoch, values, ignored)
@@ -348,6 +350,8 @@ def _by_epoch(
             f"{where}: epoch: found {epochs[at + 1]:g} after {epochs[at]:g}; epochs of one run rise: is it "
             "the log of two runs?"
         )
+    if epochs[-1] > MOST_EPOCHS:
+        raise LogError(f"{where}: epoch: found {epochs[-1]:g}; at most {MOST_EPOCHS:,} are read")
     placed = {}
     for name, values in columns.items():
         placed[name] = np.full(int(epochs[-1]) + 1, np.nan)
@@ -377,4 +381,4 @@ def _seed(found: Any, path: Path) -> int:
             return int(number)
     except (TypeError, ValueError):
         pass
-    raise LogError(f"{path}: seed: found {found!r}; a whole number from 0 belongs here")
+    raise LogError(f"{path}: seed: found {shown(found)}; a whole number from 0 belongs here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from optbench import api
 from optbench.backends import engine
 from optbench.datasets import registry
-from optbench.execution.checkpoint import CheckpointError, Checkpoints, Saved
+from optbench.execution.checkpoint import CheckpointError, Checkpoints, Saved, TrialCheckpoint
 from optbench.execution.protocol import run_trial
 from optbench.optimizers import SGD, WAME, Adagrad, Adam, AdamW, Nadam, RMSprop, custom
 from optbench.store import Store
@@ -192,6 +193,14 @@ def cut_off(folder, trial):
     return checkpoints, folder / f"{trial_id(trial)}.npz"
 
 
+def rewrite(path):
+    """Another number in a sound file."""
+    with np.load(path) as saved:
+        arrays = {name: saved[name] for name in saved.files}
+    arrays["session/weights/dense_1/kernel"] = arrays["session/weights/dense_1/kernel"] + 1
+    np.savez(path, **arrays)
+
+
 def flip(path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -202,12 +211,13 @@ def flip(path):
     "damage",
     [
         flip,
+        rewrite,
         lambda path: path.write_bytes(path.read_bytes()[:-300]),
         lambda path: path.write_bytes(b""),
         lambda path: np.savez(path, meta=np.array({"identity": {}}, dtype=object)),
         lambda path: np.savez(path, x=np.zeros(3)),
     ],
-    ids=["one bit", "cut", "empty", "pickled", "another file"],
+    ids=["one bit", "rewritten", "cut", "empty", "pickled", "another file"],
 )
 def test_a_damaged_checkpoint_is_ignored_with_a_note(damage, tmp_path):
     pytest.importorskip("torch")
@@ -254,7 +264,10 @@ def test_arrays_that_do_not_fit_start_again(tmp_path):
     with np.load(tmp_path / f"{trial_id(trial)}.npz") as saved:
         arrays = {name: saved[name] for name in saved.files}
     arrays["session/weights/dense_1/kernel"] = np.zeros((2, 2))
-    np.savez(tmp_path / f"{trial_id(trial)}.npz", **arrays)
+    meta = json.loads(arrays.pop("meta").tobytes())
+    TrialCheckpoint(path=file.path, identity=meta["identity"], seconds=1).save(
+        Saved(progress=meta["progress"], arrays=arrays)
+    )
     record, epochs = train(trial, checkpoints=checkpoints)
     assert record.environment["checkpoint"].startswith("ignored: cannot be restored")
     assert epochs == [0, 1, 2, 3, 4]

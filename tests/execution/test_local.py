@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ pytest.importorskip("torch", reason="runs trials with PyTorch")
 from optbench import api
 from optbench.execution import jobs
 from optbench.frames import load_results
+from optbench.report.analysis import analyse
 from optbench.store import Store
+from optbench.suite import load_suite
 
 TIMES = ("seconds", "started", "attempts")
 
@@ -53,6 +56,27 @@ def test_a_second_run_does_only_what_is_missing(write_suite, tmp_path):
     assert {key: after[key] for key in before} == before
     assert api.run(path, results=tmp_path).run == 0
     assert api.run(path, results=tmp_path, fresh=True).run == 4
+
+
+def test_a_run_of_fewer_seeds_hides_no_record_of_the_others(write_suite, tmp_path):
+    path = write_suite()
+    api.run(path, results=tmp_path)
+    one = replace(load_suite(path), seeds=load_suite(path).seeds[:1])
+    outcome = api.run(one, results=tmp_path)
+    assert (outcome.planned, outcome.run) == (2, 0)
+    found = load_results(outcome.store)
+    assert (len(found.trials), found.planned, found.unplanned) == (4, 4, 0)
+    assert analyse(found, one).boards[0].family.comparisons[0].n == 2
+    assert api.run(path, results=tmp_path).run == 0
+    assert load_results(outcome.store).planned == 4
+
+
+def test_records_of_an_earlier_suite_file_are_left_out_and_counted(write_suite, tmp_path):
+    api.run(write_suite(), results=tmp_path)
+    path = write_suite(("adam: {lr: 0.01}", "adam: {lr: 0.02}"))
+    found = load_results(api.run(path, results=tmp_path).store)
+    assert (len(found.trials), found.unplanned) == (4, 2)
+    assert any("2 more records are in no plan" in text for text in analyse(found, load_suite(path)).warnings)
 
 
 def test_more_seeds_and_new_labels_reuse_what_is_there(write_suite, tmp_path):

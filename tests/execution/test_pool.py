@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from optbench import api
-from optbench.execution import pool
+from optbench.execution import local, pool
 from optbench.frames import load_results
 from optbench.store import Store
 from optbench.suite import load_suite
@@ -219,3 +219,22 @@ def test_a_wrong_number_of_workers_is_named(tmp_path):
     run = start(path, tmp_path, "--workers", "many")
     assert run.wait() == 2
     assert "--workers: found 'many'" in run.communicate()[0]
+
+
+def test_an_interruption_keeps_what_has_ended_in_a_worker(tmp_path):
+    workers = pool.Pool(2)
+
+    class Interrupted(Listener):
+        def finished(self, trial, record):
+            if len(workers._pending) == 2:  # the one just stored, and one that has ended meanwhile
+                wait_for(lambda: all(future.done() for future in workers._pending))
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        local.run_suite(
+            load_suite(suite(tmp_path)), results=tmp_path, observer=Interrupted(), executor=lambda: workers
+        )
+    with Store(tmp_path / "s") as store:
+        found = list(store.trials())
+    assert len(found) >= 2
+    assert {(trial.status, trial.attempts) for trial in found} == {("completed", 1)}

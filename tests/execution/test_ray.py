@@ -12,6 +12,8 @@ import pytest
 
 from optbench import api
 from optbench.execution.checkpoint import FOLDER
+from optbench.execution.jobs import LAST
+from optbench.execution.ray import RayExecutor
 from optbench.store import Store
 from tests.execution.test_pool import content, start, stored, suite, wait_for
 
@@ -67,3 +69,27 @@ def test_without_ray_the_extra_is_named(tmp_path):
     assert done.returncode == 2
     assert "pip install optbench[ray]" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_interruption_keeps_what_has_ended_on_the_cluster():
+    class Lost(Exception):
+        pass
+
+    class Cluster:
+        class exceptions:
+            RayError = Lost
+
+        def wait(self, references, *, num_returns, timeout):
+            assert (num_returns, timeout) == (3, LAST)
+            return references[:2], references[2:]
+
+        def get(self, reference):
+            if reference == "lost":
+                raise Lost
+            return [f"record of {reference}"]
+
+    executor = RayExecutor.__new__(RayExecutor)
+    executor._ray, executor._pending = Cluster(), {}
+    assert list(executor.drain()) == []
+    executor._pending = {"ended": ("job 1",), "lost": ("job 2",), "running": ("job 3",)}
+    assert list(executor.drain()) == [(("job 1",), ["record of ended"])]

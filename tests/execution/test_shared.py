@@ -12,7 +12,12 @@ import pytest
 from optbench.execution.shared import SharedFolder, sweep
 from tests.execution.test_pool import start, stored, suite, wait_for
 
-OWNER = "from optbench.execution.shared import SharedFolder\nheld = SharedFolder()\nprint(held.path, flush=True)\ninput()"
+OWNER = """
+from optbench.execution.shared import SharedFolder
+held = SharedFolder()
+print(held.path, flush=True)
+input()
+"""
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,7 @@
-"""Run many cases and say what went wrong: ``python -m tests.fuzz --cases 10000 [--first N] [--kind tables]``."""
+"""Run many cases and say what went wrong: ``python -m tests.fuzz --cases 10000``.
+
+``--kind tables`` runs one kind, ``--first 17 --cases 1 --verbose`` repeats one case of it.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +42,13 @@ def main() -> int:
                         bad += 1
                         found.setdefault(_gist(complaint), []).append(f"{kind} {number}")
                         if given.verbose:
-                            print(f"--- {kind} {number}: {outcome.arguments}\n{complaint}", flush=True)
+                            again = (
+                                f"python -m tests.fuzz --kind {kind!r} --first {number} --cases 1 --verbose"
+                            )
+                            print(f"--- {again}\n{outcome.arguments}\n{complaint}", flush=True)
+            seconds = time.monotonic() - started
             print(
-                f"{kind}: {count} cases in {time.monotonic() - started:.0f} s, slowest {slowest:.1f} s, exit codes "
+                f"{kind}: {count} cases in {seconds:.0f} s, slowest {slowest:.1f} s, exit codes "
                 f"{dict(sorted((c or 0, n) for c, n in codes.items() if n))}, {bad} complaints",
                 flush=True,
             )

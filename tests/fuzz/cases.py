@@ -274,11 +274,14 @@ def imports(rng: random.Random, sandbox: Sandbox, material: Material) -> Outcome
             )
             options = ("--pattern", pattern, "--dataset", "d")
         options += rng.choice(
-            ((), ("--map", "accuracy=test_accuracy"), ("--map", "accuracy=val_accuracy"), ("--percent",),
-             ("--map", "="), ("--first-epoch", "0"), ("--as", "keras"), ("--as", "table"), ("--baseline", "adam"))
+            ((), ("--map", "accuracy=test_accuracy"), ("--map", "accuracy=val_accuracy"),
+             ("--percent",), ("--map", "="), ("--first-epoch", "0"), ("--as", "keras"), ("--as", "table"),
+             ("--baseline", "adam"))
         )  # fmt: skip
     source = rng.choice((path, path, path.parent)) if kind != "events" else rng.choice((path, sandbox.work))
-    names = (path.name, source.name, "import:", "--pattern", "--map", "--baseline")
+    # A run of TensorBoard's is a folder.
+    run = str(sandbox.work) if kind == "events" else path.name
+    names = (path.name, run, source.name, "import:", "--pattern", "--map", "--baseline")
     return sandbox.run("import", source, "-o", sandbox.results / "theirs", *options, names=names)
 
 
@@ -372,7 +375,8 @@ def own_files(rng: random.Random, sandbox: Sandbox, material: Material) -> Outco
         rows = [["a", "b", "answer"], *([*(f"{v:.3f}" for v in numbers.normal(size=2)), f"c{k}"] for k in y)]
         raw, declaration = damaged_table(rows, rng), "{csv: own.csv, label: answer}"
         if rng.random() < 0.3:
-            declaration = f"{{csv: own.csv, label: answer, shape: {rng.choice(([2], [1, 2], [2, 1, 1], [3], [0], [-1]))}}}"
+            shape = rng.choice(([2], [1, 2], [2, 1, 1], [3], [0], [-1]))
+            declaration = f"{{csv: own.csv, label: answer, shape: {shape}}}"
     else:
         shape = (count, 4) if kind == "npz" else (count, 4, 4)
         x = numbers.normal(size=shape) if kind == "npz" else numbers.integers(0, 256, shape).astype(np.uint8)
@@ -389,8 +393,9 @@ def tables(rng: random.Random, sandbox: Sandbox, material: Material) -> Outcome:
     path = sandbox.work / "table.csv"
     path.write_bytes(damaged_table(_table(form, rng), rng))
     options = rng.choice(
-        ((), (), ("--baseline", "adam"), ("--json",), ("--margin", rng.choice(ODD)), ("--alpha", rng.choice(ODD)),
-         ("--minimise",), ("--correction", rng.choice(("shaffer", "bh", "none", "bergmann-hommel"))))
+        ((), (), ("--baseline", "adam"), ("--json",), ("--margin", rng.choice(ODD)),
+         ("--alpha", rng.choice(ODD)), ("--minimise",),
+         ("--correction", rng.choice(("shaffer", "bh", "none", "bergmann-hommel"))))
     )  # fmt: skip
     if form == "predictions":
         options = (

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Damage: seeded changes of bytes, of plain data, of YAML text and of SQLite stores."""
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,13 @@ class Sandbox:
         code: int | None = 0
         error = ""
         before = self._listing()
-        with _surroundings(self.work), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with (
+            _surroundings(self.work),
+            warnings.catch_warnings(record=True) as warned,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            warnings.simplefilter("always")
             try:
                 with _limited(limit):
                     command()
@@ -118,6 +125,8 @@ class Sandbox:
                 error = f"no end within {limit:g} s\n" + traceback.format_exc(limit=-6)
             except BaseException:
                 error = traceback.format_exc()
+        # Python's own filter would show each once a process.
+        err.write("".join(f"{w.category.__name__}: {w.message}\n" for w in warned if _shown(w.category)))
         after = self._listing()
         written = tuple(sorted(name for name in after if after[name] != before.get(name)))
         return Outcome(words, tuple(names), code, out.getvalue(), err.getvalue(), error, written)
@@ -132,6 +141,12 @@ class Sandbox:
                 facts = path.lstat()
                 found[str(path.relative_to(self.root))] = (facts.st_size, facts.st_mtime_ns)
         return found
+
+
+def _shown(category: type[Warning]) -> bool:
+    return not issubclass(
+        category, DeprecationWarning | PendingDeprecationWarning | ImportWarning | ResourceWarning
+    )
 
 
 @contextlib.contextmanager
