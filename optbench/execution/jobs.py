@@ -37,7 +37,15 @@ class Setting:
 
 
 class Executor(Protocol):
-    """Runs jobs somewhere; may be used several times."""
+    """Runs jobs somewhere; may be used several times.
+
+    Attributes
+    ----------
+    here : bool
+        Whether they run on this machine.
+    """
+
+    here: bool
 
     def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """Yield each job with its records as it ends; a crash is a record too."""
@@ -54,6 +62,8 @@ class Executor(Protocol):
 
 class InProcess:
     """One job after the other, in this process."""
+
+    here = True
 
     def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """See :class:`Executor`."""

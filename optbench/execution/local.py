@@ -256,7 +256,7 @@ class Run:
             folder = self._suite.path.parent if self._suite.path else None
             self._facts = environment.describe(folder)
         data = {name: _dataset(name, self._made) for name in {t.spec.workload.dataset for t in todo}}
-        preflight.check(todo, data)
+        preflight.check(todo, data, here=self._executor.here)
         setting = Setting(
             datasets=data,
             facts=self._facts or {},

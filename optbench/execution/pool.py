@@ -97,6 +97,8 @@ class Pool:
     killed worker could hold; one that is lost is a line not drawn.
     """
 
+    here = True
+
     def __init__(self, workers: int, *, time_limit: float | None = None) -> None:
         self._workers, self._limit = workers, time_limit
         self._news = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -240,6 +242,8 @@ class AutoPool:
     timed in one worker, then in all at once: one for each core (and its threads), as far as memory goes. If
     side by side they train no more an hour than one alone, one trains.
     """
+
+    here = True
 
     def __init__(self, *, time_limit: float | None = None) -> None:
         self._limit = time_limit

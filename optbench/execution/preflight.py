@@ -22,8 +22,10 @@ class BatchError(UserError):
     """Batches that a model cannot be trained with."""
 
 
-def check(planned: Iterable[PlannedTrial], data: Mapping[str | OwnData, Dataset]) -> None:
-    """Call every metric once on made predictions, and count the bytes that every model needs.
+def check(
+    planned: Iterable[PlannedTrial], data: Mapping[str | OwnData, Dataset], *, here: bool = True
+) -> None:
+    """Call every metric once on made predictions, and count the bytes of every model that is trained here.
 
     Raises
     ------
@@ -39,7 +41,8 @@ def check(planned: Iterable[PlannedTrial], data: Mapping[str | OwnData, Dataset]
         facts = data[spec.workload.dataset].info
         for metric in spec.workload.metrics or ():
             metrics.check(metric, len(facts.classes))
-        check_memory(spec, facts)
+        if here:
+            check_memory(spec, facts)
         check_batches(spec, facts)
 
 

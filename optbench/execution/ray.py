@@ -50,6 +50,8 @@ class RayExecutor:
     folder.
     """
 
+    here = False
+
     def __init__(self, *, address: str | None = None, cpus: float = 1, gpus: float = 0) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
