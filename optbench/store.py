@@ -166,7 +166,7 @@ class Store:
             else:
                 self._db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
             self._migrate(write=write)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the second: a message with bytes of the file
             raise StoreError(
                 f"{self.path}: not a readable store ({one_line(error)}); restore it, or move "
                 "it away and run again"

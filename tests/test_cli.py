@@ -103,15 +103,25 @@ def test_a_plan_runs_nothing(write_suite, tmp_path):
 
 
 def test_a_crash_exits_with_4_after_the_others_ran(write_suite, tmp_path):
-    # A loss that this model cannot compute: the batch norm of a single row has no variance.
+    (tmp_path / "broken.py").write_text(
+        "import torch\n\n\nclass Broken(torch.optim.SGD):\n    def step(self, closure=None):\n"
+        "        raise ValueError('made')\n"
+    )
+    path = write_suite(("adam: {lr: 0.01}", "broken: {class: broken.py:Broken, lr: 0.1}"))
+    done = run("run", path, "--results", tmp_path)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "2 completed, 0 diverged, 2 crashed" in done.stdout
+    assert "ValueError" in done.stdout
+
+
+def test_a_batch_that_no_batch_normalisation_takes_is_said_before_anything_is_trained(write_suite, tmp_path):
     path = write_suite(
         ("{name: mlp, hidden: [8]}", "{layers: [{kind: dense, units: 4}, batch_norm, dense]}"),
         ("batch_size: 256", "batch_size: 1292"),
     )
     done = run("run", path, "--results", tmp_path)
-    assert done.returncode == 4, done.stdout + done.stderr
-    assert "4 crashed" in done.stdout
-    assert "ValueError" in done.stdout
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert f"{path}: batch_size: found 1292, which makes a batch of one" in done.stderr
 
 
 def test_time_runs_what_is_missing_then_only_times(write_suite, tmp_path):

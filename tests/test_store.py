@@ -168,3 +168,11 @@ def test_a_fault_of_ours_on_a_sound_store_keeps_its_traceback(damage):
     path = damage("SELECT 1")
     with pytest.raises(KeyError, match="ours"), Store(path):
         raise KeyError("ours")
+
+
+def test_a_schema_that_is_no_text_is_an_unreadable_store(tmp_path, damage):
+    path = damage("SELECT 1")
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"CREATE TABLE meta", b"CREATE TABL\x9d meta"))
+    with pytest.raises(StoreError, match="store.sqlite: "):
+        load_results(path)
