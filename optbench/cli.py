@@ -21,6 +21,7 @@ from optbench.commands.common import say as _say
 from optbench.commands.common import use_data_dir as _use_data_dir
 from optbench.commands.doctor import doctor
 from optbench.commands.imports import import_
+from optbench.commands.new import new_app
 from optbench.commands.schema import schema
 from optbench.commands.stores import export, merge, rerun
 from optbench.errors import UserError
@@ -40,6 +41,7 @@ app = typer.Typer(
 
 data_app = typer.Typer(help="Datasets: fetch, verify, path.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(new_app, name="new")
 app.command(epilog="Example: optbench schema > optbench.schema.json")(schema)
 app.command(epilog="Example: optbench doctor --full")(doctor)
 app.command(epilog="Example: optbench rerun 3f9a --results results")(rerun)
