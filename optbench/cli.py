@@ -522,7 +522,12 @@ def _workers(found: str) -> Any:
 def _dataset(name: str) -> str:
     from optbench import suite as schema
     from optbench.datasets import registry
+    from optbench.imports import plugins
 
+    if name not in registry.ENTRIES and (reference := plugins("datasets").get(name)):
+        raise UserError(
+            f"dataset {name}: {reference} of an installed package reads it, not from files of ours"
+        )
     return schema.known_choice("dataset", name, registry.ENTRIES)
 
 

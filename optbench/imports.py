@@ -1,7 +1,8 @@
 """Find, identify and import what a suite names: ``package.module:name``, or ``file.py:name`` beside it.
 
 Installed packages offer things by a name of their own through entry points, in the groups
-``optbench.optimizers``, ``optbench.models``, ``optbench.datasets`` and ``optbench.metrics``.
+``optbench.optimizers``, ``optbench.models``, ``optbench.datasets`` and ``optbench.metrics``. A name of
+optbench's own stays optbench's.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,7 +84,8 @@ def identify(reference: str, folder: Path) -> str:
         )
     if spec.origin is not None and spec.origin.endswith(".py"):
         _check_name(Path(spec.origin), name)
-    for distribution in importlib.metadata.packages_distributions().get(where.partition(".")[0], []):
+    places = tuple((place, _changed(place)) for place in sys.path)
+    for distribution in _distributions(places).get(where.partition(".")[0], []):
         return f"{distribution}=={importlib.metadata.version(distribution)}"
     if spec.origin is None:
         raise ImportProblem(f"{reference}: {where!r} is a folder without code; name a module in it")
@@ -107,6 +112,19 @@ def load_identified(reference: str, code: str, folder: Path) -> Any:
 def plugins(kind: Kind) -> dict[str, str]:
     """List what installed packages offer: name -> reference."""
     return {e.name: e.value for e in importlib.metadata.entry_points(group=f"optbench.{kind}")}
+
+
+@lru_cache(maxsize=4)
+def _distributions(places: tuple[tuple[str, int], ...]) -> Mapping[str, list[str]]:
+    """Distributions by top-level module; half a second where much is installed, so once for these folders."""
+    return importlib.metadata.packages_distributions()
+
+
+def _changed(place: str) -> int:
+    try:
+        return os.stat(place or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _split(reference: str) -> tuple[str, str]:
