@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,10 +74,7 @@ def identify(reference: str, folder: Path) -> str:
             raise ImportProblem(f"{path}: there is no such file; the path starts at the suite's folder")
         _check_name(path, name)
         return _digest(path)
-    try:
-        spec = importlib.util.find_spec(where)
-    except (ImportError, ValueError):
-        spec = None
+    spec = _find(where)
     if spec is None:
         raise ImportProblem(
             f"{reference}: there is no module {where!r} in this environment; install the package, "
@@ -112,6 +110,21 @@ def load_identified(reference: str, code: str, folder: Path) -> Any:
 def plugins(kind: Kind) -> dict[str, str]:
     """List what installed packages offer: name -> reference."""
     return {e.name: e.value for e in importlib.metadata.entry_points(group=f"optbench.{kind}")}
+
+
+def _find(module: str) -> ModuleSpec | None:
+    """Find a module without importing its parents, unless they alone know where it is."""
+    names, spec = module.split("."), None
+    if module not in sys.modules:
+        for count in range(1, len(names) + 1):
+            places = None if spec is None else spec.submodule_search_locations
+            spec = PathFinder.find_spec(".".join(names[:count]), places)
+            if spec is None:
+                break
+    try:
+        return spec or importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
 
 
 @lru_cache(maxsize=4)
