@@ -37,9 +37,14 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: optbench run suites/quick.yaml",
 )
 
-data_app = typer.Typer(help="Datasets: fetch, verify, path.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="Datasets: fetch, verify, path.",
+    no_args_is_help=True,
+    epilog="Example: optbench data fetch fashion-mnist",
+)
 app.add_typer(data_app, name="data")
 app.add_typer(new_app, name="new")
 app.command(epilog="Example: optbench schema > optbench.schema.json")(schema)

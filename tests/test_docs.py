@@ -110,24 +110,6 @@ def test_the_tutorial_works_with_the_installed_wheel_alone(tmp_path):
     check_tutorial(folder, follow_tutorial(folder, [home / "bin" / "optbench"]))
 
 
-def commands():
-    for block in BLOCKS:
-        if block.language == "console" and block.page != "tutorial.md":
-            for line in block.text.splitlines():
-                if line.startswith("optbench "):
-                    yield pytest.param(line, id=f"{block.page}: {line}")
-
-
-@pytest.mark.parametrize("line", list(commands()))
-def test_a_command_shown_is_one_that_the_program_has(line):
-    """Parsed, not run: the option ``--help`` after known words ends a command before it does anything."""
-    words = shlex.split(line, comments=True)[1:]
-    done = subprocess.run(
-        [sys.executable, "-m", "optbench.cli", *words, "--help"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.mark.parametrize(
     "block", [b for b in SUITES if re.search(r"^suite:", b.text, re.MULTILINE)], ids=lambda b: b.page
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -54,13 +56,14 @@ def test_what_is_written_is_verified_and_trains(backend, folder):
 def test_the_suite_that_is_written_tunes_runs_and_reports(backend, folder):
     need(*MODULES[backend], "optuna")
     assert new("my_opt.py", "--backend", backend).exit_code == 0
-    suite = smoke(api.load_suite("my_opt.yaml"))
-    outcome = api.run(suite, results="results")
-    assert (outcome.run, outcome.crashed) == (outcome.planned, 0)
-    trials = load_results(outcome.store).trials
+    command = [sys.executable, "-m", "optbench.cli", "run", "my_opt.yaml", "--smoke", "--results", "here"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (store,) = folder.glob("here/*/store.sqlite")
+    trials = load_results(store).trials
     assert set(trials.optimizer) == {"my_opt", "adam", "sgd", "wame"}
     assert set(trials.backend) == {backend}
-    assert api.report(outcome.store, formats=["csv"]).files
+    assert api.report(store, formats=["csv"]).files
 
 
 @pytest.mark.parametrize("backend", MODULES)

@@ -12,7 +12,11 @@ import typer
 from optbench.commands.common import errors
 from optbench.errors import UserError
 
-new_app = typer.Typer(help="Files to begin with: an optimizer of your own.", no_args_is_help=True)
+new_app = typer.Typer(
+    help="Files to begin with: an optimizer of your own.",
+    no_args_is_help=True,
+    epilog="Example: optbench new optimizer my_opt.py",
+)
 
 BASELINES = ("adam", "sgd", "wame")
 #: Settings that the suite tries of each optimizer: two minutes' worth, and TensorFlow compiles each for long.
