@@ -21,6 +21,7 @@ from optbench.commands.common import say as _say
 from optbench.commands.common import use_data_dir as _use_data_dir
 from optbench.commands.doctor import doctor
 from optbench.commands.imports import import_
+from optbench.commands.new import new_app
 from optbench.commands.schema import schema
 from optbench.commands.stores import export, merge, rerun
 from optbench.errors import UserError
@@ -36,10 +37,16 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: optbench run suites/quick.yaml",
 )
 
-data_app = typer.Typer(help="Datasets: fetch, verify, path.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="Datasets: fetch, verify, path.",
+    no_args_is_help=True,
+    epilog="Example: optbench data fetch fashion-mnist",
+)
 app.add_typer(data_app, name="data")
+app.add_typer(new_app, name="new")
 app.command(epilog="Example: optbench schema > optbench.schema.json")(schema)
 app.command(epilog="Example: optbench doctor --full")(doctor)
 app.command(epilog="Example: optbench rerun 3f9a --results results")(rerun)
@@ -520,7 +527,12 @@ def _workers(found: str) -> Any:
 def _dataset(name: str) -> str:
     from optbench import suite as schema
     from optbench.datasets import registry
+    from optbench.imports import plugins
 
+    if name not in registry.ENTRIES and (reference := plugins("datasets").get(name)):
+        raise UserError(
+            f"dataset {name}: {reference} of an installed package reads it, not from files of ours"
+        )
     return schema.known_choice("dataset", name, registry.ENTRIES)
 
 

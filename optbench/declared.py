@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import field, fields, make_dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import field, fields, make_dataclass, replace
 from functools import cache, partial
 from inspect import Parameter, signature
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from optbench.config import FORBID_EXTRA
 from optbench.datasets import own, registry
 from optbench.datasets.base import DataError
-from optbench.imports import ImportProblem, load_object
+from optbench.imports import ImportProblem, Kind, identify, load_object, plugins
 from optbench.metrics import Metric, MetricError, declare
 from optbench.models.layers import LAYERS, Layer, Model
 from optbench.models.zoo import ZOO
@@ -47,11 +47,15 @@ def schedule(entry: Any, path: KeyPath) -> Schedule | None:
 
 
 def dataset(entry: Any, path: KeyPath, folder: Path) -> str | OwnData:
-    """Read a dataset's name, or the declaration of one of the user's own."""
+    """Read a dataset's name, optbench's or an installed package's, or the declaration of one's own."""
     if not isinstance(entry, dict):
-        if not isinstance(entry, str) or entry not in registry.ENTRIES:
-            raise InvalidError([unknown_choice(entry, registry.ENTRIES, path, what="dataset")])
-        return entry
+        if isinstance(entry, str) and entry in registry.ENTRIES:
+            return entry
+        reference, code = _offered("datasets", entry, registry.ENTRIES, path, folder, what="dataset")
+        try:
+            return replace(own.declare({"class": reference, "name": entry}, folder), code=code)
+        except DataError as error:
+            raise problem(path, str(error)) from None
     kinds = [kind for kind in own.OPTIONS if kind in entry]
     if len(kinds) != 1:
         raise problem(path, f"found {listed(entry) or 'nothing'}; give one of {listed(own.OPTIONS)}")
@@ -76,7 +80,10 @@ def dataset(entry: Any, path: KeyPath, folder: Path) -> str | OwnData:
 
 
 def model(entry: Any, path: KeyPath, folder: Path) -> Model:
-    """Read a model: a name with its parameters, ``layers:``, or ``class:`` with a function's arguments."""
+    """Read a model: a name with its parameters, ``layers:``, or ``class:`` with a function's arguments.
+
+    A name is one of optbench's own, or of an installed package.
+    """
     if isinstance(entry, str):
         entry = {"name": entry}
     if not isinstance(entry, dict):
@@ -87,9 +94,11 @@ def model(entry: Any, path: KeyPath, folder: Path) -> Model:
     if "layers" in entry:
         return _model_from_layers(entry, path)
     name = entry.get("name")
-    if not isinstance(name, str) or name not in ZOO:
-        raise InvalidError([unknown_choice(name, ZOO, (*path, "name"), what="model")])
     arguments = {key: value for key, value in entry.items() if key != "name"}
+    if not isinstance(name, str) or name not in ZOO:
+        reference, code = _offered("models", name, ZOO, (*path, "name"), folder, what="model")
+        made = _own_model({"class": reference, **arguments}, path, folder)
+        return replace(made, name=str(name), code=code)
     parsed = parse(parameters(name), arguments, path)
     try:
         layers = ZOO[name](**{f.name: getattr(parsed, f.name) for f in fields(parsed)})
@@ -124,6 +133,19 @@ def metrics(entry: Any, path: KeyPath, folder: Path) -> dict[str, Metric]:
     return found
 
 
+def _offered(
+    kind: Kind, name: Any, known: Iterable[str], path: KeyPath, folder: Path, *, what: str
+) -> tuple[str, str]:
+    """Look up what an installed package offers by a name: its reference, and what identifies its code."""
+    offered = plugins(kind)
+    if not isinstance(name, str) or name not in offered:
+        raise InvalidError([unknown_choice(name, [*known, *offered], path, what=what)])
+    try:
+        return offered[name], identify(offered[name], folder)
+    except ImportProblem as error:
+        raise problem(path, f"{name!r} of an installed package: {error}") from None
+
+
 def _own_model(entry: dict[str, Any], path: KeyPath, folder: Path) -> Model:
     """Call a function of the user's own with the other keys; it returns a Model or its layers."""
     arguments = {key: value for key, value in entry.items() if key != "class"}
@@ -153,7 +175,7 @@ def _model_from_layers(entry: dict[str, Any], path: KeyPath) -> Model:
         if not isinstance(kind, str) or kind not in LAYERS:
             raise InvalidError([unknown_choice(kind, LAYERS, (*where, "kind"), what="layer")])
         parsed.append(parse(LAYERS[kind], layer if isinstance(layer, dict) else {}, where))
-    return Model(name=whole.name, layers=tuple(parsed))
+    return Model(name=whole.name, layers=tuple(parsed), code=whole.code)
 
 
 @cache

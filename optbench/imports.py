@@ -1,7 +1,8 @@
 """Find, identify and import what a suite names: ``package.module:name``, or ``file.py:name`` beside it.
 
 Installed packages offer things by a name of their own through entry points, in the groups
-``optbench.optimizers``, ``optbench.models``, ``optbench.datasets`` and ``optbench.metrics``.
+``optbench.optimizers``, ``optbench.models``, ``optbench.datasets`` and ``optbench.metrics``. A name of
+optbench's own stays optbench's.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,10 +78,7 @@ def identify(reference: str, folder: Path) -> str:
             raise ImportProblem(f"{path}: there is no such file; the path starts at the suite's folder")
         _check_name(path, name)
         return _digest(path)
-    try:
-        spec = importlib.util.find_spec(where)
-    except (ImportError, ValueError):
-        spec = None
+    spec = _find(where)
     if spec is None:
         raise ImportProblem(
             f"{reference}: there is no module {where!r} in this environment; install the package, "
@@ -84,7 +86,8 @@ def identify(reference: str, folder: Path) -> str:
         )
     if spec.origin is not None and spec.origin.endswith(".py"):
         _check_name(Path(spec.origin), name)
-    for distribution in importlib.metadata.packages_distributions().get(where.partition(".")[0], []):
+    places = tuple((place, _changed(place)) for place in sys.path)
+    for distribution in _distributions(places).get(where.partition(".")[0], []):
         return f"{distribution}=={importlib.metadata.version(distribution)}"
     if spec.origin is None:
         raise ImportProblem(f"{reference}: {where!r} is a folder without code; name a module in it")
@@ -111,6 +114,34 @@ def load_identified(reference: str, code: str, folder: Path) -> Any:
 def plugins(kind: Kind) -> dict[str, str]:
     """List what installed packages offer: name -> reference."""
     return {e.name: e.value for e in importlib.metadata.entry_points(group=f"optbench.{kind}")}
+
+
+def _find(module: str) -> ModuleSpec | None:
+    """Find a module without importing its parents, unless they alone know where it is."""
+    names, spec = module.split("."), None
+    if module not in sys.modules:
+        for count in range(1, len(names) + 1):
+            places = None if spec is None else spec.submodule_search_locations
+            spec = PathFinder.find_spec(".".join(names[:count]), places)
+            if spec is None:
+                break
+    try:
+        return spec or importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=4)
+def _distributions(places: tuple[tuple[str, int], ...]) -> Mapping[str, list[str]]:
+    """Distributions by top-level module; half a second where much is installed, so once for these folders."""
+    return importlib.metadata.packages_distributions()
+
+
+def _changed(place: str) -> int:
+    try:
+        return os.stat(place or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _split(reference: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from optbench.imports import ImportProblem, Kind, identify, plugins
 from optbench.store import FILE_NAME, Store, StoredTrial, StoreError
 from optbench.suite import Suite, SuiteError
 
@@ -105,12 +106,26 @@ def augmented_sample(suite: Suite, out: Path) -> list[Path]:
     return list(written.values())
 
 
+def _offered(kind: Kind, known: Iterable[str], blank: int) -> list[Sequence[str]]:
+    """List what installed packages offer, without running it: name, reference, blank columns, package."""
+    found: list[Sequence[str]] = []
+    for name, reference in plugins(kind).items():
+        try:
+            package = identify(reference, Path())
+        except ImportProblem as error:
+            package = f"not usable: {error}"
+        if name in known:
+            package += f"; not used, as {name!r} is optbench's own"
+        found.append((name, reference, *[""] * blank, package))
+    return found
+
+
 def _datasets() -> Rows:
     from optbench.datasets.registry import ENTRIES
 
-    columns = ("name", "title", "shape", "classes", "train", "test", "licence")
+    columns = ("name", "title", "shape", "classes", "train", "test", "licence or package")
     facts = [entry.info for entry in ENTRIES.values()]
-    return columns, [
+    rows = [
         (
             i.name,
             i.title,
@@ -122,12 +137,13 @@ def _datasets() -> Rows:
         )
         for i in facts
     ]
+    return columns, [*rows, *_offered("datasets", ENTRIES, 4)]
 
 
 def _models() -> Rows:
     from optbench.models.zoo import ZOO
 
-    return ("name", "parameters and defaults", "what"), [
+    rows = [
         (
             name,
             ", ".join(f"{p.name}={_default(p.default)}" for p in signature(make).parameters.values()),
@@ -135,12 +151,13 @@ def _models() -> Rows:
         )
         for name, make in ZOO.items()
     ]
+    return ("name", "parameters and defaults", "what, or package"), [*rows, *_offered("models", ZOO, 0)]
 
 
 def _optimizers() -> Rows:
     from optbench.optimizers import FAMILIES
 
-    return ("name", "hyperparameters and defaults", "search space"), [
+    rows = [
         (
             family.name,
             ", ".join(
@@ -153,6 +170,8 @@ def _optimizers() -> Rows:
         )
         for family in FAMILIES.values()
     ]
+    columns = ("name", "hyperparameters and defaults", "search space, or package")
+    return columns, [*rows, *_offered("optimizers", FAMILIES, 0)]
 
 
 def _suites() -> Rows:

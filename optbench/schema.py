@@ -1,7 +1,8 @@
 """The JSON Schema of a suite file, made from the dataclasses that check one.
 
 It accepts every suite that :func:`optbench.suite.load_suite` accepts; what needs more than one field to judge
-(do labels agree, do layers fit the data) is left to that function. Names that packages may add are open.
+(do labels agree, do layers fit the data) is left to that function. Datasets and models are those of optbench
+and of the packages that are installed; an optimizer's name is open, since it may be a label.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pydantic import TypeAdapter
 
 from optbench import declared
 from optbench.datasets import own, registry
+from optbench.imports import plugins
 from optbench.models.layers import LAYERS, Initializer
 from optbench.models.zoo import ZOO
 from optbench.optimizers import FAMILIES
@@ -85,7 +87,7 @@ def suite_schema() -> Schema:
         entry["description"] = _line(inspect.getdoc(ZOO[name]) or "")
     defs |= {
         "Grid": _map(_list({}), EXTRA_FIELDS["grid"], minProperties=1),
-        "Dataset": _either(_enum(registry.ENTRIES), *_own_datasets(own_fields)),
+        "Dataset": _either(_enum([*registry.ENTRIES, *plugins("datasets")]), *_own_datasets(own_fields)),
         "Layer": _either(_enum(LAYERS), _by("kind", LAYERS, places, "layer-", required=True)),
         "Schedule": _either(
             {"enum": ["constant", *declared.SCHEDULES, None]},
@@ -204,12 +206,13 @@ def _by(
     *,
     required: bool,
     closed: bool = True,
+    others: Iterable[str] = (),
 ) -> Schema:
-    """Describe a mapping whose ``key`` names the class of the whole."""
+    """Describe a mapping whose ``key`` names the class of the whole; of ``others`` nothing is known."""
     known = list(choices)
     return {
         "type": "object",
-        "properties": {key: _enum(known) if closed else {"type": "string", "examples": known}},
+        "properties": {key: _enum([*known, *others]) if closed else {"type": "string", "examples": known}},
         "required": [key] if required else [],
         "allOf": [
             {
@@ -279,16 +282,21 @@ def _own_datasets(known: Mapping[str, Schema]) -> list[Schema]:
 
 
 def _model(places: Mapping[str, str], *, required: bool) -> Schema:
-    named = _by("name", ZOO, places, "model-", required=required)
+    offered = plugins("models")
+    named = _by("name", ZOO, places, "model-", required=required, others=offered)
     layers = {
         "type": "object",
-        "properties": {"name": {"type": "string"}, "layers": _list({"$ref": "#/$defs/Layer"})},
+        "properties": {
+            "name": {"type": "string"},
+            "layers": _list({"$ref": "#/$defs/Layer"}),
+            "code": {"type": ["string", "null"], "description": "Package that made the layers."},
+        },
         "additionalProperties": False,
     }
     own_class = {"properties": {"class": {"type": "string", "description": "module:function or file.py:f"}}}
     return {
         "if": {"type": "string"},
-        "then": _enum(ZOO),
+        "then": _enum([*ZOO, *offered]),
         "else": {
             "type": "object",
             "if": {"required": ["class"]},

@@ -220,7 +220,7 @@ class SuiteFile:
     precision : str
         Of matrix products and convolutions.
     metrics : mapping
-        Measures of your own, by name: `file.py:function` or `{class: .., better: lower}`.
+        Measures of your own, by name: `file.py:function` or `{class: .., minimise: true}`.
     analysis : mapping
         What the report tests.
     engine : mapping
@@ -545,16 +545,16 @@ def _optimizer(label: str, entry: Any, path: KeyPath, folder: Path) -> Optimizer
     if not isinstance(entry, dict):
         raise problem(path, f"found {shown(entry)}; write its hyperparameters, as in {label}: {{lr: 0.01}}")
     family = entry.get("optimizer", label)
-    plugins = custom.plugins()
-    if "class" in entry or (isinstance(family, str) and family in plugins and family not in FAMILIES):
+    named = isinstance(family, str) and family in FAMILIES
+    plugins = {} if named else custom.plugins()
+    if "class" in entry or (isinstance(family, str) and family in plugins):
         try:
             return custom.from_mapping({"optimizer": family, **entry}, base_dir=folder)
         except custom.CustomError as error:
             raise problem(path, str(error)) from None
-    if not isinstance(family, str) or family not in FAMILIES:
+    if not named:
         where = (*path, "optimizer") if "optimizer" in entry else path
-        known = (*FAMILIES, *plugins)
-        raise InvalidError([unknown_choice(family, known, where, what="optimizer")])
+        raise InvalidError([unknown_choice(family, (*FAMILIES, *plugins), where, what="optimizer")])
     config: OptimizerConfig = parse(FAMILIES[family].config, {**entry, "optimizer": family}, path)
     return config
 

@@ -110,6 +110,8 @@ class OwnData:
         Shape of one example, where columns are pixels.
     scaling : str, optional
         As in ``DatasetInfo``; by default ``pixels`` for 8-bit images, ``standardize`` for all else.
+    code : str, optional
+        The package, as ``name==version``, whose function returned the arrays by the name of an entry point.
     """
 
     __pydantic_config__ = FORBID_EXTRA
@@ -123,6 +125,7 @@ class OwnData:
     test: Annotated[float, Gt(0), Lt(1)] | None = None
     shape: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)] | None = None
     scaling: Literal["pixels", "standardize", "none"] | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

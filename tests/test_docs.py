@@ -32,6 +32,25 @@ def blocks(page):
 
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
+#: Suites, or parts of one, that load without a package that tests/test_plugins.py installs.
+SUITES = [block for block in BLOCKS if block.language == "yaml" and block.page != "plugin.md"]
+#: Files that several pages speak of, as small as can be loaded.
+FILES = {
+    "my_opt.py": "class MyOpt: pass\n",
+    "lion_pytorch.py": "class Lion: pass\n",
+    "pytorch_optimizer.py": "class Lion: pass\nclass Prodigy: pass\n",
+    "torch_optimizer.py": "class Yogi: pass\n",
+    "lion.py": "class Lion: pass\n",
+    "my_metric.py": "def brier_error(probabilities, labels): return 0.0\n",
+    "flowers.csv": "length,width,species\n" + "".join(f"{i % 7},{i % 5},{'ab'[i % 2]}\n" for i in range(40)),
+}
+
+
+def write_files(folder, page=None):
+    """Write the files that pages speak of, and those that one page shows with their names."""
+    shown = {block.title: block.text for block in BLOCKS if block.title and block.page == page}
+    for name, text in {**FILES, **shown}.items():
+        (folder / name).write_text(text)
 
 
 def follow_tutorial(folder, optbench):
@@ -91,32 +110,13 @@ def test_the_tutorial_works_with_the_installed_wheel_alone(tmp_path):
     check_tutorial(folder, follow_tutorial(folder, [home / "bin" / "optbench"]))
 
 
-def commands():
-    for block in BLOCKS:
-        if block.language == "console" and block.page != "tutorial.md":
-            for line in block.text.splitlines():
-                if line.startswith("optbench "):
-                    yield pytest.param(line, id=f"{block.page}: {line}")
-
-
-@pytest.mark.parametrize("line", list(commands()))
-def test_a_command_shown_is_one_that_the_program_has(line):
-    """Parsed, not run: the option ``--help`` after known words ends a command before it does anything."""
-    words = shlex.split(line, comments=True)[1:]
-    done = subprocess.run(
-        [sys.executable, "-m", "optbench.cli", *words, "--help"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.mark.parametrize(
-    "block", [b for b in BLOCKS if b.language == "yaml" and re.search(r"^suite:", b.text, re.MULTILINE)],
-    ids=lambda b: b.page,
-)  # fmt: skip
+    "block", [b for b in SUITES if re.search(r"^suite:", b.text, re.MULTILINE)], ids=lambda b: b.page
+)
 def test_a_suite_shown_loads(block, tmp_path):
     from optbench.suite import load_suite
 
-    (tmp_path / "lion.py").write_text("class Lion: pass\n")
+    write_files(tmp_path, block.page)
     (tmp_path / "shown.yaml").write_text(block.text)
     assert load_suite(tmp_path / "shown.yaml").optimizers
 
@@ -129,17 +129,13 @@ optimizers: {adam: {}}
 
 
 @pytest.mark.parametrize(
-    "block", [b for b in BLOCKS if b.language == "yaml" and re.match("(optimizers|workloads):", b.text)],
-    ids=lambda b: b.page,
-)  # fmt: skip
+    "block", [b for b in SUITES if re.match("(optimizers|workloads):", b.text)], ids=lambda b: b.page
+)
 def test_a_part_of_a_suite_shown_fits_into_one(block, tmp_path, monkeypatch):
     from optbench.suite import load_suite
 
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "my_opt.py").write_text("class MyOpt: pass\n")
-    (tmp_path / "lion_pytorch.py").write_text("class Lion: pass\n")
-    rows = [f"{i % 7},{i % 5},{'ab'[i % 2]}" for i in range(40)]
-    (tmp_path / "flowers.csv").write_text("\n".join(["length,width,species", *rows]))
+    write_files(tmp_path, block.page)
     part = block.text.partition(":")[0]
     kept = [line for line in BASE.splitlines() if not line.startswith(part)]
     (tmp_path / "shown.yaml").write_text("\n".join([*kept, block.text]))

@@ -163,12 +163,17 @@ LAYERS: Mapping[str, type[Layer]] = MappingProxyType({cls.kind: cls for cls in g
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A model: its layers, and the name people know it by (the name is a label, not identity)."""
+    """A model: its layers, and the name people know it by (the name is a label, not identity).
+
+    ``code`` is the package, as ``name==version``, whose function made the layers by the name of an entry
+    point.
+    """
 
     __pydantic_config__ = FORBID_EXTRA
 
     name: str = field(compare=False)
     layers: Annotated[tuple[Layer, ...], MinLen(1)]
+    code: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -120,7 +120,10 @@ def make_optimizer(
     -1.0
     """
     if isinstance(config, Custom):
-        made = custom.load(config)(**custom.arguments(config))
+        given = custom.arguments(config)
+        if learning_rate is not None:
+            given |= {name: learning_rate for name in ("lr", "learning_rate") if name in given}
+        made = custom.load(config)(**given)
         if not hasattr(made, "init") or not hasattr(made, "update"):
             raise TypeError(
                 f"{config.reference} makes a {type(made).__name__}; the jax backend needs an optax "

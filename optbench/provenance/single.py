@@ -134,6 +134,8 @@ def planned(trial: StoredTrial, *, folder: Path) -> tuple[Suite, PlannedTrial]:
 def _dataset(recorded: str | Mapping[str, Any]) -> Any:
     if isinstance(recorded, str):
         return recorded
+    if "code" in recorded:
+        return recorded["name"]
     location = str(recorded["location"])
     if recorded["kind"] != "class" or ".py:" in location:
         location = str(Path(location).absolute())
@@ -162,6 +164,10 @@ def _changed(spec: Mapping[str, Any], found: PlannedTrial) -> str:
         found.spec.workload.dataset, "digest", None
     ):
         return f"the data in {dataset['location']} have changed"
+    if not isinstance(dataset, str) and dataset.get("code") != (
+        code := getattr(found.spec.workload.dataset, "code", None)
+    ):
+        return f"the code of {dataset['location']} was {dataset['code']} and is {code}"
     for old, new in zip(spec["workload"].get("metrics", ()), found.spec.workload.metrics or (), strict=True):
         if old["code"] != new.code:
             return f"the code of {old['reference']} was {old['code']} and is {new.code}"

@@ -80,11 +80,12 @@ class TorchStepper:
     def __init__(self, config: OptimizerConfig, start: Arrays, dtype: str) -> None:
         import torch
 
-        from optbench.backends.torch.optimizers import make_optimizer
+        from optbench.backends.torch.optimizers import make_optimizer, switch
 
         self._torch = torch
         self.params = [torch.tensor(w, dtype=getattr(torch, dtype), requires_grad=True) for w in start]
         self.optimizer: Any = make_optimizer(config, self.params)
+        switch(self.optimizer, "train")
 
     def step(self, gradients: Arrays) -> None:
         """See :class:`Stepper`."""

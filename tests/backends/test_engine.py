@@ -236,6 +236,29 @@ def test_a_class_of_the_users_own_trains(backend, tmp_path):
         np.testing.assert_allclose(live.train_epoch(rows, epoch), expected, rtol=1e-4)
 
 
+def test_a_schedule_moves_the_learning_rate_of_a_class_of_the_users_own(backend, tmp_path):
+    (tmp_path / "mine.py").write_text(OWN[backend])
+    own = custom.from_mapping({"class": "mine.py:Mine", "lr": 0.05, "momentum": 0.9}, base_dir=tmp_path)
+    live, _, data = session(spec(backend, own, precision="float32"))
+    live.set_lr(0.0)
+    before = live.weights()
+    live.train_epoch(data.train.rows, 1)
+    for name, weight in live.weights().items():
+        np.testing.assert_array_equal(weight, before[name], err_msg=name)
+
+
+def test_an_optax_function_that_asks_for_a_number_trains_and_is_not_scheduled(tmp_path):
+    if "jax" not in backends.installed():
+        pytest.skip("needs JAX")
+    (tmp_path / "mine.py").write_text("import optax\ndef Mine(lr):\n    return optax.sgd(float(lr))\n")
+    own = custom.from_mapping({"class": "mine.py:Mine", "lr": 0.05}, base_dir=tmp_path)
+    live, _, data = session(spec("jax", own, precision="float32"))
+    assert np.isfinite(live.train_epoch(data.train.rows, 1)).all()
+    live.set_lr(0.01)
+    with pytest.raises(TypeError, match="a schedule cannot move it"):
+        live.train_epoch(data.train.rows, 2)
+
+
 def test_an_unknown_backend_is_refused_with_the_known_ones():
     with pytest.raises(BackendMissingError, match="choose one of torch"):
         backends.engine("abacus")

@@ -72,3 +72,14 @@ def test_nothing_is_printed_by_a_run():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout + done.stderr == ""
+
+
+def test_a_process_that_used_tensorflow_otherwise_is_told_so():
+    code = (
+        "import tensorflow as tf; tf.constant(0) + 1\n"
+        "from optbench import backends; from optbench.errors import UserError\n"
+        "try: backends.engine('tensorflow')\n"
+        "except UserError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "this process has used TensorFlow before" in done.stdout, done.stderr

@@ -36,6 +36,7 @@ class JaxPrograms:
             configuration.built, cpu=configuration.device == "cpu", precision=configuration.precision
         )
         self._compiled: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        self._fixed_lr = False
 
     @property
     def compiled(self) -> int:
@@ -55,9 +56,10 @@ class JaxPrograms:
     def start(self, weights: Weights, key: NDArray[np.uint32]) -> State:
         """See :class:`optbench.backends.functional.Programs`."""
         model = {name: self.put(value) for name, value in weights.items()}
+        self._fixed_lr = self._asks_for_a_number(self._trained(model))
         return {
             "model": model,
-            "optimizer": self._solver(self._rate(1.0)).init(self._trained(model)),
+            "optimizer": self._solver(None).init(self._trained(model)),
             "step": self.put(np.zeros((), np.int32)),
             "key": self.put(key),
         }
@@ -66,6 +68,12 @@ class JaxPrograms:
         self, state: State, lr: float, x: Array, y: Array, places: Array, rows: Array
     ) -> tuple[State, Array]:
         """See :class:`optbench.backends.functional.Programs`."""
+        config = self._configuration.optimizer
+        if self._fixed_lr and lr != config.lr:
+            raise TypeError(
+                f"{getattr(config, 'reference', config)} asks for the value of its learning rate, so a "
+                "schedule cannot move it in a compiled program; take out the `if` or `float()` on it"
+            )
         return self._call(self._run_epoch, state, self._rate(lr), x, y, places, rows)
 
     def epochs(
@@ -121,11 +129,24 @@ class JaxPrograms:
     def _trained(self, model: Tree) -> Tree:
         return {name: model[name] for name in self._model.trainable}
 
-    def _solver(self, lr: Array) -> optax.GradientTransformation:
+    def _solver(self, lr: Array | None) -> optax.GradientTransformation:
+        return make_optimizer(self._configuration.optimizer, learning_rate=None if self._fixed_lr else lr)
+
+    def _asks_for_a_number(self, trained: Tree) -> bool:
+        """Tell whether an optimizer of the user's own cannot take its learning rate as an array."""
         config = self._configuration.optimizer
-        if isinstance(config, Custom):
-            return make_optimizer(config)
-        return make_optimizer(config, learning_rate=lr)
+        if not isinstance(config, Custom):
+            return False
+
+        def update(lr: Array) -> Any:
+            return make_optimizer(config, learning_rate=lr).update(trained, state, trained)
+
+        state = make_optimizer(config).init(trained)
+        try:
+            jax.eval_shape(update, self._rate(1.0))
+        except TypeError:  # what JAX raises where Python asks for the value of an array in a program
+            return True
+        return False
 
     def _run_epoch(
         self, state: State, lr: Array, x: Array, y: Array, places: Array, rows: Array

@@ -25,6 +25,7 @@ from optbench.backends.arrays import Resident, keep_pages
 from optbench.backends.base import DeviceError, Weights
 from optbench.backends.functional import Configuration, FunctionalSession, ProgramCache
 from optbench.datasets.base import TrialData
+from optbench.errors import UserError
 from optbench.models.layers import BuiltLayer
 from optbench.trial import TrialSpec
 
@@ -41,8 +42,14 @@ class TensorFlowEngine:
 
     def __init__(self, *, threads: int) -> None:
         tf.get_logger().setLevel(logging.ERROR)
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+        except RuntimeError:
+            raise UserError(
+                f"backend tensorflow: this process has used TensorFlow before, not with {threads} threads, "
+                "which are part of a result; run trials before all else that uses it, or by `optbench run`"
+            ) from None
         tf.config.experimental.enable_op_determinism()
         tf.config.experimental.enable_tensor_float_32_execution(False)
         with quietly():  # XLA announces itself once, with the first program

@@ -19,7 +19,7 @@ from optbench.backends.base import DeviceError, Evaluation, PartName, Stack, Wei
 from optbench.backends.torch import saving
 from optbench.backends.torch.choice import Found, MakeStep, make_step
 from optbench.backends.torch.model import LossOptions, TorchModel, from_torch, to_torch
-from optbench.backends.torch.optimizers import make_optimizer
+from optbench.backends.torch.optimizers import make_optimizer, switch
 from optbench.backends.torch.steps import flush_denormals
 from optbench.datasets.base import Part, TrialData
 from optbench.matching import Indices
@@ -174,11 +174,15 @@ class TorchSession:
     def train_epoch(self, rows: Indices, epoch: int, x: NDArray[Any] | None = None) -> NDArray[np.float64]:
         """See :class:`optbench.backends.base.Session`."""
         self._set_products()
+        if self._own_class:
+            switch(self.optimizer, "train")
         which = self._rows(rows)
         if x is None:
             losses = self._step.epoch(self, self.pool_x, which, which)
         else:
             losses = self._step.epoch(self, self._inputs(x), self._rows(np.arange(len(rows))), which)
+        if self._own_class:
+            switch(self.optimizer, "eval")
         return losses.double().cpu().numpy()
 
     def loss(self, x: Tensor, rows: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ foreach form elsewhere; the rule itself on PyTorch's arrays where there is no su
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from inspect import Parameter, signature
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ def make_optimizer(
     Raises
     ------
     TypeError
-        If a user's class makes no ``torch.optim.Optimizer``.
+        If a user's class makes no ``torch.optim.Optimizer``, or one whose step needs a closure.
 
     Examples
     --------
@@ -111,7 +112,19 @@ def _custom(config: Custom, params: list[Tensor]) -> torch.optim.Optimizer:
         raise TypeError(
             f"{config.reference} makes a {type(made).__name__}; the torch backend needs a torch Optimizer"
         )
+    closure = signature(made.step).parameters.get("closure")
+    if closure is not None and closure.default is Parameter.empty:
+        raise TypeError(
+            f"{config.reference}: its step() needs a closure that evaluates the loss again; a trial gives one "
+            "gradient a step, so this optimizer cannot be matched with others"
+        )
     return made
+
+
+def switch(optimizer: torch.optim.Optimizer, mode: Literal["train", "eval"]) -> None:
+    """Tell an optimizer with weights of its own for evaluation, as schedule-free ones have, which to show."""
+    if all(callable(getattr(optimizer, name, None)) for name in ("train", "eval")):
+        getattr(optimizer, mode)()
 
 
 class RuleOptimizer(torch.optim.Optimizer):
