@@ -115,8 +115,8 @@ def _custom(config: Custom, params: list[Tensor]) -> torch.optim.Optimizer:
     closure = signature(made.step).parameters.get("closure")
     if closure is not None and closure.default is Parameter.empty:
         raise TypeError(
-            f"{config.reference}: its step() needs a closure that evaluates the loss again; a trial gives one "
-            "gradient a step, so this optimizer cannot be matched with others"
+            f"{config.reference}: its step() needs a closure that evaluates the loss again; a trial gives "
+            "one gradient a step, so this optimizer cannot be matched with others"
         )
     return made
 
