@@ -174,5 +174,5 @@ def test_a_schema_that_is_no_text_is_an_unreadable_store(tmp_path, damage):
     path = damage("SELECT 1")
     raw = path.read_bytes()
     path.write_bytes(raw.replace(b"CREATE TABLE meta", b"CREATE TABL\x9d meta"))
-    with pytest.raises(StoreError, match="store.sqlite: "):
+    with pytest.raises(StoreError, match=r"store\.sqlite: "):
         load_results(path)
