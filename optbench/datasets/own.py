@@ -160,7 +160,9 @@ def _csv(own: OwnData, path: Path) -> tuple[NDArray[Any], ...]:
     except (ValueError, pd.errors.ParserError) as error:
         raise DataError(f"{path}: not a readable CSV file ({one_line(error)})") from None
     if own.label not in table.columns:
-        raise DataError(f"{path}: no column {own.label!r} for the labels; it has {list(table.columns)[:8]}")
+        raise DataError(
+            f"{path}: no column {shown(own.label)} for the labels; it has {shown(list(table.columns))}"
+        )
     missing = table.isna().any(axis=1)
     if missing.any():
         line = int(np.flatnonzero(missing)[0]) + 2
@@ -168,7 +170,7 @@ def _csv(own: OwnData, path: Path) -> tuple[NDArray[Any], ...]:
     features = table.drop(columns=own.label)
     odd = [name for name, kind in features.dtypes.items() if kind.kind not in "iufb"]
     if odd:
-        raise DataError(f"{path}: column {odd[0]!r} holds no numbers; encode it or take it out")
+        raise DataError(f"{path}: column {shown(odd[0])} holds no numbers; encode it or take it out")
     x = features.to_numpy()
     if own.shape is not None:
         if x.shape[1] != int(np.prod(own.shape)):
@@ -210,8 +212,12 @@ def _checked(parts: tuple[NDArray[Any], ...], place: str) -> tuple[NDArray[Any],
                 f"{place}: examples are {x.dtype} {x.shape}; numbers [n, features], [n, height, width] or "
                 "[n, height, width, channels] are needed"
             )
-        if x.dtype.kind == "f" and not np.isfinite(x).all():
-            raise DataError(f"{place}: an example holds NaN or infinity; mend or take out such rows")
+        # Inputs become float32.
+        if x.dtype.kind == "f" and not (np.abs(x) <= np.finfo(np.float32).max).all():
+            raise DataError(
+                f"{place}: an example holds NaN, infinity or a number beyond 3.4e38; mend or take out "
+                "such rows"
+            )
         if y.dtype.kind not in "uiUb" and not (y.dtype == object and all(isinstance(v, str) for v in y)):
             raise DataError(f"{place}: labels are {y.dtype}; whole numbers or words are needed")
     return tuple(part.astype(str) if part.dtype == object else part for part in parts)

@@ -125,3 +125,11 @@ def test_errors_say_file_line_and_what_to_do(table, declaration, message):
     (table / "mine.py").write_text("def broken():\n    1 / 0\ndef odd():\n    return 3\n")
     with pytest.raises(SuiteError, match=rf"suite.yaml:4: workloads\[0\].dataset.*{message}"):
         load(table, declaration)
+
+
+def test_a_number_that_float32_does_not_hold_is_refused_and_not_made_infinite(tmp_path):
+    np.savez(tmp_path / "own.npz", x=np.array([[1.0], [1e300]] * 5), y=np.arange(10) % 2)
+    with pytest.raises(
+        DataError, match=r"own\.npz: an example holds NaN, infinity or a number beyond 3\.4e38"
+    ):
+        own.declare({"npz": "own.npz"}, tmp_path)
