@@ -178,11 +178,10 @@ class Pool:
 
     def gain(self, spec: TrialSpec) -> float:
         """How many times more trials all workers train than one of them alone, by a few steps of this one."""
-        for _ in range(2):  # the first time the worker compiles what it needs
-            alone = self._slots[0].schedule(_probe, args=(spec,)).result()
-        for _ in range(2):
+        for _ in range(2):  # the first time the workers compile what they need
             probes = [slot.schedule(_probe, args=(spec,)) for slot in self._slots]
             together = max(probe.result() for probe in probes)
+        alone = self._slots[0].schedule(_probe, args=(spec,)).result()
         return float(self._workers * alone / together)
 
     def _worker(self) -> ProcessPool:
