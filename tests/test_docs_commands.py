@@ -193,6 +193,8 @@ def typed(line, folder):
 
 def run(line, folder, *, mentioned=False):
     """Run a line in the folder; one that is only mentioned may lack the arguments that it needs."""
+    if "parquet" in line:
+        pytest.importorskip("pyarrow", reason="needs optbench[parquet]")
     words = shlex.split(typed(line, folder), comments=True)[1:]
     output = words[words.index(">") + 1] if ">" in words else None
     for copy in {"results/a", "results/b", "A", "B", "laptop/quick", "desk/quick"} & set(words):

@@ -138,18 +138,23 @@ def test_times_of_trials_side_by_side_are_not_compared(side_by_side):
 
 
 def killed_while_running(tmp_path, *, seeds, every, epochs=6):
-    """Kill a random worker every so often until the run ends; returns how many were killed."""
+    """Kill a random worker every so often until the run ends; returns how many were killed.
+
+    Between two shots a trial is stored: a busy machine may start workers more slowly than they are shot.
+    """
     path = suite(tmp_path, seeds=seeds, epochs=epochs)
     api.run(path, results=tmp_path / "calm")
     run = start(path, tmp_path / "shot", "--workers", "2")
     chance, shots = random.Random(0), 0
     wait_for(lambda: stored(tmp_path / "shot") > 0 or run.poll() is not None)
     while run.poll() is None:
+        before = stored(tmp_path / "shot")
         if (workers := children(run.pid)) and run.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(chance.choice(workers), signal.SIGKILL)
                 shots += 1
         time.sleep(every)
+        wait_for(lambda count=before: stored(tmp_path / "shot") > count or run.poll() is not None)
     output = run.communicate()[0]
     assert run.returncode in (0, 4), output
     if run.returncode == 4:  # a trial that was hit twice: missing data, and the same command mends it
