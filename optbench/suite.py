@@ -781,11 +781,13 @@ def _seed_list(entry: Any, path: KeyPath) -> list[int]:
     values = list(range(entry)) if whole and 0 < entry <= MOST_SEEDS else entry
     if not isinstance(values, list) or not values:
         raise problem(path, f"found {shown(entry)}; give a count from 1, or a list of whole numbers from 0")
+    seen: set[int] = set()
     for index, value in enumerate(values):
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
             raise problem((*path, index), f"found {shown(value)}; a seed is a whole number from 0")
-        if value in values[:index] and not whole:
+        if value in seen:
             raise problem((*path, index), f"the seed {value} stands twice")
+        seen.add(value)
     return values
 
 
