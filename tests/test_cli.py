@@ -124,6 +124,7 @@ def test_a_batch_that_no_batch_normalisation_takes_is_said_before_anything_is_tr
     assert f"{path}: batch_size: found 1292, which makes a batch of one" in done.stderr
 
 
+@pytest.mark.slow
 def test_time_runs_what_is_missing_then_only_times(write_suite, tmp_path):
     command = ("run", write_suite(), "--results", tmp_path, "--time", "--only", "optimizer=adam")
     environment = {"TMPDIR": str(tmp_path)}  # a lock of this test's own

@@ -81,13 +81,8 @@ def check_tutorial(folder, printed):
     assert r"\toprule" in (folder / "paper/leaderboard.tex").read_text()
 
 
-def test_the_tutorial_leads_from_an_empty_folder_to_a_verdict(tmp_path):
-    pytest.importorskip("torch")
-    check_tutorial(tmp_path, follow_tutorial(tmp_path, [sys.executable, "-m", "optbench.cli"]))
-
-
 @pytest.mark.slow
-def test_the_tutorial_works_with_the_installed_wheel_alone(tmp_path):
+def test_the_tutorial_leads_from_the_installed_wheel_and_an_empty_folder_to_a_verdict(tmp_path):
     """A new environment: the wheel, the dependencies of this one, and nothing of the repository."""
     pytest.importorskip("torch")
     wheels = tmp_path / "wheels"

@@ -52,6 +52,7 @@ SLOW = {
     "optbench verify OPTIMIZER": "every backend",
     "optbench doctor --full": "imports every framework",
     "optbench run SUITE --time": "a timing pass",
+    "optbench report SUITE": "draws every plot",
 }
 ON_RAY = "optbench run suites/emnist.yaml --executor ray --ray-address auto --gpus-per-trial 0.5"
 ON_SLURM = (
@@ -225,7 +226,11 @@ def parse(line):
     assert done.exit_code == 0, f"{line}\n{done.output}"
 
 
-@pytest.mark.parametrize("page", CONSOLE, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=pytest.mark.slow) if p.name == "optimizer.md" else p for p in CONSOLE],
+    ids=lambda page: page.name,
+)
 def test_the_commands_of_a_page_run_in_order(page, folder, monkeypatch):
     if page.name == "plugin.md":
         write_package(folder)
