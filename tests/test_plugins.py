@@ -159,7 +159,11 @@ def test_the_package_is_built_installed_and_listed(tmp_path):
     subprocess.run(command, check=True)
     listed = subprocess.run(
         [sys.executable, "-m", "optbench.cli", "list", "datasets"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])},
+        env={
+            **os.environ,
+            "COLUMNS": "200",
+            "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]),
+        },
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert re.search(r"moons .*moonlab==1.0", listed.stdout)

@@ -48,10 +48,10 @@ def test_a_node_that_is_lost_in_mid_run_costs_what_its_trial_did_since_its_check
         cluster.wait_for_nodes()
         options = ("--executor", "ray", "--ray-address", cluster.address, "--checkpoint-minutes", "1e-9")
         run = start(path, tmp_path / "two", *options)
-        wait_for(lambda: stored(tmp_path / "two") > 3, 90)
-        wait_for(lambda: going_on(tmp_path / "two" / "s" / FOLDER) == 2, 60)
+        wait_for(lambda: stored(tmp_path / "two") > 3, 300)
+        wait_for(lambda: going_on(tmp_path / "two" / "s" / FOLDER) == 2, 120)
         cluster.remove_node(other, allow_graceful=False)
-        output = run.communicate(timeout=240)[0]
+        output = run.communicate(timeout=400)[0]
         assert run.returncode == 0, output
     finally:
         cluster.shutdown()
