@@ -290,13 +290,15 @@ class Run:
         Without them a run with ``--seeds 1`` would hide the records of the others. Where a suite is tuned,
         the labels of a trial depend on the search, so that nothing is kept.
         """
-        if not self._earlier:
+        now = set(self.ids)
+        others = [row for row in self._earlier if row[0] not in now]
+        if not others:  # as on every resumed run: nothing need be read
             return []
         blocks = {row.trial_id: row.block_id for row in self._store.summary()}
         taken = {(t.workload, t.optimizer, block_id(t.spec)) for t in planned}
         return [
             (key, workload, optimizer)
-            for key, workload, optimizer in self._earlier
+            for key, workload, optimizer in others
             if key in blocks and (workload, optimizer, blocks[key]) not in taken
         ]
 

@@ -179,9 +179,9 @@ class Pool:
     def gain(self, spec: TrialSpec) -> float:
         """How many times more trials all workers train than one of them alone, by a few steps of this one."""
         for _ in range(2):  # the first time the workers compile what they need
-            probes = [slot.schedule(_probe, args=(spec,)) for slot in self._slots]
+            probes = [slot.schedule(calibrate, args=(spec,)) for slot in self._slots]
             together = max(probe.result() for probe in probes)
-        alone = self._slots[0].schedule(_probe, args=(spec,)).result()
+        alone = self._slots[0].schedule(calibrate, args=(spec,)).result()
         return float(self._workers * alone / together)
 
     def _worker(self) -> ProcessPool:
@@ -273,7 +273,7 @@ class AutoPool:
         try:
             pool.open({job[0].spec.backend for job in jobs})  # they import while this process measures
             if self._limit is None:
-                seconds = _probe(longest[0].spec) * sum(map(cost, jobs)) / cost(longest[:1])
+                seconds = calibrate(longest[0].spec) * sum(map(cost, jobs)) / cost(longest[:1])
                 if seconds < SHORT:
                     pool.close()
                     return InProcess()
@@ -357,10 +357,6 @@ def _work(
             news.sendto(json.dumps([number, k, epoch, dict(row)]).encode(), address)
 
     return run_job(specs, _dataset(data), facts=facts, checkpoints=checkpoints, on_epoch=on_epoch)
-
-
-def _probe(spec: TrialSpec) -> float:
-    return calibrate(spec)
 
 
 def _reason(error: BaseException, limit: float | None) -> str:
