@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from optbench import api
+from optbench import api, backends
 from optbench.cli import app
 from optbench.frames import load_results
 from optbench.provenance import imports, logs
@@ -104,9 +104,18 @@ def test_a_log_that_ends_without_a_number_diverged_and_ranks_worst(tmp_path):
     assert [row.optimizer for row in analyse(results, suite).boards[0].rows] == ["adam", "sgd"]
 
 
-def test_the_logger_of_keras_itself(tmp_path):
-    keras = pytest.importorskip("keras", reason="Keras is not installed")
-    keras.utils.set_random_seed(0)  # a TensorFlow made deterministic by other tests asks for one
+@pytest.fixture
+def keras():
+    """Keras on TensorFlow, after our engine, which takes a process before all else or not at all."""
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    backends.engine("tensorflow")
+    import keras
+
+    keras.utils.set_random_seed(0)  # the engine makes TensorFlow deterministic, which asks for one
+    return keras
+
+
+def test_the_logger_of_keras_itself(tmp_path, keras):
     x, y = np.eye(4, dtype=np.float32), np.arange(4)
     model = keras.Sequential([keras.layers.Dense(4, activation="softmax")])
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -118,12 +127,8 @@ def test_the_logger_of_keras_itself(tmp_path):
     np.testing.assert_allclose(log.history["batch_loss"][1:], history["loss"], rtol=1e-6)
 
 
-def test_the_tensorboard_callback_of_keras(tmp_path):
-    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+def test_the_tensorboard_callback_of_keras(tmp_path, keras):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    import keras
-
-    keras.utils.set_random_seed(0)  # a TensorFlow made deterministic by other tests asks for one
     x, y = np.eye(4, dtype=np.float32), np.arange(4)
     model = keras.Sequential([keras.layers.Dense(4, activation="softmax")])
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
