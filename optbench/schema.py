@@ -17,11 +17,12 @@ from pydantic import TypeAdapter
 
 from optbench import declared
 from optbench.datasets import own, registry
+from optbench.entries import EXTRAS, NOT_DECLARED, Targets
 from optbench.imports import plugins
 from optbench.models.layers import LAYERS, Initializer
 from optbench.models.zoo import ZOO
 from optbench.optimizers import FAMILIES
-from optbench.suite import EXTRAS, NOT_DECLARED, Analysis, EngineOptions, SuiteFile, Targets
+from optbench.suite import Analysis, EngineOptions, SuiteFile
 from optbench.trial import STREAMS, OwnData, Workload
 from optbench.tuning.schema import Budget, TuningFile
 from optbench.validation import names

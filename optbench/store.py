@@ -39,6 +39,12 @@ from optbench.validation import one_line, shown
 FILE_NAME = "store.sqlite"
 #: What reading a damaged value ends in.
 _STUMBLES = (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError)
+#: What SQLite says where the file is sound and the world around it is not, and what helps.
+_OUTSIDE = {
+    "database or disk is full": "make room on its disk",
+    "database is locked": "end the program that has it open",
+    "attempt to write a readonly database": "make the file and its folder writable",
+}
 
 _MIGRATIONS: tuple[str, ...] = (
     """
@@ -167,7 +173,7 @@ class Store:
                 self._db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
             self._migrate(write=write)
         except (sqlite3.Error, UnicodeDecodeError) as error:  # the second: a message with bytes of the file
-            raise StoreError(
+            raise self._outside(error) or StoreError(
                 f"{self.path}: not a readable store ({one_line(error)}); restore it, or move "
                 "it away and run again"
             ) from None
@@ -187,11 +193,17 @@ class Store:
             if isinstance(error, DamageError):
                 raise self.damaged(str(error)) from None
             if isinstance(error, sqlite3.Error):
-                raise self.damaged(f"SQLite says: {one_line(error)}") from None
+                raise self._outside(error) or self.damaged(f"SQLite says: {one_line(error)}") from None
             if isinstance(error, _STUMBLES) and (damage := self._damage()) is not None:
                 raise self.damaged(damage) from None
         finally:
             self.close()
+
+    def _outside(self, error: Exception) -> StoreError | None:
+        """Make the error of what is wrong around a sound file; None for any other."""
+        if (help_ := _OUTSIDE.get(str(error))) is None:
+            return None
+        return StoreError(f"{self.path}: {error}; {help_}, then run the same command again: records are kept")
 
     def damaged(self, what: str) -> StoreError:
         """Make the error that says what of the file no run wrote."""
@@ -442,7 +454,8 @@ class Store:
         try:
             yield
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # SQLite has rolled back on its own where a disk is full
+                self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
 

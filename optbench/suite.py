@@ -1,18 +1,16 @@
 """Suite files: from YAML to the frozen specs of every trial.
 
 The schema is made of the frozen dataclasses that the trials themselves consist of; this module adds what only
-a suite has (labels, grids, lists of seeds, the analysis). Every error names the file, the line, the field,
-what was found and what is allowed.
+a suite has, and :mod:`optbench.entries` reads what stands under it (labels, grids, lists of seeds). Every
+error names the file, the line, the field, what was found and what is allowed.
 """
 
 from __future__ import annotations
 
-import copy
-import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -20,18 +18,15 @@ from annotated_types import Gt, Lt, MinLen
 
 from optbench import declared
 from optbench.config import FORBID_EXTRA
-from optbench.datasets import registry
-from optbench.datasets.base import DatasetInfo, validation_count
+from optbench.entries import SuiteWorkload, Targets, optimizers_of, seeds_of, workloads_of
 from optbench.errors import UserError
 from optbench.metrics import BUILT_IN, Metric, maximised
-from optbench.models.layers import Dense, Model, ModelError, build
-from optbench.optimizers import FAMILIES, SGD, OptimizerConfig, custom
+from optbench.models.layers import Dense, Model
+from optbench.optimizers import SGD
 from optbench.trial import (
-    STREAMS,
     BackendName,
     DeviceName,
     Precision,
-    ReduceOnPlateau,
     Seeds,
     TrialSpec,
     Workload,
@@ -39,7 +34,6 @@ from optbench.trial import (
     to_plain,
 )
 from optbench.tuning.schema import Tuning, read_tuning
-from optbench.tuning.space import with_values
 from optbench.validation import (
     InvalidError,
     Problem,
@@ -56,8 +50,8 @@ if TYPE_CHECKING:
     from optbench.yamlfile import KeyPath, Source
 
 BACKENDS = get_args(BackendName)
-#: Beyond these a suite is a slip of the pen, and would take minutes to say so.
-MOST_SEEDS, MOST_COMBINATIONS, MOST_TRIALS = 100_000, 10_000, 1_000_000
+#: A plan of more is a slip of the pen, and would take minutes to say so.
+MOST_TRIALS = 1_000_000
 DEVICES = ("auto", *get_args(DeviceName))
 
 
@@ -90,36 +84,6 @@ class Analysis:
     alpha: Annotated[float, Gt(0), Lt(1)] = 0.05
     margin: Annotated[float, Gt(0)] | None = None
     correction: Literal["holm", "bonferroni", "bh", "none"] = "holm"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Targets:
-    """Values to reach; the report says after how many epochs and seconds each trial did.
-
-    Attributes
-    ----------
-    val_accuracy : float
-        In [0, 1]; reached from below.
-    val_loss : float
-        Reached from above.
-    """
-
-    __pydantic_config__ = FORBID_EXTRA
-
-    val_accuracy: float | None = None
-    val_loss: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SuiteWorkload:
-    """A workload of a suite with its label, targets, and the optimizers that run on it by label."""
-
-    label: str
-    workload: Workload
-    targets: Targets
-    optimizers: Mapping[str, OptimizerConfig]
-    #: Makes the same workload with other values of some of its keys, as in ``{"model.dropout": 0.2}``.
-    vary: Callable[[Mapping[str, Any]], SuiteWorkload] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -353,7 +317,7 @@ def suite_from_view(seen: Mapping[str, Any]) -> Suite:
 def parse_seeds(entry: Any, *, option: str) -> tuple[Seeds, ...]:
     """Read seeds given elsewhere than in a file; the error names the option."""
     try:
-        return _seeds(entry)
+        return seeds_of(entry)
     except InvalidError as error:
         raise SuiteError(f"{option}: {error.problems[0].message}") from None
 
@@ -418,17 +382,17 @@ def _resolve(source: Source) -> Suite:
         raise problem(
             ("suite",), f"found {file.suite!r}; the name becomes a folder: letters, digits, '-', '_' and '.'"
         )
-    optimizers = _optimizers(file.optimizers, source.path.parent)
+    optimizers = optimizers_of(file.optimizers, source.path.parent)
     metrics = {}
     if file.metrics is not None:
         metrics = declared.metrics(file.metrics, ("metrics",), source.path.parent)
-    workloads = _workloads(file.workloads, optimizers, metrics, source.path.parent)
+    workloads = workloads_of(file.workloads, optimizers, metrics, source.path.parent)
     analysis = parse(Analysis, file.analysis, ("analysis",)) if file.analysis is not None else Analysis()
     if analysis.baseline is not None and analysis.baseline not in optimizers:
         raise InvalidError(
             [unknown_choice(analysis.baseline, optimizers, ("analysis", "baseline"), what="optimizer")]
         )
-    seeds = _seeds(file.seeds)
+    seeds = seeds_of(file.seeds)
     tuning = None
     if file.tuning is not None:
         tuning = read_tuning(file.tuning, optimizers, {w.label: w.workload for w in workloads}, seeds)
@@ -527,268 +491,6 @@ def tuning_total(tuning: Tuning | None, workloads: Sequence[SuiteWorkload]) -> i
     if any(settings is None for settings, _ in counts):
         return None
     return sum(rounds * (settings or 0) * optimizers for settings, optimizers in counts)
-
-
-def _optimizers(entries: Mapping[str, Any], folder: Path) -> dict[str, OptimizerConfig]:
-    if not entries:
-        raise problem(("optimizers",), f"is empty; name at least one of {listed(FAMILIES)}")
-    configs: dict[str, OptimizerConfig] = {}
-    for label, entry in entries.items():
-        path: KeyPath = ("optimizers", label)
-        for suffix, variant, _ in _expand(entry if entry is not None else {}, path):
-            configs[label + suffix] = _optimizer(label, variant, path, folder)
-    _refuse_twins(configs, ("optimizers",))
-    return configs
-
-
-def _optimizer(label: str, entry: Any, path: KeyPath, folder: Path) -> OptimizerConfig:
-    if not isinstance(entry, dict):
-        raise problem(path, f"found {shown(entry)}; write its hyperparameters, as in {label}: {{lr: 0.01}}")
-    family = entry.get("optimizer", label)
-    named = isinstance(family, str) and family in FAMILIES
-    plugins = {} if named else custom.plugins()
-    if "class" in entry or (isinstance(family, str) and family in plugins):
-        try:
-            return custom.from_mapping({"optimizer": family, **entry}, base_dir=folder)
-        except custom.CustomError as error:
-            raise problem(path, str(error)) from None
-    if not named:
-        where = (*path, "optimizer") if "optimizer" in entry else path
-        raise InvalidError([unknown_choice(family, (*FAMILIES, *plugins), where, what="optimizer")])
-    config: OptimizerConfig = parse(FAMILIES[family].config, {**entry, "optimizer": family}, path)
-    return config
-
-
-def _workloads(
-    entries: Sequence[Any],
-    optimizers: dict[str, OptimizerConfig],
-    metrics: Mapping[str, Metric],
-    folder: Path,
-) -> list[SuiteWorkload]:
-    workloads: list[SuiteWorkload] = []
-    for index, entry in enumerate(entries):
-        path: KeyPath = ("workloads", index)
-        for suffix, variant, source_path in _expand(entry, path):
-            workloads.append(_workload(variant, suffix, source_path, optimizers, metrics, folder))
-    seen: dict[str, int] = {}
-    for index, workload in enumerate(workloads):
-        if workload.label in seen:
-            raise problem(
-                ("workloads", min(index, len(entries) - 1)),
-                f"two workloads are called {workload.label!r}; give each a `name` of its own",
-            )
-        seen[workload.label] = index
-    return workloads
-
-
-#: Keys of a workload entry that are not part of the training itself.
-EXTRAS = ("name", "targets", "optimizers", "grid")
-#: Fields of a workload that no suite sets.
-NOT_DECLARED = ("smoke",)
-
-
-def _workload(
-    entry: dict[str, Any],
-    suffix: str,
-    path: KeyPath,
-    optimizers: dict[str, OptimizerConfig],
-    metrics: Mapping[str, Metric],
-    folder: Path,
-) -> SuiteWorkload:
-    known = [name for name in (*names(Workload), *EXTRAS) if name not in NOT_DECLARED]
-    unknown = [key for key in entry if key not in known]
-    if unknown:
-        raise InvalidError([unknown_choice(key, known, (*path, key), what="key") for key in unknown])
-    missing = [
-        f.name
-        for f in fields(Workload)
-        if f.default is MISSING and f.default_factory is MISSING and f.name not in entry
-    ]
-    if missing:
-        raise problem(path, f"{listed(missing)} missing; a workload needs dataset, model, batch_size, epochs")
-    dataset = declared.dataset(entry["dataset"], (*path, "dataset"), folder)
-    model = declared.model(entry["model"], (*path, "model"), folder)
-    facts = registry.info(dataset)
-    try:
-        build(model, facts.shape, len(facts.classes))
-    except ModelError as error:
-        raise problem((*path, "model"), f"{error} (dataset {facts.name}: {facts.shape})") from None
-    plain = {key: value for key, value in entry.items() if key not in (*EXTRAS, "schedule", "metrics")}
-    if entry.get("metrics") is not None:
-        metrics = {**metrics, **declared.metrics(entry["metrics"], (*path, "metrics"), folder)}
-    workload: Workload = replace(
-        parse(Workload, {**plain, "dataset": "any", "model": declared.ANY_MODEL}, path),
-        dataset=dataset,
-        model=model,
-        schedule=declared.schedule(entry.get("schedule"), (*path, "schedule")),
-        metrics=tuple(metrics[name] for name in sorted(metrics)) or None,
-    )
-    if workload.early_stopping is not None and "monitor" not in entry:
-        workload = replace(workload, monitor=workload.early_stopping.monitor)
-    chosen = _chosen(entry.get("optimizers"), optimizers, (*path, "optimizers"))
-    _refuse_misfits(workload, facts, chosen, path)
-
-    def vary(values: Mapping[str, Any]) -> SuiteWorkload:
-        varied = copy.deepcopy(entry)
-        for key, value in values.items():
-            _put(varied, key.split("."), to_plain(value), ("tuning", "network", key))
-        return replace(_workload(varied, suffix, path, optimizers, metrics, folder), label=name + suffix)
-
-    name = entry.get("name", f"{facts.name}/{model.name}")
-    if not isinstance(name, str) or not name:
-        raise problem((*path, "name"), f"found {shown(name)}; a workload's name is a word")
-    return SuiteWorkload(
-        label=name + suffix,
-        workload=workload,
-        targets=parse(Targets, entry.get("targets", {}), (*path, "targets")),
-        optimizers=chosen,
-        vary=vary,
-    )
-
-
-def _refuse_misfits(
-    workload: Workload, facts: DatasetInfo, chosen: Mapping[str, OptimizerConfig], path: KeyPath
-) -> None:
-    """Refuse features that the workload's data or optimizers cannot serve."""
-    split = workload.split
-    if split.how == "published" and (not facts.validation or split.source != "train"):
-        raise problem(
-            (*path, "split", "how"),
-            f"{facts.name} has no published validation part in its {split.source} part; "
-            "use random, stratified or tail",
-        )
-    source = facts.train if split.source == "train" else facts.test
-    count = validation_count(split, source)
-    if count == 0 and split.how != "published":
-        for key, needed in (
-            ("early_stopping", workload.early_stopping is not None),
-            ("schedule", isinstance(workload.schedule, ReduceOnPlateau)),
-        ):
-            if needed:
-                raise problem((*path, key), "needs validation examples; set split.validation above 0")
-    if split.how != "published" and count >= source:
-        raise problem(
-            (*path, "split", "validation"),
-            f"asks for {count} of the {source} {split.source} examples of {facts.name}; leave at least one",
-        )
-    if workload.augment is not None and len(facts.shape) != 3:
-        raise problem((*path, "augment"), f"needs images, but {facts.name} has shape {facts.shape}")
-    blind = [label for label, config in chosen.items() if config.lr is None]
-    for key in ("schedule", "weight_decay"):
-        if getattr(workload, key) is not None and blind:
-            raise problem((*path, key), f"needs a learning rate, but {listed(blind)} has no argument lr")
-
-
-def _chosen(choice: Any, optimizers: dict[str, OptimizerConfig], path: KeyPath) -> dict[str, OptimizerConfig]:
-    """Optimizers of one workload: all, those listed, or all with some hyperparameters of their own."""
-    if choice is None:
-        return optimizers
-    if not isinstance(choice, list | dict) or not choice:
-        raise problem(path, f"found {shown(choice)}; list optimizers, or map them to hyperparameters")
-    unknown = [label for label in choice if not isinstance(label, str) or label not in optimizers]
-    if unknown:
-        raise InvalidError([unknown_choice(label, optimizers, path, what="optimizer") for label in unknown])
-    if isinstance(choice, list):
-        return {label: optimizers[label] for label in optimizers if label in choice}
-    chosen = dict(optimizers)
-    for label, changes in choice.items():
-        if not isinstance(changes, dict):
-            raise problem((*path, label), f"found {shown(changes)}; map hyperparameters to values")
-        try:
-            chosen[label] = with_values(optimizers[label], changes, (*path, label))
-        except custom.CustomError as error:
-            raise problem((*path, label), str(error)) from None
-    _refuse_twins(chosen, path)
-    return chosen
-
-
-def _refuse_twins(configs: Mapping[str, OptimizerConfig], path: KeyPath) -> None:
-    seen: dict[OptimizerConfig, str] = {}
-    for label, config in configs.items():
-        if config in seen:
-            raise problem(
-                path, f"{seen[config]!r} and {label!r} are the same optimizer; change one or leave it out"
-            )
-        seen[config] = label
-
-
-def _expand(entry: Any, path: KeyPath) -> list[tuple[str, dict[str, Any], KeyPath]]:
-    """Expand ``grid:`` into its product: label suffix, entry without grid, path."""
-    if not isinstance(entry, dict) or "grid" not in entry:
-        if isinstance(entry, dict) or path[0] == "optimizers":
-            return [("", entry, path)]
-        raise problem(path, f"found {shown(entry)}; a workload is a mapping")
-    grid = entry["grid"]
-    where = (*path, "grid")
-    if not isinstance(grid, dict) or not grid:
-        raise problem(where, f"found {shown(grid)}; map fields to lists, as in {{lr: [0.1, 0.01]}}")
-    for key, values in grid.items():
-        if not isinstance(values, list) or not values:
-            raise problem((*where, key), f"found {shown(values)}; a list of values belongs here")
-    if (count := math.prod(map(len, grid.values()))) > MOST_COMBINATIONS:
-        raise problem(where, f"has {count:,} combinations; at most {MOST_COMBINATIONS:,} are allowed")
-    expanded = []
-    for values in itertools.product(*grid.values()):
-        variant = copy.deepcopy({key: value for key, value in entry.items() if key != "grid"})
-        for key, value in zip(grid, values, strict=True):
-            _put(variant, key.split("."), value, (*where, key))
-        suffix = " " + " ".join(
-            f"{key.rpartition('.')[2]}={_compact(value)}" for key, value in zip(grid, values, strict=True)
-        )
-        expanded.append((suffix, variant, path))
-    return expanded
-
-
-def _put(target: dict[str, Any], keys: list[str], value: Any, path: KeyPath) -> None:
-    for key in keys[:-1]:
-        inner = target.setdefault(key, {})
-        if isinstance(inner, str) and key == "model":
-            inner = target[key] = {"name": inner}
-        if not isinstance(inner, dict):
-            raise problem(path, f"{key} holds {shown(inner)}, which has no fields")
-        target = inner
-    target[keys[-1]] = value
-
-
-def _compact(value: Any) -> str:
-    if isinstance(value, list):
-        return "-".join(_compact(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _seeds(entry: Any) -> tuple[Seeds, ...]:
-    if not isinstance(entry, dict):
-        return tuple(
-            Seeds(split=s, init=s, order=s, dropout=s, augment=s) for s in _seed_list(entry, ("seeds",))
-        )
-    unknown = [key for key in entry if key not in STREAMS]
-    if unknown:
-        raise InvalidError([unknown_choice(key, STREAMS, ("seeds", key), what="stream") for key in unknown])
-    if not entry:
-        raise problem(("seeds",), f"is empty; give a count, a list, or lists for {listed(STREAMS)}")
-    lists = {stream: _seed_list(value, ("seeds", stream)) for stream, value in entry.items()}
-    if (count := math.prod(map(len, lists.values()))) > MOST_SEEDS:
-        raise problem(
-            ("seeds",), f"the streams crossed are {count:,} blocks; at most {MOST_SEEDS:,} are allowed"
-        )
-    return tuple(
-        Seeds(**dict(zip(lists, values, strict=True))) for values in itertools.product(*lists.values())
-    )
-
-
-def _seed_list(entry: Any, path: KeyPath) -> list[int]:
-    whole = isinstance(entry, int) and not isinstance(entry, bool)
-    values = list(range(entry)) if whole and 0 < entry <= MOST_SEEDS else entry
-    if not isinstance(values, list) or not values:
-        raise problem(path, f"found {shown(entry)}; give a count from 1, or a list of whole numbers from 0")
-    seen: set[int] = set()
-    for index, value in enumerate(values):
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-            raise problem((*path, index), f"found {shown(value)}; a seed is a whole number from 0")
-        if value in seen:
-            raise problem((*path, index), f"the seed {value} stands twice")
-        seen.add(value)
-    return values
 
 
 __all__ = [

@@ -164,6 +164,35 @@ def test_two_trials_of_one_optimizer_in_a_block_are_damage(damage):
         load_results(path)
 
 
+def test_a_full_disk_is_no_damage(tmp_path, record):
+    def fill():
+        with Store(tmp_path, write=True) as store:
+            (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+            store._db.execute(f"PRAGMA max_page_count = {pages}")
+            store.add(replace(record, history={"loss": np.random.default_rng(0).random(10_000)}))
+
+    with pytest.raises(StoreError, match="disk is full; make room on its disk, then run the same"):
+        fill()
+    with Store(tmp_path, write=True) as store:
+        store.add(record)
+        assert len(list(store.trials())) == 1
+
+
+def test_a_file_that_another_program_locks_is_no_damage(tmp_path, record):
+    def write():
+        with Store(tmp_path, write=True) as store:
+            store._db.execute("PRAGMA busy_timeout = 10")
+            store.add(record)
+
+    write()
+    other = sqlite3.connect(tmp_path / "store.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match="locked; end the program that has it open"):
+        write()
+    other.close()
+    write()
+
+
 def test_a_fault_of_ours_on_a_sound_store_keeps_its_traceback(damage):
     path = damage("SELECT 1")
     with pytest.raises(KeyError, match="ours"), Store(path):

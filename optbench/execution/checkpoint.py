@@ -2,6 +2,7 @@
 
 A file a trial, ``checkpoints/<trial id>.npz`` beside the store: arrays without pickle, and JSON. It is
 written to a temporary name, brought to the disk and renamed, so that a kill at any moment leaves a whole one.
+Trials trained as one program have one file together.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,37 @@ class Saved:
     arrays: Arrays
 
 
+class Keeper(Protocol):
+    """Keeps the checkpoint of one trial.
+
+    Attributes
+    ----------
+    seconds : float
+        Between two of them; 0 is never.
+    ends : bool
+        Whether a trial that its own rules have ended is to be kept, since others go on beside it.
+    """
+
+    seconds: float
+    ends: ClassVar[bool]
+
+    def due(self) -> bool:
+        """Say whether it is time to write one."""
+
+    def save(self, saved: Saved) -> None:
+        """Write, in the place of the one before."""
+
+    def load(self) -> Saved | None:
+        """Read it; None where there is none; ``CheckpointError`` where it cannot be used."""
+
+
+class MakesKeepers(Protocol):
+    """Makes the keeper of a trial."""
+
+    def of(self, trial_id: str, identity: Mapping[str, Any]) -> Keeper:
+        """Make it; ``identity`` is what must agree before a checkpoint may be used."""
+
+
 @dataclass(frozen=True)
 class Checkpoints:
     """Where the checkpoints of a store are, and how often a trial writes one; ``minutes`` 0 is never."""
@@ -59,11 +91,10 @@ class Checkpoints:
         return (self.folder.parent / "store.sqlite").is_file()
 
     def of(self, trial_id: str, identity: Mapping[str, Any]) -> TrialCheckpoint:
-        """Make the checkpoint of a trial; ``identity`` is what must agree before one may be used."""
-        facts = {name: value for name, value in identity.items() if name not in _HARMLESS}
+        """See :class:`MakesKeepers`."""
         return TrialCheckpoint(
             path=self.folder / f"{trial_id}.npz",
-            identity=json.loads(json.dumps({"format": FORMAT, "trial": trial_id, **facts})),
+            identity=_identity(trial_id, identity),
             seconds=60 * self.minutes,
         )
 
@@ -80,6 +111,7 @@ class Checkpoints:
 class TrialCheckpoint:
     """The checkpoint of one trial."""
 
+    ends: ClassVar[bool] = False
     path: Path
     identity: Mapping[str, Any]
     seconds: float
@@ -113,6 +145,14 @@ class TrialCheckpoint:
         CheckpointError
             If it is damaged, or was written by another machine, framework or version.
         """
+        found = self.read()
+        if found is None:
+            return None
+        _check(found[0], self.identity)
+        return found[1]
+
+    def read(self) -> tuple[dict[str, Any], Saved] | None:
+        """Read it, whosever it is: its identity, and what it holds."""
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
@@ -124,11 +164,116 @@ class TrialCheckpoint:
             return None
         except Exception as error:  # whatever a damaged file makes of the readers
             raise CheckpointError(f"damaged ({one_line(error)})") from None
-        for name in {**identity, **self.identity}:
-            if identity.get(name) != self.identity.get(name):
-                found, here = identity.get(name), self.identity.get(name)
-                raise CheckpointError(f"its {name} is {found}, here it is {here}")
-        return Saved(progress=progress, arrays=arrays)
+        return identity, Saved(progress=progress, arrays=arrays)
+
+
+class StackCheckpoint:
+    """The checkpoint of trials trained as one program: one file, so that all go on from the same epoch.
+
+    Parameters
+    ----------
+    checkpoints : Checkpoints
+        Where, and how often.
+    trial_ids : sequence of str
+        The trials; the file bears the name of the first.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, trial_ids: Sequence[str]) -> None:
+        path, seconds = checkpoints.folder / f"{trial_ids[0]}.stack.npz", 60 * checkpoints.minutes
+        self._file = TrialCheckpoint(path=path, identity={}, seconds=seconds)
+        self._found: tuple[dict[str, Any], Saved] | None = None
+        self._due = False
+        self.members = [_Member(self, place, seconds) for place in range(len(trial_ids))]
+
+    def begin(self, live: Collection[int]) -> None:
+        """Begin an epoch of the trials that have not ended."""
+        self._found = None
+        self._due = self._file.due()
+        for place in live:
+            self.members[place].saved = None
+
+    def end(self) -> None:
+        """Write, if every trial has left its state, and one of them may go on.
+
+        Raises
+        ------
+        OSError
+            If the disk is full, say.
+        """
+        states = [member.saved for member in self.members]
+        there = [saved for saved in states if saved is not None]
+        if len(there) < len(states) or all(saved.progress["ended"] for saved in there):
+            return
+        self._file.identity = {"trials": [member.identity for member in self.members]}
+        self._file.save(
+            Saved(
+                progress={"trials": [saved.progress for saved in there]},
+                arrays={
+                    f"{k}/{name}": x for k, saved in enumerate(there) for name, x in saved.arrays.items()
+                },
+            )
+        )
+
+    def due(self) -> bool:
+        """Whether this epoch's end is to be written."""
+        return self._due
+
+    def of(self, place: int) -> Saved | None:
+        """What the file holds of one trial; see :meth:`TrialCheckpoint.load`."""
+        self._found = self._found or self._file.read()
+        if self._found is None:
+            return None
+        identity, saved = self._found
+        identities = identity.get("trials", [])
+        if len(identities) != len(self.members):
+            raise CheckpointError(f"it is of {len(identities)} trials, here are {len(self.members)}")
+        _check(identities[place], self.members[place].identity)
+        mine = {name: array for name, array in saved.arrays.items() if name.startswith(f"{place}/")}
+        return Saved(
+            progress=saved.progress["trials"][place],
+            arrays={name.partition("/")[2]: array for name, array in mine.items()},
+        )
+
+
+@dataclass
+class _Member:
+    """One trial of a stack's checkpoint: a :class:`Keeper`, and what makes it."""
+
+    ends: ClassVar[bool] = True
+    stack: StackCheckpoint
+    place: int
+    seconds: float
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    saved: Saved | None = None
+
+    def of(self, trial_id: str, identity: Mapping[str, Any]) -> _Member:
+        self.identity = _identity(trial_id, identity)
+        return self
+
+    def due(self) -> bool:
+        return self.stack.due()
+
+    def save(self, saved: Saved) -> None:
+        self.saved = Saved(progress=json.loads(json.dumps(saved.progress)), arrays=saved.arrays)
+
+    def load(self) -> Saved | None:
+        found = self.stack.of(self.place)
+        if found is not None and found.progress["ended"]:
+            self.saved = found
+        return found
+
+
+def _identity(trial_id: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What must agree before a trial may go on, JSON-ready."""
+    telling = {name: value for name, value in facts.items() if name not in _HARMLESS}
+    found: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, "trial": trial_id, **telling}))
+    return found
+
+
+def _check(found: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    for name in {**found, **here}:
+        if found.get(name) != here.get(name):
+            raise CheckpointError(f"its {name} is {found.get(name)}, here it is {here.get(name)}")
 
 
 def _digest(progress: Mapping[str, Any], arrays: Arrays) -> str:

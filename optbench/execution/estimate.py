@@ -31,8 +31,8 @@ SLOW = 0.5
 CALIBRATION_SECONDS = 5.0
 #: Larger models are not calibrated.
 MOST_PARAMETERS = 10**8
-#: Seconds that a multiplication of the forward pass costs a training, where nothing was timed.
-GUESS = 3e-10
+#: Seconds that a multiplication of the forward pass, and each step beside them, costs a training: a guess.
+MULTIPLICATION, STEP = 1e-10, 2e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +172,7 @@ class _Calibrations:
         facts = registry.info(spec.workload.dataset)
         if count_parameters(build(spec.workload.model, facts.shape, len(facts.classes))) > MOST_PARAMETERS:
             preflight.check_memory(spec, facts)
-            return Estimate(seconds=work(spec) * statistics.median(self._rates or [GUESS]), source="guess")
+            return Estimate(seconds=work(spec) * statistics.median(self._rates or [1.0]), source="guess")
         return Estimate(seconds=self._seconds(spec), source="calibration")
 
     def _seconds(self, spec: TrialSpec) -> float:
@@ -189,10 +189,15 @@ class _Calibrations:
 
 
 def work(spec: TrialSpec) -> float:
-    """Guess how long a trial takes, for comparison with others: epochs x examples x multiplications."""
+    """Guess the seconds of a trial by its multiplications and steps, on a core of a usual machine.
+
+    It may be wrong by a factor of several, and is for comparison with others.
+    """
     facts = registry.info(spec.workload.dataset)
-    built = build(spec.workload.model, facts.shape, len(facts.classes))
-    return float(spec.workload.epochs * facts.train * max(1, multiplications(built)))
+    multiplied = multiplications(build(spec.workload.model, facts.shape, len(facts.classes)))
+    n_train, _ = _sizes(spec, facts.train, facts.test)
+    batch = n_train if spec.workload.batch_size == "full" else spec.workload.batch_size
+    return spec.workload.epochs * (n_train * multiplied * MULTIPLICATION + math.ceil(n_train / batch) * STEP)
 
 
 def calibrate(spec: TrialSpec) -> float:

@@ -106,7 +106,9 @@ def run_job(
     if len(specs) > 1:
         # Together or not at all: what goes wrong with one of them is found when it is trained alone.
         with contextlib.suppress(Exception):
-            return stacked.run_stack(specs, engine, dataset, environment=facts, on_epoch=tell)
+            return stacked.run_stack(
+                specs, engine, dataset, environment=facts, on_epoch=tell, checkpoints=checkpoints
+            )
     records = []
     for k, spec in enumerate(specs):
         started = now()

@@ -42,8 +42,9 @@ ATTEMPTS = 2
 STARTS = 6
 #: Workers side by side must train so many times more than one alone.
 WORTH = 1.05
-#: Seconds of a suite that is trained without workers: to start them takes some seconds, too.
-SHORT = 6.0
+#: Guessed seconds of a suite that is trained without workers, since to start them takes about as long, and of
+#: one that is worth a measurement, which takes about one.
+SHORT, LONG = 2.0, 40.0
 #: Memory that a worker may need: a framework, a dataset, a small model.
 WORKER_BYTES = 1024**3
 #: Arrays of a dataset, written once and mapped into every worker.
@@ -237,9 +238,10 @@ class Pool:
 class AutoPool:
     """As many workers as this machine trains the suite's longest job fastest with.
 
-    A few steps are timed here: a short suite is over before workers have started. For a long one they are
-    timed in one worker, then in all at once: one for each core (and its threads), as far as memory goes. If
-    side by side they train no more an hour than one alone, one trains.
+    A short suite is over before workers have started. All others get one for each core (and its threads), as
+    far as memory goes, unless that proves useless: for a long suite, and where trials share a GPU, a few
+    steps are timed in one worker and in all at once. If side by side they train no more an hour than one
+    alone, one trains.
     """
 
     here = True
@@ -266,24 +268,24 @@ class AutoPool:
 
     def _choose(self, jobs: list[Job]) -> Executor:
         most = min(most_workers(), len(jobs))
-        if most < 2:
-            return InProcess()
-        longest = max(jobs, key=cost)
+        seconds = sum(map(cost, jobs))
+        if most < 2 or (seconds < SHORT and self._limit is None):
+            return self._alone()
         pool = Pool(most, time_limit=self._limit)
+        if seconds < LONG and all(job[0].spec.device == "cpu" for job in jobs):
+            return pool
         try:
-            pool.open({job[0].spec.backend for job in jobs})  # they import while this process measures
-            if self._limit is None:
-                seconds = calibrate(longest[0].spec) * sum(map(cost, jobs)) / cost(longest[:1])
-                if seconds < SHORT:
-                    pool.close()
-                    return InProcess()
-            gain = pool.gain(longest[0].spec)
+            pool.open({job[0].spec.backend for job in jobs})
+            gain = pool.gain(max(jobs, key=cost)[0].spec)
         except (ProcessExpired, UserError):  # what is wrong will be said where the trial is run
             gain = math.inf
         if gain > WORTH:
             return pool
         pool.close()
-        return InProcess()
+        return self._alone()
+
+    def _alone(self) -> Executor:
+        return InProcess() if self._limit is None else Pool(1, time_limit=self._limit)
 
 
 def most_workers() -> int:

@@ -18,7 +18,7 @@ from optbench.backends.base import MEASURED, Engine, Evaluation, Session, Unsava
 from optbench.datasets.augmentation import Augmentation
 from optbench.datasets.base import Dataset, TrialData, cut
 from optbench.execution import metrics as measures
-from optbench.execution.checkpoint import CheckpointError, Checkpoints, Saved, TrialCheckpoint
+from optbench.execution.checkpoint import CheckpointError, Checkpoints, Keeper, MakesKeepers, Saved
 from optbench.execution.schedules import LearningRate
 from optbench.matching import Indices
 from optbench.models.layers import build
@@ -70,6 +70,7 @@ class _Progress:
     best_value: float = -math.inf
     patience_value: float = -math.inf
     epochs_without: int = 0
+    ended: Status | None = None  # by the trial's own rules, before its last epoch
 
     def saved(self, session: Session, *, seconds: float) -> Saved:
         """Put this and the session's state into a checkpoint's form."""
@@ -141,7 +142,7 @@ def training(
     *,
     environment: Mapping[str, Any],
     on_epoch: OnEpoch | None = None,
-    checkpoints: Checkpoints | None = None,
+    checkpoints: MakesKeepers | None = None,
 ) -> Training:
     """Go through a trial, leaving the epochs of training to the caller; see :func:`run_trial`."""
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -161,16 +162,16 @@ def training(
         identity = {**facts, "split": data.fingerprint, "init": init}
         if facts.get("step_because") == MEASURED:  # the clock may find another, which has the same bits
             del identity["step"]
-        # A training that stops early to go on later shares its checkpoint with the whole one.
-        whole = replace(spec, workload=replace(workload, stop=None))
-        keep = _Keeper(checkpoints.of(trial_id(whole), identity), clock)
+        keep = _Keeper(checkpoints.of(whole_id(spec), identity), clock)
         try:
             progress = keep.resume(session) or progress
         except CheckpointError as error:
             keep.note = f"ignored: {error}"
             session = engine.open(spec, built, data, weights)
             session.warm_up()
-    status = yield from _train(spec, session, data, progress, on_epoch, keep)
+    status = progress.ended or (yield from _train(spec, session, data, progress, on_epoch, keep))
+    if keep is not None:
+        keep.trial_done(session, progress)
     metrics, predictions, test_seconds = _finish(workload, session, data, progress, status)
     history = {name: np.array([row[name] for row in progress.rows]) for name in HISTORY}
     return TrialRecord(
@@ -204,10 +205,15 @@ def training(
     )
 
 
+def whole_id(spec: TrialSpec) -> str:
+    """Identify a trial for checkpoints, which one that stops to go on later shares with the whole one."""
+    return trial_id(replace(spec, workload=replace(spec.workload, stop=None)))
+
+
 class _Keeper:
     """Writes a trial's checkpoint now and then, and goes back to it."""
 
-    def __init__(self, file: TrialCheckpoint, clock: float) -> None:
+    def __init__(self, file: Keeper, clock: float) -> None:
         self._file, self._clock = file, clock
         self.note = ""
 
@@ -226,6 +232,11 @@ class _Keeper:
     def epoch_done(self, session: Session, progress: _Progress) -> None:
         """Write a checkpoint if it is time."""
         if self._file.due():
+            self.save(session, progress)
+
+    def trial_done(self, session: Session, progress: _Progress) -> None:
+        """Keep the state of a trial that has ended beside others."""
+        if self._file.ends and progress.ended:
             self.save(session, progress)
 
     def save(self, session: Session, progress: _Progress) -> None:
@@ -282,11 +293,13 @@ def _train(
         if epoch == 1:
             progress.initial_loss = float(losses[0])
         if epoch and _diverged(workload, row, losses, progress):
-            return "diverged"
+            progress.ended = "diverged"
+            return progress.ended
         if epoch:
             rate.observe(row)
         if _stop(workload, session, epoch, row, progress):
-            break
+            progress.ended = "diverged" if progress.epochs_above else "completed"
+            return progress.ended
         if keep is not None and 0 < epoch < last:
             keep.epoch_done(session, progress)
         elif keep is not None and epoch == last < workload.epochs:

@@ -15,11 +15,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from optbench import matching
 from optbench.backends.base import Engine, NotStackableError, Session
 from optbench.datasets.base import Dataset, cut
-from optbench.execution.protocol import EpochRequest, OnEpoch, training
+from optbench.execution.checkpoint import Checkpoints, StackCheckpoint
+from optbench.execution.protocol import EpochRequest, OnEpoch, training, whole_id
 from optbench.models.layers import build
 from optbench.optimizers import Custom
 from optbench.suite import PlannedTrial
@@ -73,6 +75,7 @@ def run_stack(
     *,
     environment: Mapping[str, Any],
     on_epoch: Callable[[int], OnEpoch] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> list[TrialRecord]:
     """Train trials that differ in their seeds alone as one program.
 
@@ -84,6 +87,8 @@ def run_stack(
         As for :func:`optbench.execution.protocol.run_trial`.
     on_epoch : callable, optional
         ``on_epoch(k)`` is told of the epochs of trial k.
+    checkpoints : Checkpoints, optional
+        Go on from the stack's checkpoint where there is one, and write one now and then.
 
     Returns
     -------
@@ -97,26 +102,52 @@ def run_stack(
     """
     opening = _Opening(engine)
     facts = {**environment, "stacked": len(specs)}
+    keep = StackCheckpoint(checkpoints, [whole_id(s) for s in specs]) if checkpoints is not None else None
     trainings = [
-        training(spec, opening, dataset, environment=facts, on_epoch=on_epoch(k) if on_epoch else None)
+        training(
+            spec,
+            opening,
+            dataset,
+            environment=facts,
+            on_epoch=on_epoch(k) if on_epoch else None,
+            checkpoints=keep.members[k] if keep is not None else None,
+        )
         for k, spec in enumerate(specs)
     ]
-    asked: dict[int, EpochRequest] = {k: next(trial) for k, trial in enumerate(trainings)}
-    stack = opening.stack(specs, [request.rows for request in asked.values()])
+    asked: dict[int, EpochRequest] = {}
+    sessions: list[Session] = []
     records: dict[int, TrialRecord] = {}
+
+    def go_on(k: int, losses: NDArray[np.float64] | None) -> None:
+        try:
+            asked[k] = trainings[k].send(losses)  # type: ignore[arg-type]  # None begins
+        except StopIteration as end:
+            asked.pop(k, None)
+            records[k] = _untimed(end.value)
+
+    for k in range(len(specs)):
+        go_on(k, None)
+        sessions.append(opening.sessions[-1])
+    if len({request.epoch for request in asked.values()}) > 1:
+        raise NotStackableError("the trials go on from different epochs")
+    stack = opening.stack(specs, [sessions[k] for k in asked], [request.rows for request in asked.values()])
+    note = ""
     while asked:
         live = sorted(asked)
+        if keep is not None:
+            keep.begin(live)
         augmented = [x for k in live if (x := asked[k].x) is not None]
         losses = stack.train_epoch(
-            [opening.sessions[k] for k in live], [asked[k].rows for k in live], augmented or None
+            [sessions[k] for k in live], [asked[k].rows for k in live], augmented or None
         )
         for k, found in zip(live, losses, strict=True):
+            go_on(k, found)
+        if keep is not None:
             try:
-                asked[k] = trainings[k].send(found)
-            except StopIteration as end:
-                records[k] = _untimed(end.value)
-                del asked[k]
-    return [records[k] for k in range(len(specs))]
+                keep.end()
+            except OSError as error:  # a full disk ends the checkpoints, not the trials
+                keep, note = None, f"none: {error}"
+    return [_noted(records[k], note) for k in range(len(specs))]
 
 
 def best_size(trials: Sequence[PlannedTrial], engine: Engine, dataset: Dataset) -> int:
@@ -138,8 +169,8 @@ def best_size(trials: Sequence[PlannedTrial], engine: Engine, dataset: Dataset) 
     while size <= len(specs):
         try:
             rows += [_open(spec, opening, dataset) for spec in specs[len(rows) : size]]
-            stack = opening.stack(specs[:size], rows[:size])
             members = opening.sessions[:size]
+            stack = opening.stack(specs[:size], members, rows[:size])
             taken = _fastest(partial(stack.train_epoch, members, rows[:size], None)) / size
         except Exception:  # they cannot be stacked, or so many are too many for the memory
             break
@@ -207,13 +238,15 @@ class _Opening:
         self._built = built
         return _Cold(session)
 
-    def stack(self, specs: Sequence[TrialSpec], rows: Sequence[matching.Indices]) -> Any:
+    def stack(
+        self, specs: Sequence[TrialSpec], sessions: Sequence[Session], rows: Sequence[matching.Indices]
+    ) -> Any:
         make = getattr(self._engine, "stack", None)
         if make is None:
             raise NotStackableError(f"the {self._engine.name} engine trains one trial at a time")
         if len({len(r) for r in rows}) > 1:
             raise NotStackableError("the trials have training parts of different sizes")
-        return make(specs, self._built, self.sessions[: len(specs)])
+        return make(specs, self._built, sessions)
 
 
 class _Cold:
@@ -252,6 +285,10 @@ def _seconds(work: Callable[[], object]) -> float:
     clock = time.perf_counter()
     work()
     return time.perf_counter() - clock
+
+
+def _noted(record: TrialRecord, note: str) -> TrialRecord:
+    return replace(record, environment={**record.environment, "checkpoint": note}) if note else record
 
 
 def _untimed(record: TrialRecord) -> TrialRecord:

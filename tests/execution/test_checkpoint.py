@@ -333,15 +333,19 @@ workloads:
 optimizers:
   wame: {lr: 0.005}
   adam: {lr: 0.001}
-seeds: 1
+seeds: SEEDS
 backends: [BACKEND]
+engine: {batch_seeds: STACKED}
 """
 
 
 @pytest.mark.slow
-def test_kill_9_in_mid_trial_then_the_same_command_goes_on(backend, write_suite, tmp_path):
-    epochs = "150"
-    text = LONG.replace("BACKEND", backend).replace("EPOCHS", epochs)
+@pytest.mark.parametrize(("seeds", "stacked"), [("1", "off"), ("3", "3")], ids=["alone", "stacked"])
+def test_kill_9_in_mid_trial_then_the_same_command_goes_on(backend, seeds, stacked, write_suite, tmp_path):
+    if backend == "tensorflow" and seeds != "1":
+        pytest.skip("TensorFlow trains one trial at a time")
+    text = LONG.replace("BACKEND", backend).replace("EPOCHS", "150")
+    text = text.replace("SEEDS", seeds).replace("STACKED", stacked)
     path = write_suite(text=text, name="long.yaml")
     command = [sys.executable, "-m", "optbench.cli", "run", str(path), "--checkpoint-minutes", "0.001"]
 

@@ -208,15 +208,34 @@ def test_a_run_that_ends_leaves_no_worker_behind_and_goes_on(tmp_path, number):
     assert all(after[key] == before[key] for key in before)
 
 
-@pytest.mark.parametrize("short", [0.0, 1e9])
-def test_auto_takes_workers_for_long_suites_only(tmp_path, monkeypatch, short):
+@pytest.mark.parametrize(
+    ("short", "long", "gain", "expected"),
+    [(1e9, 1e9, 9.0, None), (0.0, 1e9, 0.0, 2), (0.0, 0.0, 2.0, 2), (0.0, 0.0, 1.0, None)],
+    ids=["short", "not measured", "worth it", "of no use"],
+)
+def test_auto_takes_workers_where_they_are_of_use(tmp_path, monkeypatch, short, long, gain, expected):
     monkeypatch.setattr(pool, "SHORT", short)
-    monkeypatch.setattr(pool, "WORTH", 0.0)
+    monkeypatch.setattr(pool, "LONG", long)
+    measured = []
+    real = pool.Pool.gain
+    monkeypatch.setattr(pool.Pool, "gain", lambda self, spec: measured.append(real(self, spec)) or gain)
     monkeypatch.setattr(pool, "most_workers", lambda: 2)
     assert api.run(load_suite(suite(tmp_path, seeds=2)), results=tmp_path, workers="auto").completed == 8
     with Store(tmp_path / "s") as store:
         found = {trial.environment.get("concurrent") for trial in store.trials()}
-    assert found == ({None} if short else {2})
+    assert found == {expected}
+    assert len(measured) == (long == 0)
+    assert all(0 < found < 10 for found in measured)
+
+
+def test_auto_keeps_a_time_limit_on_one_core(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "most_workers", lambda: 1)
+    path = suite(tmp_path, seeds=1)
+    assert api.run(path, results=tmp_path, workers="auto", time_limit=60).completed == 4
+    with Store(tmp_path / "s") as store:
+        assert {trial.environment.get("concurrent") for trial in store.trials()} == {1}, (
+            "a worker that can end"
+        )
 
 
 def test_a_wrong_number_of_workers_is_named(tmp_path):

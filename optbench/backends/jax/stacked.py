@@ -28,7 +28,7 @@ class JaxStack:
     def __init__(self, specs: Sequence[TrialSpec], sessions: Sequence[FunctionalSession]) -> None:
         if isinstance(specs[0].optimizer, Custom):
             raise NotStackableError("an optimizer of the user's own may mix what stacked trials keep apart")
-        self._size = len(sessions)
+        self._size = len(specs)  # of a stack that was cut off, some trials may have ended
 
     def train_epoch(
         self,

@@ -50,6 +50,14 @@ class TorchStack:
             for name in sessions[0].model.weights
         }
         self._open(make_optimizer(config, self._trained()))
+        for place, w in enumerate(self._params):
+            if any(states := [s.optimizer.state.get(s.params[place], {}) for s in sessions]):
+                self._optimizer.state[w] = {
+                    name: torch.stack([state[name] for state in states])
+                    if isinstance(value, Tensor) and value.shape == w.shape[1:]
+                    else value
+                    for name, value in states[0].items()
+                }
 
     @flush_denormals()
     def train_epoch(
