@@ -43,8 +43,8 @@ class Saved:
     arrays: Arrays
 
 
-class Keeper(Protocol):
-    """Keeps the checkpoint of one trial.
+class Slot(Protocol):
+    """A place for the checkpoint of one trial.
 
     Attributes
     ----------
@@ -67,11 +67,11 @@ class Keeper(Protocol):
         """Read it; None where there is none; ``CheckpointError`` where it cannot be used."""
 
 
-class MakesKeepers(Protocol):
-    """Makes the keeper of a trial."""
+class Slots(Protocol):
+    """Places for the checkpoints of trials."""
 
-    def of(self, trial_id: str, identity: Mapping[str, Any]) -> Keeper:
-        """Make it; ``identity`` is what must agree before a checkpoint may be used."""
+    def of(self, trial_id: str, identity: Mapping[str, Any]) -> Slot:
+        """Give a trial its place; ``identity`` is what must agree before a checkpoint may be used."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Checkpoints:
         return (self.folder.parent / "store.sqlite").is_file()
 
     def of(self, trial_id: str, identity: Mapping[str, Any]) -> TrialCheckpoint:
-        """See :class:`MakesKeepers`."""
+        """See :class:`Slots`."""
         return TrialCheckpoint(
             path=self.folder / f"{trial_id}.npz",
             identity=_identity(trial_id, identity),
@@ -218,7 +218,7 @@ class StackCheckpoint:
         """Whether this epoch's end is to be written."""
         return self._due
 
-    def of(self, place: int) -> Saved | None:
+    def read(self, place: int) -> Saved | None:
         """What the file holds of one trial; see :meth:`TrialCheckpoint.load`."""
         self._found = self._found or self._file.read()
         if self._found is None:
@@ -237,7 +237,7 @@ class StackCheckpoint:
 
 @dataclass
 class _Member:
-    """One trial of a stack's checkpoint: a :class:`Keeper`, and what makes it."""
+    """One trial of a stack's checkpoint: a :class:`Slot`, and the :class:`Slots` that has this one alone."""
 
     ends: ClassVar[bool] = True
     stack: StackCheckpoint
@@ -257,7 +257,7 @@ class _Member:
         self.saved = Saved(progress=json.loads(json.dumps(saved.progress)), arrays=saved.arrays)
 
     def load(self) -> Saved | None:
-        found = self.stack.of(self.place)
+        found = self.stack.read(self.place)
         if found is not None and found.progress["ended"]:
             self.saved = found
         return found

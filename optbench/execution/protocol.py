@@ -18,7 +18,7 @@ from optbench.backends.base import MEASURED, Engine, Evaluation, Session, Unsava
 from optbench.datasets.augmentation import Augmentation
 from optbench.datasets.base import Dataset, TrialData, cut
 from optbench.execution import metrics as measures
-from optbench.execution.checkpoint import CheckpointError, Checkpoints, Keeper, MakesKeepers, Saved
+from optbench.execution.checkpoint import CheckpointError, Checkpoints, Saved, Slot, Slots
 from optbench.execution.schedules import LearningRate
 from optbench.matching import Indices
 from optbench.models.layers import build
@@ -142,7 +142,7 @@ def training(
     *,
     environment: Mapping[str, Any],
     on_epoch: OnEpoch | None = None,
-    checkpoints: MakesKeepers | None = None,
+    checkpoints: Slots | None = None,
 ) -> Training:
     """Go through a trial, leaving the epochs of training to the caller; see :func:`run_trial`."""
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -213,7 +213,7 @@ def whole_id(spec: TrialSpec) -> str:
 class _Keeper:
     """Writes a trial's checkpoint now and then, and goes back to it."""
 
-    def __init__(self, file: Keeper, clock: float) -> None:
+    def __init__(self, file: Slot, clock: float) -> None:
         self._file, self._clock = file, clock
         self.note = ""
 
