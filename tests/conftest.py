@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,16 +38,19 @@ def shared_data() -> Path:
     return folder
 
 
+def write_changed(
+    folder: Path, *replacements: tuple[str, str], text: str = TINY, name: str = "tiny.yaml"
+) -> Path:
+    """Write a suite file, the tiny one with replacements by default, and return its path."""
+    for old, new in replacements:
+        assert old in text, old
+        text = text.replace(old, new)
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
 @pytest.fixture
 def write_suite(tmp_path):
-    """Write a suite file, the tiny one with replacements by default, and return its path."""
-
-    def write(*replacements: tuple[str, str], text: str = TINY, name: str = "tiny.yaml") -> Path:
-        for old, new in replacements:
-            assert old in text, old
-            text = text.replace(old, new)
-        path = tmp_path / name
-        path.write_text(text)
-        return path
-
-    return write
+    """See :func:`write_changed`; into the test's own folder."""
+    return partial(write_changed, tmp_path)

@@ -190,7 +190,7 @@ def test_a_trial_beyond_its_time_limit_is_missing_data_and_the_others_go_on(tmp_
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_a_run_that_ends_leaves_no_worker_behind_and_goes_on(tmp_path, number):
     path = suite(tmp_path, seeds=40, epochs=30)
     run = start(path, tmp_path, "--workers", "2")
@@ -208,34 +208,49 @@ def test_a_run_that_ends_leaves_no_worker_behind_and_goes_on(tmp_path, number):
     assert all(after[key] == before[key] for key in before)
 
 
-@pytest.mark.parametrize(
-    ("short", "long", "gain", "expected"),
-    [(1e9, 1e9, 9.0, None), (0.0, 1e9, 0.0, 2), (0.0, 0.0, 2.0, 2), (0.0, 0.0, 1.0, None)],
-    ids=["short", "not measured", "worth it", "of no use"],
-)
-def test_auto_takes_workers_where_they_are_of_use(tmp_path, monkeypatch, short, long, gain, expected):
-    monkeypatch.setattr(pool, "SHORT", short)
-    monkeypatch.setattr(pool, "LONG", long)
+def test_auto_measures_a_long_suite_and_takes_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "SHORT", 0.0)
+    monkeypatch.setattr(pool, "LONG", 0.0)
     measured = []
     real = pool.Pool.gain
-    monkeypatch.setattr(pool.Pool, "gain", lambda self, spec: measured.append(real(self, spec)) or gain)
+    monkeypatch.setattr(pool.Pool, "gain", lambda self, spec: measured.append(real(self, spec)) or 2.0)
     monkeypatch.setattr(pool, "most_workers", lambda: 2)
     assert api.run(load_suite(suite(tmp_path, seeds=2)), results=tmp_path, workers="auto").completed == 8
+    assert len(measured) == 1
+    assert 0 < measured[0] < 10
     with Store(tmp_path / "s") as store:
-        found = {trial.environment.get("concurrent") for trial in store.trials()}
-    assert found == {expected}
-    assert len(measured) == (long == 0)
-    assert all(0 < found < 10 for found in measured)
+        assert {trial.environment.get("concurrent") for trial in store.trials()} == {2}
 
 
-def test_auto_keeps_a_time_limit_on_one_core(tmp_path, monkeypatch):
-    monkeypatch.setattr(pool, "most_workers", lambda: 1)
-    path = suite(tmp_path, seeds=1)
-    assert api.run(path, results=tmp_path, workers="auto", time_limit=60).completed == 4
-    with Store(tmp_path / "s") as store:
-        assert {trial.environment.get("concurrent") for trial in store.trials()} == {1}, (
-            "a worker that can end"
-        )
+@pytest.mark.parametrize(
+    ("short", "long", "gain", "cores", "limit", "expected"),
+    [
+        (9.0, 9.0, None, 2, None, None),
+        (9.0, 9.0, None, 2, 60, 2),
+        (0.0, 9.0, None, 2, None, 2),
+        (0.0, 0.0, 2.0, 2, None, 2),
+        (0.0, 0.0, 1.0, 2, None, None),
+        (0.0, 0.0, 1.0, 2, 60, 1),
+        (0.0, 9.0, None, 1, None, None),
+        (9.0, 9.0, None, 1, 60, 1),
+    ],
+)
+def test_auto_takes_workers_where_they_are_of_use(
+    tmp_path, monkeypatch, short, long, gain, cores, limit, expected
+):
+    """``gain`` None is not measured, ``expected`` None this process; a limit needs a process to end."""
+    monkeypatch.setattr(pool, "SHORT", short)
+    monkeypatch.setattr(pool, "LONG", long)
+    monkeypatch.setattr(pool.Pool, "open", lambda self, frameworks: None)
+    measured = []
+    monkeypatch.setattr(pool.Pool, "gain", lambda self, spec: measured.append(spec) or gain)
+    monkeypatch.setattr(pool, "most_workers", lambda: cores)
+    planned = local.plan(load_suite(suite(tmp_path, seeds=2)))
+    monkeypatch.setattr(pool, "cost", lambda job: 1.0 / len(planned))  # the suite takes a second
+    chosen = pool.AutoPool(time_limit=limit)._choose([(trial,) for trial in planned])
+    chosen.close()
+    assert getattr(chosen, "_workers", None) == expected
+    assert len(measured) == (gain is not None)
 
 
 def test_a_wrong_number_of_workers_is_named(tmp_path):

@@ -9,6 +9,7 @@ import tempfile
 
 import pytest
 
+from optbench import api
 from optbench.execution.shared import SharedFolder, sweep
 from tests.execution.test_pool import start, stored, suite, wait_for
 
@@ -62,6 +63,5 @@ def test_the_next_run_removes_what_a_killed_one_left(tmp_path, temporary_folder)
     run.send_signal(signal.SIGKILL)
     run.communicate(timeout=30)
     assert list(temporary_folder.glob("optbench-*/0/x_train.npy"))
-    again = start(path, tmp_path / "other", "--seeds", "1", "--only", "workload=iris/mlp")
-    assert again.wait(60) == 0, again.communicate()
+    api.run(path, results=tmp_path / "other", only=lambda trial: trial.spec.seeds.init < 1)
     assert not list(temporary_folder.glob("optbench-*"))

@@ -3,8 +3,10 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
-from optbench import listing
+from optbench import api, listing
+from optbench.cli import app
 from optbench.provenance import single
 from optbench.store import Store, StoredTrial
 from optbench.suite import load_suite, trials
@@ -82,13 +84,14 @@ def test_what_is_shown_of_a_real_trial_runs_and_gives_the_same_trial(write_suite
     pytest.importorskip("torch")
     command = [sys.executable, "-m", "optbench.cli"]
     results = ["--results", str(tmp_path / "results")]
-    only = ["--only", "optimizer=adam", "--seeds", "1"]
-    subprocess.run([*command, "run", str(write_suite()), *results, *only], check=True, capture_output=True)
+
+    def only(trial):
+        return trial.optimizer == "adam" and trial.spec.seeds.init == 0
+
+    api.run(write_suite(), results=tmp_path / "results", only=only)
     with Store(tmp_path / "results" / "tiny") as store:
         (first,) = store.trials()
-    shown = subprocess.run(
-        [*command, "show", first.trial_id[:8], *results], check=True, capture_output=True, text=True
-    ).stdout
+    shown = CliRunner().invoke(app, ["show", first.trial_id[:8], *results]).output
     (tmp_path / "one.yaml").write_text(shown)
     subprocess.run([*command, "run", str(tmp_path / "one.yaml"), *results], check=True, capture_output=True)
     with Store(tmp_path / "results" / f"trial-{first.trial_id}") as store:

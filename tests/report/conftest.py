@@ -14,6 +14,7 @@ from optbench.frames import load_results
 from optbench.store import Store
 from optbench.suite import load_suite, trials, view
 from optbench.trial import Fingerprints, TrialRecord, block_id, trial_id
+from tests.conftest import write_changed
 
 #: Names that must break nothing, in any format.
 ODD_NAMES = (
@@ -96,11 +97,13 @@ def made_results(write_suite, tmp_path):
     return make
 
 
-@pytest.fixture
-def two_workloads(write_suite, tmp_path):
-    """Six seeds of three optimizers on two workloads with targets; sgd diverges twice."""
+@pytest.fixture(scope="module")
+def two_workloads(tmp_path_factory):
+    """Six seeds of three optimizers on two workloads with targets; sgd diverges twice. Only to be read."""
+    folder = tmp_path_factory.mktemp("two")
     suite = load_suite(
-        write_suite(
+        write_changed(
+            folder,
             ("epochs: 2", "epochs: 4\n    targets: {val_accuracy: 0.85}"),
             (
                 "optimizers:",
@@ -120,8 +123,8 @@ def two_workloads(write_suite, tmp_path):
             return "diverged"
         return base[trial.optimizer] + 0.004 * seed + 0.001 * (seed * 7 % 5) * (trial.optimizer == "adam")
 
-    folder = fill_store(suite, tmp_path / "two", score)
-    return load_results(folder), suite, folder
+    store = fill_store(suite, folder / "two", score)
+    return load_results(store), suite, store
 
 
 def renamed(suite, names: Mapping[str, str]):

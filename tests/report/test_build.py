@@ -17,8 +17,8 @@ from tests.report.conftest import ODD_NAMES, fill_store, renamed
 TEXTS = ("html", "markdown", "latex", "csv", "json")
 
 
-@pytest.fixture
-def odd_report(two_workloads, tmp_path):
+@pytest.fixture(scope="module")
+def odd_report(two_workloads, tmp_path_factory):
     results, suite, _ = two_workloads
     names = dict(zip(("wame", "adam", "sgd"), (ODD_NAMES[0], ODD_NAMES[1], ODD_NAMES[4]), strict=True))
     suite = replace(renamed(suite, names), title=ODD_NAMES[0] + ODD_NAMES[3])
@@ -32,7 +32,9 @@ def odd_report(two_workloads, tmp_path):
         )
 
     results = replace(results, trials=change(results.trials), epochs=change(results.epochs))
-    return write_report(results, replace(suite, workloads=workloads), tmp_path / "odd", formats=(*TEXTS,))
+    return write_report(
+        results, replace(suite, workloads=workloads), tmp_path_factory.mktemp("odd"), formats=(*TEXTS,)
+    )
 
 
 def test_the_page_escapes_names_and_needs_nothing_from_outside(odd_report):

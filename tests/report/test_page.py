@@ -90,12 +90,16 @@ def _open(base: str, binary: str, profile) -> Browser:
     raise RuntimeError(f"{base} does not answer")
 
 
-@pytest.fixture
-def page(driver, two_workloads, tmp_path):
+@pytest.fixture(scope="module")
+def address(two_workloads, tmp_path_factory):
     results, suite, _ = two_workloads
-    report = write_report(results, suite, tmp_path / "page", formats=("html",))
+    return write_report(results, suite, tmp_path_factory.mktemp("page"), formats=("html",)).index.as_uri()
+
+
+@pytest.fixture
+def page(driver, address):
     driver.resize(1200)
-    driver.go(report.index.as_uri())
+    driver.go(address)
     return driver
 
 
