@@ -44,7 +44,7 @@ STARTS = 6
 WORTH = 1.05
 #: Guessed seconds of a suite that is trained without workers, since to start them takes about as long, and of
 #: one that is worth a measurement, which takes about one.
-SHORT, LONG = 2.0, 40.0
+SHORT, LONG = 0.5, 40.0
 #: Memory that a worker may need: a framework, a dataset, a small model.
 WORKER_BYTES = 1024**3
 #: Arrays of a dataset, written once and mapped into every worker.
