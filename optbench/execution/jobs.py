@@ -47,6 +47,12 @@ class Executor(Protocol):
 
     here: bool
 
+    def prepare(self, trials: Sequence[PlannedTrial]) -> None:
+        """Be told of trials that are to be run: what takes time to start may start now."""
+
+    def best_size(self, trials: Sequence[PlannedTrial], setting: Setting) -> int:
+        """Measure how many to train together, in the place where they will be: see ``stacked.best_size``."""
+
     def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """Yield each job with its records as it ends; a crash is a record too."""
 
@@ -64,6 +70,15 @@ class InProcess:
     """One job after the other, in this process."""
 
     here = True
+
+    def prepare(self, trials: Sequence[PlannedTrial]) -> None:
+        """See :class:`Executor`."""
+
+    def best_size(self, trials: Sequence[PlannedTrial], setting: Setting) -> int:
+        """See :class:`Executor`."""
+        spec = trials[0].spec
+        dataset = setting.datasets[spec.workload.dataset]
+        return stacked.best_size([trial.spec for trial in trials], backends.engine(spec.backend), dataset)
 
     def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """See :class:`Executor`."""

@@ -265,7 +265,8 @@ class Run:
             epoch=observer.epoch if observer is not None else _unheard,
         )
         try:
-            for job, records in self._executor.run(self._jobs(planned, todo, data), setting):
+            self._executor.prepare(todo)
+            for job, records in self._executor.run(self._jobs(planned, todo, setting), setting):
                 self._keep(job, records)
         except KeyboardInterrupt:
             for job, records in self._executor.drain():
@@ -311,14 +312,14 @@ class Run:
         self,
         planned: Sequence[PlannedTrial],
         todo: Sequence[PlannedTrial],
-        data: Mapping[str | OwnData, Dataset],
+        setting: Setting,
     ) -> Iterator[stacked.Job]:
         """Cut the plan into trials to train together, and leave out what is done."""
         wanted = self._suite.engine.batch_seeds
 
         def measure(trials: Sequence[PlannedTrial]) -> int:
-            spec = trials[0].spec
-            return stacked.best_size(trials, backends.engine(spec.backend), data[spec.workload.dataset])
+            assert self._executor is not None
+            return self._executor.best_size(trials, setting)
 
         missing = {id(trial) for trial in todo}
         sizes = stacked.Sizes(wanted, planned, known=self._store.meta(), measure=measure)

@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
@@ -31,7 +31,8 @@ from optbench.execution.checkpoint import Checkpoints
 from optbench.execution.estimate import calibrate, work
 from optbench.execution.jobs import LAST, DatasetKey, Executor, InProcess, Setting, crashed, now, run_job
 from optbench.execution.shared import SharedFolder
-from optbench.execution.stacked import Job
+from optbench.execution.stacked import Job, best_size
+from optbench.suite import PlannedTrial
 from optbench.trial import TrialRecord, TrialSpec
 
 #: Environment variables by which libraries learn how many threads to start.
@@ -114,11 +115,26 @@ class Pool:
         self._frameworks: list[str] = []
         self._pending: dict[Any, _Pending] = {}
 
+    def prepare(self, trials: Sequence[PlannedTrial]) -> None:
+        """See :class:`Executor`: the workers import their frameworks while jobs are cut."""
+        self.open({trial.spec.backend for trial in trials})
+
+    def best_size(self, trials: Sequence[PlannedTrial], setting: Setting) -> int:
+        """See :class:`Executor`; 1 where it cannot be measured."""
+        specs = tuple(trial.spec for trial in trials)
+        data = self._share(specs[0].workload.dataset, setting)
+        try:
+            return int(self._slots[0].schedule(_best_size, args=(specs, data)).result())
+        except ProcessExpired:
+            self._replace(0)
+        except Exception:  # it will be said where the trial is run
+            pass
+        return 1
+
     def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """See :class:`Executor`. Records say how many ran side by side: their times are not compared."""
         facts = {**setting.facts, "concurrent": self._workers}
         ordered = blocks_first(jobs)
-        self.open({job[0].spec.backend for job in ordered})
         waiting = iter(enumerate(ordered))
         free = list(range(self._workers))
         pending = self._pending
@@ -248,44 +264,49 @@ class AutoPool:
 
     def __init__(self, *, time_limit: float | None = None) -> None:
         self._limit = time_limit
-        self._pool: Executor | None = None
+        self._chosen: Executor = InProcess()
+        self._settled = False
+
+    def prepare(self, trials: Sequence[PlannedTrial]) -> None:
+        """See :class:`Executor`; a few short trials settle nothing for those that come later."""
+        if not self._settled:
+            self._chosen, self._settled = self._choose(trials)
+        self._chosen.prepare(trials)
+
+    def best_size(self, trials: Sequence[PlannedTrial], setting: Setting) -> int:
+        """See :class:`Executor`."""
+        return self._chosen.best_size(trials, setting)
 
     def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """See :class:`Executor`."""
-        jobs = list(jobs)
-        if self._pool is None:
-            self._pool = self._choose(jobs)
-        return self._pool.run(jobs, setting)
+        return self._chosen.run(jobs, setting)
 
     def drain(self) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """See :class:`Executor`."""
-        return self._pool.drain() if self._pool is not None else iter(())
+        return self._chosen.drain()
 
     def close(self) -> None:
         """See :class:`Executor`."""
-        if self._pool is not None:
-            self._pool.close()
+        self._chosen.close()
 
-    def _choose(self, jobs: list[Job]) -> Executor:
-        most = min(most_workers(), len(jobs))
-        seconds = sum(map(cost, jobs))
-        if most < 2 or (seconds < SHORT and self._limit is None):
-            return self._alone()
+    def _choose(self, trials: Sequence[PlannedTrial]) -> tuple[Executor, bool]:
+        """Choose for these trials; the second says whether for all others too."""
+        most = min(most_workers(), len(trials))
+        seconds = sum(work(trial.spec) for trial in trials)
+        if self._limit is None and (most < 2 or seconds < SHORT):
+            return InProcess(), False
         pool = Pool(most, time_limit=self._limit)
-        if seconds < LONG and all(job[0].spec.device == "cpu" for job in jobs):
-            return pool
+        if most < 2 or (seconds < LONG and all(trial.spec.device == "cpu" for trial in trials)):
+            return pool, True
         try:
-            pool.open({job[0].spec.backend for job in jobs})
-            gain = pool.gain(max(jobs, key=cost)[0].spec)
+            pool.prepare(trials)
+            gain = pool.gain(max((trial.spec for trial in trials), key=work))
         except (ProcessExpired, UserError):  # what is wrong will be said where the trial is run
             gain = math.inf
         if gain > WORTH:
-            return pool
+            return pool, True
         pool.close()
-        return self._alone()
-
-    def _alone(self) -> Executor:
-        return InProcess() if self._limit is None else Pool(1, time_limit=self._limit)
+        return (InProcess() if self._limit is None else Pool(1, time_limit=self._limit)), True
 
 
 def most_workers() -> int:
@@ -359,6 +380,11 @@ def _work(
             news.sendto(json.dumps([number, k, epoch, dict(row)]).encode(), address)
 
     return run_job(specs, _dataset(data), facts=facts, checkpoints=checkpoints, on_epoch=on_epoch)
+
+
+def _best_size(specs: tuple[TrialSpec, ...], data: SharedData) -> int:
+    """Measure in a worker."""
+    return best_size(specs, backends.engine(specs[0].backend), _dataset(data))
 
 
 def _reason(error: BaseException, limit: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +13,10 @@ from optbench import backends
 from optbench.datasets.base import Dataset
 from optbench.errors import UserError
 from optbench.execution.checkpoint import Checkpoints
-from optbench.execution.jobs import LAST, DatasetKey, Setting, crashed, now, run_job
+from optbench.execution.jobs import LAST, DatasetKey, InProcess, Setting, crashed, now, run_job
 from optbench.execution.pool import ATTEMPTS, THREADS, blocks_first
 from optbench.execution.stacked import Job
+from optbench.suite import PlannedTrial
 from optbench.trial import TrialRecord, TrialSpec
 
 #: Tasks handed to Ray beyond those that run: enough for its scheduler, few enough to keep the plan's order.
@@ -82,6 +83,13 @@ class RayExecutor:
         self._shared: dict[DatasetKey, Any] = {}
         self._cpus, self._gpus = cpus, gpus
         self._pending: dict[Any, Job] = {}
+
+    def prepare(self, trials: Sequence[PlannedTrial]) -> None:
+        """See :class:`optbench.execution.jobs.Executor`; the cluster is there already."""
+
+    def best_size(self, trials: Sequence[PlannedTrial], setting: Setting) -> int:
+        """See :class:`optbench.execution.jobs.Executor`; measured here."""
+        return InProcess().best_size(trials, setting)
 
     def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """See :class:`optbench.execution.jobs.Executor`. Records are marked as made side by side."""

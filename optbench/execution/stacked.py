@@ -23,7 +23,7 @@ from optbench.datasets.base import Dataset, cut
 from optbench.execution.checkpoint import Checkpoints, StackCheckpoint
 from optbench.execution.protocol import EpochRequest, OnEpoch, training, whole_id
 from optbench.models.layers import build
-from optbench.optimizers import Custom
+from optbench.optimizers import SGD, Custom
 from optbench.suite import PlannedTrial
 from optbench.trial import Seeds, TrialRecord, TrialSpec, content_hash, to_plain
 
@@ -150,13 +150,13 @@ def run_stack(
     return [_noted(records[k], note) for k in range(len(specs))]
 
 
-def best_size(trials: Sequence[PlannedTrial], engine: Engine, dataset: Dataset) -> int:
+def best_size(specs: Sequence[TrialSpec], engine: Engine, dataset: Dataset) -> int:
     """Measure how many of these trials to train together: the least time a step and trial, 1 for alone.
 
     A few steps are timed for 1, 2, 4, .. trials, until more of them take longer each. On a CPU a trial whose
     steps are long stays alone.
     """
-    specs = [trial.spec for trial in trials[:LARGEST]]
+    specs = specs[:LARGEST]
     opening = _Opening(engine)
     rows = [_open(specs[0], opening, dataset)]
     alone = opening.sessions[0].train_epoch
@@ -181,7 +181,9 @@ def best_size(trials: Sequence[PlannedTrial], engine: Engine, dataset: Dataset) 
 
 
 class Sizes:
-    """Sizes of stacks for the configs of a suite: given, or measured once and kept with the store.
+    """Sizes of stacks for the workloads of a suite: given, or measured once and kept with the store.
+
+    They are measured with the first optimizer: the update is the least part of a step.
 
     Parameters
     ----------
@@ -192,7 +194,7 @@ class Sizes:
     known : mapping of str to str
         What a store kept.
     measure : callable
-        ``measure(trials) -> int``, see :func:`best_size`.
+        ``measure(trials) -> int``, see :func:`best_size`; the trials differ in their seeds alone.
     """
 
     def __init__(
@@ -207,15 +209,17 @@ class Sizes:
         self.found: dict[str, int] = json.loads(known.get("batch_seeds", "{}"))
         self._trials: dict[str, list[PlannedTrial]] = {}
         for trial in planned if wanted == "auto" else ():
-            self._trials.setdefault(_config(trial.spec), []).append(trial)
+            alike = self._trials.setdefault(_workload(trial.spec), [])
+            if not alike or trial.spec.optimizer == alike[0].spec.optimizer:
+                alike.append(trial)
 
     def __call__(self, trial: PlannedTrial) -> int:
-        """Trials in one program of this trial's config."""
+        """Trials in one program of this trial's workload."""
         if self._wanted == "off" or not stackable(trial.spec):
             return 1
         if isinstance(self._wanted, int):
             return self._wanted
-        key = _config(trial.spec)
+        key = _workload(trial.spec)
         if key not in self.found:
             self.found[key] = self._measure(self._trials[key])
         return self.found[key]
@@ -302,3 +306,7 @@ def _untimed(record: TrialRecord) -> TrialRecord:
 
 def _config(spec: TrialSpec) -> str:
     return content_hash(to_plain(replace(spec, seeds=Seeds())))
+
+
+def _workload(spec: TrialSpec) -> str:
+    return content_hash(to_plain(replace(spec, seeds=Seeds(), optimizer=SGD())))

@@ -340,10 +340,12 @@ engine: {batch_seeds: STACKED}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seeds", "stacked"), [("1", "off"), ("3", "3")], ids=["alone", "stacked"])
+@pytest.mark.parametrize(
+    ("backend", "seeds", "stacked"),
+    [*((name, "1", "off") for name in BACKENDS), ("torch", "3", "3")],
+    indirect=["backend"],
+)
 def test_kill_9_in_mid_trial_then_the_same_command_goes_on(backend, seeds, stacked, write_suite, tmp_path):
-    if backend == "tensorflow" and seeds != "1":
-        pytest.skip("TensorFlow trains one trial at a time")
     text = LONG.replace("BACKEND", backend).replace("EPOCHS", "150")
     text = text.replace("SEEDS", seeds).replace("STACKED", stacked)
     path = write_suite(text=text, name="long.yaml")

@@ -16,6 +16,7 @@ import pytest
 
 from optbench import api
 from optbench.execution import local, pool
+from optbench.execution.jobs import InProcess
 from optbench.frames import load_results
 from optbench.store import Store
 from optbench.suite import load_suite
@@ -222,6 +223,23 @@ def test_auto_measures_a_long_suite_and_takes_workers(tmp_path, monkeypatch):
         assert {trial.environment.get("concurrent") for trial in store.trials()} == {2}
 
 
+def test_a_few_short_trials_settle_nothing_for_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "most_workers", lambda: 2)
+    monkeypatch.setattr(pool.Pool, "open", lambda self, frameworks: None)
+    planned = local.plan(load_suite(suite(tmp_path, seeds=2)))
+    auto = pool.AutoPool()
+    monkeypatch.setattr(pool, "work", lambda spec: 0.0)
+    auto.prepare(planned)
+    assert isinstance(auto._chosen, InProcess)
+    monkeypatch.setattr(pool, "work", lambda spec: 1.0)
+    auto.prepare(planned)
+    chosen = auto._chosen
+    assert isinstance(chosen, pool.Pool)
+    auto.prepare(planned[:1])
+    assert auto._chosen is chosen
+    auto.close()
+
+
 @pytest.mark.parametrize(
     ("short", "long", "gain", "cores", "limit", "expected"),
     [
@@ -246,8 +264,8 @@ def test_auto_takes_workers_where_they_are_of_use(
     monkeypatch.setattr(pool.Pool, "gain", lambda self, spec: measured.append(spec) or gain)
     monkeypatch.setattr(pool, "most_workers", lambda: cores)
     planned = local.plan(load_suite(suite(tmp_path, seeds=2)))
-    monkeypatch.setattr(pool, "cost", lambda job: 1.0 / len(planned))  # the suite takes a second
-    chosen = pool.AutoPool(time_limit=limit)._choose([(trial,) for trial in planned])
+    monkeypatch.setattr(pool, "work", lambda spec: 1.0 / len(planned))  # the suite takes a second
+    chosen, _ = pool.AutoPool(time_limit=limit)._choose(planned)
     chosen.close()
     assert getattr(chosen, "_workers", None) == expected
     assert len(measured) == (gain is not None)

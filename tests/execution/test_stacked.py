@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from optbench import backends
 from optbench.datasets import registry
-from optbench.execution import local, stacked
+from optbench.execution import local, pool, stacked
 from optbench.execution.protocol import run_trial
 from optbench.models import zoo
 from optbench.models.layers import (
@@ -200,17 +201,28 @@ def test_auto_measures_once_and_remembers(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(stacked, "best_size", lambda trials, *rest: asked.append(trials) or 4)
     local.run_suite(suite(tmp_path, size="auto"), results=tmp_path)
-    assert len(asked) == 2, "once a config"
+    assert len(asked) == 1, "once a workload"
     local.run_suite(suite(tmp_path, size="auto", seeds=8), results=tmp_path)
-    assert len(asked) == 2
+    assert len(asked) == 1
     with Store(tmp_path / "s") as store:
         assert [t.environment.get("stacked") for t in store.trials()].count(4) == 8
+
+
+def test_workers_measure_where_they_train(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(stacked, "best_size", lambda *arguments: pytest.fail("measured in the parent"))
+    loaded = suite(tmp_path, size="auto")
+    assert local.run_suite(loaded, results=tmp_path, executor=lambda: pool.Pool(2)).completed == 10
+    with Store(tmp_path / "s") as store:
+        (size,) = json.loads(store.meta()["batch_seeds"]).values()
+    assert size in (1, 2, 4)
 
 
 def test_auto_chooses_a_size_that_the_trials_allow(tmp_path):
     pytest.importorskip("torch")
     trials = [t for t in local.plan(suite(tmp_path, size="auto")) if t.optimizer == "adam"]
-    assert stacked.best_size(trials, backends.engine("torch"), registry.load("digits")) in (1, 2, 4)
+    specs = [trial.spec for trial in trials]
+    assert stacked.best_size(specs, backends.engine("torch"), registry.load("digits")) in (1, 2, 4)
 
 
 def test_what_cannot_be_stacked_is_trained_alone(tmp_path):
