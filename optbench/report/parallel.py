@@ -14,7 +14,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 #: Fewer items than this are not worth a process.
-FEWEST_ITEMS = 40
+FEWEST_ITEMS = 4
 MOST_PROCESSES = 4
 
 
