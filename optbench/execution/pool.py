@@ -125,7 +125,7 @@ class Pool:
         data = self._share(specs[0].workload.dataset, setting)
         try:
             return int(self._slots[0].schedule(_best_size, args=(specs, data)).result())
-        except ProcessExpired:
+        except (ProcessExpired, BrokenProcessPool):
             self._replace(0)
         except Exception:  # it will be said where the trial is run
             pass

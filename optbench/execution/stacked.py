@@ -210,7 +210,8 @@ class Sizes:
         self._trials: dict[str, list[PlannedTrial]] = {}
         for trial in planned if wanted == "auto" else ():
             alike = self._trials.setdefault(_workload(trial.spec), [])
-            if not alike or trial.spec.optimizer == alike[0].spec.optimizer:
+            first = alike[0] if alike else trial
+            if stackable(trial.spec) and trial.spec.optimizer == first.spec.optimizer:
                 alike.append(trial)
 
     def __call__(self, trial: PlannedTrial) -> int:

@@ -24,7 +24,7 @@ from optbench.models.layers import (
     MaxPool2D,
     Model,
 )
-from optbench.optimizers import SGD, WAME, Adagrad, Adam, AdamW, Nadam, RMSprop
+from optbench.optimizers import SGD, WAME, Adagrad, Adam, AdamW, Nadam, RMSprop, custom
 from optbench.store import Store
 from optbench.suite import load_suite
 from optbench.trial import Augment, EarlyStopping, ReduceOnPlateau, Seeds, StepSchedule, TrialSpec, Workload
@@ -206,6 +206,20 @@ def test_auto_measures_once_and_remembers(tmp_path, monkeypatch):
     assert len(asked) == 1
     with Store(tmp_path / "s") as store:
         assert [t.environment.get("stacked") for t in store.trials()].count(4) == 8
+
+
+def test_a_class_of_ones_own_is_no_measure_for_the_others(tmp_path):
+    loaded = suite(tmp_path, size="auto")
+    mine = custom.from_mapping({"class": "torch.optim:Adam", "lr": 0.01}, base_dir=tmp_path)
+    (entry,) = loaded.workloads
+    entry = replace(entry, optimizers={"mine": mine, **entry.optimizers})
+    planned = local.plan(replace(loaded, workloads=(entry,)))
+    asked = []
+    sizes = stacked.Sizes("auto", planned, known={}, measure=lambda trials: asked.append(trials) or 4)
+    assert [sizes(trial) for trial in planned[:3]] == [1, 4, 4]
+    assert [[(t.optimizer, t.spec.seeds.init) for t in trials] for trials in asked] == [
+        [("adam", seed) for seed in range(5)]
+    ]
 
 
 def test_workers_measure_where_they_train(tmp_path, monkeypatch):
