@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from optbench.execution import local, preflight
 from optbench.models.layers import build, count_parameters, multiplications
 from optbench.store import Store, StoreError
 from optbench.suite import PlannedTrial, Suite, store_path
-from optbench.trial import Seeds, Split, TrialSpec, content_hash, to_plain, trial_id
+from optbench.trial import Seeds, Split, TrialSpec, Workload, content_hash, to_plain, trial_id
 from optbench.tuning.journal import Journal, read
 from optbench.tuning.search import tuned
 
@@ -193,18 +194,23 @@ def work(spec: TrialSpec) -> float:
 
     It may be wrong by a factor of several, and is for comparison with others.
     """
-    facts = registry.info(spec.workload.dataset)
-    multiplied = multiplications(build(spec.workload.model, facts.shape, len(facts.classes)))
-    n_train, _ = _sizes(spec, facts.train, facts.test)
-    batch = n_train if spec.workload.batch_size == "full" else spec.workload.batch_size
-    return spec.workload.epochs * (n_train * multiplied * MULTIPLICATION + math.ceil(n_train / batch) * STEP)
+    return _work(spec.workload)
+
+
+@lru_cache(maxsize=1024)  # a plan asks for each of its trials, several times
+def _work(workload: Workload) -> float:
+    facts = registry.info(workload.dataset)
+    multiplied = multiplications(build(workload.model, facts.shape, len(facts.classes)))
+    n_train, _ = _sizes(workload, facts.train, facts.test)
+    batch = n_train if workload.batch_size == "full" else workload.batch_size
+    return workload.epochs * (n_train * multiplied * MULTIPLICATION + math.ceil(n_train / batch) * STEP)
 
 
 def calibrate(spec: TrialSpec) -> float:
     """Seconds that a trial would take, from a few timed steps and one evaluation on made data."""
     workload = spec.workload
     facts = registry.info(workload.dataset)
-    n_train, n_validation = _sizes(spec, facts.train, facts.test)
+    n_train, n_validation = _sizes(workload, facts.train, facts.test)
     batch = n_train if workload.batch_size == "full" else min(workload.batch_size, n_train)
     steps = math.ceil(n_train / batch)
     preflight.check_memory(spec, facts)
@@ -234,8 +240,8 @@ def calibrate(spec: TrialSpec) -> float:
     return workload.epochs * (steps * step + evaluated * per_example) + facts.test * per_example
 
 
-def _sizes(spec: TrialSpec, train: int, test: int) -> tuple[int, int]:
-    split = spec.workload.split
+def _sizes(workload: Workload, train: int, test: int) -> tuple[int, int]:
+    split = workload.split
     source = train if split.source == "train" else test
     validation = validation_count(split, source)
     return train - (validation if split.source == "train" else 0), validation
