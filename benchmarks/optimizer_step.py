@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from optbench.optimizers.torch import WAME
-from optbench.verification.timing import CNN, fused_adam, interleaved, torch_steps
+from optbench.verification.step_time import CNN, fused_adam, interleaved, torch_steps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from optbench.store import Store
-from optbench.suite import load_suite, trials, view
+from optbench.records.store import Store
+from optbench.suite.expand import trials
+from optbench.suite.load import load_suite
+from optbench.suite.spec import view
 from optbench.trial import Seeds, block_id, to_plain, trial_id
 
 HISTORY = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "batch_loss", "lr"]

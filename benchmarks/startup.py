@@ -21,8 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from optbench import suite as suites
-from optbench.store import Store
+from optbench.records.store import Store
+from optbench.suite.expand import trials
+from optbench.suite.load import load_suite
+from optbench.suite.spec import view
 from optbench.trial import Fingerprints, TrialRecord, block_id, trial_id
 
 SUITE = """
@@ -103,12 +105,12 @@ def interleaved(commands: dict[str, list[str]], repetitions: int) -> dict[str, l
 
 def small_store(path: Path, results: Path) -> Path:
     """Fill a store with 21 made trials of 30 epochs."""
-    suite = suites.load_suite(path)
+    suite = load_suite(path)
     generator = np.random.default_rng(0)
-    plan = suites.trials(suite, lambda *_: "cpu")
+    plan = trials(suite, lambda *_: "cpu")
     with Store(results / suite.name, write=True) as store:
-        view = json.dumps(suites.view(suite))
-        store.set_meta(suite=suite.name, title=suite.title, source=suite.text, hash=suite.hash, view=view)
+        seen = json.dumps(view(suite))
+        store.set_meta(suite=suite.name, title=suite.title, source=suite.text, hash=suite.hash, view=seen)
         store.set_plan((trial_id(t.spec), t.workload, t.optimizer) for t in plan)
         for trial in plan:
             rise = np.linspace(0.1, 0.8 + 0.1 * generator.random(), 31)

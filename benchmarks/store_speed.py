@@ -20,8 +20,9 @@ import numpy as np
 
 from optbench.execution import local
 from optbench.execution.protocol import HISTORY
-from optbench.store import Store
-from optbench.suite import load_suite, store_path
+from optbench.records.store import Store
+from optbench.suite.load import load_suite
+from optbench.suite.spec import store_path
 from optbench.trial import Fingerprints, TrialRecord, block_id, trial_id
 
 SUITE = """

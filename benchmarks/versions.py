@@ -12,7 +12,7 @@ import argparse
 
 import numpy as np
 
-from optbench.frames import load_results
+from optbench.records.frames import load_results
 from optbench.stats.paired import signed_rank
 
 METRICS = ("test_accuracy", "test_loss")

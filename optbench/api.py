@@ -8,20 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from optbench.frames import Results, load_results
+from optbench.records.frames import Results, load_results
+from optbench.records.store import Store, StoreError
 from optbench.report.build import DEFAULT_FORMATS, ReportFiles, file_name, write_report
 from optbench.report.combine import gather, with_analysis
-from optbench.store import Store, StoreError
-from optbench.suite import (
-    PlannedTrial,
-    Suite,
-    SuiteError,
-    load_suite,
-    store_path,
-    suite_from_source,
-    suite_from_view,
-)
-from optbench.validation import dotted, one_line, shown
+from optbench.suite.load import load_suite, suite_from_source
+from optbench.suite.spec import PlannedTrial, Suite, SuiteError, store_path, suite_from_view
+from optbench.suite.validation import dotted, one_line, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +66,7 @@ def make_suite(
     >>> suite.optimizers, len(suite.seeds)
     (('wame', 'adam'), 3)
     """
-    from optbench.yamlfile import Source, read_text, write_text
+    from optbench.suite.yamlfile import Source, read_text, write_text
 
     given = {"suite": name, **fields, "workloads": workloads, "optimizers": optimizers}
     text = write_text({key: _plain(value, (key,)) for key, value in given.items()})
@@ -213,7 +206,7 @@ def run(
     if smoke:
         loaded = local.smoke(loaded)
     if log:
-        from optbench.trackers import Tracked
+        from optbench.execution.trackers import Tracked
 
         observer = Tracked(observer, log, suite=loaded.name, folder=store_path(loaded, results))
     return local.run_suite(

@@ -17,10 +17,9 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from numpy.typing import NDArray
 
-from optbench.config import FORBID_EXTRA
-from optbench.metrics import Metric
 from optbench.models.layers import Model
 from optbench.optimizers import OptimizerConfig
+from optbench.task import FORBID_EXTRA, Metric
 
 BackendName = Literal["torch", "tensorflow", "jax"]
 DeviceName = Literal["cpu", "cuda", "mps", "tpu"]

@@ -5,7 +5,9 @@ import pytest
 
 import optbench
 from optbench.stats.common import StatsError
-from optbench.suite import SuiteError, load_suite, trials
+from optbench.suite.expand import trials
+from optbench.suite.load import load_suite
+from optbench.suite.spec import SuiteError
 from optbench.trial import trial_id
 
 PLAIN = {

@@ -32,7 +32,7 @@ def blocks(page):
 
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
-#: Suites, or parts of one, that load without a package that tests/test_plugins.py installs.
+#: Suites, or parts of one, that load without a package that tests/suite/test_plugins.py installs.
 SUITES = [block for block in BLOCKS if block.language == "yaml" and block.page != "plugin.md"]
 #: Files that several pages speak of, as small as can be loaded.
 FILES = {
@@ -109,7 +109,7 @@ def test_the_tutorial_leads_from_the_installed_wheel_and_an_empty_folder_to_a_ve
     "block", [b for b in SUITES if re.search(r"^suite:", b.text, re.MULTILINE)], ids=lambda b: b.page
 )
 def test_a_suite_shown_loads(block, tmp_path):
-    from optbench.suite import load_suite
+    from optbench.suite.load import load_suite
 
     write_files(tmp_path, block.page)
     (tmp_path / "shown.yaml").write_text(block.text)
@@ -127,7 +127,7 @@ optimizers: {adam: {}}
     "block", [b for b in SUITES if re.match("(optimizers|workloads):", b.text)], ids=lambda b: b.page
 )
 def test_a_part_of_a_suite_shown_fits_into_one(block, tmp_path, monkeypatch):
-    from optbench.suite import load_suite
+    from optbench.suite.load import load_suite
 
     monkeypatch.syspath_prepend(tmp_path)
     write_files(tmp_path, block.page)

@@ -23,10 +23,10 @@ from typer.testing import CliRunner
 
 from optbench import api
 from optbench.cli import app
-from optbench.store import Store
-from tests.provenance.test_imports import keras_log
+from optbench.records.store import Store
+from tests.records.test_foreign import keras_log
+from tests.suite.test_plugins import install, write_package
 from tests.test_docs import PAGES, ROOT, blocks, write_files
-from tests.test_plugins import install, write_package
 
 pytest.importorskip("torch", reason="the commands train")
 pytest.importorskip("optuna", reason="a suite shown tunes")
@@ -68,7 +68,7 @@ NOT_HERE = {
     ON_RAY: "needs a cluster",
     ON_SLURM: "needs a cluster",
     "optbench data fetch fashion-mnist": "downloads",
-    "optbench verify": "takes ten minutes on a busy machine; tests/test_verify.py has its parts",
+    "optbench verify": "takes ten minutes on a busy machine; tests/verification/test_verify.py has its parts",
     "optbench verify --parity": "takes minutes; tests/verification has its parts",
 }
 #: Exit codes other than 0 that are documented: 3 where a dataset's files are not here.

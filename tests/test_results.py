@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from optbench.execution import local
-from optbench.frames import load_results
+from optbench.records.frames import load_results
+from optbench.records.store import Store
 from optbench.report.analysis import analyse
-from optbench.store import Store
-from optbench.suite import load_suite
+from optbench.suite.load import load_suite
 from optbench.trial import trial_id
 from optbench.tuning import journal as journals
 from optbench.tuning.search import tuned

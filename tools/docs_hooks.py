@@ -11,7 +11,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from optbench.schema import suite_schema
+from optbench.suite.json_schema import suite_schema
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 a check of `optbench verify` failed; 2 wrong usage or suite; 3 data missing, with the

@@ -20,10 +20,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from optbench.api import report, run
-from optbench.store import FILE_NAME, Store
-from optbench.suite import Suite, load_suite
+from optbench.records.store import FILE_NAME, Store
+from optbench.suite.load import load_suite
+from optbench.suite.spec import Suite
+from optbench.suite.yamlfile import read_text
 from optbench.tuning import journal
-from optbench.yamlfile import read_text
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = ("leaderboard.md", "comparisons.csv", "tuning.csv", "untuned.csv")

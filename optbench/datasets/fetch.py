@@ -23,7 +23,7 @@ import platformdirs
 from optbench.datasets.base import DataError
 from optbench.datasets.download import DownloadError, Progress, copy_limited, download
 from optbench.datasets.formats import MAX_BYTES, read_bytes
-from optbench.validation import one_line
+from optbench.suite.validation import one_line
 
 ENVIRONMENT = "OPTBENCH_DATA"
 DEBIAN = Path("/usr/share/datasets")

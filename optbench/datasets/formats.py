@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench.datasets.base import DataError
-from optbench.validation import one_line
+from optbench.suite.validation import one_line
 
 #: No published file here comes near this size, decompressed.
 MAX_BYTES = 2**30

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from optbench import matching
 from optbench.datasets.base import DataError, Dataset, DatasetInfo, hold_out
-from optbench.imports import ImportProblem, load_object
+from optbench.suite.references import ImportProblem, load_object
+from optbench.suite.validation import one_line, shown
 from optbench.trial import OwnData
-from optbench.validation import one_line, shown
 
 DEFAULT_TEST = 0.2
 

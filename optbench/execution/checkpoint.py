@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench import matching
-from optbench.validation import one_line
+from optbench.suite.validation import one_line
 
 FORMAT = 2
 FOLDER = "checkpoints"

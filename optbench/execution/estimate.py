@@ -16,8 +16,8 @@ from optbench.datasets import registry
 from optbench.datasets.base import cut, validation_count
 from optbench.execution import local, preflight
 from optbench.models.layers import build, count_parameters, multiplications
-from optbench.store import Store, StoreError
-from optbench.suite import PlannedTrial, Suite, store_path
+from optbench.records.store import Store, StoreError
+from optbench.suite.spec import PlannedTrial, Suite, store_path
 from optbench.trial import Seeds, Split, TrialSpec, Workload, content_hash, to_plain, trial_id
 from optbench.tuning.journal import Journal, read
 from optbench.tuning.search import tuned

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 from optbench import backends
 from optbench.datasets.base import Dataset
-from optbench.execution import stacked
+from optbench.execution import stacks
 from optbench.execution.checkpoint import Checkpoints
 from optbench.execution.protocol import OnEpoch, run_trial
-from optbench.execution.stacked import Job
-from optbench.suite import PlannedTrial
+from optbench.execution.stacks import Job
+from optbench.suite.spec import PlannedTrial
 from optbench.trial import OwnData, TrialRecord, TrialSpec, block_id, trial_id
 
 DatasetKey = str | OwnData
@@ -51,7 +51,7 @@ class Executor(Protocol):
         """Be told of trials that are to be run: what takes time to start may start now."""
 
     def best_size(self, trials: Sequence[PlannedTrial], setting: Setting) -> int:
-        """Measure how many to train together, in the place where they will be: see ``stacked.best_size``."""
+        """Measure how many to train together, in the place where they will be: see ``stacks.best_size``."""
 
     def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """Yield each job with its records as it ends; a crash is a record too."""
@@ -78,7 +78,7 @@ class InProcess:
         """See :class:`Executor`."""
         spec = trials[0].spec
         dataset = setting.datasets[spec.workload.dataset]
-        return stacked.best_size([trial.spec for trial in trials], backends.engine(spec.backend), dataset)
+        return stacks.best_size([trial.spec for trial in trials], backends.engine(spec.backend), dataset)
 
     def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """See :class:`Executor`."""
@@ -121,7 +121,7 @@ def run_job(
     if len(specs) > 1:
         # Together or not at all: what goes wrong with one of them is found when it is trained alone.
         with contextlib.suppress(Exception):
-            return stacked.run_stack(
+            return stacks.run_stack(
                 specs, engine, dataset, environment=facts, on_epoch=tell, checkpoints=checkpoints
             )
     records = []

@@ -11,14 +11,16 @@ from typing import Any, Protocol
 from optbench import backends, environment
 from optbench.datasets import registry
 from optbench.datasets.base import Dataset
-from optbench.execution import preflight, shared, stacked
+from optbench.execution import preflight, shared, stacks
 from optbench.execution.checkpoint import MINUTES, Checkpoints
 from optbench.execution.jobs import Executor, InProcess, Setting
-from optbench.store import Store
-from optbench.suite import PlannedTrial, Suite, SuiteWorkload, store_path, trials, view
+from optbench.records.store import Store
+from optbench.suite.entries import SuiteWorkload
+from optbench.suite.expand import trials
+from optbench.suite.spec import PlannedTrial, Suite, store_path, view
+from optbench.suite.tuning_section import Budget, Tuning
 from optbench.trial import OwnData, Status, TrialRecord, block_id, trial_id
 from optbench.tuning.journal import KEY as TUNING
-from optbench.tuning.schema import Budget, Tuning
 
 #: A dry run: at most so many epochs and seeds, on made data.
 SMOKE_EPOCHS = 2
@@ -276,7 +278,7 @@ class Run:
             raise
         return len(todo)
 
-    def _keep(self, job: stacked.Job, records: Sequence[TrialRecord]) -> None:
+    def _keep(self, job: stacks.Job, records: Sequence[TrialRecord]) -> None:
         """Store the records of a job that has ended."""
         self._store.add(*records)
         if self._checkpoints is not None:
@@ -313,7 +315,7 @@ class Run:
         planned: Sequence[PlannedTrial],
         todo: Sequence[PlannedTrial],
         setting: Setting,
-    ) -> Iterator[stacked.Job]:
+    ) -> Iterator[stacks.Job]:
         """Cut the plan into trials to train together, and leave out what is done."""
         wanted = self._suite.engine.batch_seeds
 
@@ -322,9 +324,9 @@ class Run:
             return self._executor.best_size(trials, setting)
 
         missing = {id(trial) for trial in todo}
-        sizes = stacked.Sizes(wanted, planned, known=self._store.meta(), measure=measure)
+        sizes = stacks.Sizes(wanted, planned, known=self._store.meta(), measure=measure)
         left = [t for t in planned if id(t) in missing] if wanted == "off" else planned
-        for job in stacked.jobs(left, sizes) if missing else ():
+        for job in stacks.jobs(left, sizes) if missing else ():
             if wanted == "auto":
                 self._store.set_meta(batch_seeds=json.dumps(sizes.found))
             if kept := tuple(trial for trial in job if id(trial) in missing):

@@ -14,7 +14,7 @@ from optbench.trial import TrialSpec
 
 
 class Held(TypedDict):
-    """Bytes; see :class:`optbench.times.PassTimes`."""
+    """Bytes; see :class:`optbench.records.step_times.PassTimes`."""
 
     host_bytes: int | None
     host_start_bytes: int | None

@@ -31,8 +31,8 @@ from optbench.execution.checkpoint import Checkpoints
 from optbench.execution.estimate import calibrate, work
 from optbench.execution.jobs import LAST, DatasetKey, Executor, InProcess, Setting, crashed, now, run_job
 from optbench.execution.shared import SharedFolder
-from optbench.execution.stacked import Job, best_size
-from optbench.suite import PlannedTrial
+from optbench.execution.stacks import Job, best_size
+from optbench.suite.spec import PlannedTrial
 from optbench.trial import TrialRecord, TrialSpec
 
 #: Environment variables by which libraries learn how many threads to start.

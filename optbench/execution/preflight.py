@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from optbench import metrics
 from optbench.datasets.base import Dataset, DatasetInfo, validation_count
 from optbench.environment import available_bytes
 from optbench.errors import UserError
 from optbench.models.layers import BatchNorm, build, count_parameters
-from optbench.suite import PlannedTrial
+from optbench.suite import custom_metrics
+from optbench.suite.spec import PlannedTrial
 from optbench.trial import OwnData, TrialSpec
 
 
@@ -40,7 +40,7 @@ def check(
     for spec in specs.values():
         facts = data[spec.workload.dataset].info
         for metric in spec.workload.metrics or ():
-            metrics.check(metric, len(facts.classes))
+            custom_metrics.check(metric, len(facts.classes))
         if here:
             check_memory(spec, facts)
         check_batches(spec, facts)

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench import matching
-from optbench import metrics as own_metrics
 from optbench.backends.base import MEASURED, Engine, Evaluation, Session, UnsavableError
 from optbench.datasets.augmentation import Augmentation
 from optbench.datasets.base import Dataset, TrialData, cut
-from optbench.execution import metrics as measures
+from optbench.execution import evaluation as measures
 from optbench.execution.checkpoint import CheckpointError, Checkpoints, Saved, Slot, Slots
 from optbench.execution.schedules import LearningRate
 from optbench.matching import Indices
 from optbench.models.layers import build
+from optbench.suite import custom_metrics
 from optbench.trial import Fingerprints, Status, TrialRecord, TrialSpec, Workload, block_id, trial_id
 
 #: Called after each evaluation with the epoch and its row of the history.
@@ -430,7 +430,7 @@ def _own(workload: Workload, logits: NDArray[Any], labels: NDArray[np.integer[An
     if not workload.metrics:
         return {}
     probabilities = measures.probabilities(logits)
-    return {metric.name: own_metrics.score(metric, probabilities, labels) for metric in workload.metrics}
+    return {metric.name: custom_metrics.score(metric, probabilities, labels) for metric in workload.metrics}
 
 
 def _seconds(work: Callable[[], None]) -> float:

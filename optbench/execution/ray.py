@@ -15,8 +15,8 @@ from optbench.errors import UserError
 from optbench.execution.checkpoint import Checkpoints
 from optbench.execution.jobs import LAST, DatasetKey, InProcess, Setting, crashed, now, run_job
 from optbench.execution.pool import ATTEMPTS, THREADS, blocks_first
-from optbench.execution.stacked import Job
-from optbench.suite import PlannedTrial
+from optbench.execution.stacks import Job
+from optbench.suite.spec import PlannedTrial
 from optbench.trial import TrialRecord, TrialSpec
 
 #: Tasks handed to Ray beyond those that run: enough for its scheduler, few enough to keep the plan's order.

@@ -15,7 +15,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 
-from optbench import backends, environment, matching, times
+from optbench import backends, environment, matching
 from optbench.backends.base import Session
 from optbench.datasets import registry
 from optbench.datasets.augmentation import Augmentation
@@ -24,9 +24,10 @@ from optbench.errors import UserError
 from optbench.execution import local, memory
 from optbench.matching import Indices
 from optbench.models.layers import build
-from optbench.store import Store
-from optbench.suite import PlannedTrial, Suite, store_path
-from optbench.times import PassTimes
+from optbench.records import step_times
+from optbench.records.step_times import PassTimes
+from optbench.records.store import Store
+from optbench.suite.spec import PlannedTrial, Suite, store_path
 from optbench.trial import TrialSpec, to_plain
 from optbench.tuning.journal import read
 from optbench.tuning.search import tuned
@@ -203,8 +204,8 @@ def _time_group(
     held = [_memory(one.trial, part * batch, progress) for one in moved]
     return [
         PassTimes(
-            config=times.config_id(to_plain(one.trial.spec)),
-            machine=times.machine_id(facts),
+            config=step_times.config_id(to_plain(one.trial.spec)),
+            machine=step_times.machine_id(facts),
             facts=facts,
             measured=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             steps=part * epochs,
@@ -292,7 +293,7 @@ def _warn_if_busy(progress: Callable[[str], None], *, look: float = 0.3) -> None
     load = _Load()
     time.sleep(look)
     busy = load.busy()
-    if busy is not None and busy > times.QUIET:
+    if busy is not None and busy > step_times.QUIET:
         progress(
             f"warning: other processes keep {busy:.0%} of this machine busy; these times will say so. Time "
             "again with --time when it is quiet"

@@ -15,7 +15,7 @@ from typing import Annotated, Literal, Union, get_args
 
 from annotated_types import Ge, Gt, Lt, MinLen
 
-from optbench.config import FORBID_EXTRA
+from optbench.task import FORBID_EXTRA
 
 Activation = Literal["linear", "relu", "tanh", "sigmoid", "elu", "gelu"]
 Padding = Literal["valid", "same"]

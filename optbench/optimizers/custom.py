@@ -18,10 +18,10 @@ from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from optbench import imports
-from optbench.config import FORBID_EXTRA
 from optbench.errors import UserError
-from optbench.imports import ImportProblem
+from optbench.suite import references
+from optbench.suite.references import ImportProblem
+from optbench.task import FORBID_EXTRA
 
 
 class CustomError(UserError, ValueError):
@@ -104,7 +104,7 @@ def from_mapping(mapping: Mapping[str, Any], *, base_dir: Path) -> Custom:
     if not isinstance(reference, str):
         raise CustomError(f"class: found {reference!r}; write `my_opt.py:MyOpt` or `package.module:Class`")
     try:
-        code = imports.identify(reference, base_dir)
+        code = references.identify(reference, base_dir)
     except ImportProblem as error:
         raise CustomError(str(error)) from None
     return Custom(reference=reference, arguments=tuple(arguments.items()), code=code, directory=base_dir)
@@ -112,7 +112,7 @@ def from_mapping(mapping: Mapping[str, Any], *, base_dir: Path) -> Custom:
 
 def plugins() -> dict[str, str]:
     """List what installed packages offer: name -> class reference."""
-    return imports.plugins("optimizers")
+    return references.plugins("optimizers")
 
 
 def load(config: Custom) -> Any:
@@ -125,7 +125,7 @@ def load(config: Custom) -> Any:
     """
     directory = getattr(config, "_directory", None) or Path.cwd()
     try:
-        return imports.load_identified(config.reference, config.code, directory)
+        return references.load_identified(config.reference, config.code, directory)
     except ImportProblem as error:
         raise CustomError(f"{error}; mend {config.reference}") from error
 

@@ -15,8 +15,8 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from optbench.optimizers._torch import gpu, native, plain
-from optbench.optimizers._torch.plain import Hyper
+from optbench.optimizers.torch_kernels import gpu, native, plain
+from optbench.optimizers.torch_kernels.plain import Hyper
 from optbench.optimizers.wame import WAME as Config
 from optbench.optimizers.wame import EpsMode, Variant, corrected_lr, rule
 

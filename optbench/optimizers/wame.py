@@ -40,8 +40,8 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from optbench.config import FORBID_EXTRA
 from optbench.optimizers.base import Array, Family, Range, State, decayed
+from optbench.task import FORBID_EXTRA
 
 Variant = Literal[
     "adjusted", "paper", "divide", "author", "author_shipped", "report1_shipped", "report2_shipped"

@@ -11,9 +11,9 @@ from itertools import groupby
 import numpy as np
 import pandas as pd
 
-from optbench.frames import Results
+from optbench.records.frames import Results
 from optbench.report.leaderboard import Leaderboard, oriented
-from optbench.report.times import SETTING
+from optbench.report.time_table import SETTING
 from optbench.stats.common import FloatArray
 from optbench.stats.datasets import (
     FEWEST_DATASETS,
@@ -27,7 +27,7 @@ from optbench.stats.datasets import (
 )
 from optbench.stats.families import FamilyResult, PairedComparison, Settings, compare_family
 from optbench.stats.profiles import profile_score
-from optbench.suite import Suite
+from optbench.suite.spec import Suite
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from optbench.frames import Results
+from optbench.records.frames import Results
 from optbench.report.across import Across, SettingComparison, across, settings_compared
 from optbench.report.leaderboard import Leaderboard, leaderboards
 from optbench.report.methods import methods_paragraph
@@ -19,9 +19,9 @@ from optbench.report.tables import (
     top_k_table,
 )
 from optbench.report.text import TextTable, leaderboard_table
-from optbench.report.times import with_fair_times
+from optbench.report.time_table import with_fair_times
 from optbench.report.tuning import tuning_cost, tuning_table, untuned_table
-from optbench.suite import Suite
+from optbench.suite.spec import Suite
 
 
 @dataclass(frozen=True, kw_only=True)

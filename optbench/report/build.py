@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optbench.frames import Results
+from optbench.records.frames import Results
 from optbench.report import exports
 from optbench.report.analysis import Report, analyse, main_tables, side_tables
 from optbench.report.parallel import map_forked
 from optbench.report.tables import pairs_table
 from optbench.report.text import escape_markdown, markdown
-from optbench.suite import Suite
+from optbench.suite.spec import Suite
 
 #: Formats that a report may have; the default is all that need nothing beyond optbench.
 FORMATS = ("html", "markdown", "latex", "csv", "json", "plots", "parquet")

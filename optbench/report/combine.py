@@ -9,8 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from optbench.frames import Results, load_results
-from optbench.suite import Suite, SuiteWorkload, known_choice
+from optbench.records.frames import Results, load_results
+from optbench.suite.entries import SuiteWorkload
+from optbench.suite.load import known_choice
+from optbench.suite.spec import Suite
 
 #: Key: position of the store, workload label, optimizer label there.
 Labels = Mapping[tuple[int, str, str], tuple[str, str]]

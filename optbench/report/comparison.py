@@ -12,12 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from optbench.records.tables import ModelComparison
 from optbench.stats.compare import Comparison
 from optbench.stats.datasets import StratifiedComparison
 from optbench.stats.families import FamilyResult, PairedComparison
 from optbench.stats.survival import TimeToTarget
 from optbench.stats.verdict import Verdict
-from optbench.tables import ModelComparison
 
 _STYLE = {"better": "bold green", "worse": "bold red", "equivalent": "cyan", "inconclusive": "yellow"}
 

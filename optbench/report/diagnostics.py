@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from optbench.datasets import registry
 from optbench.datasets.base import DataError, Dataset, cut
-from optbench.metrics import maximised
+from optbench.records.store import Store, StoredTrial, StoreError
 from optbench.stats.classifiers import McNemarResult, mcnemar_predictions
-from optbench.store import Store, StoredTrial, StoreError
+from optbench.suite.validation import parse
+from optbench.task import maximised
 from optbench.trial import TrialSpec
-from optbench.validation import parse
 
 IntArray = NDArray[np.int64]
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from optbench.errors import UserError
-from optbench.frames import Results, load_results
+from optbench.records.frames import Results, load_results
+from optbench.records.step_times import median
 from optbench.report.across import Across, SettingComparison
 from optbench.report.leaderboard import Leaderboard, Row
 from optbench.report.text import TextTable, digits_of, metric_title, number, scale
 from optbench.stats.common import to_plain
-from optbench.suite import Suite
-from optbench.times import median
+from optbench.suite.spec import Suite
 
 #: Version of the JSON export's keys.
 SCHEMA = "optbench-report-1"

@@ -12,7 +12,7 @@ from optbench.report.analysis import Report
 from optbench.report.leaderboard import Leaderboard, of_board
 from optbench.report.style import LineStyle, line_styles
 from optbench.report.text import metric_title
-from optbench.report.times import best_pass, comparable, pass_rounds
+from optbench.report.time_table import best_pass, comparable, pass_rounds
 from optbench.report.tuning import scores_by_optimizer
 from optbench.stats.families import FamilyResult
 

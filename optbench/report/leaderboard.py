@@ -10,13 +10,14 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from optbench.frames import DECLARED, Results, epochs_to_target
-from optbench.report.times import SETTING, comparable, time_notes
+from optbench.records.frames import DECLARED, Results, epochs_to_target
+from optbench.report.time_table import SETTING, comparable, time_notes
 from optbench.stats.effects import mean_difference
 from optbench.stats.families import FamilyResult, PairedComparison, Settings, compare_family
 from optbench.stats.ranks import compact_letters, rank_intervals
 from optbench.stats.survival import TimeToTarget, time_to_target
-from optbench.suite import Analysis, Suite, SuiteWorkload
+from optbench.suite.entries import SuiteWorkload
+from optbench.suite.spec import Analysis, Suite
 
 
 @dataclass(frozen=True, kw_only=True)

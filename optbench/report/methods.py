@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import optbench
-from optbench.frames import DECLARED, Results
+from optbench.records.frames import DECLARED, Results
+from optbench.records.step_times import machine_words
 from optbench.report.leaderboard import Leaderboard
-from optbench.suite import Suite
-from optbench.times import machine_words
+from optbench.suite.spec import Suite
 
 _CORRECTIONS = {
     "holm": "Holm's step-down procedure",

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from optbench.stats.power import pairs_needed, plan_pairs
-from optbench.suite import Suite
+from optbench.suite.spec import Suite
 
 if TYPE_CHECKING:
     from optbench.execution.estimate import PlannedGroup

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from optbench.frames import Results
+from optbench.records.frames import Results
+from optbench.records.step_times import PassTimes, machine_words, median
 from optbench.report.across import Across, SettingComparison
 from optbench.report.leaderboard import Leaderboard, of_board
 from optbench.report.text import (
@@ -23,10 +24,9 @@ from optbench.report.text import (
     scale,
     short,
 )
-from optbench.report.times import SETTING, disturbed
+from optbench.report.time_table import SETTING, disturbed
 from optbench.stats.families import FamilyResult, PairedComparison
-from optbench.suite import Suite
-from optbench.times import PassTimes, machine_words, median
+from optbench.suite.spec import Suite
 
 #: Columns of the table of trials, where the results have them.
 TRIAL_COLUMNS = (

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from optbench.report.text import TextTable, number, scale
-from optbench.suite import PlannedTrial, Suite
+from optbench.suite.spec import PlannedTrial, Suite
 from optbench.trial import Status, TrialRecord, trial_id
 
 #: Characters that all columns of a leaderboard need.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from optbench.records.store import Store, StoredTrial
 from optbench.report import diagnostics, plots
-from optbench.store import Store, StoredTrial
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
-from optbench.frames import Results
+from optbench.records.frames import Results
 from optbench.report.leaderboard import Leaderboard, of_board, oriented
 from optbench.report.text import DASH, TextTable, Value, estimate, metric_title, number, scale
 from optbench.stats.effects import mean_difference

@@ -17,9 +17,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from optbench.records.store import Store, StoredTrial
 from optbench.report.planning import duration
 from optbench.report.text import number, scale
-from optbench.store import Store, StoredTrial
 
 _BARS = "▁▂▃▄▅▆▇█"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from optbench.store import DamageError
+from optbench.records.store import DamageError
 from optbench.tuning.space import Axis
 
 KEY = "tuning"

@@ -12,14 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from optbench.store import Store
-from optbench.suite import PlannedTrial, Suite, SuiteWorkload
+from optbench.records.store import Store
+from optbench.suite.entries import SuiteWorkload
+from optbench.suite.spec import PlannedTrial, Suite
+from optbench.suite.tuning_section import Tuning
+from optbench.suite.validation import InvalidError
 from optbench.trial import MonitorName, TrialSpec, Workload, content_hash, to_plain, trial_id
 from optbench.tuning.journal import KEY, Journal, Setting, Stage, Study, Training
-from optbench.tuning.schema import Tuning
 from optbench.tuning.space import Axis, with_values
 from optbench.tuning.strategies import Answer, Ask, Strategy, strategy
-from optbench.validation import InvalidError
 
 
 class Trainer(Protocol):

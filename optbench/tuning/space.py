@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from optbench.optimizers import FAMILIES, Custom, OptimizerConfig
+from optbench.suite.validation import InvalidError, listed, parse, problem, shown, unknown_choice
 from optbench.trial import to_plain
-from optbench.validation import InvalidError, listed, parse, problem, shown, unknown_choice
 
 if TYPE_CHECKING:
-    from optbench.yamlfile import KeyPath
+    from optbench.suite.yamlfile import KeyPath
 
 Kind = Literal["log", "uniform", "decay", "int", "choice"]
 #: A winner in this outer part of a range lies on its edge.

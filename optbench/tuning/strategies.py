@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from optbench.errors import UserError
-from optbench.tuning.schema import Tuning
+from optbench.suite.tuning_section import Tuning
 from optbench.tuning.space import Axis, grid
 
 if TYPE_CHECKING:

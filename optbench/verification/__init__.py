@@ -1,1 +1,1 @@
-"""Parts of :mod:`optbench.verify`: problems, the optimizers of each framework, and the checks."""
+"""Conformance of optimizers, parity of backends, and what a machine and a trial trained again show."""

@@ -1,4 +1,4 @@
-"""The checks of :mod:`optbench.verify`: each takes a config and a backend and returns what it found."""
+"""The checks of an optimizer: each takes a config and a backend and returns what it found."""
 
 from __future__ import annotations
 

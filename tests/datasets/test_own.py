@@ -5,7 +5,8 @@ import pytest
 
 from optbench.datasets import own, registry
 from optbench.datasets.base import DataError
-from optbench.suite import SuiteError, load_suite
+from optbench.suite.load import load_suite
+from optbench.suite.spec import SuiteError
 
 SUITE = """
 suite: own
@@ -48,7 +49,7 @@ def test_a_csv_gives_classes_and_a_fixed_stratified_test_part(table):
 def test_content_is_identity_and_the_place_is_not(table):
     from dataclasses import replace
 
-    from optbench.suite import trials
+    from optbench.suite.expand import trials
     from optbench.trial import trial_id
 
     def first_id(folder):

@@ -20,7 +20,7 @@ from optbench.datasets import registry
 from optbench.execution.checkpoint import CheckpointError, Checkpoints, Saved, TrialCheckpoint
 from optbench.execution.protocol import run_trial
 from optbench.optimizers import SGD, WAME, Adagrad, Adam, AdamW, Nadam, RMSprop, custom
-from optbench.store import Store
+from optbench.records.store import Store
 from optbench.trial import Augment, Divergence, EarlyStopping, ReduceOnPlateau, StepSchedule, trial_id
 from tests.backends.contract import BACKENDS, CNN, spec
 

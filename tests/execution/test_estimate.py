@@ -6,8 +6,9 @@ pytest.importorskip("torch", reason="times steps with PyTorch")
 
 from optbench import api
 from optbench.execution.estimate import calibrate, estimate
-from optbench.frames import load_results
-from optbench.suite import load_suite, trials
+from optbench.records.frames import load_results
+from optbench.suite.expand import trials
+from optbench.suite.load import load_suite
 
 
 def test_the_store_s_own_timings_come_first(write_suite, tmp_path):

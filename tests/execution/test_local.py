@@ -16,10 +16,10 @@ pytest.importorskip("torch", reason="runs trials with PyTorch")
 
 from optbench import api
 from optbench.execution import jobs
-from optbench.frames import load_results
+from optbench.records.frames import load_results
+from optbench.records.store import Store
 from optbench.report.analysis import analyse
-from optbench.store import Store
-from optbench.suite import load_suite
+from optbench.suite.load import load_suite
 
 TIMES = ("seconds", "started", "attempts")
 

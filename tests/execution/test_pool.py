@@ -17,9 +17,9 @@ import pytest
 from optbench import api
 from optbench.execution import local, pool
 from optbench.execution.jobs import InProcess
-from optbench.frames import load_results
-from optbench.store import Store
-from optbench.suite import load_suite
+from optbench.records.frames import load_results
+from optbench.records.store import Store
+from optbench.suite.load import load_suite
 
 pytest.importorskip("torch")
 

@@ -6,7 +6,9 @@ import pytest
 
 from optbench.execution import estimate, preflight
 from optbench.execution.preflight import BatchError, MemoryNeedError
-from optbench.suite import SuiteError, load_suite, trials
+from optbench.suite.expand import trials
+from optbench.suite.load import load_suite
+from optbench.suite.spec import SuiteError
 
 pytest.importorskip("torch", reason="plans with PyTorch")
 

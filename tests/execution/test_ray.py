@@ -14,7 +14,7 @@ from optbench import api
 from optbench.execution.checkpoint import FOLDER
 from optbench.execution.jobs import LAST
 from optbench.execution.ray import RayExecutor
-from optbench.store import Store
+from optbench.records.store import Store
 from tests.execution.test_pool import content, start, stored, suite, wait_for
 
 pytest.importorskip("torch", reason="runs trials with PyTorch")

@@ -12,11 +12,11 @@ import pytest
 from optbench import api
 from optbench.backends import engine
 from optbench.execution import memory, timing
-from optbench.frames import load_results
 from optbench.optimizers import custom
-from optbench.store import Store
-from optbench.suite import load_suite
-from optbench.times import read
+from optbench.records.frames import load_results
+from optbench.records.step_times import read
+from optbench.records.store import Store
+from optbench.suite.load import load_suite
 from tests.backends.contract import BACKENDS, spec
 
 MEASURE = memory.measure

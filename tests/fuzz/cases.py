@@ -21,8 +21,8 @@ import numpy as np
 from optbench.datasets import formats, registry
 from optbench.execution import estimate
 from optbench.execution.checkpoint import Checkpoints
-from optbench.store import Store
-from optbench.suite import load_suite
+from optbench.records.store import Store
+from optbench.suite.load import load_suite
 from tests.conftest import REPOSITORY, TINY
 from tests.fuzz.mutate import ODD, damage_store, damaged_bytes, damaged_data, damaged_yaml
 from tests.fuzz.sandbox import Outcome, Sandbox

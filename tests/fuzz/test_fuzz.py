@@ -123,8 +123,8 @@ def test_the_fuzzer_finds_a_broken_command(broken, complaint, tmp_path):
 
 
 def test_a_broken_command_is_found_through_the_command_line(material, tmp_path, monkeypatch):
-    monkeypatch.setattr("optbench.tables.compare_file", _fail)
-    monkeypatch.setattr("optbench.tables.compare_predictions", _fail)
+    monkeypatch.setattr("optbench.records.tables.compare_file", _fail)
+    monkeypatch.setattr("optbench.records.tables.compare_predictions", _fail)
     found = [run_case("tables", k, tmp_path / str(k), material).complaint() for k in range(5)]
     assert any("ZeroDivisionError: made" in (text or "") for text in found)
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from optbench import api
-from optbench.frames import load_results
+from optbench.records.frames import load_results
 
 SUITE = """
 suite: others
@@ -84,7 +84,7 @@ def test_a_suite_that_names_a_framework_loads_without_importing_it(tmp_path):
         SUITE + "optimizers: {lion: {class: 'keras.optimizers:Lion', learning_rate: 1}}"
     )
     code = (
-        "import sys; from optbench.suite import load_suite; load_suite('s.yaml'); "
+        "import sys; from optbench.suite.load import load_suite; load_suite('s.yaml'); "
         "print({'keras', 'tensorflow', 'torch'} & set(sys.modules))"
     )
     done = subprocess.run(

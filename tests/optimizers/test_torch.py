@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch", reason="needs PyTorch")
 from optbench.backends.torch.optimizers import RuleOptimizer, make_optimizer  # noqa: E402
 from optbench.optimizers import SGD, Adam, Nadam, custom  # noqa: E402
 from optbench.optimizers import WAME as Config  # noqa: E402
-from optbench.optimizers._torch import native  # noqa: E402
 from optbench.optimizers.torch import WAME  # noqa: E402
+from optbench.optimizers.torch_kernels import native  # noqa: E402
 from optbench.verification import checks  # noqa: E402
 from optbench.verification.steppers import TorchStepper  # noqa: E402
 from tests.optimizers.golden import SEQUENCES, assert_follows  # noqa: E402
@@ -339,7 +339,7 @@ def test_without_a_compiler_plain_pytorch_runs_and_fused_says_why(tmp_path):
 
 @needs_compiler
 def test_a_kernel_is_built_once_into_the_cache(tmp_path):
-    code = "from optbench.optimizers._torch import native; print(native.available())"
+    code = "from optbench.optimizers.torch_kernels import native; print(native.available())"
     environment = {**os.environ, "OPTBENCH_KERNELS": str(tmp_path)}
     times = []
     for _ in range(2):
@@ -389,7 +389,7 @@ PTX = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from optbench.optimizers._torch.triton import wame_step
+from optbench.optimizers.torch_kernels.triton import wame_step
 forms = ((0, 0, False), (0, 1, False), (0, 2, False), (1, 0, False), (2, 1, True), (3, 0, False))
 for w, state in (("fp32", "fp32"), ("fp32", "bf16"), ("bf16", "fp32"), ("fp16", "bf16")):
     for rate, root, shipped in forms:

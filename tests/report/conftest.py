@@ -10,9 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from optbench.frames import load_results
-from optbench.store import Store
-from optbench.suite import load_suite, trials, view
+from optbench.records.frames import load_results
+from optbench.records.store import Store
+from optbench.suite.expand import trials
+from optbench.suite.load import load_suite
+from optbench.suite.spec import view
 from optbench.trial import Fingerprints, TrialRecord, block_id, trial_id
 from tests.conftest import write_changed
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from optbench import api
-from optbench.frames import load_results
+from optbench.records.frames import load_results
 from optbench.report.build import file_name, write_report
 from optbench.report.exports import ExportError, escape_latex, write_parquet
 from tests.report.conftest import ODD_NAMES, fill_store, renamed
@@ -150,7 +150,7 @@ def test_latex_escapes_give_every_character_as_it_stands():
 
 
 def test_several_stores_are_analysed_together(write_suite, tmp_path):
-    from optbench.suite import load_suite
+    from optbench.suite.load import load_suite
 
     first = load_suite(write_suite(("suite: tiny", "suite: one"), name="one.yaml"))
     second = load_suite(
@@ -174,7 +174,7 @@ def test_several_stores_are_analysed_together(write_suite, tmp_path):
 
 
 def test_a_crash_in_one_store_gives_way_to_the_record_in_another(write_suite, tmp_path):
-    from optbench.suite import load_suite
+    from optbench.suite.load import load_suite
 
     suite = load_suite(write_suite())
     a = fill_store(suite, tmp_path / "a", lambda t: "crashed")

@@ -8,11 +8,11 @@ from rich.console import Console
 
 from optbench import api
 from optbench.backends.base import BackendMissingError
+from optbench.records.store import Store, StoreError
 from optbench.report import diagnostics, plots
 from optbench.report.diagnostics import _scores, _sentences
 from optbench.report.trial_plots import write_trial_plots
 from optbench.report.watch import look, render, sparkline, watch
-from optbench.store import Store, StoreError
 
 
 @pytest.fixture(scope="module")

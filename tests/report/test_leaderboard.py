@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from optbench.frames import Results
+from optbench.records.frames import Results
 from optbench.report.leaderboard import leaderboards, oriented
 from optbench.report.text import leaderboard_table, markdown
-from optbench.suite import load_suite
+from optbench.suite.load import load_suite
 
 
 def results(scores: dict[str, list[float | str]], **columns) -> Results:

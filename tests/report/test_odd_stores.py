@@ -7,10 +7,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from optbench.frames import Results, load_results
+from optbench.records.frames import Results, load_results
 from optbench.report.analysis import analyse, main_tables
 from optbench.report.build import markdown_text, write_report
-from optbench.suite import load_suite
+from optbench.suite.load import load_suite
 from tests.report.conftest import fill_store
 
 ALL = ("html", "markdown", "latex", "csv", "json")

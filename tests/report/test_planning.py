@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from optbench.report.planning import duration, statements
-from optbench.suite import load_suite
+from optbench.suite.load import load_suite
 
 
 def test_a_plan_says_when_nothing_can_be_shown(write_suite):

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published_tables import DEMSAR
 from scipy import stats
 
 from optbench.stats.common import StatsError
@@ -16,6 +15,7 @@ from optbench.stats.compare import DOCUMENTED_KEYS, SCHEMA, compare_table, direc
 from optbench.stats.datasets import collapse, leave_one_out, on_these_datasets
 from optbench.stats.families import Settings
 from optbench.stats.paired import signed_rank
+from tests.stats.published_tables import DEMSAR
 
 
 def trials(values, *, dataset="mnist", optimizers=("adam", "wame")):

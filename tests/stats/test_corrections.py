@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published_tables import BENJAMINI_HOCHBERG, GARCIA_P, GARCIA_RANKS
 from statsmodels.stats.multitest import multipletests
 
 from optbench.stats.common import StatsError
@@ -22,6 +21,7 @@ from optbench.stats.corrections import (
     shaffer,
 )
 from optbench.stats.ranks import rank_z_pvalues
+from tests.stats.published_tables import BENJAMINI_HOCHBERG, GARCIA_P, GARCIA_RANKS
 
 pvalues = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published_tables import ALGOPERF
 from scipy import integrate, stats
 
 from optbench.stats.bayes import bayesian_signed_rank, correlated_t
@@ -24,6 +23,7 @@ from optbench.stats.profiles import (
 )
 from optbench.stats.tuning_curves import edge_warnings, expected_best, tuning_curve
 from optbench.stats.variance import variance_shares
+from tests.stats.published_tables import ALGOPERF
 
 # ---------------------------------------------------------------- curves
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published_tables import DEMSAR_METHODS, DEMSAR_UNROUNDED
 from scipy import stats
 
 from optbench.stats.common import StatsError
@@ -22,6 +21,7 @@ from optbench.stats.ranks import (
     rank_table,
     rank_z_pvalues,
 )
+from tests.stats.published_tables import DEMSAR_METHODS, DEMSAR_UNROUNDED
 
 AUC = DEMSAR_UNROUNDED[DEMSAR_METHODS].to_numpy()
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published_tables import FREIREICH
 from statsmodels.duration.survfunc import SurvfuncRight, survdiff
 
 from optbench.stats.classifiers import mcnemar
 from optbench.stats.common import StatsError
 from optbench.stats.families import Settings
 from optbench.stats.survival import kaplan_meier, log_rank, summarise_times, time_to_target
+from tests.stats.published_tables import FREIREICH
 
 PLACEBO, TREATED, RELAPSED = FREIREICH.T
 

@@ -16,11 +16,11 @@ pytest.importorskip("torch", reason="runs trials with PyTorch")
 pytest.importorskip("optuna", reason="tuning draws its settings with Optuna")
 
 from optbench import api
-from optbench.frames import load_results
-from optbench.store import Store
-from optbench.suite import load_suite
+from optbench.records.frames import load_results
+from optbench.records.store import Store
+from optbench.suite.load import load_suite
+from optbench.suite.tuning_section import Budget, Tuning
 from optbench.tuning import journal as journals
-from optbench.tuning.schema import Budget, Tuning
 from optbench.tuning.space import Axis
 from optbench.tuning.strategies import Answer, strategy
 from tests.execution.test_local import content

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optbench.optimizers import SGD, Adam, Custom
+from optbench.suite.validation import InvalidError
 from optbench.tuning.space import Axis, family_axes, grid, read_axes, with_values
-from optbench.validation import InvalidError
 
 
 def axis(kind: str, low: float = 0.0, high: float = 0.0, **more) -> Axis:

@@ -72,7 +72,7 @@ class JaxEngine:
         sessions: Sequence[FunctionalSession],
     ) -> Stack:
         """Join trials that differ in their seeds alone; raises ``NotStackableError``."""
-        from optbench.backends.jax.stacked import JaxStack
+        from optbench.backends.jax.stack import JaxStack
 
         return JaxStack(specs, sessions)
 

@@ -87,7 +87,7 @@ class TorchEngine:
         self, specs: Sequence[TrialSpec], built: tuple[BuiltLayer, ...], sessions: Sequence[TorchSession]
     ) -> Stack:
         """Join trials that differ in their seeds alone; raises ``NotStackableError``."""
-        from optbench.backends.torch.stacked import TorchStack
+        from optbench.backends.torch.stack import TorchStack
 
         return TorchStack(specs, built, sessions)
 

@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullLocator
 
-from optbench.metrics import maximised
 from optbench.report.across import Across
 from optbench.report.leaderboard import Leaderboard
 from optbench.report.plots.common import hover, legend, new_figure, plot, tidy
@@ -17,6 +16,7 @@ from optbench.report.style import LineStyle, line_styles, short_labels, shorten
 from optbench.report.text import goal, metric_title, scale
 from optbench.stats.profiles import performance_profile
 from optbench.stats.survival import kaplan_meier
+from optbench.task import maximised
 
 #: Up to so many trials of an optimizer are drawn one by one.
 MOST_DOTS = 200

@@ -9,13 +9,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from optbench.metrics import maximised
 from optbench.report.plots.common import hover, legend, log_scale, new_figure, plot, tidy
 from optbench.report.style import LineStyle, line_styles, short_labels, shorten
 from optbench.report.text import metric_title, scale
 from optbench.stats.common import StatsError
 from optbench.stats.tuning_curves import tuning_curve
 from optbench.stats.variance import VarianceShares, variance_shares
+from optbench.task import maximised
 
 _STREAM_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
 

@@ -1,0 +1,102 @@
+"""What the commands share: options, errors as exit codes, the console."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from optbench.errors import UserError
+
+if TYPE_CHECKING:
+    from optbench.suite.spec import Suite
+
+DATA_MISSING, CRASHED, INTERRUPTED = 3, 4, 130
+
+DataDirOption = Annotated[
+    Path | None, typer.Option(envvar="OPTBENCH_DATA", help="Folder to look in first, and to download to.")
+]
+ResultsOption = Annotated[
+    Path,
+    typer.Option("--results", help="Folder of all stores.", envvar="OPTBENCH_RESULTS", show_default=True),
+]
+StoreOption = Annotated[
+    Path | None, typer.Option(help="Store to look in; all stores under --results if not given.")
+]
+TrialArgument = Annotated[str, typer.Argument(help="Trial id or its first digits.")]
+
+
+@contextlib.contextmanager
+def errors(about: Path | None = None) -> Iterator[None]:
+    """Turn expected errors into one message and the exit code that the design gives them.
+
+    A message that does not name the file that the command is ``about`` gets its name in front.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        fail(
+            "Interrupted. What is finished is in the store; the same command goes on from there.", INTERRUPTED
+        )
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+    except sqlite3.Error as error:
+        fail(f"the store cannot be read ({error}); restore it from a copy", 2)
+    except UserError as error:
+        message = str(error)
+        fail(message if about is None or str(about) in message else f"{about}: {message}", error.exit_code)
+
+
+def new_console() -> Any:
+    """A console; a file or a pipe gets lines wide enough for every column."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 150)
+
+
+def say(console: Any, message: str) -> None:
+    """Print a line as it is."""
+    console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """End with a message and an exit code."""
+    print(message, file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def use_data_dir(data_dir: Path | None) -> None:
+    """Look for data there first."""
+    if data_dir is not None:
+        os.environ["OPTBENCH_DATA"] = str(data_dir)
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Import without the collector, and keep what was imported out of its sight: a fifth of a start."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def show_report(suite: Suite, results: Any, console: Any) -> None:
+    """Show the leaderboard and the main tables of some records, and what the report warns of."""
+    from optbench.report.analysis import analyse, main_tables
+    from optbench.report.terminal import rich_table
+
+    report = analyse(results, suite)
+    for table in main_tables(report):
+        console.print(rich_table(table, width=console.width))
+    for text in report.warnings:
+        console.print(text, style="yellow", markup=False)

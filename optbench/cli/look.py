@@ -1,0 +1,71 @@
+"""``optbench list`` and ``show``: what there is, and what a trial left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from optbench.cli.common import DataDirOption, ResultsOption, StoreOption, errors, new_console, use_data_dir
+
+
+def list_(
+    what: Annotated[
+        Literal["datasets", "models", "optimizers", "suites", "results"], typer.Argument(help="What to list.")
+    ],
+    results: ResultsOption = Path("results"),
+) -> None:
+    """List what a suite can name, the suites here, or the stores."""
+    with errors():
+        from rich.markup import escape
+        from rich.table import Table
+
+        from optbench.cli import listing
+
+        columns, rows = listing.rows(what, results=results)
+        table = Table(*columns, header_style="bold")
+        for row in rows:
+            table.add_row(*map(escape, row))
+        new_console().print(table)
+
+
+def show(
+    what: Annotated[str, typer.Argument(help="Trial id or its first digits; with --augment a suite file.")],
+    store: StoreOption = None,
+    results: ResultsOption = Path("results"),
+    augment: Annotated[
+        bool, typer.Option("--augment", help="Draw a sample of a suite's augmented training images.")
+    ] = False,
+    plots: Annotated[
+        bool, typer.Option("--plots", help="Say in words what the model gets wrong, and draw it.")
+    ] = False,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="With --plots: train again to draw weights and filters.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path(),
+    data_dir: DataDirOption = None,
+) -> None:
+    """Show everything recorded of a trial, what its model gets wrong, or a suite's augmented images."""
+    with errors():
+        from optbench import api
+        from optbench.cli import listing
+
+        if augment:
+            use_data_dir(data_dir)
+            for picture in listing.augmented_sample(api.load_suite(what), out):
+                print(picture)
+            return
+        stores = [store] if store else listing.stores(results)
+        if not plots:
+            print(listing.show(what, stores=stores), end="")
+            return
+        from optbench.records.store import Store
+        from optbench.report.trial_plots import write_trial_plots
+
+        use_data_dir(data_dir)
+        path, trial = listing.find(what, stores=stores)
+        with Store(path) as opened:
+            written = write_trial_plots(opened, trial, out, weights=weights)
+        for line in (*written.sentences, *map(str, written.files)):
+            print(line)

@@ -1,0 +1,120 @@
+"""``optbench report``, ``watch`` and ``compare``: what records and tables of results say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from optbench.cli.common import ResultsOption, errors, importing, new_console, say, show_report
+
+
+def report(
+    suites: Annotated[
+        list[Path], typer.Argument(help="Suite files, stores, or their folders; several are one analysis.")
+    ],
+    results: ResultsOption = Path("results"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the files; beside the store if not given.")
+    ] = None,
+    format: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="terminal only shows; html, markdown, latex, csv, json, plots, parquet: once or more. "
+            "All but parquet if not given."
+        ),
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="Compare with this optimizer.")] = None,
+    primary: Annotated[str | None, typer.Option(help="Test this metric.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Level.")] = None,
+    correction: Annotated[str | None, typer.Option(help="holm, bonferroni, bh or none.")] = None,
+) -> None:
+    """Show the leaderboard of some records, and write the page, tables, exports and plots."""
+    with errors():
+        with importing():
+            from optbench import api
+            from optbench.report.combine import with_analysis
+
+        console = new_console()
+        suite, found, folder = api.gather_results(*suites, results=results)
+        suite = with_analysis(suite, baseline=baseline, primary=primary, alpha=alpha, correction=correction)
+        show_report(suite, found, console)
+        if format == ["terminal"]:
+            return
+        from optbench.report.build import DEFAULT_FORMATS, write_report
+
+        formats = [name for name in format or DEFAULT_FORMATS if name != "terminal"]
+        written = write_report(found, suite, out or folder / "report", formats=formats)
+        say(console, f"Wrote {len(written.files)} files: {written.index}")
+
+
+def watch(
+    suite: Annotated[Path, typer.Argument(help="Suite file, store, or the store's folder.")],
+    results: ResultsOption = Path("results"),
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 2.0,
+) -> None:
+    """Follow a run from another terminal until every planned trial has ended."""
+    with errors(suite):
+        from optbench import api
+        from optbench.report.watch import watch as follow
+
+        loaded, store = api.find_store(suite, results=results)
+        follow(store, metric=loaded.analysis.primary, console=new_console(), every=every)
+
+
+def compare(
+    table: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV: columns dataset, optimizer, seed and metrics; or a matrix of datasets x methods."
+        ),
+    ],
+    metric: Annotated[str | None, typer.Option(help="Column to compare, where there are several.")] = None,
+    maximise: Annotated[
+        bool | None, typer.Option("--maximise/--minimise", help="Is larger better? By the name if not given.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Compare the others against this one; all pairs if not given.")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="Level.")] = 0.05,
+    correction: Annotated[
+        Literal["holm", "shaffer", "bergmann-hommel", "bonferroni", "bh", "none"],
+        typer.Option(help="Over the comparisons of a family."),
+    ] = "holm",
+    margin: Annotated[
+        float | None, typer.Option(help="Difference that does not matter, in the metric's units.")
+    ] = None,
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="The file has a column truth and one of labels a model.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything computed as JSON.")] = False,
+) -> None:
+    """Run the statistics alone on any table of results."""
+    with errors(table):
+        from optbench.records import tables
+        from optbench.report import comparison as view
+
+        if predictions:
+            models = tables.compare_predictions(table, baseline=baseline, correction=correction)
+            shown: list[Any] = [view.render_predictions(models)]
+            plain = tables.predictions_to_dict(models)
+        else:
+            result = tables.compare_file(
+                table,
+                metric=metric,
+                maximise=maximise,
+                baseline=baseline,
+                alpha=alpha,
+                correction=correction,
+                margin=margin,
+            )
+            shown, plain = list(view.render_comparison(result)), result.to_dict()
+        if as_json:
+            import json
+
+            print(json.dumps(plain, indent=2, allow_nan=False))
+            return
+        console = new_console()
+        for part in shown:
+            console.print(part)

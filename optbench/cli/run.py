@@ -1,0 +1,247 @@
+"""``optbench run`` and ``plan``: train what a suite declares, and say before what it costs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import typer
+
+from optbench.cli.common import (
+    CRASHED,
+    DataDirOption,
+    ResultsOption,
+    errors,
+    importing,
+    new_console,
+    say,
+    show_report,
+    use_data_dir,
+)
+from optbench.errors import UserError
+
+if TYPE_CHECKING:
+    from optbench.suite.spec import PlannedTrial, Suite
+
+SmokeOption = Annotated[
+    bool, typer.Option("--smoke", help="Dry run: made data, 2 epochs, 2 seeds, a store of its own.")
+]
+SeedsOption = Annotated[
+    str | None, typer.Option(help="Other seeds than the suite's: a count, or a list as in 0,3,7.")
+]
+BackendOption = Annotated[str | None, typer.Option(help="Another backend than the suite's.")]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda, mps or tpu instead of the suite's device.")
+]
+
+
+def run(
+    suite: Annotated[Path, typer.Argument(help="Suite file.", show_default=False)],
+    results: ResultsOption = Path("results"),
+    seeds: SeedsOption = None,
+    backend: BackendOption = None,
+    device: DeviceOption = None,
+    threads: Annotated[
+        int, typer.Option(min=1, envvar="OPTBENCH_THREADS", help="CPU threads of a trial; part of its bits.")
+    ] = 1,
+    data_dir: DataDirOption = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Run a part: workload=A,B or optimizer=A,B; give it twice for both."),
+    ] = None,
+    show_plan: Annotated[bool, typer.Option("--plan", help="Show the trials and stop.")] = False,
+    smoke: SmokeOption = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget the store's trials and begin again.")
+    ] = False,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0, help="Save a trial under way this often; 0 saves none.")
+    ] = 5.0,
+    workers: Annotated[
+        str, typer.Option(help="Trials side by side: a number, or auto. Their times are not compared.")
+    ] = "1",
+    time_limit: Annotated[
+        float | None, typer.Option(min=0, help="Seconds that a trial may take before it is stopped.")
+    ] = None,
+    executor: Annotated[
+        Literal["local", "ray"], typer.Option(help="This machine, or the nodes of a Ray cluster.")
+    ] = "local",
+    ray_address: Annotated[
+        str | None, typer.Option(help="Running cluster, as host:port; one on this machine if not given.")
+    ] = None,
+    cpus_per_trial: Annotated[float, typer.Option(min=0, help="Of a Ray node, while a trial runs.")] = 1,
+    gpus_per_trial: Annotated[float, typer.Option(min=0, help="The same; 0.25 puts four on a GPU.")] = 0,
+    timing: Annotated[
+        bool, typer.Option("--time", help="Then time every optimizer alone on this machine, in turns.")
+    ] = False,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(help="Also log new trials to tensorboard, mlflow or wandb (offline); repeatable."),
+    ] = None,
+) -> None:
+    """Train what the store of a suite lacks, then show the leaderboard.
+
+    Interrupt it whenever you like: the same command goes on where it stopped.
+    """
+    with errors(suite):
+        with importing():
+            from optbench import api
+            from optbench.execution import local
+            from optbench.report.terminal import RunView
+
+        loaded = _changed(api.load_suite(suite), seeds=seeds, backend=backend, device=device)
+        if smoke:
+            loaded = local.smoke(loaded)
+        chosen = _filter(loaded, only or [])
+        if show_plan:
+            _show_plan(loaded, chosen)
+            return
+        os.environ["OPTBENCH_THREADS"] = str(threads)
+        use_data_dir(data_dir)
+        console = new_console()
+        signal.signal(signal.SIGTERM, _interrupt)
+        with RunView(loaded, console) as view:
+            outcome = api.run(
+                loaded,
+                results=results,
+                only=chosen,
+                fresh=fresh,
+                observer=view,
+                checkpoint_minutes=checkpoint_minutes,
+                workers=_workers(workers),
+                time_limit=time_limit,
+                ray={"address": ray_address, "cpus": cpus_per_trial, "gpus": gpus_per_trial}
+                if executor == "ray"
+                else None,
+                log=log or (),
+            )
+        if timing:
+            from optbench.execution.timing import time_suite
+
+            time_suite(loaded, results=results, only=chosen, progress=lambda line: say(console, line))
+        _show_leaderboards(loaded, outcome.store, console)
+        missing = outcome.planned - outcome.completed - outcome.diverged - outcome.crashed
+        say(
+            console,
+            f"{outcome.run} trials run, {outcome.planned} planned: {outcome.completed} completed, "
+            f"{outcome.diverged} diverged, {outcome.crashed} crashed, {missing} not run.",
+        )
+        say(console, f"Store: {outcome.store}")
+        where = outcome.store.parent if smoke or results != Path("results") else suite
+        say(console, f"Plots and tables: optbench report {where}")
+        if outcome.crashed:
+            say(
+                console,
+                f"{outcome.crashed} trials crashed; the same command tries them again, and "
+                f"`optbench show TRIAL --store {outcome.store.parent}` prints a traceback.",
+            )
+            raise typer.Exit(CRASHED)
+
+
+def plan(
+    suite: Annotated[Path, typer.Argument(help="Suite file.", show_default=False)],
+    results: ResultsOption = Path("results"),
+    seeds: SeedsOption = None,
+    backend: BackendOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Say what a suite can show and what it costs, before any compute is spent.
+
+    Trials, blocks, hours, the smallest attainable p, the detectable effect, and the seeds needed.
+    """
+    with errors(suite):
+        from optbench import api
+        from optbench.execution.estimate import estimate
+        from optbench.report.planning import render_plan
+
+        loaded = _changed(api.load_suite(suite), seeds=seeds, backend=backend, device=device)
+        new_console().print(render_plan(loaded, estimate(loaded, results=results)), highlight=False)
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _changed(suite: Suite, *, seeds: str | None, backend: str | None, device: str | None) -> Suite:
+    """Apply the options that change a suite."""
+    from dataclasses import replace
+
+    from optbench.suite import load
+
+    changes: dict[str, Any] = {}
+    if seeds is not None:
+        try:
+            numbers = [int(word) for word in seeds.split(",")]
+        except ValueError:
+            raise typer.BadParameter(
+                f"--seeds: found {seeds!r}; give a count, or a list as in 0,3,7"
+            ) from None
+        changes["seeds"] = load.parse_seeds(numbers[0] if "," not in seeds else numbers, option="--seeds")
+    if backend is not None:
+        changes["backends"] = (load.known_choice("--backend", backend, load.BACKENDS),)
+    if device is not None:
+        changes["device"] = load.known_choice("--device", device, load.DEVICES)
+    return replace(suite, **changes)
+
+
+def _workers(found: str) -> Any:
+    if found != "auto" and not (found.isascii() and found.isdigit() and int(found)):
+        raise UserError(f"--workers: found {found!r}; give a whole number from 1, or auto")
+    return found if found == "auto" else int(found)
+
+
+def _filter(suite: Suite, only: list[str]) -> Any:
+    from optbench.suite import load
+
+    wanted: dict[str, set[str]] = {}
+    known = {"workload": [entry.label for entry in suite.workloads], "optimizer": list(suite.optimizers)}
+    for option in only:
+        kind, _, names = option.partition("=")
+        load.known_choice("--only", kind, known)
+        wanted[kind] = {load.known_choice(f"--only {kind}", name, known[kind]) for name in names.split(",")}
+    if not wanted:
+        return None
+
+    def chosen(trial: PlannedTrial) -> bool:
+        return all(getattr(trial, kind) in names for kind, names in wanted.items())
+
+    return chosen
+
+
+def _show_plan(suite: Suite, chosen: Any) -> None:
+    from rich.table import Table
+
+    from optbench.execution import local
+
+    trials = [trial for trial in local.plan(suite) if chosen is None or chosen(trial)]
+    table = Table("workload", "optimizer", "backend", "device", "epochs", "seeds", header_style="bold")
+    groups: dict[tuple[str, ...], int] = {}
+    for trial in trials:
+        spec = trial.spec
+        budget = (spec.backend, spec.device, str(spec.workload.epochs))
+        key: tuple[str, ...] = (trial.workload, trial.optimizer, *budget)
+        groups[key] = groups.get(key, 0) + 1
+    for key, count in groups.items():
+        table.add_row(*key, str(count))
+    console = new_console()
+    console.print(table)
+    if suite.tuning is not None:
+        counts = [
+            suite.tuning.trainings(entry.workload) for entry in suite.workloads for _ in entry.optimizers
+        ]
+        words = "as many as its seconds allow" if None in counts else f"{sum(n or 0 for n in counts)} trials"
+        again = (
+            f"; up to {suite.tuning.widen} times more where a winner lies on an edge"
+            if suite.tuning.widen
+            else ""
+        )
+        say(console, f"Tuning first ({suite.tuning.sampler}): {words}{again}.")
+    say(console, f"{len(trials)} trials")
+
+
+def _show_leaderboards(suite: Suite, store: Path, console: Any) -> None:
+    from optbench.records.frames import load_results
+
+    show_report(suite, load_results(store), console)

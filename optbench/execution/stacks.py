@@ -1,0 +1,313 @@
+"""Seeds as a batch: the trials of one config that differ only in their seeds, trained as one program.
+
+Each trial goes through the protocol on its own (:func:`optbench.execution.protocol.training`); what they
+share is the training of an epoch. So a stacked trial leaves the record of a sequential one, up to rounding,
+but for its times: they are nobody's.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optbench import matching
+from optbench.backends.base import Engine, NotStackableError, Session
+from optbench.datasets.base import Dataset, cut
+from optbench.execution.checkpoint import Checkpoints, StackCheckpoint
+from optbench.execution.protocol import EpochRequest, OnEpoch, training, whole_id
+from optbench.models.layers import build
+from optbench.optimizers import SGD, Custom
+from optbench.suite.spec import PlannedTrial
+from optbench.trial import Seeds, TrialRecord, TrialSpec, content_hash, to_plain
+
+#: Most trials in one program, and steps that ``auto`` times for each number of trials.
+LARGEST = 64
+TIMED_STEPS = 12
+#: Seconds of a step on a CPU that is not short of work: larger products would not be faster.
+LONG_STEP = 0.005
+#: A larger stack must cut the time of a trial to this share, or it is not worth its memory.
+WORTH = 0.95
+
+Job = tuple[PlannedTrial, ...]
+
+
+def jobs(planned: Sequence[PlannedTrial], size: Callable[[PlannedTrial], int]) -> list[Job]:
+    """Cut a plan into jobs: trials of one config in the plan's order, ``size`` of the first of them at most.
+
+    Parameters
+    ----------
+    planned : sequence of PlannedTrial
+        The whole plan, so that the jobs do not depend on what a store already has.
+    size : callable
+        Trials in one program, asked once a config.
+
+    Returns
+    -------
+    list of tuple of PlannedTrial
+        In the order of their first trials.
+    """
+    configs: dict[str, list[int]] = {}
+    for place, trial in enumerate(planned):
+        configs.setdefault(_config(trial.spec), []).append(place)
+    cut_up = []
+    for places in configs.values():
+        step = max(1, size(planned[places[0]])) if len(places) > 1 else 1
+        cut_up += [places[start : start + step] for start in range(0, len(places), step)]
+    return [tuple(planned[place] for place in places) for places in sorted(cut_up)]
+
+
+def stackable(spec: TrialSpec) -> bool:
+    """Whether an engine may train such trials together; it is asked again when they are opened."""
+    return spec.backend in ("torch", "jax") and not isinstance(spec.optimizer, Custom)
+
+
+def run_stack(
+    specs: Sequence[TrialSpec],
+    engine: Engine,
+    dataset: Dataset,
+    *,
+    environment: Mapping[str, Any],
+    on_epoch: Callable[[int], OnEpoch] | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> list[TrialRecord]:
+    """Train trials that differ in their seeds alone as one program.
+
+    Parameters
+    ----------
+    specs : sequence of TrialSpec
+        Equal but for their seeds.
+    engine, dataset, environment
+        As for :func:`optbench.execution.protocol.run_trial`.
+    on_epoch : callable, optional
+        ``on_epoch(k)`` is told of the epochs of trial k.
+    checkpoints : Checkpoints, optional
+        Go on from the stack's checkpoint where there is one, and write one now and then.
+
+    Returns
+    -------
+    list of TrialRecord
+        In the order of ``specs``; without times, with the environment's fact ``stacked``.
+
+    Raises
+    ------
+    NotStackableError
+        If they cannot be trained together; nothing is lost, train them one by one.
+    """
+    opening = _Opening(engine)
+    facts = {**environment, "stacked": len(specs)}
+    keep = StackCheckpoint(checkpoints, [whole_id(s) for s in specs]) if checkpoints is not None else None
+    trainings = [
+        training(
+            spec,
+            opening,
+            dataset,
+            environment=facts,
+            on_epoch=on_epoch(k) if on_epoch else None,
+            checkpoints=keep.members[k] if keep is not None else None,
+        )
+        for k, spec in enumerate(specs)
+    ]
+    asked: dict[int, EpochRequest] = {}
+    sessions: list[Session] = []
+    records: dict[int, TrialRecord] = {}
+
+    def go_on(k: int, losses: NDArray[np.float64] | None) -> None:
+        try:
+            asked[k] = trainings[k].send(losses)  # type: ignore[arg-type]  # None begins
+        except StopIteration as end:
+            asked.pop(k, None)
+            records[k] = _untimed(end.value)
+
+    for k in range(len(specs)):
+        go_on(k, None)
+        sessions.append(opening.sessions[-1])
+    if len({request.epoch for request in asked.values()}) > 1:
+        raise NotStackableError("the trials go on from different epochs")
+    stack = opening.stack(specs, [sessions[k] for k in asked], [request.rows for request in asked.values()])
+    note = ""
+    while asked:
+        live = sorted(asked)
+        if keep is not None:
+            keep.begin(live)
+        augmented = [x for k in live if (x := asked[k].x) is not None]
+        losses = stack.train_epoch(
+            [sessions[k] for k in live], [asked[k].rows for k in live], augmented or None
+        )
+        for k, found in zip(live, losses, strict=True):
+            go_on(k, found)
+        if keep is not None:
+            try:
+                keep.end()
+            except OSError as error:  # a full disk ends the checkpoints, not the trials
+                keep, note = None, f"none: {error}"
+    return [_noted(records[k], note) for k in range(len(specs))]
+
+
+def best_size(specs: Sequence[TrialSpec], engine: Engine, dataset: Dataset) -> int:
+    """Measure how many of these trials to train together: the least time a step and trial, 1 for alone.
+
+    A few steps are timed for 1, 2, 4, .. trials, until more of them take longer each. On a CPU a trial whose
+    steps are long stays alone.
+    """
+    specs = specs[:LARGEST]
+    opening = _Opening(engine)
+    rows = [_open(specs[0], opening, dataset)]
+    alone = opening.sessions[0].train_epoch
+    if specs[0].device == "cpu":
+        few = rows[0][: -(-len(rows[0]) // TIMED_STEPS)]
+        if min(_seconds(partial(alone, few, 1)) for _ in range(3)) > LONG_STEP:
+            return 1
+    best, least = 1, _fastest(partial(alone, rows[0], 1))
+    size = 2
+    while size <= len(specs):
+        try:
+            rows += [_open(spec, opening, dataset) for spec in specs[len(rows) : size]]
+            members = opening.sessions[:size]
+            stack = opening.stack(specs[:size], members, rows[:size])
+            taken = _fastest(partial(stack.train_epoch, members, rows[:size], None)) / size
+        except Exception:  # they cannot be stacked, or so many are too many for the memory
+            break
+        if taken > WORTH * least:
+            break
+        best, least, size = size, taken, 2 * size
+    return best
+
+
+class Sizes:
+    """Sizes of stacks for the workloads of a suite: given, or measured once and kept with the store.
+
+    They are measured with the first optimizer: the update is the least part of a step.
+
+    Parameters
+    ----------
+    wanted : "off", "auto" or int
+        As the suite says.
+    planned : sequence of PlannedTrial
+        The whole plan.
+    known : mapping of str to str
+        What a store kept.
+    measure : callable
+        ``measure(trials) -> int``, see :func:`best_size`; the trials differ in their seeds alone.
+    """
+
+    def __init__(
+        self,
+        wanted: str | int,
+        planned: Sequence[PlannedTrial],
+        *,
+        known: Mapping[str, str],
+        measure: Callable[[Sequence[PlannedTrial]], int],
+    ) -> None:
+        self._wanted, self._measure = wanted, measure
+        self.found: dict[str, int] = json.loads(known.get("batch_seeds", "{}"))
+        self._trials: dict[str, list[PlannedTrial]] = {}
+        for trial in planned if wanted == "auto" else ():
+            alike = self._trials.setdefault(_workload(trial.spec), [])
+            first = alike[0] if alike else trial
+            if stackable(trial.spec) and trial.spec.optimizer == first.spec.optimizer:
+                alike.append(trial)
+
+    def __call__(self, trial: PlannedTrial) -> int:
+        """Trials in one program of this trial's workload."""
+        if self._wanted == "off" or not stackable(trial.spec):
+            return 1
+        if isinstance(self._wanted, int):
+            return self._wanted
+        key = _workload(trial.spec)
+        if key not in self.found:
+            self.found[key] = self._measure(self._trials[key])
+        return self.found[key]
+
+
+class _Opening:
+    """An engine that keeps the sessions which it opens, and lets none of them warm up on its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.sessions: list[Any] = []
+        self._built: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def open(self, spec: Any, built: Any, data: Any, weights: Any) -> Session:
+        session = self._engine.open(spec, built, data, weights)
+        self.sessions.append(session)
+        self._built = built
+        return _Cold(session)
+
+    def stack(
+        self, specs: Sequence[TrialSpec], sessions: Sequence[Session], rows: Sequence[matching.Indices]
+    ) -> Any:
+        make = getattr(self._engine, "stack", None)
+        if make is None:
+            raise NotStackableError(f"the {self._engine.name} engine trains one trial at a time")
+        if len({len(r) for r in rows}) > 1:
+            raise NotStackableError("the trials have training parts of different sizes")
+        return make(specs, self._built, sessions)
+
+
+class _Cold:
+    """A session whose own epoch is never compiled, since the stack has another."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def facts(self) -> Mapping[str, Any]:
+        """Say that the steps are the stack's."""
+        return {**self._session.facts(), "step": "stacked", "step_because": "seeds trained as one program"}
+
+    def warm_up(self) -> None:
+        """Leave everything as it is."""
+
+
+def _open(spec: TrialSpec, engine: _Opening, dataset: Dataset) -> matching.Indices:
+    """Open a trial for timing; returns the rows of a few steps."""
+    workload = spec.workload
+    data = cut(dataset, workload.split, spec.seeds, train_eval=workload.train_eval)
+    built = build(workload.model, dataset.info.shape, len(dataset.info.classes))
+    engine.open(spec, built, data, matching.initial_weights(built, spec.seeds.init, spec.precision))
+    batch = len(data.train) if workload.batch_size == "full" else workload.batch_size
+    return data.train.rows[: batch * TIMED_STEPS]
+
+
+def _fastest(work: Callable[[], object]) -> float:
+    """Seconds of the fastest of three, after a first one that compiles."""
+    return min([_seconds(work) for _ in range(4)][1:])
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    clock = time.perf_counter()
+    work()
+    return time.perf_counter() - clock
+
+
+def _noted(record: TrialRecord, note: str) -> TrialRecord:
+    return replace(record, environment={**record.environment, "checkpoint": note}) if note else record
+
+
+def _untimed(record: TrialRecord) -> TrialRecord:
+    nothing = np.full(len(record.history["step_seconds"]), np.nan)
+    return replace(
+        record,
+        history={**record.history, "step_seconds": nothing, "eval_seconds": nothing},
+        timings={},
+    )
+
+
+def _config(spec: TrialSpec) -> str:
+    return content_hash(to_plain(replace(spec, seeds=Seeds())))
+
+
+def _workload(spec: TrialSpec) -> str:
+    return content_hash(to_plain(replace(spec, seeds=Seeds(), optimizer=SGD())))

@@ -1,0 +1,297 @@
+"""Results of other tools as a store that ``optbench report`` reads.
+
+Such trials were not trained here, so nothing proves that they match: their fingerprints say ``declared``
+(:data:`optbench.records.frames.DECLARED`), and a report says so wherever it speaks of pairs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+import optbench
+from optbench.errors import UserError
+from optbench.models.layers import Dense, Model
+from optbench.optimizers import SGD
+from optbench.records.frames import DECLARED
+from optbench.records.logs import HISTORY, RunLog
+from optbench.records.store import FILE_NAME, Store, StoredTrial, StoreError
+from optbench.suite.entries import SuiteWorkload, Targets
+from optbench.suite.spec import Analysis, Suite, view
+from optbench.trial import STREAMS, Fingerprints, Seeds, TrialRecord, TrialSpec, Workload, content_hash
+
+PRIMARY = ("test_accuracy", "test_loss", "val_accuracy", "val_loss", "train_loss")
+SHARES = ("accuracy", "_f1")
+
+
+class ImportedError(UserError, ValueError):
+    """Results that cannot be taken over; the message names file and field, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What was written: the store, its trials in all, those new in it, and sentences about the logs."""
+
+    store: Path
+    trials: int
+    new: int
+    notes: tuple[str, ...]
+
+
+def write(logs: Sequence[RunLog], out: Path, *, baseline: str | None = None) -> Imported:
+    """Write runs of other tools into a store, in one transaction.
+
+    Parameters
+    ----------
+    logs : sequence of RunLog
+        See :mod:`optbench.records.logs` for their readers.
+    out : Path
+        Folder of the store, new or of an earlier import; its name becomes the suite's.
+    baseline : str, optional
+        Optimizer that the others are compared with; the first if not given.
+
+    Returns
+    -------
+    Imported
+
+    Raises
+    ------
+    ImportedError
+        If two runs are of one dataset, model, optimizer and seed, an accuracy is no share, or no run has a
+        metric that a report can test.
+    StoreError
+        If the store holds trained trials, or other numbers for one of these runs.
+    """
+    records = [_record(log) for log in logs]
+    if not records:
+        raise ImportedError("import: found no run; give CSV files, or folders with logs")
+    sources: dict[str, str] = {}
+    for log, record in zip(logs, records, strict=True):
+        if record.trial_id in sources:
+            raise ImportedError(
+                f"{log.source}: optimizer {log.optimizer!r}, dataset {log.dataset!r}, seed {log.seed} comes "
+                f"twice (also in {sources[record.trial_id]}); give the runs different seeds, or leave one out"
+            )
+        sources[record.trial_id] = log.source
+    known, rows = _known(out)
+    for record in records:
+        before = known.get(record.trial_id)
+        if before is not None and not _same(before, record):
+            raise StoreError(
+                f"{out}: {sources[record.trial_id]} has other numbers than the trial {record.trial_id} "
+                "imported before; remove the store to import all again"
+            )
+    new = {record.trial_id: record for record in records if record.trial_id not in known}
+    rows |= {key: _labels(record.spec) for key, record in new.items()}
+    suite = _suite(out.resolve().name, [*known.values(), *new.values()], rows, baseline)
+    with Store(out, write=True) as store, store.writing():
+        store.set_plan((key, *labels) for key, labels in rows.items())
+        store.set_meta(
+            suite=suite.name,
+            title=suite.title,
+            source=suite.text,
+            hash=suite.hash,
+            view=json.dumps(view(suite)),
+            smoke="",
+            imported=optbench.__version__,
+        )
+        store.add(*new.values())
+        return Imported(store=store.path, trials=len(rows), new=len(new), notes=tuple(_notes(logs)))
+
+
+def _known(out: Path) -> tuple[dict[str, StoredTrial], dict[str, tuple[str, str]]]:
+    """Trials and labels of an earlier import; refuses a store of trained trials."""
+    if not (out / FILE_NAME).is_file():
+        return {}, {}
+    with Store(out) as store:
+        if "imported" not in store.meta():
+            raise StoreError(f"{store.path}: holds trials that optbench trained; import into another folder")
+        trials = {trial.trial_id: trial for trial in store.trials()}
+        return trials, {key: (workload, optimizer) for key, workload, optimizer in store.plan()}
+
+
+def _record(log: RunLog) -> TrialRecord:
+    history = {name: log.history[name] for name in log.history if np.isfinite(log.history[name]).any()}
+    length = max((len(values) for values in history.values()), default=0)
+    metrics = {**log.metrics, **_finals(history)}
+    for name, value in metrics.items():
+        if name.endswith(SHARES) and value > 1:
+            raise ImportedError(
+                f"{log.source}: {name}: found {value:g}; a share in [0, 1] belongs here: give --percent if "
+                "the numbers are percentages"
+            )
+    diverged = log.status == "completed" and _diverged(log.history)
+    if not diverged and log.status == "completed" and not any(name in metrics for name in PRIMARY):
+        found = ", ".join([*log.ignored, *metrics]) or "none"
+        raise ImportedError(
+            f"{log.source}: found the metrics {found}; a report tests one of {', '.join(PRIMARY)}: say which "
+            "is which with --map NAME=METRIC, as in --map accuracy=test_accuracy"
+        )
+    columns = {name: np.full(length, np.nan) for name in HISTORY} if length else {}
+    for name, values in history.items():
+        columns[name][: len(values)] = values
+    block = {
+        "workload": {
+            # A mapping, as for data of the user's own: nothing is taken from the registry's dataset.
+            "dataset": {
+                "kind": "imported",
+                "name": log.dataset,
+                "location": "",
+                "digest": content_hash(log.dataset),
+            },
+            "model": {"name": log.model, "layers": []},
+            "batch_size": "unknown",
+            "split": {},
+        },
+        "seeds": dict.fromkeys(STREAMS, log.seed),
+        "backend": log.backend,
+        "device": log.device,
+        "precision": "unknown",
+    }
+    optimizer = {"optimizer": log.optimizer} | ({} if log.lr is None else {"lr": log.lr})
+    written = Path(log.source.partition(":")[0])
+    when = written.stat().st_mtime if written.exists() else 0.0
+    return TrialRecord(
+        trial_id=content_hash({**block, "optimizer": log.optimizer, "imported": True}),
+        block_id=content_hash({**block, "imported": True}),
+        spec=cast(TrialSpec, {**block, "optimizer": optimizer, "imported": f"{log.kind} ({log.source})"}),
+        status="diverged" if diverged else log.status,
+        fingerprints=Fingerprints(split=DECLARED, init=DECLARED, order=DECLARED),
+        history=columns,
+        metrics=metrics,
+        timings={},
+        predictions={},
+        environment={"imported": log.kind},
+        started=datetime.fromtimestamp(when, timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _finals(history: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+    """Last values, and the best epoch by the rule of :class:`optbench.trial.Workload`'s monitor."""
+    if not history:
+        return {}
+    finals = {"epochs": float(max(map(len, history.values())) - 1)}
+    finals |= {
+        name: float(values[-1])
+        for name, values in history.items()
+        if name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy") and np.isfinite(values[-1])
+    }
+    for name, sign in (("val_accuracy", 1), ("val_loss", -1)):
+        if name in history and "best_epoch" not in finals:
+            best = int(np.nanargmax(sign * history[name]))
+            finals["best_epoch"] = float(best)
+            finals |= {
+                f"{other}_best": float(history[other][best])
+                for other in ("val_loss", "val_accuracy")
+                if other in history and best < len(history[other]) and np.isfinite(history[other][best])
+            }
+    return finals
+
+
+def _diverged(history: Mapping[str, NDArray[np.float64]]) -> bool:
+    """A log whose training loss ends without being a number."""
+    losses = [history[name] for name in ("batch_loss", "train_loss") if name in history]
+    return any(len(values) and not math.isfinite(values[-1]) for values in losses)
+
+
+def _labels(spec: Any) -> tuple[str, str]:
+    dataset, model = spec["workload"]["dataset"]["name"], spec["workload"]["model"]["name"]
+    return (f"{dataset}/{model}" if model else dataset), spec["optimizer"]["optimizer"]
+
+
+def _same(before: StoredTrial, record: TrialRecord) -> bool:
+    finite = {name: value for name, value in record.metrics.items() if math.isfinite(value)}
+    return (
+        before.status == record.status
+        and before.metrics == finite
+        and before.history.keys() == record.history.keys()
+        and all(np.array_equal(before.history[n], v, equal_nan=True) for n, v in record.history.items())
+    )
+
+
+def _suite(
+    name: str, trials: Sequence[Any], rows: Mapping[str, tuple[str, str]], baseline: str | None
+) -> Suite:
+    """The suite that these trials would be of: what a report reads of one."""
+    completed = [trial for trial in trials if trial.status == "completed"] or list(trials)
+    primary = next((m for m in PRIMARY if all(m in trial.metrics for trial in completed)), None)
+    if primary is None:
+        found = "; ".join(sorted({", ".join(sorted(set(t.metrics) & set(PRIMARY))) for t in completed}))
+        raise ImportedError(f"import: the runs share no metric that a report tests; found {found}")
+    optimizers = list(dict.fromkeys(optimizer for _, optimizer in rows.values()))
+    if baseline is not None and baseline not in optimizers:
+        raise ImportedError(f"--baseline: found {baseline!r}; the runs have {', '.join(optimizers)}")
+    workloads = []
+    for label in dict.fromkeys(workload for workload, _ in rows.values()):
+        mine = [trial for trial in trials if rows[trial.trial_id][0] == label]
+        blank = Workload(
+            dataset="",
+            model=Model(name="", layers=(Dense(),)),
+            batch_size="full",
+            epochs=max(1, *(int(trial.metrics.get("epochs", 1)) for trial in mine)),
+        )
+        known = dict.fromkeys(rows[trial.trial_id][1] for trial in mine)
+        workloads.append(
+            SuiteWorkload(
+                label=label, workload=blank, targets=Targets(), optimizers=dict.fromkeys(known, SGD())
+            )
+        )
+    seeds = sorted({trial.spec["seeds"]["init"] for trial in trials})
+    backends = dict.fromkeys(trial.spec["backend"] for trial in trials)
+    return Suite(
+        name=name,
+        title=f"{name} (imported)",
+        path=None,
+        text="",
+        workloads=tuple(workloads),
+        seeds=tuple(Seeds(**dict.fromkeys(STREAMS, seed)) for seed in seeds),
+        backends=cast(Any, tuple(backends)),
+        device="auto",
+        precision="float32",
+        analysis=Analysis(baseline=baseline, primary=cast(Any, primary)),
+    )
+
+
+def _notes(logs: Iterable[RunLog]) -> Iterable[str]:
+    logs = list(logs)
+    ignored = dict.fromkeys(name for log in logs for name in log.ignored)
+    if ignored:
+        yield f"Left out: {', '.join(ignored)} (--map NAME=METRIC takes a column in)."
+    lengths = {max(map(len, log.history.values())) - 1 for log in logs if log.history}
+    if len(lengths) > 1:
+        yield (
+            f"Runs have from {min(lengths)} to {max(lengths)} epochs: stopped early, or a log was cut short?"
+        )
+    blocks: dict[tuple[str, str, int], set[str]] = {}
+    for log in logs:
+        blocks.setdefault((log.dataset, log.model, log.seed), set()).add(log.optimizer)
+    optimizers = set().union(*blocks.values())
+    lacking = [(key, optimizers - found) for key, found in blocks.items() if found != optimizers]
+    if lacking:
+        (dataset, _, seed), names = lacking[0]
+        where = f"{dataset}, seed {seed} has no {min(names)}"
+        yield f"{len(lacking)} of {len(blocks)} blocks lack an optimizer: {where}."
+
+
+def percent(logs: Iterable[RunLog]) -> list[RunLog]:
+    """Turn accuracies and F1 scores from percentages into shares."""
+
+    def share(name: str, value: Any) -> Any:
+        return value / 100 if name.endswith(SHARES) else value
+
+    return [
+        replace(
+            log,
+            metrics={name: share(name, value) for name, value in log.metrics.items()},
+            history={name: share(name, values) for name, values in log.history.items()},
+        )
+        for log in logs
+    ]

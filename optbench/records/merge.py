@@ -1,0 +1,114 @@
+"""Several stores of one suite as one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from optbench.records import step_times
+from optbench.records.store import FILE_NAME, Store, StoredTrial, StoreError
+from optbench.tuning import journal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merged:
+    """What was written: trials in all, how many several stores had, and sentences about conflicts."""
+
+    store: Path
+    trials: int
+    shared: int
+    conflicts: tuple[str, ...]
+
+
+def merge(stores: Sequence[Path], out: Path) -> Merged:
+    """Write the trials of several stores of one suite into a new one; the stores themselves stay as they are.
+
+    Parameters
+    ----------
+    stores : sequence of Path
+        Store files or their folders. Of a trial that several have, one with an outcome wins over a crash,
+        and else the first named.
+    out : Path
+        Folder of the new store; there must be none yet.
+
+    Returns
+    -------
+    Merged
+
+    Raises
+    ------
+    StoreError
+        If a store is missing, they are of different suites, or there is one at ``out``.
+    """
+    target = (out if out.suffix == ".sqlite" else out / FILE_NAME).absolute()
+    if target.exists():
+        raise StoreError(f"{target}: a store is there already; give another folder with -o")
+    if len(stores) < 2:
+        raise StoreError("merge: name at least two stores")
+    unfinished = target.with_name("merging.sqlite")
+    conflicts: list[str] = []
+    shared = 0
+    try:
+        with Store(unfinished, write=True) as merged:
+            for number, path in enumerate(stores):
+                with Store(path) as store:
+                    if not number:
+                        first, meta = store.path, store.meta()
+                    here = store.meta()
+                    if (here.get("suite"), here.get("hash")) != (meta.get("suite"), meta.get("hash")):
+                        raise StoreError(
+                            f"{store.path}: of suite {here.get('suite')!r} ({here.get('hash')}), but {first} "
+                            f"of {meta.get('suite')!r} ({meta.get('hash')}); `optbench report A B` analyses "
+                            "stores of several suites together"
+                        )
+                    known = merged.statuses()
+                    wanted = []
+                    for key, status in store.statuses().items():
+                        shared += key in known
+                        if key not in known or (known[key] == "crashed" and status != "crashed"):
+                            wanted.append(key)
+                        elif status != "crashed":
+                            conflicts += _differ(merged, store, key)
+                    merged.absorb(store, wanted)
+                    plan = merged.plan()
+                    have = set(plan)
+                    merged.set_plan([*plan, *(row for row in store.plan() if row not in have)])
+                    merged.set_meta(**_newer(merged.meta(), here))
+            count = len(merged.statuses())
+        os.replace(unfinished, target)
+    finally:
+        for path in target.parent.glob(f"{unfinished.name}*"):
+            path.unlink()
+    return Merged(store=target, trials=count, shared=shared, conflicts=tuple(conflicts))
+
+
+def _newer(mine: dict[str, str], other: dict[str, str]) -> dict[str, str]:
+    """Facts to take over: what is missing, newer timing passes, and the tuning that got further."""
+    found = {key: value for key, value in other.items() if key not in mine}
+    passes = {entry.key: entry for entry in step_times.read(mine)}
+    for entry in step_times.read(other):
+        if entry.key in passes and entry.measured > passes[entry.key].measured:
+            found[entry.key] = entry.to_json()
+    ours, theirs = journal.read(mine), journal.read(other)
+    if theirs is not None and (ours is None or _progress(theirs) > _progress(ours)):
+        found[journal.KEY] = theirs.to_json()
+    return found
+
+
+def _progress(found: journal.Journal) -> tuple[bool, int]:
+    return found.done, sum(1 for _ in found.trials())
+
+
+def _differ(a: Store, b: Store, key: str) -> list[str]:
+    (left,), (right,) = a.trials([key]), b.trials([key])
+    same = _content(left) == _content(right)
+    return [] if same else [f"trial {key}: {b.path} has other numbers; kept the first"]
+
+
+def _content(trial: StoredTrial) -> object:
+    history = {n: np.asarray(v).tobytes() for n, v in trial.history.items() if not n.endswith("seconds")}
+    return trial.status, dict(trial.metrics), dict(trial.fingerprints), history

@@ -1,0 +1,179 @@
+"""A recorded trial as a suite of its own, with everything spelt out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from optbench.errors import UserError
+from optbench.records.store import StoredTrial
+from optbench.suite import yamlfile
+from optbench.suite.expand import trials
+from optbench.suite.load import suite_from_source
+from optbench.suite.spec import PlannedTrial, Suite
+from optbench.trial import trial_id
+
+#: Keys of a workload's record that a suite file writes otherwise, or not at all.
+_ELSEWHERE = ("dataset", "model", "metrics", "smoke")
+
+
+class NotRunnableError(UserError):
+    """A record that no training made, so that none can make it again."""
+
+
+def as_suite(trial: StoredTrial, *, workload: str = "", optimizer: str = "") -> dict[str, Any]:
+    """Write the suite whose one trial is this one.
+
+    Parameters
+    ----------
+    trial : StoredTrial
+        As a store gives it.
+    workload, optimizer : str
+        Labels; the names of model and optimizer family if not given.
+
+    Returns
+    -------
+    dict
+        What a suite file holds, defaults spelt out. A file of the user's own data has its path as recorded,
+        made absolute; an optimizer's file its path from the suite's folder.
+
+    Raises
+    ------
+    NotRunnableError
+        If the record was imported.
+    """
+    spec = trial.spec
+    if "imported" in spec:
+        raise NotRunnableError(
+            f"trial {trial.trial_id}: imported from {spec['imported']}, so optbench cannot train it; "
+            "`optbench report` shows it"
+        )
+    given = spec["workload"]
+    seeds = spec["seeds"]
+    same = len(set(seeds.values())) == 1
+    return {
+        "suite": f"trial-{trial.trial_id}",
+        "workloads": [
+            {
+                "name": workload or given["model"]["name"],
+                "dataset": _dataset(given["dataset"]),
+                "model": given["model"],
+                **{key: value for key, value in given.items() if key not in _ELSEWHERE},
+                **_metrics(given.get("metrics", ())),
+            }
+        ],
+        "optimizers": {optimizer or spec["optimizer"]["optimizer"]: _optimizer(spec["optimizer"])},
+        "seeds": [seeds["init"]] if same else {stream: [seed] for stream, seed in seeds.items()},
+        "backends": [spec["backend"]],
+        "device": spec["device"],
+        "precision": spec["precision"],
+    }
+
+
+def write(trial: StoredTrial, *, store: Path, workload: str = "", optimizer: str = "") -> str:
+    """Write a trial as YAML that ``optbench run`` accepts; what was recorded follows as comments."""
+    left_out = ("spec", "order_by_epoch")
+    facts = {f.name: getattr(trial, f.name) for f in fields(trial) if f.name not in left_out}
+    facts["history"] = {name: [float(v) for v in values] for name, values in trial.history.items()}
+    recorded = yaml.safe_dump(
+        {"store": str(store), **facts},
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=None,
+        width=108,
+    )
+    notes = []
+    try:
+        suite = yamlfile.write_text(as_suite(trial, workload=workload, optimizer=optimizer))
+        notes.append("Train it again in a store of its own with: optbench run THIS_FILE")
+    except NotRunnableError as error:
+        suite, notes = "", [str(error)]
+    if trial.spec["workload"].get("smoke"):
+        notes[0] += " --smoke (it was a dry run on made data)"
+    own = [trial.spec["optimizer"], *trial.spec.get("workload", {}).get("metrics", ())]
+    files = dict.fromkeys(str(part.get("reference", "")).rpartition(":")[0] for part in own)
+    notes += [f"Put this file where {f} is found from its folder." for f in files if f.endswith(".py")]
+    lines = [*notes, "", "Recorded:", *recorded.splitlines()]
+    return suite + "".join(f"# {line}".rstrip() + "\n" for line in lines)
+
+
+def planned(trial: StoredTrial, *, folder: Path) -> tuple[Suite, PlannedTrial]:
+    """Read a recorded trial back as the suite and the plan that train it again.
+
+    Parameters
+    ----------
+    trial : StoredTrial
+        As a store gives it.
+    folder : Path
+        Where an optimizer's file is looked for.
+
+    Raises
+    ------
+    NotRunnableError
+        If the record was imported, or its data or code are no longer what they were.
+    SuiteError
+        If this optbench or machine cannot train it; the message says why.
+    """
+    from optbench.execution import local
+
+    path = folder / f"trial-{trial.trial_id}.yaml"
+    suite = suite_from_source(yamlfile.read_text(yamlfile.write_text(as_suite(trial)), path=path))
+    if trial.spec["workload"].get("smoke"):
+        suite = local.smoke(suite)
+    (found,) = trials(suite, lambda backend, device: device)
+    if (now := trial_id(found.spec)) != trial.trial_id:
+        raise NotRunnableError(
+            f"trial {trial.trial_id}: {_changed(trial.spec, found)}, so what would be trained today is "
+            f"another trial ({now}); bring back what it was"
+        )
+    return suite, found
+
+
+def _dataset(recorded: str | Mapping[str, Any]) -> Any:
+    if isinstance(recorded, str):
+        return recorded
+    if "code" in recorded:
+        return recorded["name"]
+    location = str(recorded["location"])
+    if recorded["kind"] != "class" or ".py:" in location:
+        location = str(Path(location).absolute())
+    entry = {recorded["kind"]: location}
+    entry |= {key: recorded[key] for key in ("label", "test", "shape", "scaling", "name") if key in recorded}
+    if "test_location" in recorded:
+        entry["test"] = str(Path(recorded["test_location"]).absolute())
+    return entry
+
+
+def _metrics(recorded: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    entries = {m["name"]: {"class": m["reference"], "minimise": m["minimise"]} for m in recorded}
+    return {"metrics": entries} if entries else {}
+
+
+def _optimizer(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    if recorded["optimizer"] != "custom":
+        return dict(recorded)
+    return {"class": recorded["reference"], **dict(recorded["arguments"])}
+
+
+def _changed(spec: Mapping[str, Any], found: PlannedTrial) -> str:
+    """Say which part of what names a trial has changed."""
+    dataset, optimizer = spec["workload"]["dataset"], spec["optimizer"]
+    if not isinstance(dataset, str) and dataset["digest"] != getattr(
+        found.spec.workload.dataset, "digest", None
+    ):
+        return f"the data in {dataset['location']} have changed"
+    if not isinstance(dataset, str) and dataset.get("code") != (
+        code := getattr(found.spec.workload.dataset, "code", None)
+    ):
+        return f"the code of {dataset['location']} was {dataset['code']} and is {code}"
+    for old, new in zip(spec["workload"].get("metrics", ()), found.spec.workload.metrics or (), strict=True):
+        if old["code"] != new.code:
+            return f"the code of {old['reference']} was {old['code']} and is {new.code}"
+    code = getattr(found.spec.optimizer, "code", None)
+    if optimizer.get("code") != code:
+        return f"the code of {optimizer['reference']} was {optimizer['code']} and is {code}"
+    return "this version of optbench reads it otherwise"

@@ -1,0 +1,150 @@
+"""Whose times a report may show: those of trials that ran alone on one machine, else the timing pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pandas as pd
+
+from optbench.records.frames import Results
+from optbench.records.step_times import MACHINE, PassTimes, median
+
+#: Trials are matched, and times compared, only where these agree.
+SETTING = ("backend", "device", "precision")
+
+
+def with_fair_times(results: Results) -> Results:
+    """Take back the wall-time claims that trials cannot make, and put the timing pass in their place.
+
+    Trials of one workload, backend, device and precision are compared by the clock, so they share a source.
+    Where all ran alone on one machine, their own times stand. Elsewhere those of a timing pass do, if one
+    machine has timed all of their optimizers: seconds are epochs times steps times the pass's median step.
+    Otherwise a trial that did not run alone has no time.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Results
+        ``trials`` with ``step_seconds``, ``eval_seconds`` and unknown ``state_bytes`` so replaced,
+        ``time_source`` (``trial``, ``pass`` or ``none``) and ``time_machine`` (of the pass); ``epochs`` with
+        ``seconds`` and ``step_seconds``.
+    """
+    trials, epochs = results.trials, results.epochs
+    if "timed" not in trials or "epochs" not in trials:
+        return results
+    ran = trials["status"] != "crashed"
+    unknown = {
+        name: math.nan for name in ("step_seconds", "eval_seconds", "state_bytes") if name not in trials
+    }
+    trials = trials.assign(time_source="trial", time_machine="", **unknown)
+    epoch_seconds: dict[str, float] = {}
+    for _, part in trials[ran].groupby(["workload", *SETTING], sort=False, observed=True):
+        if part["timed"].all() and machines(results, part) <= 1:
+            continue
+        chosen = best_pass(results, part)
+        part = part if chosen else part[~part["timed"]]
+        if part.empty:
+            continue
+        by_optimizer = {
+            name: (
+                median(p.step_seconds).value,
+                p.steps_per_epoch,
+                median(p.eval_seconds).value,
+                p.state_bytes,
+                p.machine,
+            )
+            for name, p in chosen.items()
+        }
+        none = (*[math.nan] * 4, "")
+        step, steps, evaluation, state, machine = (
+            part["optimizer"].map({name: by_optimizer.get(name, none)[k] for name in set(part["optimizer"])})
+            for k in range(5)
+        )
+        epoch_seconds.update(zip(part["trial_id"], step * steps, strict=True))
+        trials.loc[part.index, "step_seconds"] = step * steps * part["epochs"]
+        trials.loc[part.index, "eval_seconds"] = evaluation * (part["epochs"] + 1)
+        trials.loc[part.index, "time_source"] = "pass" if chosen else "none"
+        trials.loc[part.index, "time_machine"] = machine
+        if chosen:
+            trials.loc[part.index, "steps_per_epoch"] = steps.astype(float)
+            trials.loc[part.index, "state_bytes"] = trials.loc[part.index, "state_bytes"].fillna(state)
+    if epoch_seconds and len(epochs):
+        epoch = epochs["trial_id"].astype(object).map(epoch_seconds).astype(float)
+        mine = epochs["trial_id"].isin(list(epoch_seconds))
+        epochs = epochs.assign(
+            step_seconds=epochs["step_seconds"].mask(mine, epoch.where(epochs["epoch"] > 0)),
+            seconds=epochs["seconds"].mask(mine, epoch * epochs["epoch"]),
+        )
+    return replace(results, trials=trials, epochs=epochs)
+
+
+def machines(results: Results, trials: pd.DataFrame) -> int:
+    """Count the different machines that trained some trials (0 where that is not recorded)."""
+    if "environment" not in trials:
+        return 0
+    facts = [results.environments[number] for number in trials["environment"].unique()]
+    return len({tuple(str(fact.get(name)) for name in MACHINE) for fact in facts})
+
+
+def comparable(results: Results, trials: pd.DataFrame) -> bool:
+    """Whether the times of some trials are of one machine, and there are any."""
+    if "step_seconds" not in trials or trials["step_seconds"].isna().all():
+        return False
+    sources = set(trials.get("time_source", pd.Series("trial", index=trials.index)))
+    return sources == {"pass"} or machines(results, trials) <= 1
+
+
+def best_pass(results: Results, trials: pd.DataFrame) -> dict[str, PassTimes]:
+    """Find the newest timing pass of one machine for every optimizer of some trials; empty without one."""
+    if "config" not in trials:
+        return {}
+    configs = dict(zip(trials["optimizer"], trials["config"], strict=True))
+    by_machine: dict[str, dict[str, PassTimes]] = {}
+    for entry in sorted(results.passes, key=lambda entry: entry.measured):
+        by_machine.setdefault(entry.machine, {})[entry.config] = entry
+    for known in reversed(by_machine.values()):
+        if all(config in known for config in configs.values()):
+            return {optimizer: known[config] for optimizer, config in configs.items()}
+    return {}
+
+
+def pass_rounds(passes: Mapping[str, PassTimes]) -> pd.DataFrame:
+    """Lay out the rounds of a pass, by optimizer, as if each were a trial of one step."""
+    rows = [(name, step) for name, entry in passes.items() for step in entry.step_seconds]
+    frame = pd.DataFrame(rows, columns=["optimizer", "step_seconds"])
+    return frame.assign(status="completed", epochs=1.0, steps_per_epoch=1.0)
+
+
+def time_notes(results: Results, trials: pd.DataFrame) -> list[str]:
+    """Say where the times of a leaderboard come from, where they are not simply those of its trials."""
+    sources = trials["time_source"] if "time_source" in trials else pd.Series(dtype=object)
+    if (sources == "pass").any():
+        found = next(iter(best_pass(results, trials).values()))
+        notes = [
+            "Times are from the timing pass, as the trials did not all run alone on one machine: time to "
+            "target is epochs times steps times the median step."
+        ]
+        return notes + ([disturbed(found)] if found.disturbed else [])
+    notes = []
+    if machines(results, trials) > 1:
+        notes.append("The trials ran on different machines: their times are not pooled, and not shown.")
+    lost = int((sources == "none").sum())
+    if lost:
+        notes.append(
+            f"{lost} trials ran side by side with others or were resumed: they make no wall-time claim; "
+            "`optbench run SUITE --time` measures step times."
+        )
+    return notes
+
+
+def disturbed(entry: PassTimes) -> str:
+    """Say that a pass had no quiet machine."""
+    return (
+        f"During the timing pass other processes kept {entry.busy:.0%} of the machine busy: time again when "
+        "it is quiet."
+    )

@@ -1,0 +1,161 @@
+"""Metrics of the user's own: a function of predicted probabilities and true labels.
+
+In a suite file::
+
+    metrics: {brier: my_metric.py:brier_loss, confidence: {class: "calibra:confidence", minimise: true}}
+
+The whole contract is one function::
+
+    def brier_loss(probabilities, labels):
+        "probabilities: float64 [n, classes], rows sum to 1; labels: int64 [n] from 0; gives a finite float"
+
+It is called when a trial ends, on the test and on the validation part, and gives the final metrics
+``test_<name>`` and ``val_<name>``, with ``_last`` and ``_best`` as the others have them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optbench.errors import UserError
+from optbench.suite import references
+from optbench.suite.references import ImportProblem
+from optbench.suite.validation import one_line, shown
+from optbench.task import Metric, maximised
+
+_TAKEN = re.compile(r"loss|accuracy|f1|top\d+_accuracy|.*_(best|last)")
+
+
+class MetricFunction(Protocol):
+    """What a metric must be."""
+
+    def __call__(self, probabilities: NDArray[np.float64], labels: NDArray[np.int64], /) -> float:
+        """Score predictions.
+
+        Parameters
+        ----------
+        probabilities : float64 array, [n, classes]
+            Softmax of the model's outputs, read-only. A model with more outputs than the data have classes
+            gives further columns.
+        labels : int64 array, [n]
+            True classes from 0, read-only.
+
+        Returns
+        -------
+        float
+            One finite number, whatever the probabilities are.
+        """
+
+
+class MetricError(UserError, ValueError):
+    """A metric that cannot be found, imported or used; the message names it and what to do."""
+
+
+def declare(name: str, reference: str, *, folder: Path, minimise: bool | None = None) -> Metric:
+    """Make a metric from a suite's entry, without running any of the user's code.
+
+    Parameters
+    ----------
+    name : str
+        As in ``test_<name>``; one that ends in ``loss`` or ``error`` is minimised.
+    reference : str
+        File or module and function, or what an installed package calls it.
+    folder : Path
+        Folder of the suite file.
+    minimise : bool, optional
+        Smaller is better; by the name if not given.
+
+    Raises
+    ------
+    MetricError
+        If the name is taken or contradicts ``minimise``, or there is no such function.
+    """
+    if not name.isidentifier() or _TAKEN.fullmatch(name):
+        raise MetricError(
+            f"found {name!r}; a metric's name has letters, digits and '_', does not end in _best or _last, "
+            "and is none of optbench's own (accuracy, loss, f1, top<k>_accuracy)"
+        )
+    falls = not maximised(name)
+    if minimise is False and falls:
+        raise MetricError(f"{name!r} is minimised, as its name says; call it otherwise to maximise it")
+    offered = references.plugins("metrics")
+    if ":" not in reference and reference not in offered:
+        known = f", or one of the installed {', '.join(offered)}" if offered else ""
+        raise MetricError(
+            f"found {reference!r}; write `my_metric.py:function`, `package.module:function`{known}"
+        )
+    reference = offered.get(reference, reference)
+    try:
+        code = references.identify(reference, folder)
+    except ImportProblem as error:
+        raise MetricError(str(error)) from None
+    return Metric(
+        name=name, reference=reference, code=code, minimise=falls or bool(minimise), directory=folder
+    )
+
+
+def load(metric: Metric) -> MetricFunction:
+    """Import the function; its code must be what the metric names.
+
+    Raises
+    ------
+    MetricError
+        If it is gone, has changed, fails to import, or cannot be called.
+    """
+    directory = getattr(metric, "_directory", None) or Path.cwd()
+    try:
+        function = references.load_identified(metric.reference, metric.code, directory)
+    except ImportProblem as error:
+        raise MetricError(f"metric {metric.name}: {error}") from error
+    if not callable(function):
+        raise MetricError(f"metric {metric.name}: {metric.reference} is no function but {function!r}")
+    return cast(MetricFunction, function)
+
+
+def score(metric: Metric, probabilities: NDArray[np.float64], labels: NDArray[Any]) -> float:
+    """Call a metric on a part of the data.
+
+    Raises
+    ------
+    MetricError
+        If it fails, or gives anything but a finite number.
+    """
+    function = load(metric)
+    labels = labels.astype(np.int64)
+    for array in (probabilities, labels):
+        array.flags.writeable = False
+    try:
+        value: Any = function(probabilities, labels)
+    except Exception as error:  # the user's code may fail in any way
+        raise MetricError(
+            f"metric {metric.name}: {metric.reference} failed ({type(error).__name__}: {one_line(error)}) on "
+            f"probabilities {probabilities.shape} and labels {labels.shape}"
+        ) from error
+    try:
+        number = math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise MetricError(
+            f"metric {metric.name}: {metric.reference} gave {shown(value)}; return one finite number, "
+            "whatever the probabilities are"
+        )
+    return number
+
+
+def check(metric: Metric, classes: int) -> None:
+    """Call a metric on made predictions, so that a mistake is found before anything is trained.
+
+    Raises
+    ------
+    MetricError
+        See :func:`score`.
+    """
+    labels = np.arange(4 * classes) % classes
+    score(metric, np.random.default_rng(0).dirichlet(np.ones(classes), len(labels)), labels)

@@ -1,0 +1,206 @@
+"""The parts of a workload as a suite declares them: its dataset, its model, its schedule."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import field, fields, make_dataclass, replace
+from functools import cache, partial
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from optbench.datasets import own, registry
+from optbench.datasets.base import DataError
+from optbench.models.layers import LAYERS, Layer, Model
+from optbench.models.zoo import ZOO
+from optbench.suite.custom_metrics import MetricError, declare
+from optbench.suite.references import ImportProblem, Kind, identify, load_object, plugins
+from optbench.suite.validation import InvalidError, listed, parse, problem, shown, unknown_choice
+from optbench.task import FORBID_EXTRA, Metric
+from optbench.trial import CosineSchedule, OwnData, ReduceOnPlateau, Schedule, StepSchedule
+
+if TYPE_CHECKING:
+    from optbench.suite.yamlfile import KeyPath
+
+#: Stands in for the model while the rest of a workload is checked; models are checked layer by layer.
+ANY_MODEL = {"name": "any", "layers": [{"kind": "dense"}]}
+
+SCHEDULES: Mapping[str, Any] = {
+    "step": StepSchedule,
+    "cosine": CosineSchedule,
+    "reduce_on_plateau": ReduceOnPlateau,
+}
+
+
+def schedule(entry: Any, path: KeyPath) -> Schedule | None:
+    """Read a schedule, given by its kind alone or as a mapping; constant is none."""
+    if entry is None or entry == "constant":
+        return None
+    mapping = entry if isinstance(entry, dict) else {"kind": entry}
+    kind = mapping.get("kind")
+    if not isinstance(kind, str) or kind not in SCHEDULES:
+        known = ["constant", *SCHEDULES]
+        raise InvalidError([unknown_choice(kind, known, (*path, "kind"), what="schedule")])
+    parsed: Schedule = parse(SCHEDULES[kind], mapping, path)
+    return parsed
+
+
+def dataset(entry: Any, path: KeyPath, folder: Path) -> str | OwnData:
+    """Read a dataset's name, optbench's or an installed package's, or the declaration of one's own."""
+    if not isinstance(entry, dict):
+        if isinstance(entry, str) and entry in registry.ENTRIES:
+            return entry
+        reference, code = _offered("datasets", entry, registry.ENTRIES, path, folder, what="dataset")
+        try:
+            return replace(own.declare({"class": reference, "name": entry}, folder), code=code)
+        except DataError as error:
+            raise problem(path, str(error)) from None
+    kinds = [kind for kind in own.OPTIONS if kind in entry]
+    if len(kinds) != 1:
+        raise problem(path, f"found {listed(entry) or 'nothing'}; give one of {listed(own.OPTIONS)}")
+    known = (kinds[0], *own.OPTIONS[kinds[0]])
+    unknown = [key for key in entry if key not in known]
+    if unknown:
+        raise InvalidError([unknown_choice(key, known, (*path, key), what="key") for key in unknown])
+    if not isinstance(entry[kinds[0]], str):
+        raise problem((*path, kinds[0]), f"found {shown(entry[kinds[0]])}; a path or a reference is a word")
+    if kinds[0] == "csv" and not isinstance(entry.get("label"), str):
+        raise problem((*path, "label"), "is missing; name the column that holds the classes")
+    if isinstance(entry.get("test"), str) and kinds[0] != "csv":
+        raise problem((*path, "test"), f"found {shown(entry['test'])}; a share below 1 belongs here")
+    checked = {key: value for key, value in entry.items() if key != kinds[0] and value is not None}
+    if isinstance(entry.get("test"), str):
+        del checked["test"]
+    parse(OwnData, {"kind": kinds[0], "name": "any", "location": "", "digest": "", **checked}, path)
+    try:
+        return own.declare(entry, folder)
+    except DataError as error:
+        raise problem(path, str(error)) from None
+
+
+def model(entry: Any, path: KeyPath, folder: Path) -> Model:
+    """Read a model: a name with its parameters, ``layers:``, or ``class:`` with a function's arguments.
+
+    A name is one of optbench's own, or of an installed package.
+    """
+    if isinstance(entry, str):
+        entry = {"name": entry}
+    if not isinstance(entry, dict):
+        raise problem(path, f"found {shown(entry)}; name a model of {listed(ZOO)}, or write `layers:`")
+    if "class" in entry:
+        return _own_model(entry, path, folder)
+    entry = _with_initializers(entry)
+    if "layers" in entry:
+        return _model_from_layers(entry, path)
+    name = entry.get("name")
+    arguments = {key: value for key, value in entry.items() if key != "name"}
+    if not isinstance(name, str) or name not in ZOO:
+        reference, code = _offered("models", name, ZOO, (*path, "name"), folder, what="model")
+        made = _own_model({"class": reference, **arguments}, path, folder)
+        return replace(made, name=str(name), code=code)
+    parsed = parse(parameters(name), arguments, path)
+    try:
+        layers = ZOO[name](**{f.name: getattr(parsed, f.name) for f in fields(parsed)})
+    except ValueError as error:
+        raise problem(path, str(error)) from None
+    return Model(name=name, layers=layers)
+
+
+def metrics(entry: Any, path: KeyPath, folder: Path) -> dict[str, Metric]:
+    """Read metrics: names mapped to references or ``{class: .., minimise: ..}``, or what packages offer."""
+    if isinstance(entry, list):
+        entry = {name: name for name in entry if isinstance(name, str)} if entry else None
+    if not isinstance(entry, dict) or not entry:
+        raise problem(path, f"found {shown(entry)}; map names to functions: {{brier: my_metric.py:brier}}")
+    found = {}
+    for name, given in entry.items():
+        options = {"class": given} if isinstance(given, str) else given
+        if not isinstance(options, dict) or not isinstance(options.get("class"), str):
+            raise problem((*path, name), f"found {shown(given)}; write `my_metric.py:function`")
+        for key in options:
+            if key not in ("class", "minimise"):
+                raise InvalidError(
+                    [unknown_choice(key, ("class", "minimise"), (*path, name, key), what="key")]
+                )
+        minimise = options.get("minimise")
+        if minimise is not None and not isinstance(minimise, bool):
+            raise problem((*path, name, "minimise"), f"found {shown(minimise)}; must be true or false")
+        try:
+            found[name] = declare(str(name), options["class"], folder=folder, minimise=minimise)
+        except MetricError as error:
+            raise problem((*path, name), str(error)) from None
+    return found
+
+
+def _offered(
+    kind: Kind, name: Any, known: Iterable[str], path: KeyPath, folder: Path, *, what: str
+) -> tuple[str, str]:
+    """Look up what an installed package offers by a name: its reference, and what identifies its code."""
+    offered = plugins(kind)
+    if not isinstance(name, str) or name not in offered:
+        raise InvalidError([unknown_choice(name, [*known, *offered], path, what=what)])
+    try:
+        return offered[name], identify(offered[name], folder)
+    except ImportProblem as error:
+        raise problem(path, f"{name!r} of an installed package: {error}") from None
+
+
+def _own_model(entry: dict[str, Any], path: KeyPath, folder: Path) -> Model:
+    """Call a function of the user's own with the other keys; it returns a Model or its layers."""
+    arguments = {key: value for key, value in entry.items() if key != "class"}
+    try:
+        result = load_object(str(entry["class"]), folder)(**arguments)
+    except ImportProblem as error:
+        raise problem((*path, "class"), str(error)) from None
+    except Exception as error:  # the user's code may fail in any way
+        raise problem(path, f"{entry['class']} failed ({type(error).__name__}: {error})") from error
+    if isinstance(result, Model):
+        return result
+    kinds = tuple(LAYERS.values())
+    if not isinstance(result, tuple | list) or not result or not all(isinstance(x, kinds) for x in result):
+        raise problem(path, f"{entry['class']} gave {shown(result)}; return a Model or a list of its layers")
+    return Model(name=entry["class"].rpartition(":")[2], layers=tuple(result))
+
+
+def _model_from_layers(entry: dict[str, Any], path: KeyPath) -> Model:
+    whole = parse(Model, {"name": "custom", **entry, "layers": ANY_MODEL["layers"]}, path)
+    layers = entry["layers"]
+    if not isinstance(layers, list) or not layers:
+        raise problem((*path, "layers"), f"found {shown(layers)}; list the layers, first to last")
+    parsed: list[Layer] = []
+    for index, layer in enumerate(layers):
+        where = (*path, "layers", index)
+        kind = layer.get("kind") if isinstance(layer, dict) else layer
+        if not isinstance(kind, str) or kind not in LAYERS:
+            raise InvalidError([unknown_choice(kind, LAYERS, (*where, "kind"), what="layer")])
+        parsed.append(parse(LAYERS[kind], layer if isinstance(layer, dict) else {}, where))
+    return Model(name=whole.name, layers=tuple(parsed), code=whole.code)
+
+
+@cache
+def parameters(name: str) -> Any:
+    """A dataclass of a named model's parameters, so that they are checked like everything else."""
+    function = ZOO[name]
+    hints = get_type_hints(function, include_extras=True)
+    members: list[Any] = [
+        (p.name, hints[p.name])
+        if p.default is Parameter.empty
+        else (p.name, hints[p.name], field(default_factory=partial(copy.deepcopy, p.default)))
+        for p in signature(function).parameters.values()
+    ]
+    return make_dataclass(name, members, frozen=True, namespace={"__pydantic_config__": FORBID_EXTRA})
+
+
+def _with_initializers(value: Any) -> Any:
+    """Let an initialiser be given by its name alone."""
+    if isinstance(value, dict):
+        return {
+            key: {"name": item}
+            if key.endswith("initializer") and isinstance(item, str)
+            else _with_initializers(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_with_initializers(item) for item in value]
+    return value

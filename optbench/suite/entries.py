@@ -1,0 +1,323 @@
+"""Entries of a suite file: optimizers, workloads and seeds, from what YAML gave to the trials' dataclasses.
+
+Grids are expanded here, and each entry's own keys (labels, targets, choices of optimizers) are taken off.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optbench.datasets import registry
+from optbench.datasets.base import DatasetInfo, validation_count
+from optbench.models.layers import ModelError, build
+from optbench.optimizers import FAMILIES, OptimizerConfig, custom
+from optbench.suite import declared
+from optbench.suite.validation import InvalidError, listed, names, parse, problem, shown, unknown_choice
+from optbench.task import FORBID_EXTRA, Metric
+from optbench.trial import STREAMS, ReduceOnPlateau, Seeds, Workload, to_plain
+from optbench.tuning.space import with_values
+
+if TYPE_CHECKING:
+    from optbench.suite.yamlfile import KeyPath
+
+#: Beyond these a suite is a slip of the pen, and would take minutes to say so.
+MOST_SEEDS, MOST_COMBINATIONS = 100_000, 10_000
+#: Keys of a workload entry that are not part of the training itself.
+EXTRAS = ("name", "targets", "optimizers", "grid")
+#: Fields of a workload that no suite sets.
+NOT_DECLARED = ("smoke",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """Values to reach; the report says after how many epochs and seconds each trial did.
+
+    Attributes
+    ----------
+    val_accuracy : float
+        In [0, 1]; reached from below.
+    val_loss : float
+        Reached from above.
+    """
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    val_accuracy: float | None = None
+    val_loss: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteWorkload:
+    """A workload of a suite with its label, targets, and the optimizers that run on it by label."""
+
+    label: str
+    workload: Workload
+    targets: Targets
+    optimizers: Mapping[str, OptimizerConfig]
+    #: Makes the same workload with other values of some of its keys, as in ``{"model.dropout": 0.2}``.
+    vary: Callable[[Mapping[str, Any]], SuiteWorkload] | None = field(default=None, compare=False, repr=False)
+
+
+def optimizers_of(entries: Mapping[str, Any], folder: Path) -> dict[str, OptimizerConfig]:
+    """Read the optimizers of a suite, by label."""
+    if not entries:
+        raise problem(("optimizers",), f"is empty; name at least one of {listed(FAMILIES)}")
+    configs: dict[str, OptimizerConfig] = {}
+    for label, entry in entries.items():
+        path: KeyPath = ("optimizers", label)
+        for suffix, variant, _ in _expand(entry if entry is not None else {}, path):
+            configs[label + suffix] = _optimizer(label, variant, path, folder)
+    _refuse_twins(configs, ("optimizers",))
+    return configs
+
+
+def _optimizer(label: str, entry: Any, path: KeyPath, folder: Path) -> OptimizerConfig:
+    if not isinstance(entry, dict):
+        raise problem(path, f"found {shown(entry)}; write its hyperparameters, as in {label}: {{lr: 0.01}}")
+    family = entry.get("optimizer", label)
+    named = isinstance(family, str) and family in FAMILIES
+    plugins = {} if named else custom.plugins()
+    if "class" in entry or (isinstance(family, str) and family in plugins):
+        try:
+            return custom.from_mapping({"optimizer": family, **entry}, base_dir=folder)
+        except custom.CustomError as error:
+            raise problem(path, str(error)) from None
+    if not named:
+        where = (*path, "optimizer") if "optimizer" in entry else path
+        raise InvalidError([unknown_choice(family, (*FAMILIES, *plugins), where, what="optimizer")])
+    config: OptimizerConfig = parse(FAMILIES[family].config, {**entry, "optimizer": family}, path)
+    return config
+
+
+def workloads_of(
+    entries: Sequence[Any],
+    optimizers: dict[str, OptimizerConfig],
+    metrics: Mapping[str, Metric],
+    folder: Path,
+) -> list[SuiteWorkload]:
+    """Read the workloads of a suite, each with the optimizers that run on it."""
+    workloads: list[SuiteWorkload] = []
+    for index, entry in enumerate(entries):
+        path: KeyPath = ("workloads", index)
+        for suffix, variant, source_path in _expand(entry, path):
+            workloads.append(_workload(variant, suffix, source_path, optimizers, metrics, folder))
+    seen: dict[str, int] = {}
+    for index, workload in enumerate(workloads):
+        if workload.label in seen:
+            raise problem(
+                ("workloads", min(index, len(entries) - 1)),
+                f"two workloads are called {workload.label!r}; give each a `name` of its own",
+            )
+        seen[workload.label] = index
+    return workloads
+
+
+def _workload(
+    entry: dict[str, Any],
+    suffix: str,
+    path: KeyPath,
+    optimizers: dict[str, OptimizerConfig],
+    metrics: Mapping[str, Metric],
+    folder: Path,
+) -> SuiteWorkload:
+    known = [name for name in (*names(Workload), *EXTRAS) if name not in NOT_DECLARED]
+    unknown = [key for key in entry if key not in known]
+    if unknown:
+        raise InvalidError([unknown_choice(key, known, (*path, key), what="key") for key in unknown])
+    missing = [
+        f.name
+        for f in fields(Workload)
+        if f.default is MISSING and f.default_factory is MISSING and f.name not in entry
+    ]
+    if missing:
+        raise problem(path, f"{listed(missing)} missing; a workload needs dataset, model, batch_size, epochs")
+    dataset = declared.dataset(entry["dataset"], (*path, "dataset"), folder)
+    model = declared.model(entry["model"], (*path, "model"), folder)
+    facts = registry.info(dataset)
+    try:
+        build(model, facts.shape, len(facts.classes))
+    except ModelError as error:
+        raise problem((*path, "model"), f"{error} (dataset {facts.name}: {facts.shape})") from None
+    plain = {key: value for key, value in entry.items() if key not in (*EXTRAS, "schedule", "metrics")}
+    if entry.get("metrics") is not None:
+        metrics = {**metrics, **declared.metrics(entry["metrics"], (*path, "metrics"), folder)}
+    workload: Workload = replace(
+        parse(Workload, {**plain, "dataset": "any", "model": declared.ANY_MODEL}, path),
+        dataset=dataset,
+        model=model,
+        schedule=declared.schedule(entry.get("schedule"), (*path, "schedule")),
+        metrics=tuple(metrics[name] for name in sorted(metrics)) or None,
+    )
+    if workload.early_stopping is not None and "monitor" not in entry:
+        workload = replace(workload, monitor=workload.early_stopping.monitor)
+    chosen = _chosen(entry.get("optimizers"), optimizers, (*path, "optimizers"))
+    _refuse_misfits(workload, facts, chosen, path)
+
+    def vary(values: Mapping[str, Any]) -> SuiteWorkload:
+        varied = copy.deepcopy(entry)
+        for key, value in values.items():
+            _put(varied, key.split("."), to_plain(value), ("tuning", "network", key))
+        return replace(_workload(varied, suffix, path, optimizers, metrics, folder), label=name + suffix)
+
+    name = entry.get("name", f"{facts.name}/{model.name}")
+    if not isinstance(name, str) or not name:
+        raise problem((*path, "name"), f"found {shown(name)}; a workload's name is a word")
+    return SuiteWorkload(
+        label=name + suffix,
+        workload=workload,
+        targets=parse(Targets, entry.get("targets", {}), (*path, "targets")),
+        optimizers=chosen,
+        vary=vary,
+    )
+
+
+def _refuse_misfits(
+    workload: Workload, facts: DatasetInfo, chosen: Mapping[str, OptimizerConfig], path: KeyPath
+) -> None:
+    """Refuse features that the workload's data or optimizers cannot serve."""
+    split = workload.split
+    if split.how == "published" and (not facts.validation or split.source != "train"):
+        raise problem(
+            (*path, "split", "how"),
+            f"{facts.name} has no published validation part in its {split.source} part; "
+            "use random, stratified or tail",
+        )
+    source = facts.train if split.source == "train" else facts.test
+    count = validation_count(split, source)
+    if count == 0 and split.how != "published":
+        for key, needed in (
+            ("early_stopping", workload.early_stopping is not None),
+            ("schedule", isinstance(workload.schedule, ReduceOnPlateau)),
+        ):
+            if needed:
+                raise problem((*path, key), "needs validation examples; set split.validation above 0")
+    if split.how != "published" and count >= source:
+        raise problem(
+            (*path, "split", "validation"),
+            f"asks for {count} of the {source} {split.source} examples of {facts.name}; leave at least one",
+        )
+    if workload.augment is not None and len(facts.shape) != 3:
+        raise problem((*path, "augment"), f"needs images, but {facts.name} has shape {facts.shape}")
+    blind = [label for label, config in chosen.items() if config.lr is None]
+    for key in ("schedule", "weight_decay"):
+        if getattr(workload, key) is not None and blind:
+            raise problem((*path, key), f"needs a learning rate, but {listed(blind)} has no argument lr")
+
+
+def _chosen(choice: Any, optimizers: dict[str, OptimizerConfig], path: KeyPath) -> dict[str, OptimizerConfig]:
+    """Optimizers of one workload: all, those listed, or all with some hyperparameters of their own."""
+    if choice is None:
+        return optimizers
+    if not isinstance(choice, list | dict) or not choice:
+        raise problem(path, f"found {shown(choice)}; list optimizers, or map them to hyperparameters")
+    unknown = [label for label in choice if not isinstance(label, str) or label not in optimizers]
+    if unknown:
+        raise InvalidError([unknown_choice(label, optimizers, path, what="optimizer") for label in unknown])
+    if isinstance(choice, list):
+        return {label: optimizers[label] for label in optimizers if label in choice}
+    chosen = dict(optimizers)
+    for label, changes in choice.items():
+        if not isinstance(changes, dict):
+            raise problem((*path, label), f"found {shown(changes)}; map hyperparameters to values")
+        try:
+            chosen[label] = with_values(optimizers[label], changes, (*path, label))
+        except custom.CustomError as error:
+            raise problem((*path, label), str(error)) from None
+    _refuse_twins(chosen, path)
+    return chosen
+
+
+def _refuse_twins(configs: Mapping[str, OptimizerConfig], path: KeyPath) -> None:
+    seen: dict[OptimizerConfig, str] = {}
+    for label, config in configs.items():
+        if config in seen:
+            raise problem(
+                path, f"{seen[config]!r} and {label!r} are the same optimizer; change one or leave it out"
+            )
+        seen[config] = label
+
+
+def _expand(entry: Any, path: KeyPath) -> list[tuple[str, dict[str, Any], KeyPath]]:
+    """Expand ``grid:`` into its product: label suffix, entry without grid, path."""
+    if not isinstance(entry, dict) or "grid" not in entry:
+        if isinstance(entry, dict) or path[0] == "optimizers":
+            return [("", entry, path)]
+        raise problem(path, f"found {shown(entry)}; a workload is a mapping")
+    grid = entry["grid"]
+    where = (*path, "grid")
+    if not isinstance(grid, dict) or not grid:
+        raise problem(where, f"found {shown(grid)}; map fields to lists, as in {{lr: [0.1, 0.01]}}")
+    for key, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise problem((*where, key), f"found {shown(values)}; a list of values belongs here")
+    if (count := math.prod(map(len, grid.values()))) > MOST_COMBINATIONS:
+        raise problem(where, f"has {count:,} combinations; at most {MOST_COMBINATIONS:,} are allowed")
+    expanded = []
+    for values in itertools.product(*grid.values()):
+        variant = copy.deepcopy({key: value for key, value in entry.items() if key != "grid"})
+        for key, value in zip(grid, values, strict=True):
+            _put(variant, key.split("."), value, (*where, key))
+        suffix = " " + " ".join(
+            f"{key.rpartition('.')[2]}={_compact(value)}" for key, value in zip(grid, values, strict=True)
+        )
+        expanded.append((suffix, variant, path))
+    return expanded
+
+
+def _put(target: dict[str, Any], keys: list[str], value: Any, path: KeyPath) -> None:
+    for key in keys[:-1]:
+        inner = target.setdefault(key, {})
+        if isinstance(inner, str) and key == "model":
+            inner = target[key] = {"name": inner}
+        if not isinstance(inner, dict):
+            raise problem(path, f"{key} holds {shown(inner)}, which has no fields")
+        target = inner
+    target[keys[-1]] = value
+
+
+def _compact(value: Any) -> str:
+    if isinstance(value, list):
+        return "-".join(_compact(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def seeds_of(entry: Any) -> tuple[Seeds, ...]:
+    """Read the blocks of a suite, in order."""
+    if not isinstance(entry, dict):
+        return tuple(
+            Seeds(split=s, init=s, order=s, dropout=s, augment=s) for s in _seed_list(entry, ("seeds",))
+        )
+    unknown = [key for key in entry if key not in STREAMS]
+    if unknown:
+        raise InvalidError([unknown_choice(key, STREAMS, ("seeds", key), what="stream") for key in unknown])
+    if not entry:
+        raise problem(("seeds",), f"is empty; give a count, a list, or lists for {listed(STREAMS)}")
+    lists = {stream: _seed_list(value, ("seeds", stream)) for stream, value in entry.items()}
+    if (count := math.prod(map(len, lists.values()))) > MOST_SEEDS:
+        raise problem(
+            ("seeds",), f"the streams crossed are {count:,} blocks; at most {MOST_SEEDS:,} are allowed"
+        )
+    return tuple(
+        Seeds(**dict(zip(lists, values, strict=True))) for values in itertools.product(*lists.values())
+    )
+
+
+def _seed_list(entry: Any, path: KeyPath) -> list[int]:
+    whole = isinstance(entry, int) and not isinstance(entry, bool)
+    values = list(range(entry)) if whole and 0 < entry <= MOST_SEEDS else entry
+    if not isinstance(values, list) or not values:
+        raise problem(path, f"found {shown(entry)}; give a count from 1, or a list of whole numbers from 0")
+    seen: set[int] = set()
+    for index, value in enumerate(values):
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+            raise problem((*path, index), f"found {shown(value)}; a seed is a whole number from 0")
+        if value in seen:
+            raise problem((*path, index), f"the seed {value} stands twice")
+        seen.add(value)
+    return values

@@ -1,0 +1,380 @@
+"""The JSON Schema of a suite file, made from the dataclasses that check one.
+
+It accepts every suite that :func:`optbench.suite.load.load_suite` accepts; what needs more than one field
+to judge (do labels agree, do layers fit the data) is left to that function. Datasets and models are those of
+optbench and of the packages that are installed; an optimizer's name is open, since it may be a label.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any, get_args, get_type_hints
+
+from pydantic import TypeAdapter
+
+from optbench.datasets import own, registry
+from optbench.models.layers import LAYERS, Initializer
+from optbench.models.zoo import ZOO
+from optbench.optimizers import FAMILIES
+from optbench.suite import declared
+from optbench.suite.entries import EXTRAS, NOT_DECLARED, Targets
+from optbench.suite.load import SuiteFile
+from optbench.suite.references import plugins
+from optbench.suite.spec import Analysis, EngineOptions
+from optbench.suite.tuning_section import Budget, TuningFile
+from optbench.suite.validation import names
+from optbench.trial import STREAMS, OwnData, Workload
+
+DRAFT = "http://json-schema.org/draft-07/schema#"
+#: Descriptions of what only a suite has, and so no dataclass.
+EXTRA_FIELDS = {
+    "name": "Label of the workload; <dataset>/<model> if not given.",
+    "targets": "Values to reach; the report says when each trial did.",
+    "optimizers": "Only some of the suite's labels, or all with other hyperparameters for some.",
+    "grid": "Fields, dotted as in model.dropout, mapped to lists: one entry a combination.",
+}
+Schema = dict[str, Any]
+
+
+def suite_schema() -> Schema:
+    """Make the schema.
+
+    Returns
+    -------
+    dict
+        JSON Schema, draft 7, which editors read.
+    """
+    kinds = {
+        **{f"optimizer-{name}": family.config for name, family in FAMILIES.items()},
+        **{f"model-{name}": declared.parameters(name) for name in ZOO},
+        **{f"layer-{name}": kind for name, kind in LAYERS.items()},
+        **{f"schedule-{name}": kind for name, kind in declared.SCHEDULES.items()},
+        "file": SuiteFile,
+        "workload": Workload,
+        "targets": Targets,
+        "analysis": Analysis,
+        "tuning": TuningFile,
+        "budget": Budget,
+        "engine": EngineOptions,
+        "own-data": OwnData,
+        "initializer": Initializer,
+    }
+    refs, made = TypeAdapter.json_schemas(
+        [(name, "validation", TypeAdapter(kind)) for name, kind in kinds.items()],
+        ref_template="#/$defs/{model}",
+    )
+    defs: dict[str, Schema] = made["$defs"]
+    places = {name: _target(refs[(name, "validation")]) for name in kinds}
+    for name, kind in kinds.items():
+        _describe(defs[places[name]], kind)
+    for place, entry in defs.items():
+        if place not in places.values():
+            _describe(entry, None)
+    part = {name: defs.pop(place) for name, place in places.items() if name in ("file", "workload", "tuning")}
+    own_fields = defs.pop(places["own-data"])["properties"]
+    for entry in (*part.values(), *defs.values()):
+        _open_initializers(entry, places["initializer"])
+    defs["InitializerEntry"] = _either(
+        _enum(get_args(get_type_hints(Initializer)["name"])),
+        {"$ref": f"#/$defs/{places['initializer']}"},
+    )
+    for name in FAMILIES:
+        defs[places[f"optimizer-{name}"]]["properties"]["grid"] = {"$ref": "#/$defs/Grid"}
+    for name in ZOO:
+        entry = defs[places[f"model-{name}"]]
+        entry["properties"] = {"name": {"const": name}, **entry.get("properties", {})}
+        entry["description"] = _line(inspect.getdoc(ZOO[name]) or "")
+    defs |= {
+        "Grid": _map(_list({}), EXTRA_FIELDS["grid"], minProperties=1),
+        "Dataset": _either(_enum([*registry.ENTRIES, *plugins("datasets")]), *_own_datasets(own_fields)),
+        "Layer": _either(_enum(LAYERS), _by("kind", LAYERS, places, "layer-", required=True)),
+        "Schedule": _either(
+            {"enum": ["constant", *declared.SCHEDULES, None]},
+            _by("kind", declared.SCHEDULES, places, "schedule-", required=True),
+        ),
+        "Model": _model(places, required=True),
+        "ModelPart": _model(places, required=False),
+        "NamedOptimizer": _by("optimizer", FAMILIES, places, "optimizer-", required=True, closed=False),
+        "ClassOptimizer": {
+            "properties": {
+                "class": {"type": "string", "description": "package.module:Class or my_opt.py:MyOpt"},
+                "grid": {"$ref": "#/$defs/Grid"},
+            }
+        },
+        "Axes": _map({"$ref": "#/$defs/Axis"}, "Hyperparameters to search.", minProperties=1),
+        "Axis": _axis(),
+        "Seeds": _seed_list(100_000),
+        "Workload": _workload(part["workload"], places["targets"]),
+        "Tuning": _tuning(part["tuning"]),
+    }
+    file = part["file"]
+    file["properties"] |= {
+        "workloads": {
+            **file["properties"]["workloads"],
+            "items": {"$ref": "#/$defs/Workload"},
+        },
+        "optimizers": {
+            "type": "object",
+            "description": file["properties"]["optimizers"]["description"],
+            "minProperties": 1,
+            "properties": {name: _optimizer(f"#/$defs/{places[f'optimizer-{name}']}") for name in FAMILIES},
+            "additionalProperties": _optimizer(None),
+        },
+        "seeds": _seeds(file["properties"]["seeds"]),
+        "analysis": _optional(f"#/$defs/{places['analysis']}", file["properties"]["analysis"]),
+        "tuning": _optional("#/$defs/Tuning", file["properties"]["tuning"]),
+    }
+    return {
+        "$schema": DRAFT,
+        "title": "optbench suite",
+        **{key: value for key, value in file.items() if key != "title"},
+        "$defs": dict(sorted(defs.items())),
+    }
+
+
+def attributes(kind: type) -> dict[str, str]:
+    """Read the section Attributes of a numpy docstring: meaning by name, on one line each."""
+    _, _, section = inspect.cleandoc(kind.__doc__ or "").partition("\nAttributes\n----------\n")
+    section = re.split(r"\n\n?\w+\n-{3,}\n", section)[0]
+    found = {}
+    for head, body in re.findall(r"^(\S.*?) :.*\n((?:(?: {4}.*)?(?:\n|\Z))+)", section + "\n", re.MULTILINE):
+        for name in head.split(","):
+            found[name.strip()] = _line(body)
+    return found
+
+
+def _describe(entry: Schema, kind: type | None) -> None:
+    """Put a docstring's summary on a class and its attributes on the fields."""
+    if text := entry.get("description"):
+        summary = re.split(r"\n\w+\n-{3,}\n", inspect.cleandoc(text))[0]
+        kept = [p for p in summary.split("\n\n") if ":math:" not in p and ".. " not in p]
+        entry["description"] = _line(" ".join(kept))
+    entry.pop("title", None)
+    known = attributes(kind) if kind else {}
+    for name, value in entry.get("properties", {}).items():
+        value.pop("title", None)
+        if name in known:
+            value["description"] = known[name]
+
+
+def _line(text: str) -> str:
+    return " ".join(text.replace("``", "`").split())
+
+
+def _target(ref: Any) -> str:
+    return str(ref["$ref"]).rpartition("/")[2]
+
+
+def _open_initializers(entry: Any, place: str) -> None:
+    """Let an initialiser be given by its name alone, wherever one may stand."""
+    if isinstance(entry, dict):
+        if entry.get("$ref") == f"#/$defs/{place}":
+            entry["$ref"] = "#/$defs/InitializerEntry"
+        for value in entry.values():
+            _open_initializers(value, place)
+    elif isinstance(entry, list):
+        for value in entry:
+            _open_initializers(value, place)
+
+
+def _enum(words: Iterable[str]) -> Schema:
+    return {"enum": list(words)}
+
+
+def _either(*options: Schema) -> Schema:
+    return {"anyOf": list(options)}
+
+
+def _list(items: Schema, at_least: int = 1, **more: Any) -> Schema:
+    return {"type": "array", "items": items, "minItems": at_least, **more}
+
+
+def _map(values: Schema, description: str, **more: Any) -> Schema:
+    return {"type": "object", "description": description, "additionalProperties": values, **more}
+
+
+def _optional(ref: str, old: Schema) -> Schema:
+    return {"description": old["description"], "anyOf": [{"$ref": ref}, {"type": "null"}]}
+
+
+def _by(
+    key: str,
+    choices: Iterable[str],
+    places: Mapping[str, str],
+    prefix: str,
+    *,
+    required: bool,
+    closed: bool = True,
+    others: Iterable[str] = (),
+) -> Schema:
+    """Describe a mapping whose ``key`` names the class of the whole; of ``others`` nothing is known."""
+    known = list(choices)
+    return {
+        "type": "object",
+        "properties": {key: _enum([*known, *others]) if closed else {"type": "string", "examples": known}},
+        "required": [key] if required else [],
+        "allOf": [
+            {
+                "if": {"properties": {key: {"const": name}}, "required": [key]},
+                "then": {"$ref": f"#/$defs/{places[prefix + name]}"},
+            }
+            for name in known
+        ],
+    }
+
+
+def _workload(entry: Schema, targets: str) -> Schema:
+    properties = entry["properties"]
+    for name in NOT_DECLARED:
+        del properties[name]
+    for name, ref in (("dataset", "Dataset"), ("model", "ModelPart"), ("schedule", "Schedule")):
+        properties[name] = {
+            "description": properties[name]["description"],
+            "allOf": [{"$ref": f"#/$defs/{ref}"}],
+        }
+    changes = _map({"type": "object"}, EXTRA_FIELDS["optimizers"], minProperties=1)
+    own_keys: dict[str, Schema] = {
+        "name": {"type": "string", "minLength": 1},
+        "targets": {"allOf": [{"$ref": f"#/$defs/{targets}"}]},
+        "optimizers": _either(_list({"type": "string"}), changes, {"type": "null"}),
+        "grid": {"allOf": [{"$ref": "#/$defs/Grid"}]},
+    }
+    assert set(own_keys) == set(EXTRAS)
+    needed = [f.name for f in fields(Workload) if f.default is MISSING and f.default_factory is MISSING]
+    return {
+        "type": "object",
+        "description": "A dataset, a model and a training budget.",
+        "properties": {
+            "name": {"description": EXTRA_FIELDS["name"], **own_keys.pop("name")},
+            **properties,
+            **{name: {"description": EXTRA_FIELDS[name], **value} for name, value in own_keys.items()},
+        },
+        "additionalProperties": False,
+        # A grid may bring what is required, or a part of the model.
+        "if": {"required": ["grid"]},
+        "else": {"required": needed, "properties": {"model": {"$ref": "#/$defs/Model"}}},
+    }
+
+
+def _own_datasets(known: Mapping[str, Schema]) -> list[Schema]:
+    texts = {
+        "npz": "A file of arrays: x_train, y_train, x_test, y_test, or x and y.",
+        "csv": "A file with one example a row.",
+        "class": "A function that returns the arrays, as module:function or file.py:function.",
+    }
+    return [
+        {
+            "type": "object",
+            "properties": {
+                kind: {"type": "string", "description": texts[kind]},
+                **{key: known[key] for key in options if key != "test"},
+                "test": {
+                    "description": known["test"]["description"],
+                    "anyOf": [*known["test"]["anyOf"], *([{"type": "string"}] if kind == "csv" else [])],
+                },
+            },
+            "required": [kind, "label"] if kind == "csv" else [kind],
+            "additionalProperties": False,
+        }
+        for kind, options in own.OPTIONS.items()
+    ]
+
+
+def _model(places: Mapping[str, str], *, required: bool) -> Schema:
+    offered = plugins("models")
+    named = _by("name", ZOO, places, "model-", required=required, others=offered)
+    layers = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "layers": _list({"$ref": "#/$defs/Layer"}),
+            "code": {"type": ["string", "null"], "description": "Package that made the layers."},
+        },
+        "additionalProperties": False,
+    }
+    own_class = {"properties": {"class": {"type": "string", "description": "module:function or file.py:f"}}}
+    return {
+        "if": {"type": "string"},
+        "then": _enum([*ZOO, *offered]),
+        "else": {
+            "type": "object",
+            "if": {"required": ["class"]},
+            "then": own_class,
+            "else": {"if": {"required": ["layers"]}, "then": layers, "else": named},
+        },
+    }
+
+
+def _optimizer(family: str | None) -> Schema:
+    """Describe the entry of a label: a class, a named family, or the family that the label names."""
+    return {
+        "type": ["object", "null"],
+        "if": {"required": ["class"]},
+        "then": {"$ref": "#/$defs/ClassOptimizer"},
+        "else": {
+            "if": {"required": ["optimizer"]},
+            "then": {"$ref": "#/$defs/NamedOptimizer"},
+            "else": _either({"$ref": family}, {"type": "null"}) if family else {},
+        },
+    }
+
+
+def _seed_list(most: int) -> Schema:
+    return _either(
+        {"type": "integer", "minimum": 1, "maximum": most},
+        _list({"type": "integer", "minimum": 0}, uniqueItems=True),
+    )
+
+
+def _seeds(old: Schema) -> Schema:
+    streams = {
+        "type": "object",
+        "properties": {stream: {"$ref": "#/$defs/Seeds"} for stream in STREAMS},
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
+    return {**old, "anyOf": [{"$ref": "#/$defs/Seeds"}, streams]}
+
+
+def _axis() -> Schema:
+    def bounds(kind: str, number: Schema, text: str, **more: Schema) -> Schema:
+        pair = {**_list(number, 2, maxItems=2), "description": text}
+        return {
+            "type": "object",
+            "properties": {kind: pair, **more},
+            "required": [kind],
+            "additionalProperties": False,
+        }
+
+    decay = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
+    return _either(
+        {**_list({}, 2), "description": "Values to choose from."},
+        bounds("log", {"type": "number", "exclusiveMinimum": 0}, "Low and high, on a logarithmic scale."),
+        bounds("uniform", {"type": "number"}, "Low and high."),
+        bounds("decay", decay, "Low and high in [0, 1); 1 - x on a logarithmic scale."),
+        bounds(
+            "int", {"type": "integer"}, "Low and high, both included.", step={"type": "integer", "minimum": 1}
+        ),
+        {
+            "type": "object",
+            "properties": {"choice": _list({}, 2)},
+            "required": ["choice"],
+            "additionalProperties": False,
+        },
+    )
+
+
+def _tuning(entry: Schema) -> Schema:
+    properties = entry["properties"]
+    space = _map({"$ref": "#/$defs/Axes"}, properties["space"]["description"])
+    properties["seeds"] |= _seed_list(1000)
+    properties["space"] = {
+        "description": space.pop("description"),
+        "anyOf": [space, {"type": "null"}],
+    }
+    properties["network"] = _optional("#/$defs/Axes", properties["network"])
+    assert set(properties) == set(names(TuningFile))
+    return entry

@@ -1,0 +1,267 @@
+"""Suite files: from YAML to the frozen specs of every trial.
+
+The schema is made of the frozen dataclasses that the trials themselves consist of; this module adds what only
+a suite has, and :mod:`optbench.suite.entries` reads what stands under it (labels, grids, lists of seeds).
+Every error names the file, the line, the field, what was found and what is allowed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+from annotated_types import Gt, MinLen
+
+from optbench.suite import declared
+from optbench.suite.entries import SuiteWorkload, optimizers_of, seeds_of, workloads_of
+from optbench.suite.expand import tuning_total
+from optbench.suite.spec import Analysis, EngineOptions, Suite, SuiteError
+from optbench.suite.tuning_section import Tuning, read_tuning
+from optbench.suite.validation import (
+    InvalidError,
+    Problem,
+    dotted,
+    listed,
+    names,
+    parse,
+    problem,
+    shown,
+    unknown_choice,
+)
+from optbench.task import BUILT_IN, FORBID_EXTRA
+from optbench.trial import (
+    BackendName,
+    DeviceName,
+    Precision,
+    Seeds,
+)
+
+if TYPE_CHECKING:
+    from optbench.suite.yamlfile import KeyPath, Source
+
+BACKENDS = get_args(BackendName)
+#: A plan of more is a slip of the pen, and would take minutes to say so.
+MOST_TRIALS = 1_000_000
+DEVICES = ("auto", *get_args(DeviceName))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteFile:
+    """The top level of a suite file; entries with labels and grids of their own are checked one by one.
+
+    Attributes
+    ----------
+    suite : str
+        Folder of its results: letters, digits, `-`, `_` and `.`.
+    title : str
+        For people.
+    workloads : list
+        What is trained.
+    optimizers : mapping
+        By label: hyperparameters of the family so called, or of the one that `optimizer` names; or `class`.
+    seeds : int, list or mapping
+        So many from 0, or which; or both for each random stream, which are crossed, the others 0.
+    backends : list
+        Frameworks.
+    device : str
+        Where trials run; `auto` takes the fastest here.
+    precision : str
+        Of matrix products and convolutions.
+    metrics : mapping
+        Measures of your own, by name: `file.py:function` or `{class: .., minimise: true}`.
+    analysis : mapping
+        What the report tests.
+    engine : mapping
+        How trials are trained; part of no trial's identity.
+    tuning : mapping
+        An equal search budget for every optimizer, spent before the evaluation.
+    max_trials : int
+        A plan of more trials is refused.
+    """
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    suite: Annotated[str, MinLen(1)]
+    title: str = ""
+    workloads: Annotated[list[Any], MinLen(1)]
+    optimizers: dict[str, Any]
+    seeds: Any = 5
+    backends: Annotated[list[BackendName], MinLen(1)] = field(default_factory=lambda: ["torch"])
+    device: Literal["auto", "cpu", "cuda", "mps", "tpu"] = "auto"
+    precision: Precision = "float32"
+    metrics: Any = None
+    analysis: Any = None
+    engine: EngineOptions = EngineOptions()  # noqa: RUF009 (frozen)
+    tuning: Any = None
+    max_trials: Annotated[int, Gt(0)] | None = None
+
+
+def load_suite(path: str | Path) -> Suite:
+    """Read and check a suite file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A YAML file; its schema is in docs/suite.md.
+
+    Returns
+    -------
+    Suite
+        Everything resolved: labels, grids, defaults, models built once to see that they fit the data.
+
+    Raises
+    ------
+    SuiteError
+        If the file is missing, not YAML, or not a suite. The message names file, line and field.
+    """
+    from optbench.suite.yamlfile import YamlError, read  # here, as a report of a store reads no suite
+
+    path = Path(path)
+    try:
+        source = read(path)
+    except OSError as error:
+        raise SuiteError(
+            f"{path}: cannot be read ({error.strerror or error}); give the path of a suite file"
+        ) from None
+    except YamlError as error:
+        raise SuiteError(f"{path}:{error.line}: {error}") from None
+    return suite_from_source(source)
+
+
+def suite_from_source(source: Source) -> Suite:
+    """Check data read from a suite file; see :func:`load_suite`."""
+    try:
+        return _resolve(source)
+    except InvalidError as error:
+        raise SuiteError(
+            "\n".join(f"{source.place(p.path)}: {dotted(p.path)}: {p.message}" for p in error.problems)
+        ) from None
+
+
+def parse_seeds(entry: Any, *, option: str) -> tuple[Seeds, ...]:
+    """Read seeds given elsewhere than in a file; the error names the option."""
+    try:
+        return seeds_of(entry)
+    except InvalidError as error:
+        raise SuiteError(f"{option}: {error.problems[0].message}") from None
+
+
+def known_choice(option: str, found: str, choices: Iterable[str]) -> str:
+    """Check a word given on the command line against the choices."""
+    known = list(choices)
+    if found in known:
+        return found
+    raise SuiteError(f"{option}: {unknown_choice(found, known, (), what='value').message}")
+
+
+def _resolve(source: Source) -> Suite:
+    if not isinstance(source.data, dict):
+        raise problem((), f"found {shown(source.data)}; a suite is a mapping of {listed(names(SuiteFile))}")
+    if beyond := _numbers_beyond(source.data, ()):
+        raise InvalidError(beyond)
+    file = parse(SuiteFile, source.data)
+    if not all(c.isalnum() or c in "-_." for c in file.suite) or file.suite.startswith("."):
+        raise problem(
+            ("suite",), f"found {file.suite!r}; the name becomes a folder: letters, digits, '-', '_' and '.'"
+        )
+    optimizers = optimizers_of(file.optimizers, source.path.parent)
+    metrics = {}
+    if file.metrics is not None:
+        metrics = declared.metrics(file.metrics, ("metrics",), source.path.parent)
+    workloads = workloads_of(file.workloads, optimizers, metrics, source.path.parent)
+    analysis = parse(Analysis, file.analysis, ("analysis",)) if file.analysis is not None else Analysis()
+    if analysis.baseline is not None and analysis.baseline not in optimizers:
+        raise InvalidError(
+            [unknown_choice(analysis.baseline, optimizers, ("analysis", "baseline"), what="optimizer")]
+        )
+    seeds = seeds_of(file.seeds)
+    tuning = None
+    if file.tuning is not None:
+        tuning = read_tuning(file.tuning, optimizers, {w.label: w.workload for w in workloads}, seeds)
+        _check_networks(tuning, workloads)
+    total = sum(len(w.optimizers) for w in workloads) * len(seeds) * len(set(file.backends))
+    searched = tuning_total(tuning, workloads)
+    if tuning is not None and tuning.untuned:
+        total *= 2
+    if total > MOST_TRIALS:
+        raise problem(
+            ("workloads",),
+            f"times optimizers, {len(seeds)} seeds and {len(set(file.backends))} backends are {total:,} "
+            f"trials; at most {MOST_TRIALS:,} are allowed: take out seeds, optimizers or workloads",
+        )
+    if file.max_trials is not None and (searched is None or total + searched > file.max_trials):
+        tuned = f"; tuning: {'any number' if searched is None else searched}" if tuning else ""
+        raise problem(
+            ("max_trials",),
+            f"the suite declares {total + (searched or 0)} trials (workloads x optimizers, {len(seeds)} "
+            f"seeds, {len(set(file.backends))} backends{tuned}), but its budget is {file.max_trials}; "
+            "take out seeds, optimizers or workloads",
+        )
+    suite = Suite(
+        name=file.suite,
+        title=file.title or file.suite,
+        path=source.path,
+        text=source.text,
+        workloads=tuple(workloads),
+        seeds=seeds,
+        backends=tuple(dict.fromkeys(file.backends)),
+        device=file.device,
+        precision=file.precision,
+        analysis=analysis,
+        engine=file.engine,
+        tuning=tuning,
+    )
+    _check_metrics(suite)
+    return suite
+
+
+def _numbers_beyond(value: Any, path: KeyPath) -> list[Problem]:
+    """Refuse numbers that no field can mean, wherever they stand: no framework counts further."""
+    if isinstance(value, dict | list):
+        entries = value.items() if isinstance(value, dict) else enumerate(value)
+        return [found for key, item in entries for found in _numbers_beyond(item, (*path, key))]
+    if isinstance(value, float) and not math.isfinite(value):
+        return [Problem(path=path, message=f"found {shown(value)}; write a finite number")]
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return [Problem(path=path, message=f"found {shown(value)}; a whole number has at most 63 bits")]
+    return []
+
+
+def _check_metrics(suite: Suite) -> None:
+    """Refuse a primary metric that some workload lacks, and one name with two directions."""
+    primary = suite.analysis.primary
+    if primary not in suite.primaries:
+        raise InvalidError([unknown_choice(primary, suite.primaries, ("analysis", "primary"), what="metric")])
+    for entry in suite.workloads:
+        own = entry.workload.metrics or ()
+        if primary not in (*BUILT_IN, *(f"{part}_{m.name}" for m in own for part in ("test", "val"))):
+            raise problem(
+                ("analysis", "primary"),
+                f"found {primary!r}, which workload {entry.label} lacks; declare it at the top of the suite",
+            )
+        for metric in own:
+            if metric.minimise is suite.maximised(f"test_{metric.name}"):
+                raise problem(
+                    ("metrics", metric.name),
+                    "is minimised in one workload and maximised in another; name one otherwise",
+                )
+
+
+def _check_networks(tuning: Tuning, workloads: Sequence[SuiteWorkload]) -> None:
+    """Build every workload with the ends of every searched key once, so that none fails in mid-run."""
+    for entry in workloads:
+        for axis in tuning.network:
+            count = len(axis.choices) or 2
+            for k in range(count):
+                assert entry.vary is not None
+                value = axis.at(k / count if axis.choices else float(k))
+                try:
+                    entry.vary({axis.name: value})
+                except InvalidError as error:
+                    found = (
+                        f"{shown(value)} does not suit workload {entry.label}: {error.problems[0].message}"
+                    )
+                    raise problem(("tuning", "network", axis.name), found) from None

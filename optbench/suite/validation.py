@@ -1,0 +1,170 @@
+"""Check plain data against a frozen dataclass, and say what is wrong in words a suite's author can use."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+    from optbench.suite.yamlfile import KeyPath
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing wrong: where (path of keys), what was found, what is allowed."""
+
+    path: KeyPath
+    message: str
+
+
+class InvalidError(ValueError):
+    """Data that does not fit; ``problems`` says all that was found."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("; ".join(f"{dotted(p.path)}: {p.message}" for p in problems))
+        self.problems = tuple(problems)
+
+
+def problem(path: KeyPath, message: str) -> InvalidError:
+    """Build the error for a single problem."""
+    return InvalidError([Problem(path=path, message=message)])
+
+
+def parse(kind: type[T], data: Any, path: KeyPath = ()) -> T:
+    """Make a frozen dataclass from plain data, strictly: no word becomes a number, no truth value an int.
+
+    Raises
+    ------
+    InvalidError
+        With every problem found; paths start with ``path``.
+    """
+    if not isinstance(data, dict):
+        raise problem(path, f"found {shown(data)}; a mapping of {listed(names(kind))} belongs here")
+    unknown = [key for key in data if key not in names(kind)]
+    if unknown:
+        raise InvalidError([unknown_choice(key, names(kind), (*path, key), what="key") for key in unknown])
+    from pydantic import ValidationError  # here, as a report checks no suite
+
+    try:
+        # JSON mode, as it is the strict mode in which a list may become a tuple.
+        return cast(T, _adapter(kind).validate_json(json.dumps(data), strict=True))  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise InvalidError(_problems(kind, data, path, error)) from None
+
+
+@cache
+def _adapter(kind: type) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def names(kind: type) -> list[str]:
+    """Keys that a dataclass takes."""
+    return [f.name for f in fields(kind)]
+
+
+def unknown_choice(found: Any, choices: Iterable[str], path: KeyPath, *, what: str) -> Problem:
+    """Say that a word is not among the choices, with the nearest one."""
+    known = list(choices)
+    near = difflib.get_close_matches(str(found), known, n=1, cutoff=0.6)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return Problem(path=path, message=f"unknown {what} {shown(found)}.{hint} Known: {listed(known)}")
+
+
+def dotted(path: KeyPath) -> str:
+    """Write a path of keys as ``workloads[0].model.name``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f"{'.' if text else ''}{part}"
+    return text or "the file"
+
+
+def shown(value: Any) -> str:
+    """Quote a found value, shortened."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def one_line(error: BaseException) -> str:
+    """Quote another library's error: printable, on one line, shortened."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def listed(words: Iterable[str]) -> str:
+    """Join words by commas."""
+    return ", ".join(words)
+
+
+def _problems(kind: type, data: Any, path: KeyPath, error: ValidationError) -> list[Problem]:
+    found: dict[KeyPath, Problem] = {}
+    allowed: dict[KeyPath, list[str]] = {}
+    for item in error.errors(include_url=False):
+        where, value, owner = _locate(kind, data, item["loc"])
+        full = (*path, *where)
+        choices = item.get("ctx", {}).get("expected", "")
+        if item["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
+            found[full] = unknown_choice(where[-1], names(owner), full, what="key")
+        elif item["type"] == "missing":
+            found[full] = Problem(path=full, message="is missing; it has no default")
+        elif item["type"] == "literal_error" and isinstance(value, str) and " or " in choices:
+            words = choices.replace(" or ", ", ").replace("'", "").split(", ")
+            found[full] = unknown_choice(value, words, full, what="value")
+        else:
+            # The branches of a union fail one by one; together they are what is allowed.
+            text = item["msg"].removeprefix("Input should be ").replace("valid ", "")
+            text = text.replace("a integer", "a whole number").replace("a array", "a list")
+            allowed.setdefault(full, [])
+            if text not in allowed[full]:
+                allowed[full].append(text)
+            message = f"found {shown(value)}; must be {', or '.join(allowed[full])}"
+            found[full] = Problem(path=full, message=message)
+    return list(found.values())
+
+
+def _locate(kind: Any, data: Any, loc: tuple[int | str, ...]) -> tuple[KeyPath, Any, type]:
+    """Follow pydantic's location through the data, leaving out the union tags that it puts in between."""
+    path: list[Any] = []
+    owner = kind
+    for number, part in enumerate(loc):
+        last = number == len(loc) - 1
+        inside = (isinstance(data, dict) and part in data) or (
+            isinstance(data, list) and isinstance(part, int) and part < len(data)
+        )
+        if inside:
+            path.append(part)
+            data = data[part]
+            if not last:
+                owner = _owner(owner, part, data)
+        elif last and isinstance(data, dict) and part in names(owner):
+            path.append(part)
+    return tuple(path), data, owner
+
+
+def _owner(kind: Any, part: int | str, data: Any) -> Any:
+    """Find the dataclass that a key of a dataclass holds; the kind itself where there is none."""
+    if not (is_dataclass(kind) and isinstance(part, str)):
+        return kind
+    candidates = _dataclasses(get_type_hints(kind).get(part))
+    for candidate in candidates:
+        if isinstance(data, dict) and set(data) <= set(names(candidate)):
+            return candidate
+    return candidates[0] if candidates else kind
+
+
+def _dataclasses(hint: Any) -> list[Any]:
+    if is_dataclass(hint):
+        return [hint]
+    if get_origin(hint) in (Union, types.UnionType, tuple):
+        return [found for arg in get_args(hint) for found in _dataclasses(arg)]
+    return []

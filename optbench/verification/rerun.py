@@ -1,0 +1,135 @@
+"""Train a recorded trial again, and say whether it is the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from optbench import backends, environment
+from optbench.datasets import registry
+from optbench.execution.jobs import run_job
+from optbench.records import single
+from optbench.records.store import StoredTrial
+from optbench.trial import TrialRecord
+
+#: Relative difference of a loss within which two trainings count as equal, as between stacked twins.
+TOLERANCE = 1e-3
+#: Facts that change bits, in the order in which they are blamed.
+_BLAMED = (
+    *("optbench", "framework", "stacked", "threads", "step", "processor", "device_name"),
+    *("packages", "git"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rerun:
+    """What came of training a trial again.
+
+    Attributes
+    ----------
+    verdict : str
+        ``identical``: every bit of the history; ``equal``: training losses within the tolerance and the same
+        status; ``different``.
+    lines : tuple of str
+        For people: largest differences, the first epoch that differs, likely causes.
+    """
+
+    verdict: Literal["identical", "equal", "different"]
+    lines: tuple[str, ...]
+
+
+def rerun(trial: StoredTrial, *, folder: Path) -> Rerun:
+    """Train a trial again, writing nothing.
+
+    Parameters
+    ----------
+    trial : StoredTrial
+        As a store gives it.
+    folder : Path
+        Where an optimizer's file is looked for.
+
+    Returns
+    -------
+    Rerun
+
+    Raises
+    ------
+    NotRunnableError
+        If its code or data are gone or changed, or it was imported.
+    UserError
+        If this machine lacks the framework, the device or the data.
+    """
+    _, found = single.planned(trial, folder=folder)
+    spec = found.spec
+    backends.resolve_device(spec.backend, spec.device)
+    dataset = (registry.made if spec.workload.smoke else registry.load)(spec.workload.dataset)
+    (record,) = run_job(
+        [spec], dataset, facts=environment.describe(folder), checkpoints=None, on_epoch=lambda *news: None
+    )
+    return compare(trial, record)
+
+
+def compare(trial: StoredTrial, record: TrialRecord) -> Rerun:
+    """Compare a recorded trial with its repetition."""
+    if record.status == "crashed" or trial.status == "crashed":
+        last = (record.error or "").strip().splitlines()[-1:]
+        same = record.status == trial.status
+        return Rerun(
+            verdict="equal" if same else "different",
+            lines=(f"recorded: {trial.status}; now: {record.status} {''.join(last)}".rstrip(),),
+        )
+    names = [n for n in trial.history if not n.endswith("seconds") and n in record.history]
+    lines = [f"recorded: {trial.status}; now: {record.status}"] if trial.status != record.status else []
+    first, worst = math.inf, 0.0
+    for name in names:
+        before, now = trial.history[name], record.history[name]
+        if len(before) != len(now):
+            lines.append(f"{name}: {len(before) - 1} epochs recorded, {len(now) - 1} now")
+        length = min(len(before), len(now))
+        apart = np.flatnonzero(~_same(before[:length], now[:length]))
+        if len(apart):
+            first = min(first, int(apart[0]))
+            scale = np.maximum(np.abs(before[:length]), 1e-12)
+            far = float(np.nanmax(np.abs(before[:length] - now[:length]) / scale))
+            lines.append(f"{name}: differs from epoch {apart[0]} on, by up to {far:.2g} of its value")
+            if name == "train_loss":
+                worst = far
+    prints = {name: getattr(record.fingerprints, name) for name in ("split", "init", "order")}
+    changed = [name for name, value in trial.fingerprints.items() if prints.get(name) != value]
+    if changed:
+        lines.append(f"fingerprints differ: {', '.join(changed)}: not the data or seeding of then")
+    if not lines:
+        return Rerun(verdict="identical", lines=(f"{len(names)} columns of the history, every bit",))
+    equal = trial.status == record.status and not changed and worst <= TOLERANCE
+    return Rerun(
+        verdict="equal" if equal else "different",
+        lines=(*lines, *_causes(trial.environment, record.environment)),
+    )
+
+
+def _same(a: Any, b: Any) -> Any:
+    return (a == b) | (np.isnan(a) & np.isnan(b))
+
+
+def _causes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Facts of the two machines that differ."""
+    found = []
+    for name in _BLAMED:
+        a, b = before.get(name), now.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            parts = sorted(key for key in {*a, *b} if a.get(key) != b.get(key) and key != "dirty")
+            a, b = ({key: x.get(key) for key in parts} for x in (a, b))
+        if a != b:
+            found.append(f"likely cause: {name} was {_word(a)}, is {_word(b)}")
+    return found or ["no fact of the machine differs: rounding may depend on what ran beside it"]
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items()) or "the same"
+    return "not so" if value is None else str(value)

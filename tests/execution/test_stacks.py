@@ -1,0 +1,257 @@
+"""Trials that differ in their seeds alone, trained as one program: the same trials, up to rounding."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from optbench import backends
+from optbench.datasets import registry
+from optbench.execution import local, pool
+from optbench.execution import stacks as stacked
+from optbench.execution.protocol import run_trial
+from optbench.models import zoo
+from optbench.models.layers import (
+    Activate,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePool2D,
+    MaxPool2D,
+    Model,
+)
+from optbench.optimizers import SGD, WAME, Adagrad, Adam, AdamW, Nadam, RMSprop, custom
+from optbench.records.store import Store
+from optbench.suite.load import load_suite
+from optbench.trial import Augment, EarlyStopping, ReduceOnPlateau, Seeds, StepSchedule, TrialSpec, Workload
+
+BACKENDS = [
+    pytest.param(name, marks=pytest.mark.skipif(name not in backends.installed(), reason=f"{name} missing"))
+    for name in ("torch", "jax")
+]
+MLP = zoo.mlp(hidden=[32], dropout=0.3, l1=1e-4, l2=1e-3)
+CNN = (
+    Conv2D(filters=4, kernel=3, padding="same", activation="relu"),
+    MaxPool2D(padding="same"),
+    Dropout(rate=0.2),
+    Conv2D(filters=6, kernel=2, stride=2, padding="same"),
+    BatchNorm(),
+    Activate(activation="tanh"),
+    Flatten(),
+    Dense(units=16, activation="relu"),
+    BatchNorm(),
+    Dense(),
+)
+POOLED = (Conv2D(filters=6, kernel=3, activation="relu"), GlobalAveragePool2D(), Dense())
+RULES = {"clip_norm": 0.5, "clip_value": 0.1, "weight_decay": 1e-3, "label_smoothing": 0.1}
+
+
+def specs(backend, layers, optimizer, *, seeds=3, precision="float64", **workload):
+    given = {"dataset": "digits", "batch_size": 32, "epochs": 2, **workload}
+    return [
+        TrialSpec(
+            workload=Workload(model=Model(name="m", layers=layers), **given),
+            optimizer=optimizer,
+            seeds=Seeds(split=seed, init=seed, order=seed, dropout=seed, augment=seed),
+            backend=backend,
+            device="cpu",
+            precision=precision,
+        )
+        for seed in range(seeds)
+    ]
+
+
+def both_ways(wanted):
+    engine, dataset = backends.engine(wanted[0].backend), registry.load(wanted[0].workload.dataset)
+    alone = [run_trial(spec, engine, dataset, environment={}) for spec in wanted]
+    return alone, stacked.run_stack(wanted, engine, dataset, environment={})
+
+
+def assert_twins(alone, together, rtol):
+    for one, other in zip(alone, together, strict=True):
+        assert other.trial_id == one.trial_id
+        assert other.fingerprints == one.fingerprints
+        assert other.status == one.status
+        assert other.metrics.keys() == one.metrics.keys()
+        assert other.predictions.keys() == one.predictions.keys()
+        for name in ("batch_loss", "train_loss", "val_loss", "lr"):
+            np.testing.assert_allclose(other.history[name], one.history[name], rtol=rtol, err_msg=name)
+
+
+OPTIMIZERS = [
+    *(Adam(), SGD(lr=0.05, momentum=0.9), WAME(lr=0.01)),
+    *(AdamW(), Nadam(), Adagrad(), RMSprop(momentum=0.5)),
+]
+
+
+def cases(optimizer):
+    """JAX trains the very program of a trial alone, under vmap: three rules stand for all."""
+    return [
+        pytest.param(
+            name.values[0], optimizer, marks=name.marks, id=f"{optimizer.optimizer}-{name.values[0]}"
+        )
+        for name in (BACKENDS if optimizer in OPTIMIZERS[:3] else BACKENDS[:1])
+    ]
+
+
+@pytest.mark.parametrize(("backend", "optimizer"), [case for o in OPTIMIZERS for case in cases(o)])
+@pytest.mark.parametrize("layers", [MLP, CNN, POOLED], ids=["mlp", "cnn", "pooled"])
+def test_a_stacked_trial_is_its_sequential_twin(backend, layers, optimizer):
+    """102 steps in float64 with every rule of a step switched on."""
+    if optimizer.optimizer in ("wame", "adagrad") and layers is CNN:
+        # The bias before a normalisation has a gradient of pure rounding, and these go by its sign.
+        layers = tuple(layer for layer in layers if not isinstance(layer, BatchNorm))
+    assert_twins(*both_ways(specs(backend, layers, optimizer, **RULES)), rtol=1e-9)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("layers", [MLP, POOLED], ids=["mlp", "pooled"])
+@pytest.mark.parametrize("optimizer", [Adam(), WAME(lr=0.01), SGD(lr=0.05)], ids=lambda c: c.optimizer)
+def test_float32_agrees_to_1e_5_over_51_steps(backend, layers, optimizer):
+    wanted = specs(backend, layers, optimizer, precision="float32", epochs=1)
+    assert_twins(*both_ways(wanted), rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_schedules_augmentation_and_splits_are_each_trial_s_own(backend):
+    wanted = specs(
+        backend, POOLED, Adam(), schedule=StepSchedule(at=(1,)), augment=Augment(rotation=10, shift=0.1)
+    )
+    alone, together = both_ways(wanted)
+    assert_twins(alone, together, rtol=1e-9)
+    assert len({record.fingerprints.split for record in together}) == 3
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_data_scaled_by_each_trial_s_own_training_part(backend):
+    wanted = specs(backend, zoo.mlp(hidden=[8]), Adam(), dataset="wine", batch_size=16)
+    assert_twins(*both_ways(wanted), rtol=1e-9)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_trials_that_stop_early_leave_the_others_undisturbed(backend):
+    wanted = specs(
+        backend, zoo.mlp(hidden=[16]), Adam(lr=0.02), seeds=6, epochs=14,
+        early_stopping=EarlyStopping(patience=1),
+    )  # fmt: skip
+    alone, together = both_ways(wanted)
+    assert len({record.metrics["epochs"] for record in alone}) > 2, "they must stop at different epochs"
+    assert_twins(alone, together, rtol=1e-7)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_trial_that_diverges_leaves_the_others_undisturbed(backend, monkeypatch):
+    draw = stacked.training.__globals__["matching"].initial_weights
+
+    def spoilt(built, seed, dtype):
+        weights = draw(built, seed, dtype)
+        return {name: np.full_like(w, np.nan) for name, w in weights.items()} if seed == 1 else weights
+
+    monkeypatch.setattr("optbench.matching.initial_weights", spoilt)
+    alone, together = both_ways(specs(backend, MLP, Adam(), clip_norm=1.0))
+    assert [record.status for record in together] == ["completed", "diverged", "completed"]
+    assert_twins(alone[::2], together[::2], rtol=1e-9)
+
+
+def test_a_stacked_record_says_so_and_claims_no_time():
+    pytest.importorskip("torch")
+    (record, _) = stacked.run_stack(
+        specs("torch", MLP, Adam(), seeds=2),
+        backends.engine("torch"),
+        registry.load("digits"),
+        environment={},
+    )
+    assert record.environment["stacked"] == 2
+    assert not record.timings
+    assert np.isnan(record.history["step_seconds"]).all()
+    assert np.isnan(record.history["eval_seconds"]).all()
+
+
+SUITE = """
+suite: s
+workloads:
+  - {{dataset: digits, model: {{name: mlp, hidden: [16]}}, batch_size: 64, epochs: 2}}
+optimizers: {{adam: {{}}, sgd: {{lr: 0.1}}}}
+seeds: {seeds}
+engine: {{batch_seeds: {size}}}
+"""
+
+
+def suite(folder, *, size, seeds=5):
+    (folder / "s.yaml").write_text(SUITE.format(size=size, seeds=seeds))
+    return load_suite(folder / "s.yaml")
+
+
+def test_a_suite_runs_in_stacks_and_grows(tmp_path):
+    pytest.importorskip("torch")
+    assert local.run_suite(suite(tmp_path, size=3), results=tmp_path).completed == 10
+    with Store(tmp_path / "s") as store:
+        sizes = [trial.environment.get("stacked") for trial in store.trials()]
+    assert sorted(sizes) == [2] * 4 + [3] * 6
+    outcome = local.run_suite(suite(tmp_path, size=3, seeds=6), results=tmp_path)
+    assert (outcome.run, outcome.completed) == (2, 12)
+
+
+def test_auto_measures_once_and_remembers(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    asked = []
+    monkeypatch.setattr(stacked, "best_size", lambda trials, *rest: asked.append(trials) or 4)
+    local.run_suite(suite(tmp_path, size="auto"), results=tmp_path)
+    assert len(asked) == 1, "once a workload"
+    local.run_suite(suite(tmp_path, size="auto", seeds=8), results=tmp_path)
+    assert len(asked) == 1
+    with Store(tmp_path / "s") as store:
+        assert [t.environment.get("stacked") for t in store.trials()].count(4) == 8
+
+
+def test_a_class_of_ones_own_is_no_measure_for_the_others(tmp_path):
+    loaded = suite(tmp_path, size="auto")
+    mine = custom.from_mapping({"class": "torch.optim:Adam", "lr": 0.01}, base_dir=tmp_path)
+    (entry,) = loaded.workloads
+    entry = replace(entry, optimizers={"mine": mine, **entry.optimizers})
+    planned = local.plan(replace(loaded, workloads=(entry,)))
+    asked = []
+    sizes = stacked.Sizes("auto", planned, known={}, measure=lambda trials: asked.append(trials) or 4)
+    assert [sizes(trial) for trial in planned[:3]] == [1, 4, 4]
+    assert [[(t.optimizer, t.spec.seeds.init) for t in trials] for trials in asked] == [
+        [("adam", seed) for seed in range(5)]
+    ]
+
+
+def test_workers_measure_where_they_train(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(stacked, "best_size", lambda *arguments: pytest.fail("measured in the parent"))
+    loaded = suite(tmp_path, size="auto")
+    assert local.run_suite(loaded, results=tmp_path, executor=lambda: pool.Pool(2)).completed == 10
+    with Store(tmp_path / "s") as store:
+        (size,) = json.loads(store.meta()["batch_seeds"]).values()
+    assert size in (1, 2, 4)
+
+
+def test_auto_chooses_a_size_that_the_trials_allow(tmp_path):
+    pytest.importorskip("torch")
+    trials = [t for t in local.plan(suite(tmp_path, size="auto")) if t.optimizer == "adam"]
+    specs = [trial.spec for trial in trials]
+    assert stacked.best_size(specs, backends.engine("torch"), registry.load("digits")) in (1, 2, 4)
+
+
+def test_what_cannot_be_stacked_is_trained_alone(tmp_path):
+    pytest.importorskip("torch")
+    loaded = suite(tmp_path, size=5)
+    entry = loaded.workloads[0]
+    stubborn = replace(entry, workload=replace(entry.workload, schedule=ReduceOnPlateau()))
+    outcome = local.run_suite(replace(loaded, workloads=(stubborn,)), results=tmp_path)
+    assert outcome.completed == 10
+    with Store(tmp_path / "s") as store:
+        assert {trial.environment.get("stacked") for trial in store.trials()} == {None}
+        assert all("step" in trial.timings for trial in store.trials())
+
+
+def test_a_wrong_size_is_named(tmp_path):
+    with pytest.raises(Exception, match="batch_seeds"):
+        suite(tmp_path, size=1)

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import sqlite3
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from optbench import api
+from optbench.records.frames import epochs_to_target, load_results, prove_blocks, seed_label
+from optbench.report.leaderboard import leaderboards
+
+
+@pytest.fixture(scope="module")
+def results_folder(tmp_path_factory):
+    from tests.conftest import TINY
+
+    pytest.importorskip("torch", reason="the trials to read are trained in PyTorch")
+    folder = tmp_path_factory.mktemp("frames")
+    suite = folder / "tiny.yaml"
+    suite.write_text(TINY)
+    api.run(suite, results=folder)
+    return folder
+
+
+def test_frames_are_tidy(results_folder):
+    results = load_results(results_folder / "tiny")
+    assert list(results.trials["optimizer"]) == ["wame", "adam", "wame", "adam"]
+    assert list(results.trials["seed"]) == ["0", "0", "1", "1"]
+    assert results.trials["block"].nunique() == 2
+    assert len(results.epochs) == 4 * 3
+    first = results.epochs[results.epochs["trial_id"] == results.trials["trial_id"][0]]
+    assert list(first["epoch"]) == [0, 1, 2]
+    assert first["seconds"].iloc[0] == 0
+    assert first["seconds"].iloc[2] == pytest.approx(first["step_seconds"].sum())
+    assert not results.refusals
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [("init", "initial weights"), ("split", "data or split"), ('"order"', "batch order")],
+)
+def test_a_pair_whose_fingerprints_differ_is_refused(results_folder, tmp_path, column, words):
+    copy = tmp_path / "store.sqlite"
+    source = sqlite3.connect(results_folder / "tiny" / "store.sqlite")
+    target = sqlite3.connect(copy)
+    source.backup(target)
+    victim = load_results(results_folder / "tiny").trials["trial_id"][1]
+    target.execute(f"UPDATE trials SET {column} = 'tampered' WHERE trial_id = ?", (victim,))
+    target.commit()
+    target.close()
+    source.close()
+    results = load_results(copy)
+    (refusal,) = results.refusals
+    assert words in refusal.reason
+    suite, _ = api.find_store(copy)
+    (board,) = leaderboards(results, suite)
+    (comparison,) = [row.comparison for row in board.rows if row.comparison]
+    assert comparison.n == 1
+    assert any("Refused" in note and words in note for note in board.notes)
+
+
+def row(trial: str, **changes):
+    return {
+        "trial_id": trial,
+        "block_id": "b",
+        "optimizer": trial,
+        "split": "s",
+        "init": "i",
+        "order": "o",
+        **changes,
+    }
+
+
+def test_orders_are_compared_over_the_epochs_that_both_trained():
+    rows = [row("a"), row("b"), row("c")]
+    keys, refusals = prove_blocks(rows, {"a": (1, 2, 3), "b": (1, 2), "c": (1, 9, 3)})
+    assert keys == ["b", "b", "b/1"]
+    assert [(r.trial_id, r.reason) for r in refusals] == [("c", "the batch orders differ in epoch 2")]
+
+
+def test_the_larger_group_of_a_block_is_kept():
+    rows = [row("a", init="x"), row("b"), row("c")]
+    keys, refusals = prove_blocks(rows, {"a": (), "b": (), "c": ()})
+    assert keys[1] == keys[2] != keys[0]
+    assert [r.trial_id for r in refusals] == ["a"]
+
+
+def test_a_crash_pairs_with_nothing():
+    rows = [row("a"), row("b", split=None, init=None, order=None)]
+    keys, refusals = prove_blocks(rows, {"a": (), "b": ()})
+    assert len(set(keys)) == 2
+    assert not refusals
+
+
+def test_seed_labels():
+    streams = dict.fromkeys(("split", "init", "order", "dropout", "augment"), 3)
+    assert seed_label(streams) == "3"
+    assert seed_label({**streams, "split": 0, "order": 5}) == "init=3 order=5 dropout=3 augment=3"
+
+
+def test_time_to_target_is_the_first_epoch_that_meets_all_targets():
+    epochs = pd.DataFrame(
+        {
+            "trial_id": ["a"] * 3 + ["b"] * 3,
+            "epoch": [0, 1, 2] * 2,
+            "seconds": [0.0, 1.0, 2.0] * 2,
+            "val_accuracy": [0.1, 0.95, 0.9, 0.1, 0.2, np.nan],
+            "val_loss": [2.0, 0.5, 0.1, 2.0, 1.0, 0.1],
+        }
+    )
+    reached = epochs_to_target(epochs, [("val_accuracy", 0.9)]).set_index("trial_id")
+    assert reached.loc["a", "target_epoch"] == 1
+    assert reached.loc["a", "target_seconds"] == 1.0
+    assert np.isnan(reached.loc["b", "target_epoch"])
+    both = epochs_to_target(epochs, [("val_accuracy", 0.9), ("val_loss", 0.2)]).set_index("trial_id")
+    assert both.loc["a", "target_epoch"] == 2

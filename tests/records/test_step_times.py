@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from optbench.optimizers import Adam
+from optbench.records.step_times import config_id, machine_id, median
+from optbench.suite.expand import trials
+from optbench.suite.load import load_suite
+from optbench.trial import Seeds, to_plain
+
+
+def test_the_median_interval_covers_as_often_as_it_says():
+    draws = np.random.default_rng(0).exponential(size=(4000, 9))
+    found = [median(list(row)) for row in draws]
+    inside = np.mean([m.low <= np.log(2) <= m.high for m in found])
+    assert found[0].level == pytest.approx(1 - 2 * 10 / 512)
+    assert abs(inside - found[0].level) < 0.01
+
+
+def test_few_values_claim_no_more_than_they_can():
+    assert median([3.0]).level == 0.0
+    assert median([1.0, 2.0, 3.0]).level == 0.75
+    assert (median([1.0, 2.0, 9.0]).low, median([1.0, 2.0, 9.0]).high) == (1.0, 9.0)
+
+
+def test_a_config_is_a_trial_without_its_seed_and_names(write_suite):
+    (trial, other, *_) = trials(load_suite(write_suite()), lambda *_: "cpu")
+    spec = trial.spec
+    model = replace(spec.workload.model, name="renamed")
+    same = replace(spec, seeds=Seeds(init=9), workload=replace(spec.workload, model=model))
+    key = config_id(to_plain(spec))
+    assert config_id(to_plain(same)) == key
+    for different in (other.spec, replace(spec, optimizer=Adam(lr=0.5)), replace(spec, precision="float64")):
+        assert config_id(to_plain(different)) != key
+
+
+def test_a_machine_is_hardware_threads_and_framework():
+    facts = {"processor": "x", "threads": 1, "framework": "torch 2", "git": {"commit": "a"}}
+    assert machine_id({**facts, "git": None}) == machine_id(facts)
+    assert len({machine_id({**facts, **f}) for f in ({}, {"threads": 2}, {"framework": "torch 3"})}) == 3
