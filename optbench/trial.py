@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from optbench.models.layers import Model
 from optbench.optimizers import OptimizerConfig
-from optbench.task import FORBID_EXTRA, Metric
+from optbench.task import FORBID_EXTRA, CustomMetric
 
 BackendName = Literal["torch", "tensorflow", "jax"]
 DeviceName = Literal["cpu", "cuda", "mps", "tpu"]
@@ -236,7 +236,7 @@ class Workload:
         Record ``test_top<k>_accuracy`` for each k.
     per_class : True, optional
         Record precision, recall and F1 of every class on the test part.
-    metrics : tuple of Metric, optional
+    metrics : tuple of CustomMetric, optional
         The user's own, by name: record ``test_<name>`` and ``val_<name>``.
     stop : int, optional
         End after so many of the epochs, for a later trial that goes on from there; schedules span ``epochs``.
@@ -260,7 +260,7 @@ class Workload:
     augment: Augment | None = None
     top_k: Annotated[tuple[Annotated[int, Gt(1)], ...], MinLen(1)] | None = None
     per_class: Literal[True] | None = None
-    metrics: tuple[Metric, ...] | None = None
+    metrics: tuple[CustomMetric, ...] | None = None
     stop: Annotated[int, Gt(0)] | None = None
     smoke: Literal[True] | None = None
 

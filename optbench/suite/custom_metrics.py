@@ -27,7 +27,7 @@ from optbench.errors import UserError
 from optbench.suite import references
 from optbench.suite.references import ImportProblem
 from optbench.suite.validation import one_line, shown
-from optbench.task import Metric, maximised
+from optbench.task import CustomMetric, maximised
 
 _TAKEN = re.compile(r"loss|accuracy|f1|top\d+_accuracy|.*_(best|last)")
 
@@ -57,7 +57,7 @@ class MetricError(UserError, ValueError):
     """A metric that cannot be found, imported or used; the message names it and what to do."""
 
 
-def declare(name: str, reference: str, *, folder: Path, minimise: bool | None = None) -> Metric:
+def declare(name: str, reference: str, *, folder: Path, minimise: bool | None = None) -> CustomMetric:
     """Make a metric from a suite's entry, without running any of the user's code.
 
     Parameters
@@ -95,12 +95,12 @@ def declare(name: str, reference: str, *, folder: Path, minimise: bool | None = 
         code = references.identify(reference, folder)
     except ImportProblem as error:
         raise MetricError(str(error)) from None
-    return Metric(
+    return CustomMetric(
         name=name, reference=reference, code=code, minimise=falls or bool(minimise), directory=folder
     )
 
 
-def load(metric: Metric) -> MetricFunction:
+def load(metric: CustomMetric) -> MetricFunction:
     """Import the function; its code must be what the metric names.
 
     Raises
@@ -118,7 +118,7 @@ def load(metric: Metric) -> MetricFunction:
     return cast(MetricFunction, function)
 
 
-def score(metric: Metric, probabilities: NDArray[np.float64], labels: NDArray[Any]) -> float:
+def score(metric: CustomMetric, probabilities: NDArray[np.float64], labels: NDArray[Any]) -> float:
     """Call a metric on a part of the data.
 
     Raises
@@ -149,7 +149,7 @@ def score(metric: Metric, probabilities: NDArray[np.float64], labels: NDArray[An
     return number
 
 
-def check(metric: Metric, classes: int) -> None:
+def check(metric: CustomMetric, classes: int) -> None:
     """Call a metric on made predictions, so that a mistake is found before anything is trained.
 
     Raises

@@ -17,7 +17,7 @@ from optbench.models.zoo import ZOO
 from optbench.suite.custom_metrics import MetricError, declare
 from optbench.suite.references import ImportProblem, Kind, identify, load_object, plugins
 from optbench.suite.validation import InvalidError, listed, parse, problem, shown, unknown_choice
-from optbench.task import FORBID_EXTRA, Metric
+from optbench.task import FORBID_EXTRA, CustomMetric
 from optbench.trial import CosineSchedule, OwnData, ReduceOnPlateau, Schedule, StepSchedule
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def model(entry: Any, path: KeyPath, folder: Path) -> Model:
     return Model(name=name, layers=layers)
 
 
-def metrics(entry: Any, path: KeyPath, folder: Path) -> dict[str, Metric]:
+def metrics(entry: Any, path: KeyPath, folder: Path) -> dict[str, CustomMetric]:
     """Read metrics: names mapped to references or ``{class: .., minimise: ..}``, or what packages offer."""
     if isinstance(entry, list):
         entry = {name: name for name in entry if isinstance(name, str)} if entry else None

@@ -19,7 +19,7 @@ from optbench.models.layers import ModelError, build
 from optbench.optimizers import FAMILIES, OptimizerConfig, custom
 from optbench.suite import declared
 from optbench.suite.validation import InvalidError, listed, names, parse, problem, shown, unknown_choice
-from optbench.task import FORBID_EXTRA, Metric
+from optbench.task import FORBID_EXTRA, CustomMetric
 from optbench.trial import STREAMS, ReduceOnPlateau, Seeds, Workload, to_plain
 from optbench.tuning.space import with_values
 
@@ -98,7 +98,7 @@ def _optimizer(label: str, entry: Any, path: KeyPath, folder: Path) -> Optimizer
 def workloads_of(
     entries: Sequence[Any],
     optimizers: dict[str, OptimizerConfig],
-    metrics: Mapping[str, Metric],
+    metrics: Mapping[str, CustomMetric],
     folder: Path,
 ) -> list[SuiteWorkload]:
     """Read the workloads of a suite, each with the optimizers that run on it."""
@@ -123,7 +123,7 @@ def _workload(
     suffix: str,
     path: KeyPath,
     optimizers: dict[str, OptimizerConfig],
-    metrics: Mapping[str, Metric],
+    metrics: Mapping[str, CustomMetric],
     folder: Path,
 ) -> SuiteWorkload:
     known = [name for name in (*names(Workload), *EXTRAS) if name not in NOT_DECLARED]

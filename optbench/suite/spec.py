@@ -15,7 +15,7 @@ from optbench.models.layers import Dense, Model
 from optbench.optimizers import SGD
 from optbench.suite.entries import SuiteWorkload, Targets
 from optbench.suite.tuning_section import Tuning
-from optbench.task import BUILT_IN, FORBID_EXTRA, Metric, maximised
+from optbench.task import BUILT_IN, FORBID_EXTRA, CustomMetric, maximised
 from optbench.trial import BackendName, Precision, Seeds, TrialSpec, Workload, content_hash, to_plain
 
 
@@ -103,7 +103,7 @@ class Suite:
         return tuple(dict.fromkeys(label for w in self.workloads for label in w.optimizers))
 
     @property
-    def metrics(self) -> tuple[Metric, ...]:
+    def metrics(self) -> tuple[CustomMetric, ...]:
         """Metrics of the user's own, of any workload, by name."""
         found = {m.name: m for entry in self.workloads for m in entry.workload.metrics or ()}
         return tuple(found[name] for name in sorted(found))
@@ -169,7 +169,7 @@ def suite_from_view(seen: Mapping[str, Any]) -> Suite:
                     model=blank,
                     batch_size="full",
                     epochs=entry["epochs"],
-                    metrics=tuple(Metric(**metric) for metric in entry.get("metrics", ())) or None,
+                    metrics=tuple(CustomMetric(**metric) for metric in entry.get("metrics", ())) or None,
                     smoke=entry["smoke"] or None,
                 ),
                 targets=Targets(**entry["targets"]),
