@@ -41,7 +41,7 @@ def make_suite(
     workloads, optimizers
         What stands under these keys of a suite file, as plain mappings, sequences and scalars.
     folder : path
-        Where paths of ``class:`` and of data of one's own begin.
+        Where paths of ``class:`` and of custom data begin.
     **fields
         The other fields of a suite file: ``seeds``, ``backends``, ``tuning``, ...
 

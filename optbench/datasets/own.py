@@ -1,4 +1,4 @@
-"""Datasets of the user's own, declared in the suite: ``{npz: path}``, ``{csv: path, label: column}``,
+"""Custom datasets, declared in the suite: ``{npz: path}``, ``{csv: path, label: column}``,
 ``{class: module:function}``.
 """
 

@@ -47,7 +47,7 @@ def schedule(entry: Any, path: KeyPath) -> Schedule | None:
 
 
 def dataset(entry: Any, path: KeyPath, folder: Path) -> str | OwnData:
-    """Read a dataset's name, optbench's or an installed package's, or the declaration of one's own."""
+    """Read a dataset: a name of optbench or of an installed package, or a declaration of custom data."""
     if not isinstance(entry, dict):
         if isinstance(entry, str) and entry in registry.ENTRIES:
             return entry
@@ -147,7 +147,7 @@ def _offered(
 
 
 def _own_model(entry: dict[str, Any], path: KeyPath, folder: Path) -> Model:
-    """Call a function of the user's own with the other keys; it returns a Model or its layers."""
+    """Call a custom function with the other keys; it returns a Model or its layers."""
     arguments = {key: value for key, value in entry.items() if key != "class"}
     try:
         result = load_object(str(entry["class"]), folder)(**arguments)

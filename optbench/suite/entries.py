@@ -26,7 +26,7 @@ from optbench.tuning.space import with_values
 if TYPE_CHECKING:
     from optbench.suite.yamlfile import KeyPath
 
-#: Beyond these a suite is a slip of the pen, and would take minutes to say so.
+#: Larger numbers are typos, and expanding them would take minutes.
 MOST_SEEDS, MOST_COMBINATIONS = 100_000, 10_000
 #: Keys of a workload entry that are not part of the training itself.
 EXTRAS = ("name", "targets", "optimizers", "grid")
@@ -318,6 +318,6 @@ def _seed_list(entry: Any, path: KeyPath) -> list[int]:
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
             raise problem((*path, index), f"found {shown(value)}; a seed is a whole number from 0")
         if value in seen:
-            raise problem((*path, index), f"the seed {value} stands twice")
+            raise problem((*path, index), f"the seed {value} is listed twice")
         seen.add(value)
     return values

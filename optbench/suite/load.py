@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from optbench.suite.yamlfile import KeyPath, Source
 
 BACKENDS = get_args(BackendName)
-#: A plan of more is a slip of the pen, and would take minutes to say so.
+#: A larger plan is a typo, and listing it would take minutes.
 MOST_TRIALS = 1_000_000
 DEVICES = ("auto", *get_args(DeviceName))
 

@@ -13,6 +13,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
@@ -84,6 +85,8 @@ def identify(reference: str, folder: Path) -> str:
             f"{reference}: there is no module {where!r} in this environment; install the package, "
             "or name a file, as in my_file.py:name"
         )
+    if where.partition(".")[0] in sys.stdlib_module_names:
+        return f"python=={platform.python_version()}"  # frozen and built-in modules have no file
     if spec.origin is not None and spec.origin.endswith(".py"):
         _check_name(Path(spec.origin), name)
     places = tuple((place, _changed(place)) for place in sys.path)

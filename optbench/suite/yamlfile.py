@@ -161,7 +161,7 @@ class _Builder:
                 raise YamlError("a key must be a word, not a list or a mapping", line)
             key = str(key_node.value)
             if key in mapping:
-                raise YamlError(f"the key {key!r} stands twice in one mapping", line)
+                raise YamlError(f"the key {key!r} appears twice in one mapping", line)
             inner = (*path, key)
             self._lines[inner] = line
             mapping[key] = self.build(value_node, inner)
