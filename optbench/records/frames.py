@@ -472,6 +472,14 @@ def epochs_to_target(epochs: pd.DataFrame, targets: Iterable[tuple[str, float]])
     met = np.ones(len(epochs), dtype=bool)
     for column, value in targets:
         met &= (epochs[column] <= value) if column.endswith("loss") else (epochs[column] >= value)
-    first = epochs[met].groupby("trial_id", sort=False, observed=True)[["epoch", "seconds"]].first()
-    first = first.reindex(epochs["trial_id"].unique())
-    return first.rename(columns={"epoch": "target_epoch", "seconds": "target_seconds"}).reset_index()
+    # Labels are compared as plain values: an index of categories has codes as wide as its own labels need,
+    # and pandas does not look up those of one width in those of another.
+    trials = pd.DataFrame({"trial_id": _labels(epochs["trial_id"].drop_duplicates())})
+    first = epochs.loc[met, ["trial_id", "epoch", "seconds"]].drop_duplicates("trial_id")
+    first = first.assign(trial_id=_labels(first["trial_id"])).astype({"epoch": float, "seconds": float})
+    first = first.rename(columns={"epoch": "target_epoch", "seconds": "target_seconds"})
+    return trials.merge(first, on="trial_id", how="left")
+
+
+def _labels(column: pd.Series) -> NDArray[np.object_]:
+    return np.asarray(column, dtype=object)

@@ -221,9 +221,9 @@ def _reached(trials: pd.DataFrame, epochs: pd.DataFrame, targets: Mapping[str, f
     if not targets or not len(epochs) or not set(targets) <= set(epochs.columns):
         return None
     found = trials[trials["status"] != "crashed"][["trial_id", "block", "optimizer", "status", "seed"]]
-    first = epochs_to_target(epochs, targets.items())
-    first["trial_id"] = first["trial_id"].astype(found["trial_id"].dtype)
-    table = found.merge(first, on="trial_id", how="left")
+    table = found.astype({"trial_id": object}).merge(
+        epochs_to_target(epochs, targets.items()), on="trial_id", how="left"
+    )
     lost = table["target_epoch"].isna() | (table["status"] == "diverged")
     return table.assign(
         **{name: table[name].mask(lost, np.inf) for name in ("target_epoch", "target_seconds")}

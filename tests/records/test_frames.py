@@ -115,3 +115,23 @@ def test_time_to_target_is_the_first_epoch_that_meets_all_targets():
     assert np.isnan(reached.loc["b", "target_epoch"])
     both = epochs_to_target(epochs, [("val_accuracy", 0.9), ("val_loss", 0.2)]).set_index("trial_id")
     assert both.loc["a", "target_epoch"] == 2
+
+
+@pytest.mark.parametrize("count", [3, 200])
+@pytest.mark.parametrize("reaching", [0, 1, 2])
+def test_time_to_target_where_few_or_none_of_many_trials_reach_it(count, reaching):
+    names = [f"t{number}" for number in range(count)]
+    epochs = pd.DataFrame(
+        {
+            "trial_id": pd.Categorical(np.repeat(names, 2), categories=names),
+            "epoch": [0, 1] * count,
+            "seconds": [0.0, 1.5] * count,
+            "val_accuracy": np.repeat([0.95] * reaching + [0.5] * (count - reaching), 2),
+        }
+    )
+    part = epochs[epochs["trial_id"].isin(names[: count // 2 + 1])]
+    reached = epochs_to_target(part, [("val_accuracy", 0.9)]).set_index("trial_id")
+    assert list(reached.index) == names[: count // 2 + 1]
+    assert reached["target_epoch"].notna().sum() == reaching
+    assert set(reached["target_seconds"].dropna()) == ({0.0} if reaching else set())
+    assert list(reached.dtypes) == [float, float]
