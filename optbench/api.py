@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from optbench.records.frames import Results, load_results
 from optbench.records.store import Store, StoreError
-from optbench.report.build import DEFAULT_FORMATS, ReportFiles, file_name, write_report
+from optbench.report.build import DEFAULT_FORMATS, file_name, write_report
 from optbench.report.combine import gather, with_analysis
+from optbench.report.failures import ReportFiles
 from optbench.suite.load import load_suite, suite_from_source
 from optbench.suite.spec import PlannedTrial, Suite, SuiteError, store_path, suite_from_view
 from optbench.suite.validation import dotted, one_line, shown

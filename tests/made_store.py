@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from optbench import environment, times
+from optbench import environment
 from optbench.datasets import registry
 from optbench.datasets.base import DatasetInfo
 from optbench.execution import jobs, local
 from optbench.execution.protocol import HISTORY
-from optbench.store import Store
-from optbench.suite import PlannedTrial, Suite
+from optbench.records import step_times
+from optbench.records.store import Store
+from optbench.suite.spec import PlannedTrial, Suite
 from optbench.trial import Fingerprints, TrialRecord, TrialSpec, Workload, block_id, trial_id
 
 #: What may become of a trial. ``low``: completed far below any target; ``tie``: the same score as all others;
@@ -176,8 +177,14 @@ def record(
     started = (_BEGAN + timedelta(seconds=4 * number)).isoformat(timespec="seconds")
     where = {
         **environment.describe(),
-        "framework": f"{spec.backend} made", "device": spec.device, "threads": 1, "stored": "float32",
-        "kernel": "cpp", "optimizer": spec.optimizer.optimizer, "step": "eager", "step_because": "made",
+        "framework": f"{spec.backend} made",
+        "device": spec.device,
+        "threads": 1,
+        "stored": "float32",
+        "kernel": "cpp",
+        "optimizer": spec.optimizer.optimizer,
+        "step": "eager",
+        "step_because": "made",
         **(facts or {}),
     }
     if fate == "crashed":
@@ -324,11 +331,11 @@ def _add_passes(store: Store) -> None:
     facts = {**environment.describe(), "framework": "made", "device": "cpu", "threads": 1}
     entries = {}
     for trial in store.trials():
-        config = times.config_id(trial.spec)
+        config = step_times.config_id(trial.spec)
         step = float(drawn(config).uniform(0.001, 0.01))
-        entries[config] = times.PassTimes(
+        entries[config] = step_times.PassTimes(
             config=config,
-            machine=times.machine_id(facts),
+            machine=step_times.machine_id(facts),
             facts=facts,
             measured=_BEGAN.isoformat(),
             steps=20,

@@ -15,7 +15,8 @@ from optbench.suite.json_schema import suite_schema
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 a check of `optbench verify` failed; 2 wrong usage or suite; 3 data missing, with the
-command that brings it; 4 some trials crashed; 130 interrupted: the same command goes on.
+command that brings it; 4 some trials crashed;
+5 a part of the report could not be made, the rest is there; 130 interrupted: the same command goes on.
 """
 
 

@@ -16,6 +16,9 @@ import typer
 from optbench.errors import UserError
 
 if TYPE_CHECKING:
+    from optbench.records.frames import Results
+    from optbench.report.analysis import Report
+    from optbench.report.failures import Failures
     from optbench.suite.spec import Suite
 
 DATA_MISSING, CRASHED, INTERRUPTED = 3, 4, 130
@@ -90,13 +93,39 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
-def show_report(suite: Suite, results: Any, console: Any) -> None:
-    """Show the leaderboard and the main tables of some records, and what the report warns of."""
-    from optbench.report.analysis import analyse, main_tables
+def show_report(suite: Suite, results: Results, console: Any) -> Report:
+    """Show the leaderboard and the main tables of some records, and what the report warns of.
+
+    What cannot be made or shown is named in the report's ``failures``; see :func:`end_report`.
+    """
+    from optbench.report import analysis
+    from optbench.report.failures import Failures
     from optbench.report.terminal import rich_table
 
-    report = analyse(results, suite)
-    for table in main_tables(report):
-        console.print(rich_table(table, width=console.width))
-    for text in report.warnings:
+    failures = Failures()
+    found = failures.attempt("analysis", lambda: analysis.analyse(results, suite))
+    report = analysis.without_analysis(results, suite, failures) if found is None else found
+    for table in analysis.main_tables(report):
+        report.failures.attempt(
+            f"table {table.title}",
+            lambda table=table: console.print(rich_table(table, width=console.width)),  # type: ignore[misc]
+        )
+    for text in (*report.failures.sentences, *report.warnings):
         console.print(text, style="yellow", markup=False)
+    return report
+
+
+def end_report(failures: Failures, folder: Path, again: str) -> None:
+    """End the command where parts of a report failed: say which, and how to go on; else do nothing.
+
+    Parameters
+    ----------
+    failures : Failures
+    folder : Path
+        Gets the file of tracebacks.
+    again : str
+        The command that makes the report again.
+    """
+    trace = failures.write(folder)
+    if failures:
+        fail(failures.explain(file=trace, again=again), failures.exit_code)

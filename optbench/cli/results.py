@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from optbench.cli.common import ResultsOption, errors, importing, new_console, say, show_report
+from optbench.cli.common import (
+    ResultsOption,
+    end_report,
+    errors,
+    importing,
+    new_console,
+    say,
+    show_report,
+)
 
 
 def report(
@@ -30,7 +38,10 @@ def report(
     alpha: Annotated[float | None, typer.Option(help="Level.")] = None,
     correction: Annotated[str | None, typer.Option(help="holm, bonferroni, bh or none.")] = None,
 ) -> None:
-    """Show the leaderboard of some records, and write the page, tables, exports and plots."""
+    """Show the leaderboard of some records, and write the page, tables, exports and plots.
+
+    Exit code 5 if a table, plot or format could not be made; all others are.
+    """
     with errors():
         with importing():
             from optbench import api
@@ -39,14 +50,19 @@ def report(
         console = new_console()
         suite, found, folder = api.gather_results(*suites, results=results)
         suite = with_analysis(suite, baseline=baseline, primary=primary, alpha=alpha, correction=correction)
-        show_report(suite, found, console)
-        if format == ["terminal"]:
-            return
-        from optbench.report.build import DEFAULT_FORMATS, write_report
+        shown = show_report(suite, found, console)
+        out = out or folder / "report"
+        if format != ["terminal"]:
+            from optbench.report.build import DEFAULT_FORMATS, write_report
+            from optbench.report.failures import ReportError
 
-        formats = [name for name in format or DEFAULT_FORMATS if name != "terminal"]
-        written = write_report(found, suite, out or folder / "report", formats=formats)
-        say(console, f"Wrote {len(written.files)} files: {written.index}")
+            formats = [name for name in format or DEFAULT_FORMATS if name != "terminal"]
+            try:
+                written = write_report(found, suite, out, formats=formats, report=shown)
+            except ReportError as error:  # what failed is said below, by the command that was given
+                written = error.written
+            say(console, f"Wrote {len(written.files)} files: {written.index}")
+        end_report(shown.failures, out, f"optbench report {' '.join(map(str, suites))}")
 
 
 def watch(

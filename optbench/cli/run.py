@@ -13,6 +13,7 @@ from optbench.cli.common import (
     CRASHED,
     DataDirOption,
     ResultsOption,
+    end_report,
     errors,
     importing,
     new_console,
@@ -23,6 +24,7 @@ from optbench.cli.common import (
 from optbench.errors import UserError
 
 if TYPE_CHECKING:
+    from optbench.report.failures import Failures
     from optbench.suite.spec import PlannedTrial, Suite
 
 SmokeOption = Annotated[
@@ -83,7 +85,8 @@ def run(
 ) -> None:
     """Train what the store of a suite lacks, then show the leaderboard.
 
-    Interrupt it whenever you like: the same command goes on where it stopped.
+    Interrupt it whenever you like: the same command goes on where it stopped. Exit code 4 if trials crashed,
+    5 if a part of the report could not be made: the records are stored all the same.
     """
     with errors(suite):
         with importing():
@@ -121,7 +124,6 @@ def run(
             from optbench.execution.timing import time_suite
 
             time_suite(loaded, results=results, only=chosen, progress=lambda line: say(console, line))
-        _show_leaderboards(loaded, outcome.store, console)
         missing = outcome.planned - outcome.completed - outcome.diverged - outcome.crashed
         say(
             console,
@@ -129,6 +131,7 @@ def run(
             f"{outcome.diverged} diverged, {outcome.crashed} crashed, {missing} not run.",
         )
         say(console, f"Store: {outcome.store}")
+        failures = _show_leaderboards(loaded, outcome.store, console)
         where = outcome.store.parent if smoke or results != Path("results") else suite
         say(console, f"Plots and tables: optbench report {where}")
         if outcome.crashed:
@@ -137,6 +140,8 @@ def run(
                 f"{outcome.crashed} trials crashed; the same command tries them again, and "
                 f"`optbench show TRIAL --store {outcome.store.parent}` prints a traceback.",
             )
+        end_report(failures, outcome.store.parent, f"optbench report {where}")
+        if outcome.crashed:
             raise typer.Exit(CRASHED)
 
 
@@ -241,7 +246,11 @@ def _show_plan(suite: Suite, chosen: Any) -> None:
     say(console, f"{len(trials)} trials")
 
 
-def _show_leaderboards(suite: Suite, store: Path, console: Any) -> None:
+def _show_leaderboards(suite: Suite, store: Path, console: Any) -> Failures:
+    """Show what the store says; whatever fails in that keeps no one from the store."""
     from optbench.records.frames import load_results
+    from optbench.report.failures import Failures
 
-    show_report(suite, load_results(store), console)
+    failures = Failures()
+    results = failures.attempt("tables of the records", lambda: load_results(store))
+    return failures if results is None else show_report(suite, results, console).failures

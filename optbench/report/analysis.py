@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
+from optbench.errors import UserError
 from optbench.records.frames import Results
 from optbench.report.across import Across, SettingComparison, across, settings_compared
-from optbench.report.leaderboard import Leaderboard, leaderboards
+from optbench.report.failures import Failures
+from optbench.report.leaderboard import LEADERBOARD, Leaderboard, leaderboards
 from optbench.report.methods import methods_paragraph
 from optbench.report.tables import (
     across_table,
     metrics_table,
+    pairs_table,
     pass_table,
     settings_table,
     times_table,
     top_k_table,
 )
 from optbench.report.text import TextTable, leaderboard_table
-from optbench.report.time_table import with_fair_times
+from optbench.report.time_table import with_fair_times, without_times
 from optbench.report.tuning import tuning_cost, tuning_table, untuned_table
 from optbench.suite.spec import Suite
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Results with what the statistics make of them; ``claims`` are one sentence a workload and question."""
+    """Results with what the statistics make of them; ``claims`` are one sentence a workload and question.
+
+    ``failures`` names what could not be made, and grows while the formats are written.
+    """
 
     suite: Suite
     results: Results
@@ -36,6 +43,7 @@ class Report:
     claims: tuple[str, ...]
     warnings: tuple[str, ...]
     methods: str
+    failures: Failures = field(default_factory=Failures)
 
 
 def analyse(results: Results, suite: Suite) -> Report:
@@ -50,20 +58,48 @@ def analyse(results: Results, suite: Suite) -> Report:
     Returns
     -------
     Report
+        A part of the analysis that raises is named in ``failures``, and the others stand.
     """
-    results = _with_tuning_cost(with_fair_times(results))
-    boards = leaderboards(results, suite)
-    overall = across(boards, suite)
+    failures = Failures()
+    attempt = failures.attempt
+    raw = results
+    fair = attempt("times", lambda: with_fair_times(raw))
+    timed = without_times(raw) if fair is None else fair
+    results = attempt("what tuning cost", lambda: _with_tuning_cost(timed)) or timed
+    boards = attempt("leaderboards", lambda: leaderboards(results, suite, failures=failures)) or []
+    overall = attempt("tables across workloads", lambda: _across(boards, suite, failures)) or []
+    settings = attempt(
+        "comparison of backends, devices and precisions",
+        lambda: settings_compared(results, suite) if len(results.trials) else [],
+    )
     return Report(
         suite=suite,
         results=results,
         boards=tuple(boards),
         overall=tuple(overall),
-        settings=tuple(settings_compared(results, suite)) if len(results.trials) else (),
-        claims=tuple([_claim(board) for board in boards] + [_overall_claim(found) for found in overall]),
-        warnings=tuple(_warnings(results, suite)),
-        methods=methods_paragraph(results, suite, boards),
+        settings=tuple(settings or ()),
+        claims=attempt("claims", lambda: _claims(boards, overall)) or (),
+        warnings=attempt("warnings", lambda: tuple(_warnings(results, suite))) or (),
+        methods=attempt("paragraph on the method", lambda: methods_paragraph(results, suite, boards)) or "",
+        failures=failures,
     )
+
+
+def without_analysis(results: Results, suite: Suite, failures: Failures) -> Report:
+    """Make a report of the records alone, where the analysis has failed."""
+    nothing: dict[str, tuple[()]] = dict.fromkeys(("boards", "overall", "settings", "claims", "warnings"), ())
+    return Report(suite=suite, results=without_times(results), methods="", failures=failures, **nothing)
+
+
+def _claims(boards: Sequence[Leaderboard], overall: Sequence[Across]) -> tuple[str, ...]:
+    return tuple([_claim(board) for board in boards] + [_overall_claim(found) for found in overall])
+
+
+def _across(boards: Sequence[Leaderboard], suite: Suite, failures: Failures) -> list[Across]:
+    """Compare over workloads, unless one is missing by a fault: the claim would be about fewer than ran."""
+    if any(found.part.startswith(LEADERBOARD) for found in failures):
+        raise UserError("not made, as the leaderboard of a workload is missing")
+    return across(boards, suite)
 
 
 def _with_tuning_cost(results: Results) -> Results:
@@ -80,24 +116,41 @@ def _with_tuning_cost(results: Results) -> Results:
 
 def main_tables(report: Report) -> list[TextTable]:
     """Tables that every format shows: leaderboards, across workloads, and :func:`side_tables`."""
-    tables = [leaderboard_table(board) for board in report.boards]
-    tables += [across_table(found) for found in report.overall]
+    tables = [table for _, table in leading_tables(report) if table is not None]
     return tables + list(side_tables(report).values())
+
+
+def leading_tables(report: Report) -> list[tuple[Leaderboard | Across, TextTable | None]]:
+    """Lay out every leaderboard and comparison over workloads; None for one where that fails."""
+
+    def make(found: Leaderboard | Across) -> TextTable:
+        return leaderboard_table(found) if isinstance(found, Leaderboard) else across_table(found)
+
+    parts: tuple[Leaderboard | Across, ...] = (*report.boards, *report.overall)
+    attempt = report.failures.attempt
+    return [(found, attempt(f"table {found.title}", partial(make, found))) for found in parts]
+
+
+def comparisons_table(report: Report) -> TextTable | None:
+    """Lay out every comparison that was made; None where that fails."""
+    return report.failures.attempt("table of every comparison", lambda: pairs_table(report.boards))
 
 
 def side_tables(report: Report) -> dict[str, TextTable]:
     """Tables beside the leaderboards, by the name of their file; those with nothing to show are left out."""
-    tables = {
-        "targets": times_table(report.boards),
-        "top_k": top_k_table(report.boards, report.results.trials),
-        "metrics": metrics_table(report.boards, report.results.trials, report.suite),
-        "timing": pass_table(report.results),
-        "tuning": tuning_table(report.results),
-        "untuned": untuned_table(report.results, report.boards),
-        "settings": settings_table(report.settings, report.suite.analysis.primary)
-        if report.settings
-        else None,
+    boards, results, suite = report.boards, report.results, report.suite
+    makers: dict[str, Callable[[], TextTable | None]] = {
+        "targets": lambda: times_table(boards),
+        "top_k": lambda: top_k_table(boards, results.trials),
+        "metrics": lambda: metrics_table(boards, results.trials, suite),
+        "timing": lambda: pass_table(results),
+        "tuning": lambda: tuning_table(results),
+        "untuned": lambda: untuned_table(results, boards),
+        "settings": lambda: (
+            settings_table(report.settings, suite.analysis.primary) if report.settings else None
+        ),
     }
+    tables = {name: report.failures.attempt(f"table {name}", make) for name, make in makers.items()}
     return {name: table for name, table in tables.items() if table is not None}
 
 

@@ -5,32 +5,33 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from optbench.records.frames import Results
 from optbench.report import exports
-from optbench.report.analysis import Report, analyse, main_tables, side_tables
+from optbench.report.analysis import Report, analyse, comparisons_table, main_tables, side_tables
+from optbench.report.failures import Failure, ReportError, ReportFiles
 from optbench.report.parallel import map_forked
-from optbench.report.tables import pairs_table
 from optbench.report.text import escape_markdown, markdown
 from optbench.suite.spec import Suite
+
+if TYPE_CHECKING:
+    from optbench.report.figures import Plot
 
 #: Formats that a report may have; the default is all that need nothing beyond optbench.
 FORMATS = ("html", "markdown", "latex", "csv", "json", "plots", "parquet")
 DEFAULT_FORMATS = FORMATS[:-1]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReportFiles:
-    """What was written; ``index`` is the page, or the first file where no page was asked for."""
-
-    folder: Path
-    index: Path
-    files: tuple[Path, ...]
-
-
 def write_report(
-    results: Results, suite: Suite, folder: Path, *, formats: Sequence[str] = DEFAULT_FORMATS
+    results: Results,
+    suite: Suite,
+    folder: Path,
+    *,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    report: Report | None = None,
 ) -> ReportFiles:
     """Write a report into a folder.
 
@@ -48,6 +49,8 @@ def write_report(
         metrics.csv, tuning.csv, untuned.csv and tuning_trials.csv),
         ``json`` (report.json), ``plots`` (each as PNG, SVG and PDF), ``parquet`` (trials.parquet,
         epochs.parquet).
+    report : Report, optional
+        What :func:`optbench.report.analysis.analyse` made of these results, if it has been made.
 
     Returns
     -------
@@ -57,33 +60,55 @@ def write_report(
     Raises
     ------
     ExportError
-        If a format is unknown, or needs a package that is not installed.
+        If a format is unknown.
+    ReportError
+        If a table, plot or format could not be made, or needs a package that is not installed; all others
+        are written. The message says which, the page too, and ``report-errors.txt`` has the tracebacks.
     """
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise exports.ExportError(f"format {unknown[0]!r}: not known; choose among {', '.join(FORMATS)}")
-    folder.mkdir(parents=True, exist_ok=True)
-    report = analyse(results, suite)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise exports.ExportError(f"{folder}: no folder can be made here ({error.strerror})") from None
+    made = analyse(results, suite) if report is None else report
+    # The page comes last: it says what else could not be made.
+    drawn = _draw(made, folder, formats) if {"html", "plots"} & set(formats) else []
+    files = [path for picture in drawn for path in picture.files]
+    for name in formats:
+        files += _write_format(name, made, folder)
+    if "html" in formats:
+        files = _write_page(made, folder, drawn) + files
+    found = [path for path in files if path.name == "index.html"] or files
+    written = ReportFiles(folder=folder, index=found[0] if found else folder, files=tuple(files))
+    trace = made.failures.write(folder)
+    if made.failures:
+        again = "make this report again"
+        raise ReportError(made.failures.explain(file=trace, again=again), made.failures, written)
+    return written
+
+
+def _write_format(name: str, report: Report, folder: Path) -> list[Path]:
+    """Write one format that is neither page nor plots; what fails is noted, and nothing of it counts."""
     writers: dict[str, Callable[[], list[Path]]] = {
         "markdown": lambda: [_write(folder / "leaderboard.md", markdown_text(report))],
         "latex": lambda: [_write(folder / "leaderboard.tex", latex_text(report))],
         "csv": lambda: _csv_files(report, folder),
         "json": lambda: [_write(folder / "report.json", json_text(report))],
-        "parquet": lambda: exports.write_parquet(results, folder),
+        "parquet": lambda: exports.write_parquet(report.results, folder),
     }
-    files = [path for name in formats if name in writers for path in writers[name]()]
-    if {"html", "plots"} & set(formats):
-        files = _draw(report, folder, formats) + files
-    index = folder / "index.html" if "html" in formats else (files[0] if files else folder)
-    return ReportFiles(folder=folder, index=index, files=tuple(files))
+    return report.failures.attempt(f"format {name}", writers[name]) or [] if name in writers else []
 
 
 def markdown_text(report: Report) -> str:
     """Write claims, tables and methods as Markdown."""
     parts = [f"# {escape_markdown(report.suite.title)}\n"]
-    parts += [f"**{escape_markdown(text)}**\n" for text in report.warnings]
+    tables = [markdown(table) for table in main_tables(report)]
+    told = [*report.failures.sentences, *report.warnings]
+    parts += [f"**{escape_markdown(text)}**\n" for text in told]
     parts += ["\n".join(f"- {escape_markdown(text)}" for text in report.claims) + "\n"]
-    parts += [markdown(table) for table in main_tables(report)]
+    parts += tables
     parts += ["## Method\n", escape_markdown(report.methods), ""]
     return "\n".join(parts)
 
@@ -91,7 +116,8 @@ def markdown_text(report: Report) -> str:
 def latex_text(report: Report) -> str:
     """Write the leaderboards and the methods paragraph as LaTeX."""
     methods = exports.escape_latex(report.methods)
-    return exports.latex_text(report.boards) + f"\n% Methods\n{methods}\n"
+    missing = "".join(f"% {text}\n" for text in report.failures.sentences)
+    return f"{missing}{exports.latex_text(report.boards)}\n% Methods\n{methods}\n"
 
 
 def json_text(report: Report) -> str:
@@ -103,6 +129,7 @@ def json_text(report: Report) -> str:
         overall=report.overall,
         settings=report.settings,
         methods=report.methods,
+        missing=report.failures,
     )
 
 
@@ -112,30 +139,38 @@ def file_name(label: str) -> str:
 
 
 def _csv_files(report: Report, folder: Path) -> list[Path]:
-    files = [
-        _write(folder / "leaderboard.csv", exports.csv_text(report.boards)),
-        _write(folder / "comparisons.csv", exports.table_csv(pairs_table(report.boards))),
-    ]
-    files += [
-        _write(folder / f"{name}.csv", exports.table_csv(table))
-        for name, table in side_tables(report).items()
-        if name in ("timing", "top_k", "metrics", "tuning", "untuned")
-    ]
-    if len(report.results.trials):
-        path = folder / "trials.csv"
-        report.results.trials.to_csv(path, index=False, lineterminator="\n")
-        files.append(path)
-    if len(report.results.tuning):
-        path = folder / "tuning_trials.csv"
-        report.results.tuning.to_csv(path, index=False, lineterminator="\n")
-        files.append(path)
-    return files
+    """Write each table of numbers; one that fails keeps no other from being written."""
+    texts: dict[str, Callable[[], str]] = {"leaderboard": lambda: exports.csv_text(report.boards)}
+    tables = {"comparisons": comparisons_table(report), **side_tables(report)}
+    for name in ("comparisons", "timing", "top_k", "metrics", "tuning", "untuned"):
+        if (table := tables.get(name)) is not None:
+            texts[name] = partial(exports.table_csv, table)
+    results = report.results
+    for name, frame in (("trials", results.trials), ("tuning_trials", results.tuning)):
+        if len(frame):
+            texts[name] = partial(frame.to_csv, index=False, lineterminator="\n")
+    written = []
+    for name, text in texts.items():
+        path = folder / f"{name}.csv"
+        if report.failures.attempt(path.name, partial(_write_made, path, text)) is not None:
+            written.append(path)
+    return written
 
 
-def _draw(report: Report, folder: Path, formats: Sequence[str]) -> list[Path]:
-    """Draw each plot once, for the page and the files."""
+@dataclass(frozen=True, kw_only=True)
+class _Drawn:
+    """A plot as files and for the page."""
+
+    plot: Plot
+    files: list[Path]
+    svg: str | None = None
+    png: str | None = None
+
+
+def _draw(report: Report, folder: Path, formats: Sequence[str]) -> list[_Drawn]:
+    """Draw each plot once, for the page and the files; one that fails is noted."""
     from optbench.report import html, plots
-    from optbench.report.figures import Plot, report_plots
+    from optbench.report.figures import report_plots
 
     stems: dict[str, str] = {}
     planned = [
@@ -146,8 +181,11 @@ def _draw(report: Report, folder: Path, formats: Sequence[str]) -> list[Path]:
         )
         for number, plot in enumerate(report_plots(report))
     ]
+    Job = tuple[int, "Plot", str]
+    # Results come from other processes, to which a plot's function does not travel back.
+    Found = tuple[list[Path], str | None, str | None]
 
-    def draw(job: tuple[int, Plot, str]) -> tuple[list[Path], str | None, str | None] | None:
+    def draw(job: Job) -> Found | None:
         number, plot, stem = job
         figure = plot.draw()
         if figure is None:
@@ -159,16 +197,36 @@ def _draw(report: Report, folder: Path, formats: Sequence[str]) -> list[Path]:
         svg = (folder / f"{stem}.svg").read_text("utf-8") if files else plots.svg_text(figure)
         return files, *html.inline(svg, figure, number=number)
 
-    drawn = map_forked(draw, planned)
-    files = [path for found in drawn if found for path in found[0]]
-    if "html" in formats:
-        pictures = [
-            html.Picture(plot=plot, svg=found[1], png=found[2])
-            for (_, plot, _), found in zip(planned, drawn, strict=True)
-            if found
-        ]
-        files.insert(0, _write(folder / "index.html", html.render(report, pictures=pictures)))
-    return files
+    def attempt(job: Job) -> Found | Failure | None:
+        try:
+            return draw(job)
+        except Exception as error:
+            return Failure.of(_plot_part(job[1]), error)
+
+    def lost(job: Job, how: str) -> Found | Failure | None:
+        return Failure(part=_plot_part(job[1]), reason=how, trace=how, fault=True)
+
+    drawn = []
+    for (_, plot, _), found in zip(planned, map_forked(attempt, planned, lost=lost), strict=True):
+        if isinstance(found, Failure):
+            report.failures.add(found)
+        elif found is not None:
+            drawn.append(_Drawn(plot=plot, files=found[0], svg=found[1], png=found[2]))
+    return drawn
+
+
+def _plot_part(plot: Plot) -> str:
+    return f"plot {plot.name}: {plot.section}"
+
+
+def _write_page(report: Report, folder: Path, drawn: Sequence[_Drawn]) -> list[Path]:
+    from optbench.report import html
+
+    def make() -> list[Path]:
+        pictures = [html.Picture(plot=found.plot, svg=found.svg, png=found.png) for found in drawn]
+        return [_write(folder / "index.html", html.render(report, pictures=pictures))]
+
+    return report.failures.attempt("format html", make) or []
 
 
 def _unique(stem: str, key: str, taken: dict[str, str]) -> str:
@@ -178,6 +236,10 @@ def _unique(stem: str, key: str, taken: dict[str, str]) -> str:
         found = f"{stem}-{number}"
         number += 1
     return found
+
+
+def _write_made(path: Path, text: Callable[[], str]) -> Path:
+    return _write(path, text())
 
 
 def _write(path: Path, text: str) -> Path:

@@ -15,6 +15,7 @@ from optbench.errors import UserError
 from optbench.records.frames import Results, load_results
 from optbench.records.step_times import median
 from optbench.report.across import Across, SettingComparison
+from optbench.report.failures import Failure
 from optbench.report.leaderboard import Leaderboard, Row
 from optbench.report.text import TextTable, digits_of, metric_title, number, scale
 from optbench.stats.common import to_plain
@@ -129,10 +130,14 @@ def json_text(
     overall: Iterable[Across] = (),
     settings: Iterable[SettingComparison] = (),
     methods: str = "",
+    missing: Iterable[Failure] = (),
 ) -> str:
-    """Write everything computed as JSON: NaN becomes null, infinities the strings "inf" and "-inf"."""
+    """Write everything computed as JSON: NaN becomes null, infinities the strings "inf" and "-inf".
+
+    ``missing`` names what could not be made, and is only there where something could not.
+    """
     counts = results.trials["status"].value_counts().to_dict() if len(results.trials) else {}
-    content = {
+    content: dict[str, Any] = {
         "schema": SCHEMA,
         "suite": suite.name,
         "title": suite.title,
@@ -148,6 +153,8 @@ def json_text(
         "timing": [{"entry": entry, "step": median(entry.step_seconds)} for entry in results.passes],
         "environments": results.environments,
     }
+    if failed := [{"part": found.part, "reason": found.reason} for found in missing]:
+        content["missing"] = failed
     return json.dumps(to_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 

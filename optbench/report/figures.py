@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from matplotlib.figure import Figure
 
 from optbench.report import plots
+from optbench.report.across import Across
 from optbench.report.analysis import Report
 from optbench.report.leaderboard import Leaderboard, of_board
 from optbench.report.style import LineStyle, line_styles
@@ -40,7 +42,9 @@ def report_plots(report: Report) -> Iterator[Plot]:
         [*report.suite.optimizers, *(name for board in report.boards for name in board.table.columns)]
     )
     for board in report.boards:
-        yield from _of_board(report, board, styles)
+        yield from (
+            report.failures.attempt(f"plots: {board.title}", partial(_of_board, report, board, styles)) or ()
+        )
     for found in report.overall:
         yield Plot(
             name="profile",
@@ -51,10 +55,18 @@ def report_plots(report: Report) -> Iterator[Plot]:
             "To the right: solved within that factor of the fastest.",
             draw=lambda found=found: plots.performance_profiles(found, styles=styles),  # type: ignore[misc]
         )
-        yield from _pairs(found.all_pairs, found.title, "workload")
+        yield from report.failures.attempt(f"plots: {found.title}", partial(_of_overall, found)) or ()
 
 
-def _of_board(report: Report, board: Leaderboard, styles: Mapping[str, LineStyle]) -> Iterator[Plot]:
+def _of_overall(found: Across) -> list[Plot]:
+    return list(_pairs(found.all_pairs, found.title, "workload"))
+
+
+def _of_board(report: Report, board: Leaderboard, styles: Mapping[str, LineStyle]) -> list[Plot]:
+    return list(_planned(report, board, styles))
+
+
+def _planned(report: Report, board: Leaderboard, styles: Mapping[str, LineStyle]) -> Iterator[Plot]:
     trials = of_board(report.results.trials, board)
     timed = comparable(report.results, trials)
     rounds = best_pass(report.results, trials) if "pass" in set(trials.get("time_source", ())) else {}
@@ -174,8 +186,9 @@ def _of_board(report: Report, board: Leaderboard, styles: Mapping[str, LineStyle
         "Main effects of the streams with seeds of their own; the rest is interaction and unseeded noise.",
         lambda: plots.variance_bars(trials, title=title, metric=metric),
     )
-    if board.all_pairs is not None:
-        yield from _pairs(board.all_pairs, title, "block")
+    pairs = report.failures.attempt(f"every pair: {title}", lambda: board.all_pairs)
+    if pairs is not None:
+        yield from _pairs(pairs, title, "block")
 
 
 def _pairs(family: FamilyResult, title: str, unit: str) -> Iterator[Plot]:

@@ -15,18 +15,14 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
-from optbench.report.across import Across
-from optbench.report.analysis import Report, side_tables
+from optbench.report.analysis import Report, comparisons_table, leading_tables, side_tables
 from optbench.report.figures import Plot
-from optbench.report.leaderboard import Leaderboard
 from optbench.report.plots import svg_for_page
 from optbench.report.tables import (
-    across_table,
     friedman_note,
-    pairs_table,
     trials_table,
 )
-from optbench.report.text import TextTable, leaderboard_table
+from optbench.report.text import TextTable
 
 #: A drawing with more characters than this is embedded as PNG.
 LARGEST_SVG = 400_000
@@ -96,30 +92,41 @@ def render(report: Report, *, pictures: Sequence[Picture]) -> str:
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         environments=[_facts(facts) for facts in report.results.environments],
-        omnibus=[friedman_note(board.all_pairs) for board in report.boards if board.all_pairs is not None],
+        omnibus=report.failures.attempt("Friedman's tests", lambda: _omnibus(report)) or [],
+        missing=report.failures.sentences,
     )
     # A name must not turn the direction of the text after it.
     return re.sub("[\u202a-\u202e\u2066-\u2069]", "\ufffd", page)
+
+
+def _omnibus(report: Report) -> list[str]:
+    return [friedman_note(board.all_pairs) for board in report.boards if board.all_pairs is not None]
 
 
 def _sections(report: Report, pictures: Sequence[Picture]) -> list[Section]:
     def drawn(title: str) -> tuple[Picture, ...]:
         return tuple(p for p in pictures if p.plot.section == title)
 
-    parts: list[tuple[Leaderboard | Across, TextTable]] = [(b, leaderboard_table(b)) for b in report.boards]
-    parts += [(found, across_table(found)) for found in report.overall]
     sections = [
-        Section(anchor=f"part-{number}", title=item.title, tables=(table,), pictures=drawn(item.title))
-        for number, (item, table) in enumerate(parts, start=1)
+        Section(
+            anchor=f"part-{number}",
+            title=item.title,
+            tables=(table,) if table is not None else (),
+            pictures=drawn(item.title),
+        )
+        for number, (item, table) in enumerate(leading_tables(report), start=1)
     ]
     for name, table in side_tables(report).items():
         sections.append(Section(anchor=name, title=table.title, tables=(table,)))
-    pairs = pairs_table(report.boards)
-    if pairs.rows:
+    pairs = comparisons_table(report)
+    if pairs is not None and pairs.rows:
         sections.append(Section(anchor="comparisons", title=pairs.title, tables=(_cut(pairs),)))
     if len(report.results.trials):
-        table = trials_table(report.results.trials, limit=MOST_ROWS)
-        sections.append(Section(anchor="trials", title=table.title, tables=(table,)))
+        listed = report.failures.attempt(
+            "table of trials", lambda: trials_table(report.results.trials, limit=MOST_ROWS)
+        )
+        if listed is not None:
+            sections.append(Section(anchor="trials", title=listed.title, tables=(listed,)))
     return sections
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
 
 from optbench.records.frames import DECLARED, Results, epochs_to_target
+from optbench.report.failures import Failures, Raising
 from optbench.report.time_table import SETTING, comparable, time_notes
 from optbench.stats.effects import mean_difference
 from optbench.stats.families import FamilyResult, PairedComparison, Settings, compare_family
@@ -18,6 +19,9 @@ from optbench.stats.ranks import compact_letters, rank_intervals
 from optbench.stats.survival import TimeToTarget, time_to_target
 from optbench.suite.entries import SuiteWorkload
 from optbench.suite.spec import Analysis, Suite
+
+#: How a leaderboard that could not be made is named, before its title.
+LEADERBOARD = "leaderboard "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +107,7 @@ class Leaderboard:
         )
 
 
-def leaderboards(results: Results, suite: Suite) -> list[Leaderboard]:
+def leaderboards(results: Results, suite: Suite, *, failures: Failures | None = None) -> list[Leaderboard]:
     """Make the leaderboard of every workload (and backend, device and precision, where there are several).
 
     Parameters
@@ -112,12 +116,15 @@ def leaderboards(results: Results, suite: Suite) -> list[Leaderboard]:
         Records as tidy tables.
     suite : Suite
         Gives the analysis, the targets and the order of workloads and optimizers.
+    failures : Failures, optional
+        Gets those that fail; without it the first exception passes.
 
     Returns
     -------
     list of Leaderboard
         Workloads without a single record are left out.
     """
+    failures = Raising() if failures is None else failures
     trials = results.trials
     if trials.empty:
         return []
@@ -129,9 +136,10 @@ def leaderboards(results: Results, suite: Suite) -> list[Leaderboard]:
         for setting, part in mine.groupby(settings, sort=False):
             where = dict(zip(settings, setting, strict=True))
             suffix = f" ({', '.join(str(where[name]) for name in several)})" if several else ""
-            boards.append(
-                _board(entry, part, results, suite, title=entry.label + suffix, epochs=_epochs(results, part))
-            )
+            title = entry.label + suffix
+            board = partial(_board, entry, part, results, suite, title=title, failures=failures)
+            if found := failures.attempt(LEADERBOARD + title, board):
+                boards.append(found)
     return boards
 
 
@@ -165,9 +173,9 @@ def _board(
     suite: Suite,
     *,
     title: str,
-    epochs: pd.DataFrame,
+    failures: Failures,
 ) -> Leaderboard:
-    analysis = suite.analysis
+    analysis, epochs = suite.analysis, _epochs(results, trials)
     maximise = suite.maximised(analysis.primary)
     present = set(trials["optimizer"])
     optimizers = [label for label in entry.optimizers if label in present]
@@ -188,7 +196,9 @@ def _board(
         for name in ("val_accuracy", "val_loss")
         if (value := getattr(entry.targets, name)) is not None
     }
-    reached = _reached(trials, epochs, targets)
+    part = f"time to target: {title}"
+    reached = failures.attempt(part, lambda: _reached(trials, epochs, targets))
+    times = failures.attempt(part, lambda: _times(reached, optimizers, baseline, entry, analysis, title))
     timed = comparable(results, trials)
     rows = _rows(trials, table, family, analysis, reached=reached, timed=timed)
     first = trials.iloc[0]
@@ -210,8 +220,8 @@ def _board(
         rows=tuple(rows),
         table=table,
         family=family,
-        times=_times(reached, optimizers, baseline, entry, analysis, title) if reached is not None else None,
-        reached=reached,
+        times=times,
+        reached=reached if times is not None else None,
         notes=tuple(_notes(rows, trials, results, suite)),
     )
 
@@ -231,13 +241,15 @@ def _reached(trials: pd.DataFrame, epochs: pd.DataFrame, targets: Mapping[str, f
 
 
 def _times(
-    reached: pd.DataFrame,
+    reached: pd.DataFrame | None,
     optimizers: Sequence[str],
     baseline: str,
     entry: SuiteWorkload,
     analysis: Analysis,
     title: str,
 ) -> TimeToTarget | None:
+    if reached is None:
+        return None
     table = reached.pivot(index="block", columns="optimizer", values="target_epoch").reindex(
         columns=optimizers
     )

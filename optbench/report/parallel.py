@@ -18,7 +18,7 @@ FEWEST_ITEMS = 4
 MOST_PROCESSES = 4
 
 
-def map_forked(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+def map_forked(function: Callable[[T], R], items: Sequence[T], *, lost: Callable[[T, str], R]) -> list[R]:
     """Apply a function to items, sharing them out among forked processes where there are many.
 
     Parameters
@@ -26,16 +26,13 @@ def map_forked(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     function : callable
         May be a closure; its results must be picklable.
     items : sequence
+    lost : callable
+        Gives the result of an item whose process ended early (killed, out of memory), and is told how.
 
     Returns
     -------
     list
         Results in the order of the items.
-
-    Raises
-    ------
-    RuntimeError
-        If a process ends without its results.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(cores, MOST_PROCESSES, len(items) // (FEWEST_ITEMS // 2))
@@ -61,13 +58,13 @@ def map_forked(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         zip(range(0, len(items), workers), map(function, items[::workers]), strict=True)
     )
     for share, process, mine in started:
+        ours = items[share::workers]
         try:
             part = mine.recv()
         except EOFError:
             process.join()
-            raise RuntimeError(
-                f"a process of the report ended early (exit code {process.exitcode})"
-            ) from None
+            how = f"a process of the report ended early (exit code {process.exitcode})"
+            part = [lost(item, how) for item in ours]
         process.join()
         results.update(zip(range(share, len(items), workers), part, strict=True))
     return [results[number] for number in range(len(items))]

@@ -83,6 +83,16 @@ def with_fair_times(results: Results) -> Results:
     return replace(results, trials=trials, epochs=epochs)
 
 
+def without_times(results: Results) -> Results:
+    """Take back every time claim: for a report that cannot tell which of them are fair."""
+    names = ("step_seconds", "eval_seconds", "seconds")
+    frames = {
+        name: frame.assign(**{column: math.nan for column in names if column in frame})
+        for name, frame in (("trials", results.trials), ("epochs", results.epochs))
+    }
+    return replace(results, **frames)
+
+
 def machines(results: Results, trials: pd.DataFrame) -> int:
     """Count the different machines that trained some trials (0 where that is not recorded)."""
     if "environment" not in trials:
