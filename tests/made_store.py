@@ -30,6 +30,9 @@ from optbench.trial import Fingerprints, TrialRecord, TrialSpec, Workload, block
 #: What may become of a trial. ``low``: completed far below any target; ``tie``: the same score as all others;
 #: ``unmeasured``: completed with a test loss and validation scores that are no number; ``missing``: not run.
 FATES = ("usual", "low", "tie", "unmeasured", "diverged", "crashed", "missing")
+#: Outcomes of a whole suite; see :func:`outcome`.
+OUTCOMES = ("usual", "low", "diverged", "crashed", "tie", "unmeasured", "one crashes", "one diverges")
+OUTCOMES += ("half missing", "one workload", "one trial", "nothing", "mixed", "tuning stopped")
 #: Says what becomes of a planned trial.
 Fate = Callable[[PlannedTrial], str]
 
@@ -123,6 +126,7 @@ def fill(
     with Store(folder, write=True) as store:
         with MadeRun(suite, store, fate, facts=facts or {}, examples=examples) as run:
             if suite.tuning is None:
+                store.set_meta(**{local.TUNING: ""})
                 run.trials(local.plan(suite))
             else:
                 local._tune_then_run(suite, run, store)

@@ -29,6 +29,9 @@ from optbench.stats.families import FamilyResult, PairedComparison, Settings, co
 from optbench.stats.profiles import profile_score
 from optbench.suite.spec import Suite
 
+#: Fingerprints by which trials of several settings are paired.
+_MARKS = ["split", "init", "order"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class AcrossRow:
@@ -139,12 +142,14 @@ def settings_compared(results: Results, suite: Suite) -> list[SettingComparison]
     metric, maximise = suite.analysis.primary, suite.maximised(suite.analysis.primary)
     found = []
     for (workload, optimizer), part in trials.groupby(["workload", "optimizer"], sort=False):
-        named = part.assign(
-            optimizer=part[several].astype(str).agg(" ".join, axis=1),
-            block=part[["seed", "split", "init", "order"]].astype(str).agg("/".join, axis=1),
-        ).drop_duplicates(["block", "optimizer"])
-        table = oriented(named, metric, maximise=maximise)
-        if len(table.columns) < 2:
+        names = sorted(set(_joined(part, several, " ")))
+        # A crash has no fingerprints, and so no pair: the other setting's trial stands alone in its block.
+        marked = part[part[_MARKS].notna().all(axis=1)]
+        blocks = _joined(marked, ["seed", *_MARKS], "/")
+        named = marked.assign(optimizer=_joined(marked, several, " "), block=blocks)
+        named = named.drop_duplicates(["block", "optimizer"])
+        table = oriented(named, metric, maximise=maximise).reindex(columns=names)
+        if len(names) < 2 or table.empty:
             continue
         declared = Settings(
             None, "all", suite.analysis.alpha, suite.analysis.correction, suite.analysis.margin
@@ -158,6 +163,10 @@ def settings_compared(results: Results, suite: Suite) -> list[SettingComparison]
         )
         found.append(SettingComparison(workload=str(workload), optimizer=str(optimizer), family=family))
     return found
+
+
+def _joined(rows: pd.DataFrame, columns: Sequence[str], sign: str) -> list[str]:
+    return [sign.join(cells) for cells in zip(*(rows[name] for name in columns), strict=True)]
 
 
 def _across(boards: Sequence[Leaderboard], names: list[str], suite: Suite) -> Across:

@@ -10,6 +10,7 @@ import pandas as pd
 from optbench.records.frames import Results
 from optbench.report.leaderboard import Leaderboard, of_board, oriented
 from optbench.report.text import DASH, TextTable, Value, estimate, metric_title, number, scale
+from optbench.stats.common import differences
 from optbench.stats.effects import mean_difference
 from optbench.tuning.journal import Journal, Study
 
@@ -69,7 +70,7 @@ def untuned_table(results: Results, boards: tuple[Leaderboard, ...]) -> TextTabl
             pairs = pd.DataFrame({"a": tuned[name], "b": before[name]}).dropna()
             if pairs.empty:
                 continue
-            gain = mean_difference((pairs["a"] - pairs["b"]).to_numpy())
+            gain = mean_difference(differences(pairs["a"], pairs["b"]))
             means = [sign * float(pairs[column].mean()) for column in ("a", "b")]
             shown = [number(scale(metric) * mean) if math.isfinite(mean) else "diverged" for mean in means]
             change = estimate(gain.estimate, gain.low, gain.high, metric=metric) if gain.n else DASH

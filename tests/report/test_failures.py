@@ -39,7 +39,7 @@ SUITE = """
 suite: failing
 workloads:
   - {name: first, dataset: digits, model: mlp, batch_size: 64, epochs: 4, targets: {val_accuracy: 0.5}}
-  - {name: second, dataset: digits, model: {name: mlp, hidden: [4]}, batch_size: 64, epochs: 4, targets: {val_accuracy: 0.5}}
+  - {name: second, dataset: iris, model: mlp, batch_size: 64, epochs: 4, targets: {val_accuracy: 0.5}}
 optimizers: {wame: {lr: 0.05}, adam: {lr: 0.01}}
 seeds: 6
 device: cpu

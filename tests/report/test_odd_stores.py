@@ -92,6 +92,27 @@ def test_mixed_backends_and_devices_are_never_pooled(write_suite, tmp_path):
     assert "Backend, device and precision as a factor" in markdown_text(report)
 
 
+def test_a_crash_in_one_backend_is_a_missing_pair_of_the_comparison_of_backends(write_suite, tmp_path):
+    suite = load_suite(
+        write_suite(
+            ("seeds: 2", "seeds: 6\nbackends: [torch, jax]"),
+            ("adam: {lr: 0.01}", "adam: {lr: 0.01}\n  sgd: {lr: 0.1}"),
+        )
+    )
+
+    def score(trial):
+        jax, seed = trial.spec.backend == "jax", trial.spec.seeds.init
+        if trial.optimizer != "wame":
+            return "crashed" if jax or trial.optimizer == "sgd" else 0.9
+        return "crashed" if jax and seed == 3 else 0.8 + seed / 100
+
+    report = analyse(load_results(fill_store(suite, tmp_path / "a", score)), suite)
+    (wame,), (adam,) = (item.family.comparisons for item in report.settings)
+    assert (wame.n, wame.n_missing) == (5, 1)
+    assert (adam.n, adam.n_missing) == (0, 6)
+    assert not report.failures
+
+
 def test_times_of_different_machines_are_not_shown(made_results):
     results, suite = made_results({"wame": [0.8, 0.9], "adam": [0.85, 0.95]})
     other = {**results.environments[0], "processor": "another"}
