@@ -2,34 +2,24 @@
 
     python benchmarks/report_speed.py [--trials 100000] [--epochs 30] [--workloads 10] [--optimizers 10]
 
-Makes a store, reports in a process of its own, prints figures. The store is made by
-writing rows like those of real trials straight into SQLite; its numbers are random.
+Makes a store, reports in a process of its own, prints figures. The records come from ``tests/made_store.py``:
+like those of real trials, their numbers drawn.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import resource
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-import zlib
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the tests make stores too
 
-from optbench.records.store import Store
-from optbench.suite.expand import trials
 from optbench.suite.load import load_suite
-from optbench.suite.spec import view
-from optbench.trial import Seeds, block_id, to_plain, trial_id
-
-HISTORY = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "batch_loss", "lr"]
-HISTORY += ["step_seconds", "eval_seconds"]
+from tests import made_store
 
 REPORT = """
 import resource, sys, time
@@ -57,63 +47,7 @@ def make_store(folder: Path, *, count: int, epochs: int, workloads: int, optimiz
     lines += [f"seeds: {count // (workloads * optimizers)}", "analysis: {baseline: wame}"]
     path = folder / "big.yaml"
     path.write_text("\n".join(lines))
-    suite = load_suite(path)
-    one_seed = trials(replace(suite, seeds=(Seeds(),)), lambda backend, device: "cpu")
-    with Store(folder / "store", write=True) as store:
-        store.set_meta(suite="big", title=suite.title, source=suite.text, hash=suite.hash)
-        store.set_meta(view=json.dumps(view(suite)))
-        target = store.path
-    db = sqlite3.connect(target)
-    db.execute("INSERT INTO environments VALUES ('e', ?)", (json.dumps({"processor": "made", "threads": 1}),))
-    rng = np.random.default_rng(0)
-    skill = {t.optimizer: 0.9 + 0.003 * (hash(t.optimizer) % 7) for t in one_seed}
-    position = 0
-    for seed in range(len(suite.seeds)):
-        for trial in one_seed:
-            spec = replace(trial.spec, seeds=suite.seeds[seed])
-            key = trial_id(spec)
-            score = float(np.clip(skill[trial.optimizer] + rng.normal(0, 0.01), 0, 1))
-            rise = np.linspace(0.1, score, epochs + 1) + rng.normal(0, 0.003, epochs + 1)
-            loss = 2.3 * np.exp(-3 * rise)
-            step = np.full(epochs + 1, 0.1 + rng.random() / 50)
-            step[0] = np.nan
-            matrix = np.array(
-                [loss, rise, loss * 1.1, rise - 0.01, loss, 0 * loss + 0.01, step, 0 * loss + 0.02]
-            )
-            status = "diverged" if rng.random() < 0.01 else "completed"
-            metrics = {"epochs": epochs, "best_epoch": epochs, "val_accuracy": score, "val_loss": 0.3}
-            if status == "completed":
-                metrics |= {"test_accuracy": score, "test_loss": 1 - score, "test_accuracy_best": score}
-            timings = {
-                "step": float(np.nansum(step)),
-                "eval": 0.6,
-                "setup": 0.1,
-                "warm_up": 0.1,
-                "total": 4.0,
-            }
-            orders = json.dumps([seed * 1000 + e + 2**51 for e in range(epochs)])
-            db.execute(
-                "INSERT INTO trials VALUES (?, ?, ?, 1, '2020', 'e', ?, 's', ?, 'o', ?, ?, ?, ?, ?, NULL)",
-                (
-                    key,
-                    block_id(spec),
-                    status,
-                    json.dumps(to_plain(spec)),
-                    f"{seed:064x}",
-                    orders,
-                    json.dumps(metrics),
-                    json.dumps(timings),
-                    json.dumps(HISTORY),
-                    zlib.compress(matrix.astype("<f8").tobytes(), 1),
-                ),
-            )
-            db.execute(
-                "INSERT INTO plan VALUES (?, ?, ?, ?)", (position, key, trial.workload, trial.optimizer)
-            )
-            position += 1
-    db.commit()
-    db.close()
-    return target
+    return made_store.fill(load_suite(path), folder / "store")
 
 
 def main() -> None:

@@ -36,6 +36,8 @@ OUTCOMES += ("half missing", "one workload", "one trial", "nothing", "mixed", "t
 #: Says what becomes of a planned trial.
 Fate = Callable[[PlannedTrial], str]
 
+#: Records that are in memory at once.
+_AT_ONCE = 1000
 _BEGAN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 _TRACE = "Traceback (most recent call last):\n  ...\nRuntimeError: made to crash"
 
@@ -152,20 +154,25 @@ class MadeRun(local.Run):
         known = self._store.statuses()
         todo = [t for key, t in zip(self.ids, planned, strict=True) if key not in known]
         fates = [self._fate(trial) for trial in todo]
-        records = [
-            record(
-                trial.spec,
-                fate,
-                optimizer=trial.optimizer,
-                facts=self._more,
-                examples=self._examples,
-                number=len(known) + k,
-            )
-            for k, (trial, fate) in enumerate(zip(todo, fates, strict=True))
-            if fate != "missing"
-        ]
-        self._store.add(*records)
-        return len(records)
+        count = 0
+        for first in range(0, len(todo), _AT_ONCE):
+            records = [
+                record(
+                    trial.spec,
+                    fate,
+                    optimizer=trial.optimizer,
+                    facts=self._more,
+                    examples=self._examples,
+                    number=len(known) + first + k,
+                )
+                for k, (trial, fate) in enumerate(
+                    zip(todo[first:], fates[first : first + _AT_ONCE], strict=False)
+                )
+                if fate != "missing"
+            ]
+            self._store.add(*records)
+            count += len(records)
+        return count
 
 
 def record(

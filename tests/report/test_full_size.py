@@ -218,7 +218,7 @@ def suites(draw, most=400):
         lines.append(f"  - {{{fields}}}")
     lines.append("optimizers:")
     lines += [
-        f"  o{k}: {{optimizer: {families[k % 4]}, lr: {draw(st.sampled_from(['0.1', '0.01']))}}}"
+        f"  o{k}: {{optimizer: {families[k % 4]}, lr: {draw(st.sampled_from([1, 10])) / (100 + k)}}}"
         for k in range(optimizers)
     ]
     lines += [f"seeds: {seeds}", f"backends: [{', '.join(where)}]"]
@@ -274,3 +274,13 @@ def test_a_suite_of_any_shape_has_a_report(drawn_suite, tmp_path_factory):
 @given(drawn_suite=suites())
 def test_a_suite_of_any_shape_and_size_has_a_report(drawn_suite, tmp_path_factory):
     check_drawn(drawn_suite, tmp_path_factory.mktemp("drawn"))
+
+
+def test_tuned_and_declared_numbers_that_both_diverge_are_a_tie(write_suite, tmp_path):
+    pytest.importorskip("optuna", reason="the search is made for real")
+    space = "{wame: {lr: {log: [0.001, 0.1]}}, adam: {lr: {log: [0.001, 0.1]}}}"
+    tuning = f"tuning: {{trials: 2, seeds: 1, untuned: true, space: {space}}}"
+    suite = load_suite(write_suite(("seeds: 2", f"seeds: 3\ndevice: cpu\n{tuning}")))
+    report = reported(made_store.fill(suite, tmp_path / "store", "diverged"), tmp_path)
+    (table,) = (table for table in main_tables(report) if table.title.startswith("Tuned against"))
+    assert [row[2:] for row in table.rows] == [("diverged", "diverged", "+0.00", "3")] * 2
