@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from optbench.records.frames import Results
+from optbench.report.crashes import called_crashed, crashed_optimizers, name_crashed
 from optbench.report.leaderboard import Leaderboard, oriented
 from optbench.report.time_table import SETTING
 from optbench.stats.common import FloatArray
@@ -70,7 +71,7 @@ class Across:
     @cached_property
     def all_pairs(self) -> FamilyResult:
         """Every two optimizers on new workloads, with a correction of its own."""
-        return compare_family(
+        found = compare_family(
             self.cells,
             self.family.optimizers,
             settings=Settings(None, "all", self.alpha, correction=self.correction, margin=self.margin),
@@ -78,6 +79,8 @@ class Across:
             maximise=self.maximise,
             blocks="workloads",
         )
+        crashed = {c.candidate for c in self.family.comparisons if c.verdict.word == "crashed"}
+        return name_crashed(found, crashed, either=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +159,7 @@ def settings_compared(results: Results, suite: Suite) -> list[SettingComparison]
             scope=f"{optimizer} on {workload}",
             maximise=maximise,
         )
+        family = name_crashed(family, crashed_optimizers(named), either=True)
         found.append(SettingComparison(workload=str(workload), optimizer=str(optimizer), family=family))
     return found
 
@@ -172,8 +176,11 @@ def _across(boards: Sequence[Leaderboard], names: list[str], suite: Suite) -> Ac
     family = compare_family(
         cells, names, settings=declared, scope="new workloads", maximise=maximise, blocks="workloads"
     )
+    crashed = {n for n in names if all(n in b.crashed for b in boards if n in b.table.columns)}
+    family = name_crashed(family, crashed)
     complete = cells[~np.isnan(cells).any(axis=1)]
-    these = {c.candidate: c for c in on_these_datasets(tables, names, settings=declared)}
+    compared = on_these_datasets(tables, names, settings=declared)
+    these = {c.candidate: called_crashed(c, crashed) for c in compared}
     counted = {c.candidate: c for c in conjunctions(tables, names, settings=declared)}
     new = {c.candidate: c for c in family.comparisons}
     words = {

@@ -158,6 +158,10 @@ def _claim(board: Leaderboard) -> str:
     groups: dict[str, list[str]] = {}
     for c in board.family.comparisons:
         groups.setdefault(c.verdict.word, []).append(c.candidate)
+    if board.baseline in board.crashed:
+        return (
+            f"{board.title}: the baseline {board.baseline} crashed in every trial: nothing to compare with."
+        )
     return f"{board.title}: {_sentence(groups, board.baseline)}"
 
 
@@ -181,6 +185,7 @@ def _sentence(groups: dict[str, list[str]], baseline: str) -> str:
         "worse": f"worse than {baseline}",
         "equivalent": f"equivalent to {baseline} within the margin",
         "inconclusive": f"inconclusive against {baseline}",
+        "crashed": "crashed in every trial",
     }
     parts = [f"{_listed(groups[word])} {phrase}" for word, phrase in phrases.items() if word in groups]
     return "; ".join(parts) + "." if parts else f"only {baseline} has trials, so there is no comparison."

@@ -114,7 +114,7 @@ def csv_text(boards: Sequence[Leaderboard]) -> str:
 def _compared(board: Leaderboard, row: Row) -> list[object]:
     c = row.comparison
     if c is None:
-        return [""] * _COMPARED
+        return [*[""] * (_COMPARED - 1), "crashed" if row.optimizer in board.crashed else ""]
     if not (c.mean and c.standardized and c.signed_rank and c.rank):
         return [c.n, board.blocks - c.n, *[""] * (_COMPARED - 3), c.verdict.word]
     found: list[object] = [c.n, board.blocks - c.n, c.mean.estimate, c.mean.low, c.mean.high]
@@ -227,9 +227,9 @@ def _latex_table(board: Leaderboard, position: int) -> str:
 def _latex_comparison(board: Leaderboard, row: Row, factor: float, digits: int) -> list[str]:
     c = row.comparison
     if c is None:
-        return ["--", "--", "baseline" if row.optimizer == board.baseline else "--"]
+        return ["--", "--", board.verdict(row)]
     if c.mean is None:
-        return ["--", "--", c.verdict.word]
+        return ["--", "--", board.verdict(row)]
     difference = "--"
     if math.isfinite(c.mean.estimate):
         difference = f"${c.mean.estimate * factor:+.{digits}f}"
@@ -240,7 +240,7 @@ def _latex_comparison(board: Leaderboard, row: Row, factor: float, digits: int) 
     if not math.isnan(c.p_adjusted):
         marks = "*" * sum(c.p_adjusted <= level for level in (0.05, 0.01, 0.001))
         p = ("${<}.001" if c.p_adjusted < 0.001 else f"${c.p_adjusted:.3f}") + f"^{{{marks}}}$"
-    return [difference, p, c.verdict.word]
+    return [difference, p, board.verdict(row)]
 
 
 def _label(board: Leaderboard, position: int) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
 
 from optbench.records.frames import DECLARED, Results, epochs_to_target
+from optbench.report.crashes import crashed_optimizers, name_crashed
 from optbench.report.failures import Failures, Raising
 from optbench.report.time_table import SETTING, comparable, time_notes
 from optbench.stats.effects import mean_difference
@@ -98,13 +99,25 @@ class Leaderboard:
         names = list(self.table.columns)
         if len(names) < 2:
             return None
-        return compare_family(
+        found = compare_family(
             self.table.to_numpy(dtype=float),
             names,
             settings=Settings(None, "all", self.alpha, correction=self.correction, margin=self.margin),
             scope=self.title,
             maximise=self.maximise,
         )
+        return name_crashed(found, self.crashed, either=True)
+
+    @property
+    def crashed(self) -> frozenset[str]:
+        """Optimizers whose every trial crashed."""
+        return frozenset(r.optimizer for r in self.rows if r.crashed and not (r.completed or r.diverged))
+
+    def verdict(self, row: Row) -> str:
+        """Say in one word how an optimizer stands to the baseline."""
+        if row.optimizer in self.crashed:
+            return "crashed"
+        return row.comparison.verdict.word if row.comparison is not None else "baseline"
 
 
 def leaderboards(results: Results, suite: Suite, *, failures: Failures | None = None) -> list[Leaderboard]:
@@ -191,6 +204,8 @@ def _board(
         scope=title,
         maximise=maximise,
     )
+    crashed = crashed_optimizers(trials)
+    family = name_crashed(family, crashed)
     targets = {
         name: value
         for name in ("val_accuracy", "val_loss")
@@ -198,7 +213,9 @@ def _board(
     }
     part = f"time to target: {title}"
     reached = failures.attempt(part, lambda: _reached(trials, epochs, targets))
-    times = failures.attempt(part, lambda: _times(reached, optimizers, baseline, entry, analysis, title))
+    times = failures.attempt(
+        part, lambda: _times(reached, optimizers, baseline, entry, analysis, title, crashed)
+    )
     timed = comparable(results, trials)
     rows = _rows(trials, table, family, analysis, reached=reached, timed=timed)
     first = trials.iloc[0]
@@ -247,6 +264,7 @@ def _times(
     entry: SuiteWorkload,
     analysis: Analysis,
     title: str,
+    crashed: frozenset[str],
 ) -> TimeToTarget | None:
     if reached is None:
         return None
@@ -263,7 +281,7 @@ def _times(
         budget=float(entry.workload.epochs),
         settings=settings,
     )
-    return result
+    return replace(result, family=name_crashed(result.family, crashed))
 
 
 def _rows(
@@ -368,7 +386,7 @@ def _average(frame: pd.DataFrame, column: str) -> float:
 def _notes(rows: Sequence[Row], trials: pd.DataFrame, results: Results, suite: Suite) -> list[str]:
     comparisons = [row.comparison for row in rows if row.comparison is not None]
     notes = _cannot_say(rows, trials)
-    notes += list(dict.fromkeys(f"{c.attainable}." for c in comparisons))
+    notes += list(dict.fromkeys(f"{c.attainable}." for c in comparisons if c.verdict.word != "crashed"))
     planned = max(len(suite.seeds), trials["block_id"].nunique())
     missing = sum(planned - c.n for c in comparisons)
     if missing:
@@ -406,6 +424,11 @@ def _cannot_say(rows: Sequence[Row], trials: pd.DataFrame) -> list[str]:
     elif statuses <= {"diverged", "crashed"}:
         notes.append(
             "No trial completed: there is no score to show. Diverged trials tie with each other as the worst."
+        )
+    elif crashed := sorted(crashed_optimizers(trials)):
+        notes.append(
+            f"{', '.join(crashed)}: every trial crashed, which is missing data; `optbench show TRIAL` prints a "
+            "traceback."
         )
     if trials["block_id"].nunique() == 1 and len(rows) > 1:
         notes.append("One seed: a difference on it cannot be told from chance.")

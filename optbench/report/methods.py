@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import optbench
 from optbench.records.frames import DECLARED, Results
-from optbench.records.step_times import machine_words
+from optbench.records.machines import machine_names
 from optbench.report.leaderboard import Leaderboard
 from optbench.suite.spec import Suite
 
@@ -143,8 +143,7 @@ def _reach(boards: Sequence[Leaderboard]) -> str:
 def _machines(results: Results) -> str:
     if (results.trials["split"] == DECLARED).all():
         return f"The analysis is optbench {optbench.__version__}'s."
-    seen = [machine_words(facts) for facts in results.environments]
-    where = "; ".join(word for word in dict.fromkeys(seen) if word)
+    where = "; ".join(machine_names(results.environments))
     run = f" on {where}" if where else ""
     return f"Trials were run with optbench {optbench.__version__}{run}."
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from optbench.records.frames import Results
-from optbench.records.step_times import PassTimes, machine_words, median
+from optbench.records.machines import machine_words
+from optbench.records.step_times import PassTimes, median
 from optbench.report.across import Across, SettingComparison
 from optbench.report.leaderboard import Leaderboard, of_board
 from optbench.report.text import (
@@ -82,7 +83,7 @@ _PASS_COLUMNS = (
 
 def across_table(found: Across) -> TextTable:
     """Lay out the comparison over workloads."""
-    words = ("better", "worse", "equivalent", "inconclusive")
+    words = ("better", "worse", "equivalent", "inconclusive", "crashed")
     rows, values = [], []
     for row in found.rows:
         these, new, count = row.these, row.new, row.conjunction

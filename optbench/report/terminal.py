@@ -18,7 +18,13 @@ from optbench.trial import Status, TrialRecord, trial_id
 
 #: Characters that all columns of a leaderboard need.
 WIDE = 138
-_VERDICT_STYLES = {"better": "green", "worse": "red", "baseline": "dim", "equivalent": "cyan"}
+_VERDICT_STYLES = {
+    "better": "green",
+    "worse": "red",
+    "baseline": "dim",
+    "equivalent": "cyan",
+    "crashed": "red",
+}
 
 
 def rich_table(table: TextTable, *, width: int) -> Group:

@@ -143,11 +143,6 @@ def leaderboard_columns(board: Leaderboard) -> list[Column]:
         d = c.mean
         return estimate(d.estimate, d.low, d.high, metric=metric) if d is not None else DASH
 
-    def verdict(row: Row) -> str:
-        if row.comparison is not None:
-            return row.comparison.verdict.word
-        return "baseline" if row.optimizer == board.baseline else DASH
-
     columns = [
         Column(name="#", text=_rank, value=lambda r: r.rank + r.rank_high / 1000),
         Column(name="group", text=lambda r: r.letters, value=lambda r: r.letters, shown="detail"),
@@ -179,7 +174,7 @@ def leaderboard_columns(board: Leaderboard) -> list[Column]:
             ),
             value=lambda r: value(r, lambda c: c.rank.wins - c.rank.losses if c.rank else None),
         ),
-        Column(name="verdict", text=verdict, value=verdict),
+        Column(name="verdict", text=board.verdict, value=board.verdict),
         _plain("at best epoch", lambda r: r.at_best_epoch * factor, digits, "extra"),
         _plain("best epoch", lambda r: r.best_epoch, 1, "extra"),
     ]
