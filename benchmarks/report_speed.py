@@ -25,7 +25,6 @@ import numpy as np
 from optbench.records.store import Store
 from optbench.suite.expand import trials
 from optbench.suite.load import load_suite
-from optbench.suite.spec import view
 from optbench.trial import Seeds, block_id, to_plain, trial_id
 
 HISTORY = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "batch_loss", "lr"]
@@ -61,7 +60,7 @@ def make_store(folder: Path, *, count: int, epochs: int, workloads: int, optimiz
     one_seed = trials(replace(suite, seeds=(Seeds(),)), lambda backend, device: "cpu")
     with Store(folder / "store", write=True) as store:
         store.set_meta(suite="big", title=suite.title, source=suite.text, hash=suite.hash)
-        store.set_meta(view=json.dumps(view(suite)))
+        store.set_meta(view=suite.report_spec.to_json())
         target = store.path
     db = sqlite3.connect(target)
     db.execute("INSERT INTO environments VALUES ('e', ?)", (json.dumps({"processor": "made", "threads": 1}),))

@@ -28,7 +28,7 @@ from optbench.stats.datasets import (
 )
 from optbench.stats.families import FamilyResult, PairedComparison, Settings, compare_family
 from optbench.stats.profiles import profile_score
-from optbench.suite.spec import Suite
+from optbench.suite.report_spec import ReportSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,13 +92,13 @@ class SettingComparison:
     family: FamilyResult
 
 
-def across(boards: Sequence[Leaderboard], suite: Suite) -> list[Across]:
+def across(boards: Sequence[Leaderboard], spec: ReportSpec) -> list[Across]:
     """Compare over the workloads of each setting.
 
     Parameters
     ----------
     boards : sequence of Leaderboard
-    suite : Suite
+    spec : ReportSpec
         Gives the analysis.
 
     Returns
@@ -115,17 +115,17 @@ def across(boards: Sequence[Leaderboard], suite: Suite) -> list[Across]:
         mine = list(group)
         names = list(dict.fromkeys(name for board in mine for name in board.table.columns))
         if len(mine) > 1 and len(names) > 1:
-            found.append(_across(mine, names, suite))
+            found.append(_across(mine, names, spec))
     return found
 
 
-def settings_compared(results: Results, suite: Suite) -> list[SettingComparison]:
+def settings_compared(results: Results, spec: ReportSpec) -> list[SettingComparison]:
     """Compare the settings (such as torch and tensorflow) of each optimizer on each workload.
 
     Parameters
     ----------
     results : Results
-    suite : Suite
+    spec : ReportSpec
         Gives the metric, alpha, correction and margin.
 
     Returns
@@ -139,7 +139,7 @@ def settings_compared(results: Results, suite: Suite) -> list[SettingComparison]
     several = [name for name in SETTING if name in trials and trials[name].nunique() > 1]
     if not several:
         return []
-    metric, maximise = suite.analysis.primary, suite.maximised(suite.analysis.primary)
+    metric, maximise = spec.analysis.primary, spec.maximised(spec.analysis.primary)
     found = []
     for (workload, optimizer), part in trials.groupby(["workload", "optimizer"], sort=False):
         named = part.assign(
@@ -149,9 +149,7 @@ def settings_compared(results: Results, suite: Suite) -> list[SettingComparison]
         table = oriented(named, metric, maximise=maximise)
         if len(table.columns) < 2:
             continue
-        declared = Settings(
-            None, "all", suite.analysis.alpha, suite.analysis.correction, suite.analysis.margin
-        )
+        declared = Settings(None, "all", spec.analysis.alpha, spec.analysis.correction, spec.analysis.margin)
         family = compare_family(
             table.to_numpy(dtype=float),
             list(table.columns),
@@ -164,8 +162,8 @@ def settings_compared(results: Results, suite: Suite) -> list[SettingComparison]
     return found
 
 
-def _across(boards: Sequence[Leaderboard], names: list[str], suite: Suite) -> Across:
-    analysis, first = suite.analysis, boards[0]
+def _across(boards: Sequence[Leaderboard], names: list[str], spec: ReportSpec) -> Across:
+    analysis, first = spec.analysis, boards[0]
     baseline = analysis.baseline if analysis.baseline in names else first.baseline
     maximise = first.maximise
     declared = Settings(

@@ -19,7 +19,7 @@ from optbench.report.failures import Failure
 from optbench.report.leaderboard import Leaderboard, Row
 from optbench.report.text import TextTable, digits_of, metric_title, number, scale
 from optbench.stats.common import to_plain
-from optbench.suite.spec import Suite
+from optbench.suite.report_spec import ReportSpec
 
 #: Version of the JSON export's keys.
 SCHEMA = "optbench-report-1"
@@ -123,7 +123,7 @@ def _compared(board: Leaderboard, row: Row) -> list[object]:
 
 
 def json_text(
-    suite: Suite,
+    spec: ReportSpec,
     results: Results,
     boards: Sequence[Leaderboard],
     *,
@@ -139,12 +139,12 @@ def json_text(
     counts = results.trials["status"].value_counts().to_dict() if len(results.trials) else {}
     content: dict[str, Any] = {
         "schema": SCHEMA,
-        "suite": suite.name,
-        "title": suite.title,
+        "suite": spec.name,
+        "title": spec.title,
         "made_data": any(meta.get("smoke") for meta in results.meta),
         "planned": results.planned,
         "trials": counts,
-        "analysis": suite.analysis,
+        "analysis": spec.analysis,
         "leaderboards": [_fields(board, {"table", "reached"}) for board in boards],
         "across": [_fields(item, {"times", "cells"}) for item in overall],
         "settings": list(settings),

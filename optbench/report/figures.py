@@ -39,7 +39,7 @@ def report_plots(report: Report) -> Iterator[Plot]:
     Plot
     """
     styles = line_styles(
-        [*report.suite.optimizers, *(name for board in report.boards for name in board.table.columns)]
+        [*report.spec.optimizers, *(name for board in report.boards for name in board.table.columns)]
     )
     for board in report.boards:
         yield from (

@@ -18,8 +18,7 @@ from optbench.stats.effects import mean_difference
 from optbench.stats.families import FamilyResult, PairedComparison, Settings, compare_family
 from optbench.stats.ranks import compact_letters, rank_intervals
 from optbench.stats.survival import TimeToTarget, time_to_target
-from optbench.suite.entries import SuiteWorkload
-from optbench.suite.spec import Analysis, Suite
+from optbench.suite.report_spec import Analysis, ReportSpec, ReportWorkload
 
 #: How a leaderboard that could not be made is named, before its title.
 LEADERBOARD = "leaderboard "
@@ -120,14 +119,16 @@ class Leaderboard:
         return row.comparison.verdict.word if row.comparison is not None else "baseline"
 
 
-def leaderboards(results: Results, suite: Suite, *, failures: Failures | None = None) -> list[Leaderboard]:
+def leaderboards(
+    results: Results, spec: ReportSpec, *, failures: Failures | None = None
+) -> list[Leaderboard]:
     """Make the leaderboard of every workload (and backend, device and precision, where there are several).
 
     Parameters
     ----------
     results : Results
         Records as tidy tables.
-    suite : Suite
+    spec : ReportSpec
         Gives the analysis, the targets and the order of workloads and optimizers.
     failures : Failures, optional
         Gets those that fail; without it the first exception passes.
@@ -144,13 +145,13 @@ def leaderboards(results: Results, suite: Suite, *, failures: Failures | None = 
     several = [name for name in SETTING if name in trials and trials[name].nunique() > 1]
     settings = [name for name in SETTING if name in trials]
     boards = []
-    for entry in suite.workloads:
+    for entry in spec.workloads:
         mine = trials[trials["workload"] == entry.label]
         for setting, part in mine.groupby(settings, sort=False):
             where = dict(zip(settings, setting, strict=True))
             suffix = f" ({', '.join(str(where[name]) for name in several)})" if several else ""
             title = entry.label + suffix
-            board = partial(_board, entry, part, results, suite, title=title, failures=failures)
+            board = partial(_board, entry, part, results, spec, title=title, failures=failures)
             if found := failures.attempt(LEADERBOARD + title, board):
                 boards.append(found)
     return boards
@@ -180,16 +181,16 @@ def _epochs(results: Results, trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _board(
-    entry: SuiteWorkload,
+    entry: ReportWorkload,
     trials: pd.DataFrame,
     results: Results,
-    suite: Suite,
+    spec: ReportSpec,
     *,
     title: str,
     failures: Failures,
 ) -> Leaderboard:
-    analysis, epochs = suite.analysis, _epochs(results, trials)
-    maximise = suite.maximised(analysis.primary)
+    analysis, epochs = spec.analysis, _epochs(results, trials)
+    maximise = spec.maximised(analysis.primary)
     present = set(trials["optimizer"])
     optimizers = [label for label in entry.optimizers if label in present]
     optimizers += sorted(present - set(optimizers))
@@ -222,7 +223,7 @@ def _board(
     return Leaderboard(
         title=title,
         workload=entry.label,
-        dataset=str(first.get("dataset", entry.workload.dataset)),
+        dataset=str(first.get("dataset", "")),
         backend=str(first["backend"]),
         device=str(first.get("device", "")),
         precision=str(first.get("precision", "")),
@@ -232,14 +233,14 @@ def _board(
         alpha=analysis.alpha,
         correction=analysis.correction,
         margin=analysis.margin,
-        blocks=max(len(suite.seeds), trials["block_id"].nunique()),
+        blocks=max(len(spec.seeds), trials["block_id"].nunique()),
         targets=targets,
         rows=tuple(rows),
         table=table,
         family=family,
         times=times,
         reached=reached if times is not None else None,
-        notes=tuple(_notes(rows, trials, results, suite)),
+        notes=tuple(_notes(rows, trials, results, spec)),
     )
 
 
@@ -261,7 +262,7 @@ def _times(
     reached: pd.DataFrame | None,
     optimizers: Sequence[str],
     baseline: str,
-    entry: SuiteWorkload,
+    entry: ReportWorkload,
     analysis: Analysis,
     title: str,
     crashed: frozenset[str],
@@ -278,7 +279,7 @@ def _times(
         table.to_numpy(dtype=float),
         optimizers,
         dataset=title,
-        budget=float(entry.workload.epochs),
+        budget=float(entry.epochs),
         settings=settings,
     )
     return replace(result, family=name_crashed(result.family, crashed))
@@ -383,11 +384,11 @@ def _average(frame: pd.DataFrame, column: str) -> float:
     return float(frame[column].mean()) if column in frame and len(frame) else math.nan
 
 
-def _notes(rows: Sequence[Row], trials: pd.DataFrame, results: Results, suite: Suite) -> list[str]:
+def _notes(rows: Sequence[Row], trials: pd.DataFrame, results: Results, spec: ReportSpec) -> list[str]:
     comparisons = [row.comparison for row in rows if row.comparison is not None]
     notes = _cannot_say(rows, trials)
     notes += list(dict.fromkeys(f"{c.attainable}." for c in comparisons if c.verdict.word != "crashed"))
-    planned = max(len(suite.seeds), trials["block_id"].nunique())
+    planned = max(len(spec.seeds), trials["block_id"].nunique())
     missing = sum(planned - c.n for c in comparisons)
     if missing:
         notes.append(f"{missing} pairs are missing (not run yet, crashed, or refused).")
@@ -427,8 +428,8 @@ def _cannot_say(rows: Sequence[Row], trials: pd.DataFrame) -> list[str]:
         )
     elif crashed := sorted(crashed_optimizers(trials)):
         notes.append(
-            f"{', '.join(crashed)}: every trial crashed, which is missing data; `optbench show TRIAL` prints a "
-            "traceback."
+            f"{', '.join(crashed)}: every trial crashed, which is missing data; `optbench show TRIAL` prints "
+            "a traceback."
         )
     if trials["block_id"].nunique() == 1 and len(rows) > 1:
         notes.append("One seed: a difference on it cannot be told from chance.")

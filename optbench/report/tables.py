@@ -27,7 +27,7 @@ from optbench.report.text import (
 )
 from optbench.report.time_table import SETTING, disturbed
 from optbench.stats.families import FamilyResult, PairedComparison
-from optbench.suite.spec import Suite
+from optbench.suite.report_spec import ReportSpec
 
 #: Columns of the table of trials, where the results have them.
 TRIAL_COLUMNS = (
@@ -273,14 +273,14 @@ def top_k_table(boards: Sequence[Leaderboard], trials: pd.DataFrame) -> TextTabl
     )
 
 
-def metrics_table(boards: Sequence[Leaderboard], trials: pd.DataFrame, suite: Suite) -> TextTable | None:
+def metrics_table(boards: Sequence[Leaderboard], trials: pd.DataFrame, spec: ReportSpec) -> TextTable | None:
     """Lay out the user's own metrics on the test part; None without any."""
     columns = {
-        f"{metric_title(name)} ({'larger' if suite.maximised(name) else 'smaller'} is better)": (
+        f"{metric_title(name)} ({'larger' if spec.maximised(name) else 'smaller'} is better)": (
             name,
             scale(name),
         )
-        for name in (f"test_{metric.name}" for metric in suite.metrics)
+        for name in (f"test_{metric.name}" for metric in spec.metrics)
         if name in trials
     }
     return _described(boards, trials, columns, title="Other metrics", note="Metrics that the suite declares")

@@ -66,6 +66,15 @@ def short(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}g}" if math.isfinite(value) else DASH
 
 
+def duration(seconds: float) -> str:
+    """Write seconds as people say them."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
 def p_value(p: float) -> str:
     """Write a p-value."""
     if math.isnan(p):

@@ -18,8 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from optbench.records.store import Store, StoredTrial
-from optbench.report.planning import duration
-from optbench.report.text import number, scale
+from optbench.report.text import duration, number, scale
 
 _BARS = "▁▂▃▄▅▆▇█"
 

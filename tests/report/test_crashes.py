@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from optbench import api
 from optbench.report.analysis import analyse, main_tables
-from optbench.report.build import write_report
 from optbench.report.tables import pairs_table
 from tests.conftest import write_changed
 
@@ -24,11 +24,11 @@ def crashed_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("crashed")
     store = api.run(write_changed(folder, CRASHES), results=folder).store
     written = api.report(store, out=folder / "report", formats=("html", "csv", "json", "latex", "markdown"))
-    return store, written.folder
+    return written.folder
 
 
 def test_one_crashed_optimizer_hides_no_time_of_the_others(crashed_run):
-    store, folder = crashed_run
+    folder = crashed_run
     table = pd.read_csv(folder / "leaderboard.csv").set_index("optimizer")
     assert (table.loc[["wame", "adam"], "seconds_per_epoch"] > 0).all()
     assert (table.loc[["wame", "adam"], "step_ms"] > 0).all()
@@ -38,7 +38,7 @@ def test_one_crashed_optimizer_hides_no_time_of_the_others(crashed_run):
 
 
 def test_what_crashed_in_every_seed_is_called_crashed_in_every_format(crashed_run):
-    store, folder = crashed_run
+    folder = crashed_run
     table = pd.read_csv(folder / "leaderboard.csv").set_index("optimizer")
     assert table.loc["muon", "verdict"] == "crashed"
     assert table.loc["adam", "verdict"] == "inconclusive"
@@ -54,7 +54,7 @@ def test_what_crashed_in_every_seed_is_called_crashed_in_every_format(crashed_ru
 
 
 def test_machines_are_named_once_though_a_crash_knows_less_of_its_own(crashed_run):
-    _, folder = crashed_run
+    folder = crashed_run
     methods = json.loads((folder / "report.json").read_text("utf-8"))["methods"]
     assert methods.count("Trials were run with optbench") == 1
     assert ";" not in methods.partition("Trials were run with optbench")[2]
@@ -88,8 +88,6 @@ def test_a_crash_and_a_divergence_are_no_crashed_optimizer(made_results):
 
 
 def test_crashed_on_every_workload_is_crashed_across_them(two_workloads):
-    from dataclasses import replace
-
     results, suite, _ = two_workloads
     gone = results.trials["optimizer"] == "sgd"
     trials = results.trials.assign(status=results.trials["status"].mask(gone, "crashed"))

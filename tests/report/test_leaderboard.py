@@ -42,7 +42,7 @@ def results(scores: dict[str, list[float | str]], **columns) -> Results:
 def board(write_suite, scores, *replacements):
     count = len(next(iter(scores.values())))
     suite = load_suite(write_suite(("seeds: 2", f"seeds: {count}"), *replacements))
-    (made,) = leaderboards(results(scores), suite)
+    (made,) = leaderboards(results(scores), suite.report_spec)
     return made, {row.optimizer: row for row in made.rows}
 
 

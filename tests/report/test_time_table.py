@@ -66,7 +66,7 @@ def stored(write_suite, tmp_path):
 
 
 def board_of(suite, *folders):
-    report = analyse(load_results(*folders), suite)
+    report = analyse(load_results(*folders), suite.report_spec)
     (board,) = report.boards
     return report, board, {row.optimizer: row for row in board.rows}
 
@@ -158,7 +158,7 @@ def test_several_stores_find_their_passes_under_new_labels(stored):
     suite, one = stored(lambda trial: {"concurrent": 2}, "one")
     _, two = stored(lambda trial: {"concurrent": 2}, "two")
     put_pass(one, suite)
-    combined, results = gather([(suite, one), (suite, two)])
+    combined, results = gather([(suite.report_spec, one), (suite.report_spec, two)])
     rows = {row.optimizer: row for row in analyse(results, combined).boards[0].rows}
     assert rows["wame"].step_ms == pytest.approx(2)
 
@@ -181,7 +181,7 @@ def test_every_format_shows_the_pass_and_top_k(stored, tmp_path):
         "test top-2, %": "91.00 ± 1.41",
         "test top-10, %": "99.00 ± 0.00",
     }
-    files = write_report(load_results(folder), suite, tmp_path / "out").files
+    files = write_report(load_results(folder), suite.report_spec, tmp_path / "out").files
     names = {path.name for path in files}
     assert {"timing.csv", "top_k.csv", "steps_digits_mlp.png", "loss_time_digits_mlp.svg"} <= names
     for name in ("index.html", "leaderboard.md"):
@@ -242,7 +242,7 @@ def test_a_crashed_optimizer_without_a_pass_hides_no_pass_of_the_others(stored, 
     assert math.isnan(rows["adam"].step_ms)
     assert any("Times are from the timing pass" in note for note in board.notes)
     assert board.verdict(rows["adam"]) == "crashed"
-    write_report(report.results, suite, tmp_path / "out")
+    write_report(report.results, suite.report_spec, tmp_path / "out")
     page = (tmp_path / "out" / "index.html").read_text("utf-8")
     assert "Measured in rounds of the timing pass" in page
 
