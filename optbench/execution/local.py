@@ -297,7 +297,7 @@ class Run:
         others = [row for row in self._earlier if row[0] not in now]
         if not others:  # as on every resumed run: nothing need be read
             return []
-        blocks = {row.trial_id: row.block_id for row in self._store.summary()}
+        blocks = {row.trial_id: row.block_id for row in self._store.summaries()}
         taken = {(t.workload, t.optimizer, block_id(t.spec)) for t in planned}
         return [
             (key, workload, optimizer)

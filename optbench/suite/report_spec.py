@@ -127,7 +127,7 @@ class ReportSpec:
 
     @classmethod
     def from_json(cls, text: str) -> ReportSpec:
-        """Read a store's entry ``view``; raises ``ValueError``, ``KeyError`` or ``TypeError`` if it is none."""
+        """Read a store's entry ``view``; raises ``ValueError``, ``KeyError``, ``TypeError``."""
         seen: Mapping[str, Any] = json.loads(text)
         return cls(
             name=seen["name"],
