@@ -13,8 +13,8 @@ import pandas as pd
 
 from optbench.records.frames import Results
 from optbench.report.crashes import called_crashed, crashed_optimizers, name_crashed
+from optbench.report.fair_times import SETTING
 from optbench.report.leaderboard import Leaderboard, oriented
-from optbench.report.time_table import SETTING
 from optbench.stats.common import FloatArray
 from optbench.stats.datasets import (
     FEWEST_DATASETS,

@@ -10,7 +10,9 @@ from functools import partial
 from optbench.errors import UserError
 from optbench.records.frames import Results
 from optbench.report.across import Across, SettingComparison, across, settings_compared
+from optbench.report.columns import leaderboard_table
 from optbench.report.failures import Failures
+from optbench.report.fair_times import with_fair_times, without_times
 from optbench.report.leaderboard import LEADERBOARD, Leaderboard, leaderboards
 from optbench.report.methods import methods_paragraph
 from optbench.report.tables import (
@@ -22,8 +24,7 @@ from optbench.report.tables import (
     times_table,
     top_k_table,
 )
-from optbench.report.text import TextTable, leaderboard_table
-from optbench.report.time_table import with_fair_times, without_times
+from optbench.report.text import TextTable
 from optbench.report.tuning import tuning_cost, tuning_table, untuned_table
 from optbench.suite.report_spec import ReportSpec
 

@@ -13,6 +13,8 @@ from optbench.records.frames import Results
 from optbench.report import exports
 from optbench.report.analysis import Report, analyse, comparisons_table, main_tables, side_tables
 from optbench.report.failures import Failure, ReportError, ReportFiles
+from optbench.report.latex import escape_latex
+from optbench.report.latex_tables import latex_tables
 from optbench.report.parallel import map_forked
 from optbench.report.text import escape_markdown, markdown
 from optbench.suite.report_spec import ReportSpec
@@ -115,9 +117,9 @@ def markdown_text(report: Report) -> str:
 
 def latex_text(report: Report) -> str:
     """Write the leaderboards and the methods paragraph as LaTeX."""
-    methods = exports.escape_latex(report.methods)
+    methods = escape_latex(report.methods)
     missing = "".join(f"% {text}\n" for text in report.failures.sentences)
-    return f"{missing}{exports.latex_text(report.boards)}\n% Methods\n{methods}\n"
+    return f"{missing}{latex_tables(report.boards)}\n% Methods\n{methods}\n"
 
 
 def json_text(report: Report) -> str:

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from optbench.records.frames import DECLARED, Results, epochs_to_target
+from optbench.report.columns import measured
 from optbench.report.crashes import crashed_optimizers, name_crashed
 from optbench.report.failures import Failures, Raising
-from optbench.report.time_table import SETTING, comparable, time_notes
+from optbench.report.fair_times import SETTING, comparable, time_notes
 from optbench.stats.effects import mean_difference
 from optbench.stats.families import FamilyResult, PairedComparison, Settings, compare_family
 from optbench.stats.ranks import compact_letters, rank_intervals
@@ -34,6 +35,7 @@ class Row:
     interval, ``sd``, ``at_best_epoch``) are over completed trials, times are medians over them; NaN where
     there are none, and where a store does not hold them (``state_bytes``, ``tuning_seconds``).
     ``comparison`` is against the baseline, oriented so that positive is better; the baseline has none.
+    ``measured`` has what :data:`optbench.report.columns.COLUMNS` makes of the completed trials.
     """
 
     rank: int
@@ -58,6 +60,7 @@ class Row:
     state_bytes: float
     tuning_seconds: float
     comparison: PairedComparison | None
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -373,6 +376,7 @@ def _row(
         state_bytes=_median(completed, "state_bytes"),
         tuning_seconds=_median(completed, "tuning_seconds"),
         comparison=comparison,
+        measured=measured(completed),
     )
 
 

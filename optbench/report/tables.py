@@ -12,6 +12,7 @@ from optbench.records.frames import Results
 from optbench.records.machines import machine_words
 from optbench.records.step_times import PassTimes, median
 from optbench.report.across import Across, SettingComparison
+from optbench.report.fair_times import SETTING, disturbed
 from optbench.report.leaderboard import Leaderboard, of_board
 from optbench.report.text import (
     DASH,
@@ -25,7 +26,6 @@ from optbench.report.text import (
     scale,
     short,
 )
-from optbench.report.time_table import SETTING, disturbed
 from optbench.stats.families import FamilyResult, PairedComparison
 from optbench.suite.report_spec import ReportSpec
 
