@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from optbench.records.frames import Results, load_results
+from optbench.records.frames import Results, counted_block, load_results
 from optbench.records.store import Store, StoreError
 from optbench.report.build import DEFAULT_FORMATS, file_name, write_report
 from optbench.report.combine import gather, with_analysis
@@ -140,7 +140,7 @@ def compare(
         if len(settings) > 1:
             found = "; ".join(" ".join(row) for row in settings.itertuples(index=False))
             raise StatsError(f"table: found trials of several settings ({found}); pick one's rows first")
-        frame = frame.assign(dataset=frame["workload"], seed=frame["block"])
+        frame = frame.assign(dataset=frame["workload"], seed=counted_block(frame))
     return compare_table(
         frame,
         metric=metric,

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
 from optbench import api
-from optbench.report.columns import leaderboard_table
 from optbench.report.leaderboard import leaderboards
+from optbench.report.leaderboard_columns import leaderboard_table
 from optbench.report.terminal import rich_table
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "img"

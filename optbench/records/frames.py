@@ -308,6 +308,17 @@ def prove_blocks(
     return [keys[row["trial_id"]] for row in rows], refusals
 
 
+def counted_block(trials: pd.DataFrame) -> pd.Series:
+    """Block in which each trial counts: the proved one; a crash proved nothing and is missing from its own.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        ``Results.trials``, or some of its rows.
+    """
+    return trials["block"].where(trials["status"] != "crashed", trials["block_id"])
+
+
 def seed_label(seeds: dict[str, int]) -> str:
     """Write the seeds of a trial: ``3`` where all streams share it, else ``init=1 order=2``."""
     values = {seeds[stream] for stream in STREAMS}

@@ -142,9 +142,9 @@ def settings_compared(results: Results, spec: ReportSpec) -> list[SettingCompari
     metric, maximise = spec.analysis.primary, spec.maximised(spec.analysis.primary)
     found = []
     for (workload, optimizer), part in trials.groupby(["workload", "optimizer"], sort=False):
+        matched = part[["seed", "split", "init", "order"]].astype(str).agg("/".join, axis=1)
         named = part.assign(
-            optimizer=part[several].astype(str).agg(" ".join, axis=1),
-            block=part[["seed", "split", "init", "order"]].astype(str).agg("/".join, axis=1),
+            optimizer=part[several].astype(str).agg(" ".join, axis=1), block=matched, block_id=matched
         ).drop_duplicates(["block", "optimizer"])
         table = oriented(named, metric, maximise=maximise)
         if len(table.columns) < 2:

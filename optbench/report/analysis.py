@@ -10,21 +10,21 @@ from functools import partial
 from optbench.errors import UserError
 from optbench.records.frames import Results
 from optbench.report.across import Across, SettingComparison, across, settings_compared
-from optbench.report.columns import leaderboard_table
 from optbench.report.failures import Failures
 from optbench.report.fair_times import with_fair_times, without_times
 from optbench.report.leaderboard import LEADERBOARD, Leaderboard, leaderboards
+from optbench.report.leaderboard_columns import leaderboard_table
 from optbench.report.methods import methods_paragraph
 from optbench.report.tables import (
     across_table,
     metrics_table,
     pairs_table,
-    pass_table,
     settings_table,
     times_table,
     top_k_table,
 )
 from optbench.report.text import TextTable
+from optbench.report.timing_table import pass_table
 from optbench.report.tuning import tuning_cost, tuning_table, untuned_table
 from optbench.suite.report_spec import ReportSpec
 

@@ -15,9 +15,9 @@ from optbench.errors import UserError
 from optbench.records.frames import Results, load_results
 from optbench.records.step_times import median
 from optbench.report.across import Across, SettingComparison
-from optbench.report.columns import csv_columns, other_values
 from optbench.report.failures import Failure
 from optbench.report.leaderboard import Leaderboard
+from optbench.report.leaderboard_columns import csv_columns, other_values
 from optbench.report.text import TextTable
 from optbench.stats.common import to_plain
 from optbench.suite.report_spec import ReportSpec

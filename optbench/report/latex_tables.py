@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optbench.report.columns import latex_columns
 from optbench.report.latex import escape_latex
 from optbench.report.leaderboard import Leaderboard
+from optbench.report.leaderboard_columns import latex_columns
 from optbench.report.text import metric_title
 
 

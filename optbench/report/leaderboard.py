@@ -10,11 +10,12 @@ from functools import cached_property, partial
 import numpy as np
 import pandas as pd
 
-from optbench.records.frames import DECLARED, Results, epochs_to_target
-from optbench.report.columns import measured
+from optbench.records.frames import Results, counted_block, epochs_to_target
+from optbench.report.board_notes import board_notes
 from optbench.report.crashes import crashed_optimizers, name_crashed
 from optbench.report.failures import Failures, Raising
-from optbench.report.fair_times import SETTING, comparable, time_notes
+from optbench.report.fair_times import SETTING, comparable
+from optbench.report.leaderboard_columns import measured
 from optbench.stats.effects import mean_difference
 from optbench.stats.families import FamilyResult, PairedComparison, Settings, compare_family
 from optbench.stats.ranks import compact_letters, rank_intervals
@@ -35,7 +36,7 @@ class Row:
     interval, ``sd``, ``at_best_epoch``) are over completed trials, times are medians over them; NaN where
     there are none, and where a store does not hold them (``state_bytes``, ``tuning_seconds``).
     ``comparison`` is against the baseline, oriented so that positive is better; the baseline has none.
-    ``measured`` has what :data:`optbench.report.columns.COLUMNS` makes of the completed trials.
+    ``measured`` has what :data:`optbench.report.leaderboard_columns.COLUMNS` makes of the completed trials.
     """
 
     rank: int
@@ -165,7 +166,7 @@ def oriented(trials: pd.DataFrame, metric: str, *, maximise: bool) -> pd.DataFra
     values = trials[metric] if metric in trials else pd.Series(np.nan, index=trials.index)
     signed = values.where(trials["status"] == "completed") * (1 if maximise else -1)
     signed = signed.where(trials["status"] != "diverged", -np.inf)
-    table = pd.DataFrame({"block": trials["block"], "optimizer": trials["optimizer"], "value": signed})
+    table = pd.DataFrame({"block": counted_block(trials), "optimizer": trials["optimizer"], "value": signed})
     return table.pivot(index="block", columns="optimizer", values="value")
 
 
@@ -243,7 +244,7 @@ def _board(
         family=family,
         times=times,
         reached=reached if times is not None else None,
-        notes=tuple(_notes(rows, trials, results, spec)),
+        notes=tuple(board_notes(rows, trials, results, spec)),
     )
 
 
@@ -386,55 +387,3 @@ def _median(frame: pd.DataFrame | None, column: str) -> float:
 
 def _average(frame: pd.DataFrame, column: str) -> float:
     return float(frame[column].mean()) if column in frame and len(frame) else math.nan
-
-
-def _notes(rows: Sequence[Row], trials: pd.DataFrame, results: Results, spec: ReportSpec) -> list[str]:
-    comparisons = [row.comparison for row in rows if row.comparison is not None]
-    notes = _cannot_say(rows, trials)
-    notes += list(dict.fromkeys(f"{c.attainable}." for c in comparisons if c.verdict.word != "crashed"))
-    planned = max(len(spec.seeds), trials["block_id"].nunique())
-    missing = sum(planned - c.n for c in comparisons)
-    if missing:
-        notes.append(f"{missing} pairs are missing (not run yet, crashed, or refused).")
-    zeros = sum(c.signed_rank.n_zeros for c in comparisons if c.signed_rank)
-    ties = sum(c.signed_rank.n_ties for c in comparisons if c.signed_rank)
-    if zeros or ties:
-        notes.append(f"Among the pairs are {zeros} zero differences and {ties} that share their size.")
-    imported = "split" in trials and (trials["split"] == DECLARED).any()
-    if not imported:
-        notes += time_notes(results, trials)
-    blocks = set(trials["block_id"])
-    refused = [refusal for refusal in results.refusals if refusal.block_id in blocks]
-    notes += [
-        f"Refused: {refusal.optimizer}, trial {refusal.trial_id}: {refusal.reason}." for refusal in refused
-    ]
-    if imported:
-        notes.append("Imported trials: their pairs are declared by whoever imported them, not proved.")
-    elif not refused and any(c.n for c in comparisons):
-        notes.append("Every pair was proved by equal fingerprints of split, initial weights and batch order.")
-    return notes
-
-
-def _cannot_say(rows: Sequence[Row], trials: pd.DataFrame) -> list[str]:
-    """Sentences for results from which little follows."""
-    statuses = set(trials["status"])
-    notes = []
-    if len(rows) == 1:
-        notes.append("One optimizer: there is nothing to compare it with, so no verdict is possible.")
-    if statuses == {"crashed"}:
-        notes.append(
-            "Every trial crashed, which is missing data: nothing can be said about any optimizer. "
-            "`optbench show TRIAL` prints a traceback."
-        )
-    elif statuses <= {"diverged", "crashed"}:
-        notes.append(
-            "No trial completed: there is no score to show. Diverged trials tie with each other as the worst."
-        )
-    elif crashed := sorted(crashed_optimizers(trials)):
-        notes.append(
-            f"{', '.join(crashed)}: every trial crashed, which is missing data; `optbench show TRIAL` prints "
-            "a traceback."
-        )
-    if trials["block_id"].nunique() == 1 and len(rows) > 1:
-        notes.append("One seed: a difference on it cannot be told from chance.")
-    return notes

@@ -81,6 +81,15 @@ def test_one_crash_among_several_trials_is_missing_and_no_verdict(made_results):
     assert not any("every trial crashed" in note for note in board.notes)
 
 
+def test_a_crash_is_missing_from_its_block_once(made_results):
+    results, suite = made_results({"wame": [0.8, 0.81, "crashed"], "adam": ["crashed", 0.9, "crashed"]})
+    (board,) = analyse(results, suite).boards
+    (found,) = board.family.comparisons
+    assert (board.family.n_blocks, found.n, found.n_missing) == (3, 1, 2)
+    (whole,) = api.compare(results, baseline="wame").within[0].comparisons
+    assert (whole.n, whole.n_missing) == (1, 2)
+
+
 def test_a_crash_and_a_divergence_are_no_crashed_optimizer(made_results):
     results, suite = made_results({"wame": [0.8, 0.81], "adam": ["crashed", "diverged"]})
     (board,) = analyse(results, suite).boards

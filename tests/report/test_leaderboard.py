@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from optbench.records.frames import Results
-from optbench.report.columns import leaderboard_table
 from optbench.report.leaderboard import leaderboards, oriented
+from optbench.report.leaderboard_columns import leaderboard_table
 from optbench.report.text import markdown
 from optbench.suite.load import load_suite
 
