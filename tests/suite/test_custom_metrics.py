@@ -224,7 +224,7 @@ def test_packages_offer_metrics_by_name(write_suite, tmp_path, monkeypatch):
     listed = load_suite(write_suite(("seeds: 2", "seeds: 2\nmetrics: [hits]"), name="a.yaml"))
     assert [(m.reference, m.code) for m in listed.report_spec.metrics] == [("scores:hits", "scores==2.1")]
     named = load_suite(write_suite(("seeds: 2", "seeds: 2\nmetrics: {b: brier-score}"), name="b.yaml"))
-    assert [m.reference for m in named.metrics] == ["scores:brier"]
+    assert [m.reference for m in named.report_spec.metrics] == ["scores:brier"]
     with pytest.raises(SuiteError, match="one of the installed brier-score, hits"):
         load_suite(write_suite(("seeds: 2", "seeds: 2\nmetrics: [miss]"), name="c.yaml"))
 
