@@ -24,7 +24,6 @@ import numpy as np
 from optbench.records.store import Store
 from optbench.suite.expand import trials
 from optbench.suite.load import load_suite
-from optbench.suite.spec import view
 from optbench.trial import Fingerprints, TrialRecord, block_id, trial_id
 
 SUITE = """
@@ -109,7 +108,7 @@ def small_store(path: Path, results: Path) -> Path:
     generator = np.random.default_rng(0)
     plan = trials(suite, lambda *_: "cpu")
     with Store(results / suite.name, write=True) as store:
-        seen = json.dumps(view(suite))
+        seen = suite.report_spec.to_json()
         store.set_meta(suite=suite.name, title=suite.title, source=suite.text, hash=suite.hash, view=seen)
         store.set_plan((trial_id(t.spec), t.workload, t.optimizer) for t in plan)
         for trial in plan:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from optbench.records.frames import Results, load_results
+from optbench.records.frames import Results, counted_block, load_results
 from optbench.records.store import Store, StoreError
 from optbench.report.build import DEFAULT_FORMATS, file_name, write_report
 from optbench.report.combine import gather, with_analysis
 from optbench.report.failures import ReportFiles
 from optbench.suite.load import load_suite, suite_from_source
-from optbench.suite.spec import PlannedTrial, Suite, SuiteError, store_path, suite_from_view
+from optbench.suite.report_spec import ReportSpec
+from optbench.suite.spec import PlannedTrial, Suite, SuiteError, store_path
 from optbench.suite.validation import dotted, one_line, shown
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def compare(
         if len(settings) > 1:
             found = "; ".join(" ".join(row) for row in settings.itertuples(index=False))
             raise StatsError(f"table: found trials of several settings ({found}); pick one's rows first")
-        frame = frame.assign(dataset=frame["workload"], seed=frame["block"])
+        frame = frame.assign(dataset=frame["workload"], seed=counted_block(frame))
     return compare_table(
         frame,
         metric=metric,
@@ -277,19 +277,19 @@ def report(
     ReportFiles
         What was written.
     """
-    suite, found, folder = gather_results(*suites, results=results)
-    suite = with_analysis(suite, baseline=baseline, primary=primary, alpha=alpha, correction=correction)
-    return write_report(found, suite, Path(out) if out else folder / "report", formats=formats)
+    spec, found, folder = gather_results(*suites, results=results)
+    spec = with_analysis(spec, baseline=baseline, primary=primary, alpha=alpha, correction=correction)
+    return write_report(found, spec, Path(out) if out else folder / "report", formats=formats)
 
 
 def gather_results(
     *suites: Suite | str | Path, results: str | Path = "results"
-) -> tuple[Suite, Results, Path]:
+) -> tuple[ReportSpec, Results, Path]:
     """Find and read stores for one analysis; see :func:`optbench.report.combine.gather`.
 
     Returns
     -------
-    suite : Suite
+    spec : ReportSpec
     results : Results
     folder : Path
         The store's folder, or for several a folder of all their names beside the first.
@@ -297,13 +297,13 @@ def gather_results(
     if not suites:
         raise StoreError("name at least one suite or store")
     stores = [find_store(suite, results=results) for suite in suites]
-    suite, found = gather(stores)
+    spec, found = gather(stores)
     folder = stores[0][1].parent
-    return suite, found, folder if len(stores) == 1 else folder.with_name(file_name(suite.name))
+    return spec, found, folder if len(stores) == 1 else folder.with_name(file_name(spec.name))
 
 
-def find_store(suite: Suite | str | Path, *, results: str | Path = "results") -> tuple[Suite, Path]:
-    """Find a suite and its store, given the suite, its file, the store, or the store's folder.
+def find_store(suite: Suite | str | Path, *, results: str | Path = "results") -> tuple[ReportSpec, Path]:
+    """Find a store and what a report needs of its suite, given the suite, its file, the store, or its folder.
 
     Raises
     ------
@@ -316,19 +316,19 @@ def find_store(suite: Suite | str | Path, *, results: str | Path = "results") ->
         path = Path(suite)
         if path.is_dir() or path.suffix == ".sqlite":
             with Store(path) as store:
-                return _suite_of(store), store.path
+                return _report_spec(store), store.path
         suite = load_suite(path)
     folder = store_path(suite, results)
     with Store(folder / "store.sqlite") as store:
-        return suite, store.path
+        return suite.report_spec, store.path
 
 
-def _suite_of(store: Store) -> Suite:
+def _report_spec(store: Store) -> ReportSpec:
     meta = store.meta()
     if "view" not in meta:
         raise StoreError(f"{store.path}: names no suite; give the suite file instead")
     try:
-        return suite_from_view(json.loads(meta["view"]))
+        return ReportSpec.from_json(meta["view"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(
             f"{store.path}: its suite is damaged ({one_line(error)}); give the suite file instead"

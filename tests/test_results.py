@@ -42,7 +42,7 @@ def test_a_result_set_is_of_its_suite_and_reports(name):
     origin = json.loads((ROOT / "results" / name / "environment.json").read_text())
     assert origin["suite_hash"] == suite.hash
     assert origin["trials"] == len(statuses) == sum(place["trials"] for place in origin["environments"])
-    boards = analyse(load_results(ROOT / "results" / name), suite).boards
+    boards = analyse(load_results(ROOT / "results" / name), suite.report_spec).boards
     assert {board.workload for board in boards} <= {entry.label for entry in suite.workloads}
     assert all("proved" in " ".join(board.notes) for board in boards if len(board.rows) > 1)
 

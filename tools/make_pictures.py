@@ -16,8 +16,8 @@ from rich.terminal_theme import MONOKAI
 
 from optbench import api
 from optbench.report.leaderboard import leaderboards
+from optbench.report.leaderboard_columns import leaderboard_table
 from optbench.report.terminal import rich_table
-from optbench.report.text import leaderboard_table
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "img"
 WIDTH = 138

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from optbench.records.frames import Results
     from optbench.report.analysis import Report
     from optbench.report.failures import Failures
-    from optbench.suite.spec import Suite
+    from optbench.suite.report_spec import ReportSpec
 
 DATA_MISSING, CRASHED, INTERRUPTED = 3, 4, 130
 
@@ -93,7 +93,7 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
-def show_report(suite: Suite, results: Results, console: Any) -> Report:
+def show_report(spec: ReportSpec, results: Results, console: Any) -> Report:
     """Show the leaderboard and the main tables of some records, and what the report warns of.
 
     What cannot be made or shown is named in the report's ``failures``; see :func:`end_report`.
@@ -103,8 +103,8 @@ def show_report(suite: Suite, results: Results, console: Any) -> Report:
     from optbench.report.terminal import rich_table
 
     failures = Failures()
-    found = failures.attempt("analysis", lambda: analysis.analyse(results, suite))
-    report = analysis.without_analysis(results, suite, failures) if found is None else found
+    found = failures.attempt("analysis", lambda: analysis.analyse(results, spec))
+    report = analysis.without_analysis(results, spec, failures) if found is None else found
     for table in analysis.main_tables(report):
         report.failures.attempt(
             f"table {table.title}",

@@ -48,9 +48,9 @@ def report(
             from optbench.report.combine import with_analysis
 
         console = new_console()
-        suite, found, folder = api.gather_results(*suites, results=results)
-        suite = with_analysis(suite, baseline=baseline, primary=primary, alpha=alpha, correction=correction)
-        shown = show_report(suite, found, console)
+        spec, found, folder = api.gather_results(*suites, results=results)
+        spec = with_analysis(spec, baseline=baseline, primary=primary, alpha=alpha, correction=correction)
+        shown = show_report(spec, found, console)
         out = out or folder / "report"
         if format != ["terminal"]:
             from optbench.report.build import DEFAULT_FORMATS, write_report
@@ -58,7 +58,7 @@ def report(
 
             formats = [name for name in format or DEFAULT_FORMATS if name != "terminal"]
             try:
-                written = write_report(found, suite, out, formats=formats, report=shown)
+                written = write_report(found, spec, out, formats=formats, report=shown)
             except ReportError as error:  # what failed is said below, by the command that was given
                 written = error.written
             say(console, f"Wrote {len(written.files)} files: {written.index}")
@@ -75,8 +75,8 @@ def watch(
         from optbench import api
         from optbench.report.watch import watch as follow
 
-        loaded, store = api.find_store(suite, results=results)
-        follow(store, metric=loaded.analysis.primary, console=new_console(), every=every)
+        spec, store = api.find_store(suite, results=results)
+        follow(store, metric=spec.analysis.primary, console=new_console(), every=every)
 
 
 def compare(

@@ -91,8 +91,8 @@ def run(
     with errors(suite):
         with importing():
             from optbench import api
+            from optbench.cli.progress import RunView
             from optbench.execution import local
-            from optbench.report.terminal import RunView
 
         loaded = _changed(api.load_suite(suite), seeds=seeds, backend=backend, device=device)
         if smoke:
@@ -158,8 +158,8 @@ def plan(
     """
     with errors(suite):
         from optbench import api
+        from optbench.cli.plan_table import render_plan
         from optbench.execution.estimate import estimate
-        from optbench.report.planning import render_plan
 
         loaded = _changed(api.load_suite(suite), seeds=seeds, backend=backend, device=device)
         new_console().print(render_plan(loaded, estimate(loaded, results=results)), highlight=False)
@@ -253,4 +253,4 @@ def _show_leaderboards(suite: Suite, store: Path, console: Any) -> Failures:
 
     failures = Failures()
     results = failures.attempt("tables of the records", lambda: load_results(store))
-    return failures if results is None else show_report(suite, results, console).failures
+    return failures if results is None else show_report(suite.report_spec, results, console).failures

@@ -17,7 +17,7 @@ from optbench.execution.jobs import Executor, InProcess, Setting
 from optbench.records.store import Store
 from optbench.suite.entries import SuiteWorkload
 from optbench.suite.expand import trials
-from optbench.suite.spec import PlannedTrial, Suite, store_path, view
+from optbench.suite.spec import PlannedTrial, Suite, store_path
 from optbench.suite.tuning_section import Budget, Tuning
 from optbench.trial import OwnData, Status, TrialRecord, block_id, trial_id
 from optbench.tuning.journal import KEY as TUNING
@@ -222,7 +222,7 @@ class Run:
             title=suite.title,
             source=suite.text,
             hash=suite.hash,
-            view=json.dumps(view(suite)),
+            view=suite.report_spec.to_json(),
             smoke="made data, no result" if self._made else "",
         )
 
@@ -297,7 +297,7 @@ class Run:
         others = [row for row in self._earlier if row[0] not in now]
         if not others:  # as on every resumed run: nothing need be read
             return []
-        blocks = {row.trial_id: row.block_id for row in self._store.summary()}
+        blocks = {row.trial_id: row.block_id for row in self._store.summaries()}
         taken = {(t.workload, t.optimizer, block_id(t.spec)) for t in planned}
         return [
             (key, workload, optimizer)

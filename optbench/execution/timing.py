@@ -24,7 +24,7 @@ from optbench.errors import UserError
 from optbench.execution import local, memory
 from optbench.matching import Indices
 from optbench.models.layers import build
-from optbench.records import step_times
+from optbench.records import machines, step_times
 from optbench.records.step_times import PassTimes
 from optbench.records.store import Store
 from optbench.suite.spec import PlannedTrial, Suite, store_path
@@ -205,7 +205,7 @@ def _time_group(
     return [
         PassTimes(
             config=step_times.config_id(to_plain(one.trial.spec)),
-            machine=step_times.machine_id(facts),
+            machine=machines.machine_id(facts),
             facts=facts,
             measured=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             steps=part * epochs,

@@ -6,7 +6,6 @@ Such trials were not trained here, so nothing proves that they match: their fing
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,14 +18,11 @@ from numpy.typing import NDArray
 
 import optbench
 from optbench.errors import UserError
-from optbench.models.layers import Dense, Model
-from optbench.optimizers import SGD
 from optbench.records.frames import DECLARED
 from optbench.records.logs import HISTORY, RunLog
 from optbench.records.store import FILE_NAME, Store, StoredTrial, StoreError
-from optbench.suite.entries import SuiteWorkload, Targets
-from optbench.suite.spec import Analysis, Suite, view
-from optbench.trial import STREAMS, Fingerprints, Seeds, TrialRecord, TrialSpec, Workload, content_hash
+from optbench.suite.report_spec import Analysis, ReportSpec, ReportWorkload, Targets
+from optbench.trial import STREAMS, Fingerprints, Seeds, TrialRecord, TrialSpec, content_hash
 
 PRIMARY = ("test_accuracy", "test_loss", "val_accuracy", "val_loss", "train_loss")
 SHARES = ("accuracy", "_f1")
@@ -91,15 +87,15 @@ def write(logs: Sequence[RunLog], out: Path, *, baseline: str | None = None) -> 
             )
     new = {record.trial_id: record for record in records if record.trial_id not in known}
     rows |= {key: _labels(record.spec) for key, record in new.items()}
-    suite = _suite(out.resolve().name, [*known.values(), *new.values()], rows, baseline)
+    spec = _report_spec(out.resolve().name, [*known.values(), *new.values()], rows, baseline)
     with Store(out, write=True) as store, store.writing():
         store.set_plan((key, *labels) for key, labels in rows.items())
         store.set_meta(
-            suite=suite.name,
-            title=suite.title,
-            source=suite.text,
-            hash=suite.hash,
-            view=json.dumps(view(suite)),
+            suite=spec.name,
+            title=spec.title,
+            source=spec.text,
+            hash=spec.hash,
+            view=spec.to_json(),
             smoke="",
             imported=optbench.__version__,
         )
@@ -217,10 +213,10 @@ def _same(before: StoredTrial, record: TrialRecord) -> bool:
     )
 
 
-def _suite(
+def _report_spec(
     name: str, trials: Sequence[Any], rows: Mapping[str, tuple[str, str]], baseline: str | None
-) -> Suite:
-    """The suite that these trials would be of: what a report reads of one."""
+) -> ReportSpec:
+    """What a report shows of these trials, in the order in which they were given."""
     completed = [trial for trial in trials if trial.status == "completed"] or list(trials)
     primary = next((m for m in PRIMARY if all(m in trial.metrics for trial in completed)), None)
     if primary is None:
@@ -232,31 +228,23 @@ def _suite(
     workloads = []
     for label in dict.fromkeys(workload for workload, _ in rows.values()):
         mine = [trial for trial in trials if rows[trial.trial_id][0] == label]
-        blank = Workload(
-            dataset="",
-            model=Model(name="", layers=(Dense(),)),
-            batch_size="full",
-            epochs=max(1, *(int(trial.metrics.get("epochs", 1)) for trial in mine)),
-        )
-        known = dict.fromkeys(rows[trial.trial_id][1] for trial in mine)
         workloads.append(
-            SuiteWorkload(
-                label=label, workload=blank, targets=Targets(), optimizers=dict.fromkeys(known, SGD())
+            ReportWorkload(
+                label=label,
+                targets=Targets(),
+                optimizers=tuple(dict.fromkeys(rows[trial.trial_id][1] for trial in mine)),
+                epochs=max(1, *(int(trial.metrics.get("epochs", 1)) for trial in mine)),
             )
         )
     seeds = sorted({trial.spec["seeds"]["init"] for trial in trials})
-    backends = dict.fromkeys(trial.spec["backend"] for trial in trials)
-    return Suite(
+    return ReportSpec(
         name=name,
         title=f"{name} (imported)",
-        path=None,
         text="",
         workloads=tuple(workloads),
         seeds=tuple(Seeds(**dict.fromkeys(STREAMS, seed)) for seed in seeds),
-        backends=cast(Any, tuple(backends)),
-        device="auto",
-        precision="float32",
-        analysis=Analysis(baseline=baseline, primary=cast(Any, primary)),
+        backends=tuple(dict.fromkeys(trial.spec["backend"] for trial in trials)),
+        analysis=Analysis(baseline=baseline, primary=primary),
     )
 
 

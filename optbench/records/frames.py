@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from optbench.datasets import registry
 from optbench.records import step_times
+from optbench.records.format import unpack_history
 from optbench.records.step_times import PassTimes
-from optbench.records.store import PlannedRow, Store, blaming, unpack_history
+from optbench.records.store import History, Store, StoredTrial, naming_damage
 from optbench.suite.validation import shown
 from optbench.trial import STREAMS, content_hash
 from optbench.tuning import journal as tuning_journal
@@ -112,80 +113,105 @@ def load_results(*paths: str | Path) -> Results:
     StoreError
         If one is missing, damaged or of a newer format.
     """
-    found: dict[str, tuple[dict[str, Any], str, bytes]] = {}
-    chains = _Chains()
-    metas: list[dict[str, str]] = []
-    environments: list[dict[str, Any]] = []
-    numbers: dict[str, int] = {}
-    planned: set[str] = set()
-    in_plans: set[str] = set()
-    recorded: set[str] = set()
-    passes: dict[str, PassTimes] = {}
-    roles: dict[str, dict[str, Any]] = {}
-    journals: list[Journal] = []
+    gathered = _Gathered()
     for position, path in enumerate(paths):
         with Store(path) as store:
-            meta = store.meta()
-            metas.append(meta)
-            mine = {entry.key: entry for entry in step_times.read(meta)}
-            passes |= {
-                key: e for key, e in mine.items() if key not in passes or e.measured > passes[key].measured
-            }
-            configs: dict[tuple[str, ...], str] | None = {} if mine else None
-            if (found_journal := tuning_journal.read(meta)) is not None:
-                journals.append(found_journal)
-                roles |= _roles(found_journal)
-            rows_of_plan = {key for key, _, _ in store.plan()}
-            planned.update(rows_of_plan - roles.keys())
-            in_plans |= rows_of_plan
-            recorded |= store.statuses().keys()
-            for trial in store.planned_rows():
-                known = found.get(trial.trial_id)
-                if known is not None and (known[0]["status"] != "crashed" or trial.status == "crashed"):
-                    continue
-                number = numbers.setdefault(trial.environment_id, len(numbers))
-                if number == len(environments):
-                    environments.append(dict(trial.environment))
-                row = _trial_row(trial, suite=meta.get("suite", ""), store=position, environment=number)
-                if len(paths) > 1:
-                    row |= _contents(trial.spec)
-                if trial.trial_id in roles:
-                    row["resumed"] = trial.environment.get("checkpoint") == "resumed"
-                if configs is not None:
-                    row["config"] = _config(trial, configs)
-                found[trial.trial_id] = (row, trial.history_columns, trial.history)
-                chains.add(trial.trial_id, trial.order_by_epoch)
-    rows = [row for row, _, _ in found.values()]
+            gathered.read(store, position, several=len(paths) > 1)
+    rows = list(gathered.rows.values())
     frame = pd.DataFrame(rows)
-    with blaming(paths):
-        blocks, refusals = prove_blocks(rows, chains)
-    frame["block"] = blocks
-    _refuse_doubles(frame[[key not in roles for key in found]], paths)
-    histories = [(columns, packed) for _, columns, packed in found.values()]
-    parts: dict[str, pd.DataFrame] = {}
+    with naming_damage(paths):
+        frame["block"], refusals = prove_blocks(rows, gathered.orders)
+    roles = gathered.roles
+    role = np.array([roles[key]["role"] if key in roles else "" for key in gathered.rows], dtype=object)
+    evaluated = role == ""
+    _refuse_doubles(frame[evaluated], paths)
+    histories = [h for h, keep in zip(gathered.histories.values(), evaluated, strict=True) if keep]
+    trials = frame[evaluated].reset_index(drop=True) if roles else frame
+    with naming_damage(paths):
+        epochs = _epoch_frame(trials, histories)
+    searched = {}
     if roles:
-        role = pd.Series(
-            [roles.get(key, {}).get("role", "") for key in found], index=frame.index, dtype=object
-        )
-        parts["untuned"] = frame[role == "untuned"].reset_index(drop=True)
-        parts["tuning"] = _tuning_frame(frame[role == "tuning"], roles)
-        mine = (role == "").to_numpy()
-        histories = [history for history, keep in zip(histories, mine, strict=True) if keep]
-        frame = frame[mine].reset_index(drop=True)
-    with blaming(paths):
-        epochs = _epoch_frame(frame, histories)
+        searched["untuned"] = frame[role == "untuned"].reset_index(drop=True)
+        searched["tuning"] = _tuning_frame(frame[role == "tuning"], roles)
     return Results(
-        trials=frame,
+        trials=trials,
         epochs=epochs,
         refusals=tuple(refusals),
-        planned=len(planned),
-        meta=tuple(metas),
-        environments=tuple(environments),
-        passes=tuple(passes.values()),
-        journals=tuple(journals),
-        unplanned=len(recorded - in_plans),
-        **parts,
+        planned=len(gathered.planned),
+        meta=tuple(gathered.metas),
+        environments=tuple(gathered.environments),
+        passes=tuple(gathered.passes.values()),
+        journals=tuple(gathered.journals),
+        unplanned=len(gathered.recorded - gathered.in_plans),
+        **searched,
     )
+
+
+@dataclass
+class _Gathered:
+    """What has been read of some stores; rows, histories and batch orders are by trial id."""
+
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    histories: dict[str, History] = field(default_factory=dict)
+    orders: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    metas: list[dict[str, str]] = field(default_factory=list)
+    environments: list[dict[str, Any]] = field(default_factory=list)
+    environment_ids: dict[str, int] = field(default_factory=dict)
+    passes: dict[str, PassTimes] = field(default_factory=dict)
+    journals: list[Journal] = field(default_factory=list)
+    roles: dict[str, dict[str, Any]] = field(default_factory=dict)
+    planned: set[str] = field(default_factory=set)
+    in_plans: set[str] = field(default_factory=set)
+    recorded: set[str] = field(default_factory=set)
+
+    def read(self, store: Store, position: int, *, several: bool) -> None:
+        """Take in one store; ``several`` asks for what tells equal labels of different stores apart."""
+        meta = store.meta()
+        self.metas.append(meta)
+        passes = step_times.read(meta)
+        for entry in passes:
+            if entry.key not in self.passes or entry.measured > self.passes[entry.key].measured:
+                self.passes[entry.key] = entry
+        if (journal := tuning_journal.read(meta)) is not None:
+            self.journals.append(journal)
+            self.roles |= _roles(journal)
+        in_plan = {key for key, _, _ in store.plan()}
+        self.planned.update(in_plan - self.roles.keys())
+        self.in_plans |= in_plan
+        self.recorded |= store.statuses().keys()
+        configs: dict[tuple[str, ...], str] = {}
+        for workload, optimizer, trial in store.planned():
+            if self._has_better(trial):
+                continue
+            place = {
+                "suite": meta.get("suite", ""),
+                "store": position,
+                "workload": workload,
+                "optimizer": optimizer,
+                "environment": self._environment(trial),
+            }
+            row = _trial_row(trial, place)
+            if several:
+                row |= _contents(trial.spec)
+            if trial.trial_id in self.roles:
+                row["resumed"] = trial.environment.get("checkpoint") == "resumed"
+            if passes:
+                row["config"] = _config(trial, (workload, optimizer), configs)
+            self.rows[trial.trial_id] = row
+            self.histories[trial.trial_id] = trial.history
+            self.orders[trial.trial_id] = trial.order_by_epoch
+
+    def _has_better(self, trial: StoredTrial) -> bool:
+        """Whether another store's record of a trial stays: only a crash gives way, and only to an outcome."""
+        known = self.rows.get(trial.trial_id)
+        return known is not None and (known["status"] != "crashed" or trial.status == "crashed")
+
+    def _environment(self, trial: StoredTrial) -> int:
+        """Position of a trial's environment among the different ones."""
+        number = self.environment_ids.setdefault(trial.environment_id, len(self.environment_ids))
+        if number == len(self.environments):
+            self.environments.append(dict(trial.environment))
+        return number
 
 
 def _refuse_doubles(trials: pd.DataFrame, paths: Sequence[str | Path]) -> None:
@@ -226,31 +252,8 @@ def _tuning_frame(trials: pd.DataFrame, roles: Mapping[str, dict[str, Any]]) -> 
     return trials.join(facts.drop(columns="role", errors="ignore"))
 
 
-class _Chains(Mapping[str, tuple[int, ...]]):
-    """Order digests by epoch, by trial id; text that repeats (a block's) is parsed once, when asked for."""
-
-    def __init__(self) -> None:
-        self._texts: dict[str, str] = {}
-        self._parsed: dict[str, tuple[int, ...]] = {}
-
-    def add(self, trial_id: str, text: str) -> None:
-        self._texts[trial_id] = text
-
-    def __getitem__(self, trial_id: str) -> tuple[int, ...]:
-        text = self._texts[trial_id]
-        if text not in self._parsed:
-            self._parsed[text] = tuple(json.loads(text))
-        return self._parsed[text]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._texts)
-
-    def __len__(self) -> int:
-        return len(self._texts)
-
-
 def prove_blocks(
-    rows: Sequence[dict[str, Any]], chains: Mapping[str, tuple[int, ...]]
+    rows: Sequence[dict[str, Any]], orders: Mapping[str, tuple[int, ...]]
 ) -> tuple[list[str], list[Refusal]]:
     """Give every trial the key under which it may be paired.
 
@@ -262,7 +265,7 @@ def prove_blocks(
     ----------
     rows : sequence of dict
         With ``trial_id``, ``block_id``, ``optimizer``, ``split``, ``init``, ``order``.
-    chains : mapping
+    orders : mapping
         Order digests by epoch, by trial id.
 
     Returns
@@ -284,7 +287,7 @@ def prove_blocks(
                 keys[row["trial_id"]] = f"{block}/{row['trial_id']}"
                 continue
             for group in groups:
-                if _agrees(row, group, chains):
+                if _agrees(row, group, orders):
                     group.append(row)
                     break
             else:
@@ -299,10 +302,21 @@ def prove_blocks(
                             block_id=block,
                             trial_id=row["trial_id"],
                             optimizer=row["optimizer"],
-                            reason=_disagreement(row, groups[0][0], chains) or "disagrees with its block",
+                            reason=_disagreement(row, groups[0][0], orders) or "disagrees with its block",
                         )
                     )
     return [keys[row["trial_id"]] for row in rows], refusals
+
+
+def counted_block(trials: pd.DataFrame) -> pd.Series:
+    """Block in which each trial counts: the proved one; a crash proved nothing and is missing from its own.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        ``Results.trials``, or some of its rows.
+    """
+    return trials["block"].where(trials["status"] != "crashed", trials["block_id"])
 
 
 def seed_label(seeds: dict[str, int]) -> str:
@@ -314,43 +328,44 @@ def seed_label(seeds: dict[str, int]) -> str:
 
 
 def _agrees(
-    row: dict[str, Any], group: Sequence[dict[str, Any]], chains: Mapping[str, tuple[int, ...]]
+    row: dict[str, Any], group: Sequence[dict[str, Any]], orders: Mapping[str, tuple[int, ...]]
 ) -> bool:
     if all(
         row["split"] == other["split"]
         and row["init"] == other["init"]
         and row["order"] == other["order"]
-        and chains[row["trial_id"]] is chains[other["trial_id"]]
+        and orders[row["trial_id"]] == orders[other["trial_id"]]
         for other in group
     ):
         return True
-    return all(_disagreement(row, other, chains) is None for other in group)
+    return all(_disagreement(row, other, orders) is None for other in group)
 
 
-def _disagreement(a: dict[str, Any], b: dict[str, Any], chains: Mapping[str, tuple[int, ...]]) -> str | None:
+def _disagreement(a: dict[str, Any], b: dict[str, Any], orders: Mapping[str, tuple[int, ...]]) -> str | None:
     for name, words in (("split", "data or split"), ("init", "initial weights"), ("order", "batch order")):
         if a[name] != b[name]:
             return f"the fingerprints of the {words} differ"
-    pairs = zip(chains[a["trial_id"]], chains[b["trial_id"]], strict=False)
+    pairs = zip(orders[a["trial_id"]], orders[b["trial_id"]], strict=False)
     for epoch, (left, right) in enumerate(pairs, start=1):
         if left != right:
             return f"the batch orders differ in epoch {epoch}"
     return None
 
 
-def _trial_row(trial: PlannedRow, *, suite: str, store: int, environment: int) -> dict[str, Any]:
+def _trial_row(trial: StoredTrial, place: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of ``Results.trials``; ``place`` has what its store says of it: suite, labels, environment."""
     spec = trial.spec
     optimizer = spec["optimizer"]
     dataset = spec["workload"]["dataset"]
     return {
         "trial_id": trial.trial_id,
         "block_id": trial.block_id,
-        "suite": suite,
-        "store": store,
-        "workload": trial.workload,
+        "suite": place["suite"],
+        "store": place["store"],
+        "workload": place["workload"],
         "dataset": dataset if isinstance(dataset, str) else dataset["name"],
         "model": spec["workload"]["model"]["name"],
-        "optimizer": trial.optimizer,
+        "optimizer": place["optimizer"],
         "family": optimizer["optimizer"],
         "lr": optimizer.get("lr", math.nan),
         "seed": seed_label(spec["seeds"]),
@@ -361,7 +376,7 @@ def _trial_row(trial: PlannedRow, *, suite: str, store: int, environment: int) -
         "status": trial.status,
         "attempts": trial.attempts,
         "started": trial.started,
-        "environment": environment,
+        "environment": place["environment"],
         "timed": _timed(trial),
         "steps_per_epoch": _steps_per_epoch(spec["workload"], trial.metrics),
         **trial.fingerprints,
@@ -379,20 +394,20 @@ def _contents(spec: Mapping[str, Any]) -> dict[str, str]:
     return {"workload_id": content_hash(workload), "config_id": content_hash(spec["optimizer"])}
 
 
-def _timed(trial: PlannedRow) -> bool:
+def _timed(trial: StoredTrial) -> bool:
     """Whether a trial had the machine to itself from its first step to its last."""
     side_by_side = trial.environment.get("concurrent") or 0
     alone = not (side_by_side is True or side_by_side > 1)
     return alone and trial.environment.get("checkpoint") != "resumed" and "step" in trial.timings
 
 
-def _config(trial: PlannedRow, known: dict[tuple[str, ...], str]) -> str:
+def _config(trial: StoredTrial, labels: tuple[str, str], known: dict[tuple[str, ...], str]) -> str:
     """Key of a trial's timing passes; within a store its labels tell configurations apart."""
     spec = trial.spec
-    labels = (trial.workload, trial.optimizer, *(spec[name] for name in ("backend", "device", "precision")))
-    if labels not in known:
-        known[labels] = step_times.config_id(spec)
-    return known[labels]
+    key = (*labels, *(spec[name] for name in ("backend", "device", "precision")))
+    if key not in known:
+        known[key] = step_times.config_id(spec)
+    return known[key]
 
 
 def _steps_per_epoch(workload: Mapping[str, Any], metrics: Mapping[str, float]) -> float:
@@ -410,12 +425,13 @@ def _steps_per_epoch(workload: Mapping[str, Any], metrics: Mapping[str, float]) 
     return 1.0 if batch == "full" else float(-(-train // batch))
 
 
-def _epoch_frame(trials: pd.DataFrame, histories: Sequence[tuple[str, bytes]]) -> pd.DataFrame:
+def _epoch_frame(trials: pd.DataFrame, histories: Sequence[History]) -> pd.DataFrame:
     """One row a (trial, epoch); labels are categories, so that millions of rows stay small."""
     parts: dict[str, list[NDArray[np.float64]]] = {}
     owners: dict[str, list[int]] = {}
-    for number, (columns, packed) in enumerate(histories):
-        matrix = unpack_history(packed, columns.count(",") + 1 if columns != "[]" else 0)
+    for number, history in enumerate(histories):
+        columns = history.columns
+        matrix = unpack_history(history.packed, columns.count(",") + 1 if columns != "[]" else 0)
         if matrix.size:
             parts.setdefault(columns, []).append(matrix)
             owners.setdefault(columns, []).append(number)

@@ -73,7 +73,7 @@ def merge(stores: Sequence[Path], out: Path) -> Merged:
                             wanted.append(key)
                         elif status != "crashed":
                             conflicts += _differ(merged, store, key)
-                    merged.absorb(store, wanted)
+                    merged.copy_trials(store, wanted)
                     plan = merged.plan()
                     have = set(plan)
                     merged.set_plan([*plan, *(row for row in store.plan() if row not in have)])

@@ -76,7 +76,7 @@ def as_suite(trial: StoredTrial, *, workload: str = "", optimizer: str = "") -> 
 
 def write(trial: StoredTrial, *, store: Path, workload: str = "", optimizer: str = "") -> str:
     """Write a trial as YAML that ``optbench run`` accepts; what was recorded follows as comments."""
-    left_out = ("spec", "order_by_epoch")
+    left_out = ("spec", "order_by_epoch", "environment_id")
     facts = {f.name: getattr(trial, f.name) for f in fields(trial) if f.name not in left_out}
     facts["history"] = {name: [float(v) for v in values] for name, values in trial.history.items()}
     recorded = yaml.safe_dump(

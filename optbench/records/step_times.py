@@ -16,10 +16,6 @@ from optbench.records.store import DamageError
 from optbench.trial import content_hash
 
 PREFIX = "timing/"
-#: Environment facts that make a machine; times of different machines are never pooled.
-MACHINE = ("processor", "machine", "cores", "memory_gb", "device", "device_name", "threads")
-#: Beside the machine, what a step's time depends on.
-_SOFTWARE = ("framework", "cuda", "platform")
 #: Share of the machine's processors that others may keep busy before a pass counts as disturbed.
 QUIET = 0.1
 
@@ -135,19 +131,6 @@ def config_id(spec: Mapping[str, Any]) -> str:
         labels = ("name", "location", "test_location")
         workload["dataset"] = {k: v for k, v in workload["dataset"].items() if k not in labels}
     return content_hash({**spec, "workload": workload, "seeds": {}})
-
-
-def machine_id(facts: Mapping[str, Any]) -> str:
-    """Hash what makes a machine."""
-    return content_hash({name: str(facts.get(name)) for name in (*MACHINE, *_SOFTWARE)})
-
-
-def machine_words(facts: Mapping[str, Any]) -> str:
-    """Name a machine in a few words."""
-    words = [str(facts.get("framework", "")), str(facts.get("device_name", facts.get("processor", "")))]
-    threads = facts.get("threads")
-    words.append(f"{threads} thread{'s' if threads != 1 else ''}" if threads else "")
-    return ", ".join(word for word in words if word)
 
 
 def read(meta: Mapping[str, str]) -> list[PassTimes]:

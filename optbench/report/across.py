@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from optbench.records.frames import Results
+from optbench.report.crashes import called_crashed, crashed_optimizers, name_crashed
+from optbench.report.fair_times import SETTING
 from optbench.report.leaderboard import Leaderboard, oriented
-from optbench.report.time_table import SETTING
 from optbench.stats.common import FloatArray
 from optbench.stats.datasets import (
     FEWEST_DATASETS,
@@ -27,7 +28,7 @@ from optbench.stats.datasets import (
 )
 from optbench.stats.families import FamilyResult, PairedComparison, Settings, compare_family
 from optbench.stats.profiles import profile_score
-from optbench.suite.spec import Suite
+from optbench.suite.report_spec import ReportSpec
 
 #: Fingerprints by which trials of several settings are paired.
 _MARKS = ["split", "init", "order"]
@@ -73,7 +74,7 @@ class Across:
     @cached_property
     def all_pairs(self) -> FamilyResult:
         """Every two optimizers on new workloads, with a correction of its own."""
-        return compare_family(
+        found = compare_family(
             self.cells,
             self.family.optimizers,
             settings=Settings(None, "all", self.alpha, correction=self.correction, margin=self.margin),
@@ -81,6 +82,8 @@ class Across:
             maximise=self.maximise,
             blocks="workloads",
         )
+        crashed = {c.candidate for c in self.family.comparisons if c.verdict.word == "crashed"}
+        return name_crashed(found, crashed, either=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,13 +95,13 @@ class SettingComparison:
     family: FamilyResult
 
 
-def across(boards: Sequence[Leaderboard], suite: Suite) -> list[Across]:
+def across(boards: Sequence[Leaderboard], spec: ReportSpec) -> list[Across]:
     """Compare over the workloads of each setting.
 
     Parameters
     ----------
     boards : sequence of Leaderboard
-    suite : Suite
+    spec : ReportSpec
         Gives the analysis.
 
     Returns
@@ -115,17 +118,17 @@ def across(boards: Sequence[Leaderboard], suite: Suite) -> list[Across]:
         mine = list(group)
         names = list(dict.fromkeys(name for board in mine for name in board.table.columns))
         if len(mine) > 1 and len(names) > 1:
-            found.append(_across(mine, names, suite))
+            found.append(_across(mine, names, spec))
     return found
 
 
-def settings_compared(results: Results, suite: Suite) -> list[SettingComparison]:
+def settings_compared(results: Results, spec: ReportSpec) -> list[SettingComparison]:
     """Compare the settings (such as torch and tensorflow) of each optimizer on each workload.
 
     Parameters
     ----------
     results : Results
-    suite : Suite
+    spec : ReportSpec
         Gives the metric, alpha, correction and margin.
 
     Returns
@@ -139,21 +142,19 @@ def settings_compared(results: Results, suite: Suite) -> list[SettingComparison]
     several = [name for name in SETTING if name in trials and trials[name].nunique() > 1]
     if not several:
         return []
-    metric, maximise = suite.analysis.primary, suite.maximised(suite.analysis.primary)
+    metric, maximise = spec.analysis.primary, spec.maximised(spec.analysis.primary)
     found = []
     for (workload, optimizer), part in trials.groupby(["workload", "optimizer"], sort=False):
         names = sorted(set(_joined(part, several, " ")))
         # A crash has no fingerprints, and so no pair: the other setting's trial stands alone in its block.
         marked = part[part[_MARKS].notna().all(axis=1)]
         blocks = _joined(marked, ["seed", *_MARKS], "/")
-        named = marked.assign(optimizer=_joined(marked, several, " "), block=blocks)
+        named = marked.assign(optimizer=_joined(marked, several, " "), block=blocks, block_id=blocks)
         named = named.drop_duplicates(["block", "optimizer"])
         table = oriented(named, metric, maximise=maximise).reindex(columns=names)
         if len(names) < 2 or table.empty:
             continue
-        declared = Settings(
-            None, "all", suite.analysis.alpha, suite.analysis.correction, suite.analysis.margin
-        )
+        declared = Settings(None, "all", spec.analysis.alpha, spec.analysis.correction, spec.analysis.margin)
         family = compare_family(
             table.to_numpy(dtype=float),
             list(table.columns),
@@ -161,6 +162,7 @@ def settings_compared(results: Results, suite: Suite) -> list[SettingComparison]
             scope=f"{optimizer} on {workload}",
             maximise=maximise,
         )
+        family = name_crashed(family, crashed_optimizers(named), either=True)
         found.append(SettingComparison(workload=str(workload), optimizer=str(optimizer), family=family))
     return found
 
@@ -169,8 +171,8 @@ def _joined(rows: pd.DataFrame, columns: Sequence[str], sign: str) -> list[str]:
     return [sign.join(cells) for cells in zip(*(rows[name] for name in columns), strict=True)]
 
 
-def _across(boards: Sequence[Leaderboard], names: list[str], suite: Suite) -> Across:
-    analysis, first = suite.analysis, boards[0]
+def _across(boards: Sequence[Leaderboard], names: list[str], spec: ReportSpec) -> Across:
+    analysis, first = spec.analysis, boards[0]
     baseline = analysis.baseline if analysis.baseline in names else first.baseline
     maximise = first.maximise
     declared = Settings(
@@ -181,8 +183,11 @@ def _across(boards: Sequence[Leaderboard], names: list[str], suite: Suite) -> Ac
     family = compare_family(
         cells, names, settings=declared, scope="new workloads", maximise=maximise, blocks="workloads"
     )
+    crashed = {n for n in names if all(n in b.crashed for b in boards if n in b.table.columns)}
+    family = name_crashed(family, crashed)
     complete = cells[~np.isnan(cells).any(axis=1)]
-    these = {c.candidate: c for c in on_these_datasets(tables, names, settings=declared)}
+    compared = on_these_datasets(tables, names, settings=declared)
+    these = {c.candidate: called_crashed(c, crashed) for c in compared}
     counted = {c.candidate: c for c in conjunctions(tables, names, settings=declared)}
     new = {c.candidate: c for c in family.comparisons}
     words = {

@@ -11,21 +11,22 @@ from optbench.errors import UserError
 from optbench.records.frames import Results
 from optbench.report.across import Across, SettingComparison, across, settings_compared
 from optbench.report.failures import Failures
+from optbench.report.fair_times import with_fair_times, without_times
 from optbench.report.leaderboard import LEADERBOARD, Leaderboard, leaderboards
+from optbench.report.leaderboard_columns import leaderboard_table
 from optbench.report.methods import methods_paragraph
 from optbench.report.tables import (
     across_table,
     metrics_table,
     pairs_table,
-    pass_table,
     settings_table,
     times_table,
     top_k_table,
 )
-from optbench.report.text import TextTable, leaderboard_table
-from optbench.report.time_table import with_fair_times, without_times
+from optbench.report.text import TextTable
+from optbench.report.timing_table import pass_table
 from optbench.report.tuning import tuning_cost, tuning_table, untuned_table
-from optbench.suite.spec import Suite
+from optbench.suite.report_spec import ReportSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Report:
     ``failures`` names what could not be made, and grows while the formats are written.
     """
 
-    suite: Suite
+    spec: ReportSpec
     results: Results
     boards: tuple[Leaderboard, ...]
     overall: tuple[Across, ...]
@@ -46,13 +47,13 @@ class Report:
     failures: Failures = field(default_factory=Failures)
 
 
-def analyse(results: Results, suite: Suite) -> Report:
+def analyse(results: Results, spec: ReportSpec) -> Report:
     """Run the whole analysis of some results.
 
     Parameters
     ----------
     results : Results
-    suite : Suite
+    spec : ReportSpec
         Labels, targets, and what to test.
 
     Returns
@@ -66,40 +67,40 @@ def analyse(results: Results, suite: Suite) -> Report:
     fair = attempt("times", lambda: with_fair_times(raw))
     timed = without_times(raw) if fair is None else fair
     results = attempt("what tuning cost", lambda: _with_tuning_cost(timed)) or timed
-    boards = attempt("leaderboards", lambda: leaderboards(results, suite, failures=failures)) or []
-    overall = attempt("tables across workloads", lambda: _across(boards, suite, failures)) or []
+    boards = attempt("leaderboards", lambda: leaderboards(results, spec, failures=failures)) or []
+    overall = attempt("tables across workloads", lambda: _across(boards, spec, failures)) or []
     settings = attempt(
         "comparison of backends, devices and precisions",
-        lambda: settings_compared(results, suite) if len(results.trials) else [],
+        lambda: settings_compared(results, spec) if len(results.trials) else [],
     )
     return Report(
-        suite=suite,
+        spec=spec,
         results=results,
         boards=tuple(boards),
         overall=tuple(overall),
         settings=tuple(settings or ()),
         claims=attempt("claims", lambda: _claims(boards, overall)) or (),
-        warnings=attempt("warnings", lambda: tuple(_warnings(results, suite))) or (),
-        methods=attempt("paragraph on the method", lambda: methods_paragraph(results, suite, boards)) or "",
+        warnings=attempt("warnings", lambda: tuple(_warnings(results, spec))) or (),
+        methods=attempt("paragraph on the method", lambda: methods_paragraph(results, spec, boards)) or "",
         failures=failures,
     )
 
 
-def without_analysis(results: Results, suite: Suite, failures: Failures) -> Report:
+def without_analysis(results: Results, spec: ReportSpec, failures: Failures) -> Report:
     """Make a report of the records alone, where the analysis has failed."""
     nothing: dict[str, tuple[()]] = dict.fromkeys(("boards", "overall", "settings", "claims", "warnings"), ())
-    return Report(suite=suite, results=without_times(results), methods="", failures=failures, **nothing)
+    return Report(spec=spec, results=without_times(results), methods="", failures=failures, **nothing)
 
 
 def _claims(boards: Sequence[Leaderboard], overall: Sequence[Across]) -> tuple[str, ...]:
     return tuple([_claim(board) for board in boards] + [_overall_claim(found) for found in overall])
 
 
-def _across(boards: Sequence[Leaderboard], suite: Suite, failures: Failures) -> list[Across]:
+def _across(boards: Sequence[Leaderboard], spec: ReportSpec, failures: Failures) -> list[Across]:
     """Compare over workloads, unless one is missing by a fault: the claim would be about fewer than ran."""
     if any(found.part.startswith(LEADERBOARD) for found in failures):
         raise UserError("not made, as the leaderboard of a workload is missing")
-    return across(boards, suite)
+    return across(boards, spec)
 
 
 def _with_tuning_cost(results: Results) -> Results:
@@ -138,16 +139,16 @@ def comparisons_table(report: Report) -> TextTable | None:
 
 def side_tables(report: Report) -> dict[str, TextTable]:
     """Tables beside the leaderboards, by the name of their file; those with nothing to show are left out."""
-    boards, results, suite = report.boards, report.results, report.suite
+    boards, results, spec = report.boards, report.results, report.spec
     makers: dict[str, Callable[[], TextTable | None]] = {
         "targets": lambda: times_table(boards),
         "top_k": lambda: top_k_table(boards, results.trials),
-        "metrics": lambda: metrics_table(boards, results.trials, suite),
+        "metrics": lambda: metrics_table(boards, results.trials, spec),
         "timing": lambda: pass_table(results),
         "tuning": lambda: tuning_table(results),
         "untuned": lambda: untuned_table(results, boards),
         "settings": lambda: (
-            settings_table(report.settings, suite.analysis.primary) if report.settings else None
+            settings_table(report.settings, spec.analysis.primary) if report.settings else None
         ),
     }
     tables = {name: report.failures.attempt(f"table {name}", make) for name, make in makers.items()}
@@ -158,6 +159,10 @@ def _claim(board: Leaderboard) -> str:
     groups: dict[str, list[str]] = {}
     for c in board.family.comparisons:
         groups.setdefault(c.verdict.word, []).append(c.candidate)
+    if board.baseline in board.crashed:
+        return (
+            f"{board.title}: the baseline {board.baseline} crashed in every trial: nothing to compare with."
+        )
     return f"{board.title}: {_sentence(groups, board.baseline)}"
 
 
@@ -181,12 +186,13 @@ def _sentence(groups: dict[str, list[str]], baseline: str) -> str:
         "worse": f"worse than {baseline}",
         "equivalent": f"equivalent to {baseline} within the margin",
         "inconclusive": f"inconclusive against {baseline}",
+        "crashed": "crashed in every trial",
     }
     parts = [f"{_listed(groups[word])} {phrase}" for word, phrase in phrases.items() if word in groups]
     return "; ".join(parts) + "." if parts else f"only {baseline} has trials, so there is no comparison."
 
 
-def _warnings(results: Results, suite: Suite) -> list[str]:
+def _warnings(results: Results, spec: ReportSpec) -> list[str]:
     found = []
     if any(meta.get("smoke") for meta in results.meta):
         found.append("Dry run on made data: these numbers are no result.")
@@ -210,7 +216,7 @@ def _warnings(results: Results, suite: Suite) -> list[str]:
         found.append(f"{len(results.refusals)} trials do not match their block and were not paired.")
     if len({meta.get("hash") for meta in results.meta}) == 1 and len(results.meta) == 1:
         meta = results.meta[0]
-        if meta.get("hash") and meta.get("source") != suite.text and meta["hash"] != suite.hash:
+        if meta.get("hash") and meta.get("source") != spec.text and meta["hash"] != spec.hash:
             found.append("The suite file has changed since the store was last run with it.")
     return found
 

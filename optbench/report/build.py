@@ -13,9 +13,11 @@ from optbench.records.frames import Results
 from optbench.report import exports
 from optbench.report.analysis import Report, analyse, comparisons_table, main_tables, side_tables
 from optbench.report.failures import Failure, ReportError, ReportFiles
+from optbench.report.latex import escape_latex
+from optbench.report.latex_tables import latex_tables
 from optbench.report.parallel import map_forked
 from optbench.report.text import escape_markdown, markdown
-from optbench.suite.spec import Suite
+from optbench.suite.report_spec import ReportSpec
 
 if TYPE_CHECKING:
     from optbench.report.figures import Plot
@@ -27,7 +29,7 @@ DEFAULT_FORMATS = FORMATS[:-1]
 
 def write_report(
     results: Results,
-    suite: Suite,
+    spec: ReportSpec,
     folder: Path,
     *,
     formats: Sequence[str] = DEFAULT_FORMATS,
@@ -39,7 +41,7 @@ def write_report(
     ----------
     results : Results
         The records.
-    suite : Suite
+    spec : ReportSpec
         Labels, targets and analysis.
     folder : Path
         Made where missing; files of the same names are replaced.
@@ -72,7 +74,7 @@ def write_report(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise exports.ExportError(f"{folder}: no folder can be made here ({error.strerror})") from None
-    made = analyse(results, suite) if report is None else report
+    made = analyse(results, spec) if report is None else report
     # The page comes last: it says what else could not be made.
     drawn = _draw(made, folder, formats) if {"html", "plots"} & set(formats) else []
     files = [path for picture in drawn for path in picture.files]
@@ -103,7 +105,7 @@ def _write_format(name: str, report: Report, folder: Path) -> list[Path]:
 
 def markdown_text(report: Report) -> str:
     """Write claims, tables and methods as Markdown."""
-    parts = [f"# {escape_markdown(report.suite.title)}\n"]
+    parts = [f"# {escape_markdown(report.spec.title)}\n"]
     tables = [markdown(table) for table in main_tables(report)]
     told = [*report.failures.sentences, *report.warnings]
     parts += [f"**{escape_markdown(text)}**\n" for text in told]
@@ -115,15 +117,15 @@ def markdown_text(report: Report) -> str:
 
 def latex_text(report: Report) -> str:
     """Write the leaderboards and the methods paragraph as LaTeX."""
-    methods = exports.escape_latex(report.methods)
+    methods = escape_latex(report.methods)
     missing = "".join(f"% {text}\n" for text in report.failures.sentences)
-    return f"{missing}{exports.latex_text(report.boards)}\n% Methods\n{methods}\n"
+    return f"{missing}{latex_tables(report.boards)}\n% Methods\n{methods}\n"
 
 
 def json_text(report: Report) -> str:
     """Write everything computed as JSON."""
     return exports.json_text(
-        report.suite,
+        report.spec,
         report.results,
         report.boards,
         overall=report.overall,

@@ -10,37 +10,36 @@ from typing import Any
 import pandas as pd
 
 from optbench.records.frames import Results, load_results
-from optbench.suite.entries import SuiteWorkload
 from optbench.suite.load import known_choice
-from optbench.suite.spec import Suite
+from optbench.suite.report_spec import ReportSpec, ReportWorkload
 
 #: Key: position of the store, workload label, optimizer label there.
 Labels = Mapping[tuple[int, str, str], tuple[str, str]]
 
 
-def gather(stores: Sequence[tuple[Suite, Path]]) -> tuple[Suite, Results]:
+def gather(stores: Sequence[tuple[ReportSpec, Path]]) -> tuple[ReportSpec, Results]:
     """Read one or more stores for one analysis.
 
     Parameters
     ----------
-    stores : sequence of (Suite, Path)
-        Each store with the suite that explains it.
+    stores : sequence of (ReportSpec, Path)
+        Each store with what its suite asks of a report.
 
     Returns
     -------
-    suite : Suite
+    spec : ReportSpec
         All workloads, optimizers, seeds and backends; title from all, analysis from the first. Targets of a
         workload that several suites share are those of the first.
     results : Results
-        With the labels of that suite: where two stores use one label for different things, the suite's name
+        With the labels of that spec: where two stores use one label for different things, the suite's name
         is added to it.
     """
-    suites = [suite for suite, _ in stores]
+    specs = [spec for spec, _ in stores]
     results = load_results(*(path for _, path in stores))
     if len(stores) == 1:
-        return suites[0], results
-    labels = _labels(results.trials, _names(suites)) if len(results.trials) else {}
-    return _combine(suites, labels), _relabel(results, labels) if labels else results
+        return specs[0], results
+    labels = _labels(results.trials, _names(specs)) if len(results.trials) else {}
+    return _combine(specs, labels), _relabel(results, labels) if labels else results
 
 
 def _labels(trials: pd.DataFrame, names: Sequence[str]) -> Labels:
@@ -57,24 +56,24 @@ def _labels(trials: pd.DataFrame, names: Sequence[str]) -> Labels:
     }
 
 
-def _combine(suites: Sequence[Suite], labels: Labels) -> Suite:
-    entries: dict[str, SuiteWorkload] = {}
-    for position, suite in enumerate(suites):
-        for entry in suite.workloads:
-            for label, config in entry.optimizers.items():
+def _combine(specs: Sequence[ReportSpec], labels: Labels) -> ReportSpec:
+    entries: dict[str, ReportWorkload] = {}
+    for position, spec in enumerate(specs):
+        for entry in spec.workloads:
+            for label in entry.optimizers:
                 workload, optimizer = labels.get((position, entry.label, label), (entry.label, label))
-                known = entries.get(workload, replace(entry, label=workload, optimizers={}))
-                optimizers = {**known.optimizers, optimizer: config}
+                known = entries.get(workload, replace(entry, label=workload, optimizers=()))
+                optimizers = tuple(dict.fromkeys([*known.optimizers, optimizer]))
                 entries[workload] = replace(known, optimizers=optimizers)
-    first = suites[0]
+    first = specs[0]
     combined = replace(
         first,
-        name="+".join(dict.fromkeys(suite.name for suite in suites)),
-        title=" + ".join(dict.fromkeys(suite.title for suite in suites)),
-        text="\n---\n".join(dict.fromkeys(suite.text for suite in suites)),
+        name="+".join(dict.fromkeys(spec.name for spec in specs)),
+        title=" + ".join(dict.fromkeys(spec.title for spec in specs)),
+        text="\n---\n".join(dict.fromkeys(spec.text for spec in specs)),
         workloads=tuple(entries.values()),
-        seeds=tuple(dict.fromkeys(seed for suite in suites for seed in suite.seeds)),
-        backends=tuple(dict.fromkeys(backend for suite in suites for backend in suite.backends)),
+        seeds=tuple(dict.fromkeys(seed for spec in specs for seed in spec.seeds)),
+        backends=tuple(dict.fromkeys(backend for spec in specs for backend in spec.backends)),
     )
     baseline = first.analysis.baseline
     if baseline is not None and baseline not in combined.optimizers:
@@ -85,13 +84,13 @@ def _combine(suites: Sequence[Suite], labels: Labels) -> Suite:
 
 
 def with_analysis(
-    suite: Suite,
+    spec: ReportSpec,
     *,
     baseline: str | None = None,
     primary: str | None = None,
     alpha: float | None = None,
     correction: str | None = None,
-) -> Suite:
+) -> ReportSpec:
     """Change what the report tests; ``None`` keeps what the suite declares.
 
     Raises
@@ -101,19 +100,19 @@ def with_analysis(
     """
     changes: dict[str, Any] = {}
     if baseline is not None:
-        changes["baseline"] = known_choice("--baseline", baseline, suite.optimizers)
+        changes["baseline"] = known_choice("--baseline", baseline, spec.optimizers)
     if primary is not None:
-        changes["primary"] = known_choice("--primary", primary, suite.primaries)
+        changes["primary"] = known_choice("--primary", primary, spec.primaries)
     if alpha is not None:
         changes["alpha"] = alpha
     if correction is not None:
         changes["correction"] = known_choice("--correction", correction, ("holm", "bonferroni", "bh", "none"))
-    return replace(suite, analysis=replace(suite.analysis, **changes))
+    return replace(spec, analysis=replace(spec.analysis, **changes))
 
 
-def _names(suites: Sequence[Suite]) -> list[str]:
+def _names(specs: Sequence[ReportSpec]) -> list[str]:
     """Names that tell the suites apart."""
-    names = [suite.name for suite in suites]
+    names = [spec.name for spec in specs]
     return [
         name if names.count(name) == 1 else f"{name} {names[: position + 1].count(name)}"
         for position, name in enumerate(names)

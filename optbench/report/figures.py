@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from optbench.report import plots
 from optbench.report.across import Across
 from optbench.report.analysis import Report
+from optbench.report.fair_times import best_pass, comparable, pass_rounds
 from optbench.report.leaderboard import Leaderboard, of_board
 from optbench.report.style import LineStyle, line_styles
 from optbench.report.text import metric_title
-from optbench.report.time_table import best_pass, comparable, pass_rounds
 from optbench.report.tuning import scores_by_optimizer
 from optbench.stats.families import FamilyResult
 
@@ -39,7 +39,7 @@ def report_plots(report: Report) -> Iterator[Plot]:
     Plot
     """
     styles = line_styles(
-        [*report.suite.optimizers, *(name for board in report.boards for name in board.table.columns)]
+        [*report.spec.optimizers, *(name for board in report.boards for name in board.table.columns)]
     )
     for board in report.boards:
         yield from (

@@ -83,8 +83,8 @@ def render(report: Report, *, pictures: Sequence[Picture]) -> str:
     counts: dict[str, Any] = trials["status"].value_counts().to_dict() if len(trials) else {}
     page = template.render(
         report=report,
-        suite=report.suite,
-        analysis=report.suite.analysis,
+        spec=report.spec,
+        analysis=report.spec.analysis,
         sections=_sections(report, pictures),
         counts=counts,
         total=len(trials),

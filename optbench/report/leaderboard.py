@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
 
-from optbench.records.frames import DECLARED, Results, epochs_to_target
+from optbench.records.frames import Results, counted_block, epochs_to_target
+from optbench.report.board_notes import board_notes
+from optbench.report.crashes import crashed_optimizers, name_crashed
 from optbench.report.failures import Failures, Raising
-from optbench.report.time_table import SETTING, comparable, time_notes
+from optbench.report.fair_times import SETTING, comparable
+from optbench.report.leaderboard_columns import measured
 from optbench.stats.effects import mean_difference
 from optbench.stats.families import FamilyResult, PairedComparison, Settings, compare_family
 from optbench.stats.ranks import compact_letters, rank_intervals
 from optbench.stats.survival import TimeToTarget, time_to_target
-from optbench.suite.entries import SuiteWorkload
-from optbench.suite.spec import Analysis, Suite
+from optbench.suite.report_spec import Analysis, ReportSpec, ReportWorkload
 
 #: How a leaderboard that could not be made is named, before its title.
 LEADERBOARD = "leaderboard "
@@ -34,6 +36,7 @@ class Row:
     interval, ``sd``, ``at_best_epoch``) are over completed trials, times are medians over them; NaN where
     there are none, and where a store does not hold them (``state_bytes``, ``tuning_seconds``).
     ``comparison`` is against the baseline, oriented so that positive is better; the baseline has none.
+    ``measured`` has what :data:`optbench.report.leaderboard_columns.COLUMNS` makes of the completed trials.
     """
 
     rank: int
@@ -58,6 +61,7 @@ class Row:
     state_bytes: float
     tuning_seconds: float
     comparison: PairedComparison | None
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,23 +102,37 @@ class Leaderboard:
         names = list(self.table.columns)
         if len(names) < 2:
             return None
-        return compare_family(
+        found = compare_family(
             self.table.to_numpy(dtype=float),
             names,
             settings=Settings(None, "all", self.alpha, correction=self.correction, margin=self.margin),
             scope=self.title,
             maximise=self.maximise,
         )
+        return name_crashed(found, self.crashed, either=True)
+
+    @property
+    def crashed(self) -> frozenset[str]:
+        """Optimizers whose every trial crashed."""
+        return frozenset(r.optimizer for r in self.rows if r.crashed and not (r.completed or r.diverged))
+
+    def verdict(self, row: Row) -> str:
+        """Say in one word how an optimizer stands to the baseline."""
+        if row.optimizer in self.crashed:
+            return "crashed"
+        return row.comparison.verdict.word if row.comparison is not None else "baseline"
 
 
-def leaderboards(results: Results, suite: Suite, *, failures: Failures | None = None) -> list[Leaderboard]:
+def leaderboards(
+    results: Results, spec: ReportSpec, *, failures: Failures | None = None
+) -> list[Leaderboard]:
     """Make the leaderboard of every workload (and backend, device and precision, where there are several).
 
     Parameters
     ----------
     results : Results
         Records as tidy tables.
-    suite : Suite
+    spec : ReportSpec
         Gives the analysis, the targets and the order of workloads and optimizers.
     failures : Failures, optional
         Gets those that fail; without it the first exception passes.
@@ -131,13 +149,13 @@ def leaderboards(results: Results, suite: Suite, *, failures: Failures | None = 
     several = [name for name in SETTING if name in trials and trials[name].nunique() > 1]
     settings = [name for name in SETTING if name in trials]
     boards = []
-    for entry in suite.workloads:
+    for entry in spec.workloads:
         mine = trials[trials["workload"] == entry.label]
         for setting, part in mine.groupby(settings, sort=False):
             where = dict(zip(settings, setting, strict=True))
             suffix = f" ({', '.join(str(where[name]) for name in several)})" if several else ""
             title = entry.label + suffix
-            board = partial(_board, entry, part, results, suite, title=title, failures=failures)
+            board = partial(_board, entry, part, results, spec, title=title, failures=failures)
             if found := failures.attempt(LEADERBOARD + title, board):
                 boards.append(found)
     return boards
@@ -148,7 +166,7 @@ def oriented(trials: pd.DataFrame, metric: str, *, maximise: bool) -> pd.DataFra
     values = trials[metric] if metric in trials else pd.Series(np.nan, index=trials.index)
     signed = values.where(trials["status"] == "completed") * (1 if maximise else -1)
     signed = signed.where(trials["status"] != "diverged", -np.inf)
-    table = pd.DataFrame({"block": trials["block"], "optimizer": trials["optimizer"], "value": signed})
+    table = pd.DataFrame({"block": counted_block(trials), "optimizer": trials["optimizer"], "value": signed})
     return table.pivot(index="block", columns="optimizer", values="value")
 
 
@@ -167,16 +185,16 @@ def _epochs(results: Results, trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _board(
-    entry: SuiteWorkload,
+    entry: ReportWorkload,
     trials: pd.DataFrame,
     results: Results,
-    suite: Suite,
+    spec: ReportSpec,
     *,
     title: str,
     failures: Failures,
 ) -> Leaderboard:
-    analysis, epochs = suite.analysis, _epochs(results, trials)
-    maximise = suite.maximised(analysis.primary)
+    analysis, epochs = spec.analysis, _epochs(results, trials)
+    maximise = spec.maximised(analysis.primary)
     present = set(trials["optimizer"])
     optimizers = [label for label in entry.optimizers if label in present]
     optimizers += sorted(present - set(optimizers))
@@ -191,6 +209,8 @@ def _board(
         scope=title,
         maximise=maximise,
     )
+    crashed = crashed_optimizers(trials)
+    family = name_crashed(family, crashed)
     targets = {
         name: value
         for name in ("val_accuracy", "val_loss")
@@ -198,14 +218,16 @@ def _board(
     }
     part = f"time to target: {title}"
     reached = failures.attempt(part, lambda: _reached(trials, epochs, targets))
-    times = failures.attempt(part, lambda: _times(reached, optimizers, baseline, entry, analysis, title))
+    times = failures.attempt(
+        part, lambda: _times(reached, optimizers, baseline, entry, analysis, title, crashed)
+    )
     timed = comparable(results, trials)
     rows = _rows(trials, table, family, analysis, reached=reached, timed=timed)
     first = trials.iloc[0]
     return Leaderboard(
         title=title,
         workload=entry.label,
-        dataset=str(first.get("dataset", entry.workload.dataset)),
+        dataset=str(first.get("dataset", "")),
         backend=str(first["backend"]),
         device=str(first.get("device", "")),
         precision=str(first.get("precision", "")),
@@ -215,14 +237,14 @@ def _board(
         alpha=analysis.alpha,
         correction=analysis.correction,
         margin=analysis.margin,
-        blocks=max(len(suite.seeds), trials["block_id"].nunique()),
+        blocks=max(len(spec.seeds), trials["block_id"].nunique()),
         targets=targets,
         rows=tuple(rows),
         table=table,
         family=family,
         times=times,
         reached=reached if times is not None else None,
-        notes=tuple(_notes(rows, trials, results, suite)),
+        notes=tuple(board_notes(rows, trials, results, spec)),
     )
 
 
@@ -244,9 +266,10 @@ def _times(
     reached: pd.DataFrame | None,
     optimizers: Sequence[str],
     baseline: str,
-    entry: SuiteWorkload,
+    entry: ReportWorkload,
     analysis: Analysis,
     title: str,
+    crashed: frozenset[str],
 ) -> TimeToTarget | None:
     if reached is None:
         return None
@@ -260,10 +283,10 @@ def _times(
         table.to_numpy(dtype=float),
         optimizers,
         dataset=title,
-        budget=float(entry.workload.epochs),
+        budget=float(entry.epochs),
         settings=settings,
     )
-    return result
+    return replace(result, family=name_crashed(result.family, crashed))
 
 
 def _rows(
@@ -354,6 +377,7 @@ def _row(
         state_bytes=_median(completed, "state_bytes"),
         tuning_seconds=_median(completed, "tuning_seconds"),
         comparison=comparison,
+        measured=measured(completed),
     )
 
 
@@ -363,50 +387,3 @@ def _median(frame: pd.DataFrame | None, column: str) -> float:
 
 def _average(frame: pd.DataFrame, column: str) -> float:
     return float(frame[column].mean()) if column in frame and len(frame) else math.nan
-
-
-def _notes(rows: Sequence[Row], trials: pd.DataFrame, results: Results, suite: Suite) -> list[str]:
-    comparisons = [row.comparison for row in rows if row.comparison is not None]
-    notes = _cannot_say(rows, trials)
-    notes += list(dict.fromkeys(f"{c.attainable}." for c in comparisons))
-    planned = max(len(suite.seeds), trials["block_id"].nunique())
-    missing = sum(planned - c.n for c in comparisons)
-    if missing:
-        notes.append(f"{missing} pairs are missing (not run yet, crashed, or refused).")
-    zeros = sum(c.signed_rank.n_zeros for c in comparisons if c.signed_rank)
-    ties = sum(c.signed_rank.n_ties for c in comparisons if c.signed_rank)
-    if zeros or ties:
-        notes.append(f"Among the pairs are {zeros} zero differences and {ties} that share their size.")
-    imported = "split" in trials and (trials["split"] == DECLARED).any()
-    if not imported:
-        notes += time_notes(results, trials)
-    blocks = set(trials["block_id"])
-    refused = [refusal for refusal in results.refusals if refusal.block_id in blocks]
-    notes += [
-        f"Refused: {refusal.optimizer}, trial {refusal.trial_id}: {refusal.reason}." for refusal in refused
-    ]
-    if imported:
-        notes.append("Imported trials: their pairs are declared by whoever imported them, not proved.")
-    elif not refused and any(c.n for c in comparisons):
-        notes.append("Every pair was proved by equal fingerprints of split, initial weights and batch order.")
-    return notes
-
-
-def _cannot_say(rows: Sequence[Row], trials: pd.DataFrame) -> list[str]:
-    """Sentences for results from which little follows."""
-    statuses = set(trials["status"])
-    notes = []
-    if len(rows) == 1:
-        notes.append("One optimizer: there is nothing to compare it with, so no verdict is possible.")
-    if statuses == {"crashed"}:
-        notes.append(
-            "Every trial crashed, which is missing data: nothing can be said about any optimizer. "
-            "`optbench show TRIAL` prints a traceback."
-        )
-    elif statuses <= {"diverged", "crashed"}:
-        notes.append(
-            "No trial completed: there is no score to show. Diverged trials tie with each other as the worst."
-        )
-    if trials["block_id"].nunique() == 1 and len(rows) > 1:
-        notes.append("One seed: a difference on it cannot be told from chance.")
-    return notes

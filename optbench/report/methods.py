@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import optbench
 from optbench.records.frames import DECLARED, Results
-from optbench.records.step_times import machine_words
+from optbench.records.machines import machine_names
 from optbench.report.leaderboard import Leaderboard
-from optbench.suite.spec import Suite
+from optbench.suite.report_spec import ReportSpec
 
 _CORRECTIONS = {
     "holm": "Holm's step-down procedure",
@@ -17,14 +17,14 @@ _CORRECTIONS = {
 }
 
 
-def methods_paragraph(results: Results, suite: Suite, boards: Sequence[Leaderboard]) -> str:
+def methods_paragraph(results: Results, spec: ReportSpec, boards: Sequence[Leaderboard]) -> str:
     """Write what was trained, how it was matched, and how it was tested.
 
     Parameters
     ----------
     results : Results
         The counts, software and machines come from the records, not from the plan.
-    suite : Suite
+    spec : ReportSpec
     boards : sequence of Leaderboard
 
     Returns
@@ -35,10 +35,10 @@ def methods_paragraph(results: Results, suite: Suite, boards: Sequence[Leaderboa
     trials = results.trials
     if trials.empty or not boards:
         return "No trial has been run yet, so there is nothing to describe."
-    sentences = [_trained(results, boards), _tuned(results), _matched(results), _measured(suite)]
+    sentences = [_trained(results, boards), _tuned(results), _matched(results), _measured(spec)]
     compared = [c for board in boards for c in board.family.comparisons]
     if compared:
-        sentences += [_tested(suite, boards), _reach(boards)]
+        sentences += [_tested(spec, boards), _reach(boards)]
     sentences.append(_machines(results))
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -89,17 +89,17 @@ def _matched(results: Results) -> str:
     return f"{text} ({refused} refused)." if refused else f"{text}."
 
 
-def _measured(suite: Suite) -> str:
-    metric = suite.analysis.primary.replace("_", " ")
-    direction = "higher" if suite.maximised(suite.analysis.primary) else "lower"
+def _measured(spec: ReportSpec) -> str:
+    metric = spec.analysis.primary.replace("_", " ")
+    direction = "higher" if spec.maximised(spec.analysis.primary) else "lower"
     return (
         f"The primary metric is {metric} ({direction} is better). A trial that diverged counts as the worst "
         "of its block, a trial that crashed as missing."
     )
 
 
-def _tested(suite: Suite, boards: Sequence[Leaderboard]) -> str:
-    analysis = suite.analysis
+def _tested(spec: ReportSpec, boards: Sequence[Leaderboard]) -> str:
+    analysis = spec.analysis
     baselines = list(dict.fromkeys(board.baseline for board in boards))
     most = max(len(board.family.comparisons) for board in boards)
     correction = (
@@ -143,8 +143,7 @@ def _reach(boards: Sequence[Leaderboard]) -> str:
 def _machines(results: Results) -> str:
     if (results.trials["split"] == DECLARED).all():
         return f"The analysis is optbench {optbench.__version__}'s."
-    seen = [machine_words(facts) for facts in results.environments]
-    where = "; ".join(word for word in dict.fromkeys(seen) if word)
+    where = "; ".join(machine_names(results.environments))
     run = f" on {where}" if where else ""
     return f"Trials were run with optbench {optbench.__version__}{run}."
 

@@ -17,6 +17,7 @@ VERDICTS = {
     "worse": ("#D55E00", "−"),
     "equivalent": ("#009E73", "="),
     "inconclusive": ("#BBBBBB", "?"),
+    "crashed": ("#FFFFFF", "×"),
 }
 
 

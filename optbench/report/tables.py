@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from optbench.records.frames import Results
-from optbench.records.step_times import PassTimes, machine_words, median
 from optbench.report.across import Across, SettingComparison
 from optbench.report.leaderboard import Leaderboard, of_board
 from optbench.report.text import (
@@ -24,9 +22,8 @@ from optbench.report.text import (
     scale,
     short,
 )
-from optbench.report.time_table import SETTING, disturbed
 from optbench.stats.families import FamilyResult, PairedComparison
-from optbench.suite.spec import Suite
+from optbench.suite.report_spec import ReportSpec
 
 #: Columns of the table of trials, where the results have them.
 TRIAL_COLUMNS = (
@@ -65,24 +62,11 @@ PAIR_COLUMNS = (
     "method",
     "verdict",
 )
-#: Columns of the table of timing passes, after their labels.
-_PASS_COLUMNS = (
-    "ms/step",
-    "low",
-    "high",
-    "s/epoch",
-    "evaluation, s",
-    "compile, s",
-    "state, kB",
-    "host peak, MB",
-    "of it the model, MB",
-    "device peak, MB",
-)
 
 
 def across_table(found: Across) -> TextTable:
     """Lay out the comparison over workloads."""
-    words = ("better", "worse", "equivalent", "inconclusive")
+    words = ("better", "worse", "equivalent", "inconclusive", "crashed")
     rows, values = [], []
     for row in found.rows:
         these, new, count = row.these, row.new, row.conjunction
@@ -272,14 +256,14 @@ def top_k_table(boards: Sequence[Leaderboard], trials: pd.DataFrame) -> TextTabl
     )
 
 
-def metrics_table(boards: Sequence[Leaderboard], trials: pd.DataFrame, suite: Suite) -> TextTable | None:
+def metrics_table(boards: Sequence[Leaderboard], trials: pd.DataFrame, spec: ReportSpec) -> TextTable | None:
     """Lay out the user's own metrics on the test part; None without any."""
     columns = {
-        f"{metric_title(name)} ({'larger' if suite.maximised(name) else 'smaller'} is better)": (
+        f"{metric_title(name)} ({'larger' if spec.maximised(name) else 'smaller'} is better)": (
             name,
             scale(name),
         )
-        for name in (f"test_{metric.name}" for metric in suite.metrics)
+        for name in (f"test_{metric.name}" for metric in spec.metrics)
         if name in trials
     }
     return _described(boards, trials, columns, title="Other metrics", note="Metrics that the suite declares")
@@ -345,73 +329,3 @@ def friedman_note(family: FamilyResult) -> str:
         f"{family.scope}: Friedman's test over {f.n} complete blocks and {f.k} optimizers, "
         f"p {p_value(f.pvalue)} ({f.method}), Kendall's W {f.kendall_w:.2f}."
     )
-
-
-def pass_table(results: Results) -> TextTable | None:
-    """Lay out the timing passes of what has trials; None without one."""
-    trials = results.trials
-    if not results.passes or "config" not in trials:
-        return None
-    several = [name for name in SETTING if trials[name].nunique() > 1]
-    labels = trials.drop_duplicates("config")[["config", "workload", "optimizer", *several]]
-    passes: dict[str, list[PassTimes]] = {}
-    for entry in results.passes:
-        passes.setdefault(entry.config, []).append(entry)
-    names = {entry.machine: machine_words(entry.facts) for entry in results.passes}
-    rows, values, shown = [], [], []
-    for config, workload, optimizer, *setting in labels.itertuples(index=False):
-        where = f" ({', '.join(setting)})" if setting else ""
-        for entry in passes.get(config, ()):
-            cells = _cells(entry)
-            head = (workload + where, optimizer, *((names[entry.machine],) if len(names) > 1 else ()))
-            rows.append((*head, *(text for text, _ in cells)))
-            values.append((*head, *(value for _, value in cells)))
-            shown.append(entry)
-    if not rows:
-        return None
-    head = ("workload", "optimizer", *(("machine",) if len(names) > 1 else ()))
-    return TextTable(
-        title="Timing pass",
-        columns=(*head, *_PASS_COLUMNS),
-        rows=tuple(rows),
-        notes=tuple(_pass_notes(shown, names)),
-        details=frozenset(_PASS_COLUMNS[4:]),
-        values=tuple(values),
-    )
-
-
-def _cells(entry: PassTimes) -> list[tuple[str, Value]]:
-    step, evaluation = median(entry.step_seconds), median(entry.eval_seconds).value
-    epoch = step.value * entry.steps_per_epoch
-    host, start = entry.host_bytes, entry.host_start_bytes
-    rise = host - start if host is not None and start is not None else None
-
-    def megabytes(value: int | None) -> tuple[str, Value]:
-        return (DASH, None) if value is None else (number(value / 1e6, 1), value / 1e6)
-
-    return [
-        (number(1000 * step.value, 4), 1000 * step.value),
-        (number(1000 * step.low, 4), 1000 * step.low),
-        (number(1000 * step.high, 4), 1000 * step.high),
-        (number(epoch, 3), epoch),
-        (number(evaluation, 4), evaluation),
-        (number(entry.warm_up_seconds, 1), entry.warm_up_seconds),
-        (number(entry.state_bytes / 1000, 1), entry.state_bytes / 1000),
-        megabytes(host),
-        megabytes(rise),
-        megabytes(entry.device_bytes),
-    ]
-
-
-def _pass_notes(shown: list[PassTimes], names: Mapping[str, str]) -> list[str]:
-    rounds = sorted({len(entry.step_seconds) for entry in shown})
-    level = min(median(entry.step_seconds).level for entry in shown)
-    where = f" on {next(iter(names.values()))}" if len(names) == 1 else ""
-    notes = [
-        f"Measured alone{where}, the optimizers of a workload in turns. Median over "
-        f"{' or '.join(map(str, rounds))} rounds; low and high: the interval between order statistics that "
-        f"covers the true median with at least {level:.0%}. Compile: once a process, in no step. Host peak: "
-        "highest resident memory of a process that trains this alone, framework and data included."
-    ]
-    worst = max(shown, key=lambda entry: entry.busy or 0.0)
-    return notes + ([disturbed(worst)] if worst.disturbed else [])

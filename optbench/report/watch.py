@@ -18,8 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from optbench.records.store import Store, StoredTrial
-from optbench.report.planning import duration
-from optbench.report.text import number, scale
+from optbench.report.text import duration, number, scale
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -72,9 +71,9 @@ def look(store: Store, *, metric: str, recent: int = 4) -> Standing:
         Time left from the rate of the last trials, by the wall clock; NaN before two have ended.
     """
     plan = store.plan()
-    summary = store.summary()
+    summaries = store.summaries()
     labels = {key: (workload, optimizer) for key, workload, optimizer in plan}
-    rows = [row for row in summary if row.trial_id in labels]
+    rows = [row for row in summaries if row.trial_id in labels]
     scores: dict[tuple[str, str], list[float]] = {label: [] for label in labels.values()}
     blocks: dict[tuple[str, str], set[str]] = {}
     counts: dict[str, int] = {}

@@ -8,12 +8,16 @@ from typing import Literal
 
 from optbench.stats.common import check_fraction
 
-Word = Literal["better", "worse", "equivalent", "inconclusive"]
+Word = Literal["better", "worse", "equivalent", "inconclusive", "crashed"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`word` is better, worse, equivalent or inconclusive (of the candidate); `reason` is one sentence."""
+    """What is said of the candidate, with the reason in one sentence.
+
+    `word` is better, worse, equivalent or inconclusive. A report says crashed, which no test finds, of a
+    candidate whose every trial crashed.
+    """
 
     word: Word
     reason: str

@@ -18,8 +18,9 @@ from optbench.datasets.base import DatasetInfo, validation_count
 from optbench.models.layers import ModelError, build
 from optbench.optimizers import FAMILIES, OptimizerConfig, custom
 from optbench.suite import declared
+from optbench.suite.report_spec import Targets
 from optbench.suite.validation import InvalidError, listed, names, parse, problem, shown, unknown_choice
-from optbench.task import FORBID_EXTRA, CustomMetric
+from optbench.task import CustomMetric
 from optbench.trial import STREAMS, ReduceOnPlateau, Seeds, Workload, to_plain
 from optbench.tuning.space import with_values
 
@@ -32,24 +33,6 @@ MOST_SEEDS, MOST_COMBINATIONS = 100_000, 10_000
 EXTRAS = ("name", "targets", "optimizers", "grid")
 #: Fields of a workload that no suite sets.
 NOT_DECLARED = ("smoke",)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Targets:
-    """Values to reach; the report says after how many epochs and seconds each trial did.
-
-    Attributes
-    ----------
-    val_accuracy : float
-        In [0, 1]; reached from below.
-    val_loss : float
-        Reached from above.
-    """
-
-    __pydantic_config__ = FORBID_EXTRA
-
-    val_accuracy: float | None = None
-    val_loss: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,10 +20,11 @@ from optbench.models.layers import LAYERS, Initializer
 from optbench.models.zoo import ZOO
 from optbench.optimizers import FAMILIES
 from optbench.suite import declared
-from optbench.suite.entries import EXTRAS, NOT_DECLARED, Targets
+from optbench.suite.entries import EXTRAS, NOT_DECLARED
 from optbench.suite.load import SuiteFile
 from optbench.suite.references import plugins
-from optbench.suite.spec import Analysis, EngineOptions
+from optbench.suite.report_spec import Analysis, Targets
+from optbench.suite.spec import EngineOptions
 from optbench.suite.tuning_section import Budget, TuningFile
 from optbench.suite.validation import names
 from optbench.trial import STREAMS, OwnData, Workload

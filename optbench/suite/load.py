@@ -18,7 +18,8 @@ from annotated_types import Gt, MinLen
 from optbench.suite import declared
 from optbench.suite.entries import SuiteWorkload, optimizers_of, seeds_of, workloads_of
 from optbench.suite.expand import tuning_total
-from optbench.suite.spec import Analysis, EngineOptions, Suite, SuiteError
+from optbench.suite.report_spec import Analysis
+from optbench.suite.spec import EngineOptions, Suite, SuiteError
 from optbench.suite.tuning_section import Tuning, read_tuning
 from optbench.suite.validation import (
     InvalidError,
@@ -232,9 +233,9 @@ def _numbers_beyond(value: Any, path: KeyPath) -> list[Problem]:
 
 def _check_metrics(suite: Suite) -> None:
     """Refuse a primary metric that some workload lacks, and one name with two directions."""
-    primary = suite.analysis.primary
-    if primary not in suite.primaries:
-        raise InvalidError([unknown_choice(primary, suite.primaries, ("analysis", "primary"), what="metric")])
+    primary, spec = suite.analysis.primary, suite.report_spec
+    if primary not in spec.primaries:
+        raise InvalidError([unknown_choice(primary, spec.primaries, ("analysis", "primary"), what="metric")])
     for entry in suite.workloads:
         own = entry.workload.metrics or ()
         if primary not in (*BUILT_IN, *(f"{part}_{m.name}" for m in own for part in ("test", "val"))):
@@ -243,7 +244,7 @@ def _check_metrics(suite: Suite) -> None:
                 f"found {primary!r}, which workload {entry.label} lacks; declare it at the top of the suite",
             )
         for metric in own:
-            if metric.minimise is suite.maximised(f"test_{metric.name}"):
+            if metric.minimise is spec.maximised(f"test_{metric.name}"):
                 raise problem(
                     ("metrics", metric.name),
                     "is minimised in one workload and maximised in another; name one otherwise",

@@ -232,7 +232,8 @@ class _Tuner:
         )
         self._write(done=False)
         self._ran += self._run.trials(list(self._planned.values()))
-        outcomes = self._store.outcomes([key for _, ids in wanted for group in ids for key in group])
+        keys = [key for _, ids in wanted for group in ids for key in group]
+        outcomes = {outcome.trial_id: outcome for outcome in self._store.summaries(keys)}
         for search, ids in wanted:
             self._tell(search, ids, outcomes)
 

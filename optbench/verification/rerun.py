@@ -19,11 +19,13 @@ from optbench.trial import TrialRecord
 
 #: Relative difference of a loss within which two trainings count as equal, as between stacked twins.
 TOLERANCE = 1e-3
-#: Facts that change bits, in the order in which they are blamed.
-_BLAMED = (
+#: Facts that change bits, the likeliest cause first.
+_CAUSES = (
     *("optbench", "framework", "stacked", "threads", "step", "processor", "device_name"),
     *("packages", "git"),
 )
+#: Facts that a record has only where they apply; any other that is absent was not measured.
+_ONLY_WHERE_TRUE = ("stacked",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,19 +119,27 @@ def _same(a: Any, b: Any) -> Any:
 
 
 def _causes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Facts of the two machines that differ."""
-    found = []
-    for name in _BLAMED:
+    """Facts of the two machines that differ, and those that only one of the records has."""
+    found: list[str] = []
+    missing: list[str] = []
+    for name in _CAUSES:
         a, b = before.get(name), now.get(name)
+        if a is None and b is None:
+            continue
+        if (a is None or b is None) and name not in _ONLY_WHERE_TRUE:
+            missing.append(f"{name} ({'then' if a is None else 'now'})")
+            continue
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             parts = sorted(key for key in {*a, *b} if a.get(key) != b.get(key) and key != "dirty")
             a, b = ({key: x.get(key) for key in parts} for x in (a, b))
         if a != b:
             found.append(f"likely cause: {name} was {_word(a)}, is {_word(b)}")
-    return found or ["no fact of the machine differs: rounding may depend on what ran beside it"]
+    if not found:
+        found = ["no recorded fact of the machine differs: rounding may depend on what ran beside it"]
+    return [*found, f"not recorded, so it may be a cause: {', '.join(missing)}"] if missing else found
 
 
 def _word(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {item}" for key, item in value.items()) or "the same"
-    return "not so" if value is None else str(value)
+    return "not used" if value is None else str(value)

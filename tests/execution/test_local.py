@@ -66,7 +66,7 @@ def test_a_run_of_fewer_seeds_hides_no_record_of_the_others(write_suite, tmp_pat
     assert (outcome.planned, outcome.run) == (2, 0)
     found = load_results(outcome.store)
     assert (len(found.trials), found.planned, found.unplanned) == (4, 4, 0)
-    assert analyse(found, one).boards[0].family.comparisons[0].n == 2
+    assert analyse(found, one.report_spec).boards[0].family.comparisons[0].n == 2
     assert api.run(path, results=tmp_path).run == 0
     assert load_results(outcome.store).planned == 4
 
@@ -76,7 +76,10 @@ def test_records_of_an_earlier_suite_file_are_left_out_and_counted(write_suite, 
     path = write_suite(("adam: {lr: 0.01}", "adam: {lr: 0.02}"))
     found = load_results(api.run(path, results=tmp_path).store)
     assert (len(found.trials), found.unplanned) == (4, 2)
-    assert any("2 more records are in no plan" in text for text in analyse(found, load_suite(path)).warnings)
+    assert any(
+        "2 more records are in no plan" in text
+        for text in analyse(found, load_suite(path).report_spec).warnings
+    )
 
 
 def test_more_seeds_and_new_labels_reuse_what_is_there(write_suite, tmp_path):

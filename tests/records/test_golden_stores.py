@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from optbench import api
 from optbench.cli import app
-from optbench.records import single, store
+from optbench.records import format as store_format
+from optbench.records import single
 from optbench.records.store import Store
 from optbench.report.analysis import analyse
 
@@ -64,7 +65,7 @@ def version(path):
 
 def test_there_is_one_of_every_format():
     assert [int(folder.name.rpartition("-")[2]) for folder in GOLDEN] == [
-        number + 1 for number in range(len(store._MIGRATIONS))
+        number + 1 for number in range(len(store_format.MIGRATIONS))
     ]
 
 
@@ -104,8 +105,8 @@ def test_its_trials_would_have_the_same_ids_today(golden):
 def test_a_newer_optbench_reads_a_copy_and_migrates_only_when_it_writes(golden, monkeypatch):
     folder, expected = golden
     step = "ALTER TABLE trials ADD COLUMN later TEXT; CREATE TABLE later (key TEXT);"
-    now = len(store._MIGRATIONS)
-    monkeypatch.setattr(store, "_MIGRATIONS", (*store._MIGRATIONS, step))
+    now = len(store_format.MIGRATIONS)
+    monkeypatch.setattr(store_format, "MIGRATIONS", (*store_format.MIGRATIONS, step))
     assert held(folder) == expected
     before = version(folder / "store.sqlite")
     assert before < now + 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from optbench.optimizers import Adam
-from optbench.records.step_times import config_id, machine_id, median
+from optbench.records.step_times import config_id, median
 from optbench.suite.expand import trials
 from optbench.suite.load import load_suite
 from optbench.trial import Seeds, to_plain
@@ -35,9 +35,3 @@ def test_a_config_is_a_trial_without_its_seed_and_names(write_suite):
     assert config_id(to_plain(same)) == key
     for different in (other.spec, replace(spec, optimizer=Adam(lr=0.5)), replace(spec, precision="float64")):
         assert config_id(to_plain(different)) != key
-
-
-def test_a_machine_is_hardware_threads_and_framework():
-    facts = {"processor": "x", "threads": 1, "framework": "torch 2", "git": {"commit": "a"}}
-    assert machine_id({**facts, "git": None}) == machine_id(facts)
-    assert len({machine_id({**facts, **f}) for f in ({}, {"threads": 2}, {"framework": "torch 3"})}) == 3

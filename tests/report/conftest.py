@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +13,6 @@ from optbench.records.frames import load_results
 from optbench.records.store import Store
 from optbench.suite.expand import trials
 from optbench.suite.load import load_suite
-from optbench.suite.spec import view
 from optbench.trial import Fingerprints, TrialRecord, block_id, trial_id
 from tests.conftest import write_changed
 
@@ -71,7 +69,7 @@ def fill_store(suite, folder, scores, *, device="cpu", **options):
     """Write a store; ``scores(trial)`` gives a score, a status, or None for a trial that has not run."""
     plan = trials(suite, lambda backend, _: device)
     with Store(folder, write=True) as store:
-        seen = json.dumps(view(suite))
+        seen = suite.report_spec.to_json()
         store.set_meta(suite=suite.name, title=suite.title, source=suite.text, hash=suite.hash, view=seen)
         store.set_plan((trial_id(t.spec), t.workload, t.optimizer) for t in plan)
         for trial in plan:
@@ -94,7 +92,7 @@ def made_results(write_suite, tmp_path):
             return scores[trial.optimizer][trial.spec.seeds.init]
 
         folder = fill_store(suite, tmp_path / "store", score, **options)
-        return load_results(folder), suite
+        return load_results(folder), suite.report_spec
 
     return make
 
@@ -126,15 +124,14 @@ def two_workloads(tmp_path_factory):
         return base[trial.optimizer] + 0.004 * seed + 0.001 * (seed * 7 % 5) * (trial.optimizer == "adam")
 
     store = fill_store(suite, folder / "two", score)
-    return load_results(store), suite, store
+    return load_results(store), suite.report_spec, store
 
 
-def renamed(suite, names: Mapping[str, str]):
-    """A suite with other optimizer labels."""
+def renamed(spec, names: Mapping[str, str]):
+    """What a report needs, with other optimizer labels."""
     workloads = tuple(
-        replace(w, optimizers={names.get(o, o): config for o, config in w.optimizers.items()})
-        for w in suite.workloads
+        replace(w, optimizers=tuple(names.get(o, o) for o in w.optimizers)) for w in spec.workloads
     )
-    baseline = suite.analysis.baseline
-    analysis = replace(suite.analysis, baseline=names.get(baseline, baseline))
-    return replace(suite, workloads=workloads, analysis=analysis)
+    baseline = spec.analysis.baseline
+    analysis = replace(spec.analysis, baseline=names.get(baseline, baseline))
+    return replace(spec, workloads=workloads, analysis=analysis)

@@ -11,7 +11,8 @@ from PIL import Image
 from optbench import api
 from optbench.records.frames import load_results
 from optbench.report.build import file_name, write_report
-from optbench.report.exports import ExportError, escape_latex, write_parquet
+from optbench.report.exports import ExportError, write_parquet
+from optbench.report.latex import escape_latex
 from tests.report.conftest import ODD_NAMES, fill_store, renamed
 
 TEXTS = ("html", "markdown", "latex", "csv", "json")

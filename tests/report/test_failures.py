@@ -26,7 +26,7 @@ FAULTS = {
     "optbench.report.leaderboard.epochs_to_target": ("time to target: first", None),
     "optbench.report.leaderboard._rows": ("leaderboard second", None),
     "optbench.report.analysis.pairs_table": ("table of every comparison", "comparisons.csv"),
-    "optbench.report.exports.latex_text": ("format latex", "leaderboard.tex"),
+    "optbench.report.build.latex_tables": ("format latex", "leaderboard.tex"),
     "optbench.report.exports.json_text": ("format json", "report.json"),
     "optbench.report.exports.csv_text": ("leaderboard.csv", "leaderboard.csv"),
     "optbench.report.build.markdown_text": ("format markdown", "leaderboard.md"),

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from optbench.report.planning import render_plan
 from rich.console import Console
 
 from optbench import api
@@ -25,7 +26,6 @@ from optbench.report.analysis import Report, analyse, main_tables
 from optbench.report.build import write_report
 from optbench.report.exports import write_frames
 from optbench.report.figures import report_plots
-from optbench.report.planning import render_plan
 from optbench.report.terminal import rich_table
 from optbench.suite.load import load_suite
 from tests import made_store

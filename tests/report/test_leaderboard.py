@@ -8,7 +8,8 @@ import pytest
 
 from optbench.records.frames import Results
 from optbench.report.leaderboard import leaderboards, oriented
-from optbench.report.text import leaderboard_table, markdown
+from optbench.report.leaderboard_columns import leaderboard_table
+from optbench.report.text import markdown
 from optbench.suite.load import load_suite
 
 
@@ -42,7 +43,7 @@ def results(scores: dict[str, list[float | str]], **columns) -> Results:
 def board(write_suite, scores, *replacements):
     count = len(next(iter(scores.values())))
     suite = load_suite(write_suite(("seeds: 2", f"seeds: {count}"), *replacements))
-    (made,) = leaderboards(results(scores), suite)
+    (made,) = leaderboards(results(scores), suite.report_spec)
     return made, {row.optimizer: row for row in made.rows}
 
 

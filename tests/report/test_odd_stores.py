@@ -43,7 +43,7 @@ def test_nothing_completed(made_results, tmp_path, status):
     page = page_of(results, suite, tmp_path / "r")
     said = {"diverged": "No trial completed", "crashed": "nothing can be said about any optimizer"}
     assert said[status] in page
-    assert verdicts(analyse(results, suite)) == {"inconclusive"}
+    assert verdicts(analyse(results, suite)) == {"crashed" if status == "crashed" else "inconclusive"}
 
 
 def test_everything_of_one_optimizer_diverged(made_results):
@@ -77,7 +77,7 @@ def test_mixed_backends_and_devices_are_never_pooled(write_suite, tmp_path):
     a = fill_store(suite, tmp_path / "a", score)
     b = fill_store(replace(suite, backends=("torch",)), tmp_path / "b", score, device="cuda")
     results = load_results(a, b)
-    report = analyse(results, suite)
+    report = analyse(results, suite.report_spec)
     titles = [board.title for board in report.boards]
     assert titles == ["digits/mlp (torch, cpu)", "digits/mlp (jax, cpu)", "digits/mlp (torch, cuda)"]
     assert all(board.family.comparisons[0].n == 6 for board in report.boards)
@@ -159,4 +159,4 @@ def test_empty_results_have_a_report(write_suite, tmp_path):
     nothing = Results(
         trials=pd.DataFrame(), epochs=pd.DataFrame(), refusals=(), planned=4, meta=(), environments=()
     )
-    assert "nothing to report yet" in page_of(nothing, suite, tmp_path / "r")
+    assert "nothing to report yet" in page_of(nothing, suite.report_spec, tmp_path / "r")

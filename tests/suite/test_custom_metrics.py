@@ -17,7 +17,8 @@ from optbench.report.combine import with_analysis
 from optbench.suite import custom_metrics
 from optbench.suite.expand import trials
 from optbench.suite.load import load_suite
-from optbench.suite.spec import SuiteError, suite_from_view, view
+from optbench.suite.report_spec import ReportSpec
+from optbench.suite.spec import SuiteError
 from optbench.trial import block_id, trial_id
 
 SOURCE = """
@@ -77,7 +78,7 @@ def test_metrics_are_recorded_tested_and_shown(suite_with, tmp_path):
                     found[f"{part}_{name}{suffix}"], found[f"{part}_{twin}{suffix}"], rtol=1e-5
                 )
     np.testing.assert_array_equal(found["test_brier_last"], found["test_brier"])
-    report = analyse(load_results(outcome.store), suite)
+    report = analyse(load_results(outcome.store), suite.report_spec)
     (board,) = report.boards
     means = {row.optimizer: row.mean for row in board.rows}
     assert not board.maximise
@@ -95,17 +96,18 @@ def test_metrics_are_recorded_tested_and_shown(suite_with, tmp_path):
 
 def test_a_store_alone_knows_the_directions(suite_with, tmp_path):
     suite = load_suite(suite_with(primary="test_brier"))
-    seen = suite_from_view(json.loads(json.dumps(view(suite))))
+    seen = ReportSpec.from_json(suite.report_spec.to_json())
+    assert seen == suite.report_spec
     assert not seen.maximised("test_brier")
     assert not seen.maximised("val_own_loss_best")
     assert seen.maximised("test_hits")
     assert with_analysis(seen, primary="val_hits").analysis.primary == "val_hits"
     with pytest.raises(SuiteError, match=r"--primary.*test_brier"):
         with_analysis(seen, primary="test_bryer")
-    old = json.loads(json.dumps(view(suite)))
+    old = json.loads(suite.report_spec.to_json())
     for entry in old["workloads"]:
         del entry["metrics"]
-    assert suite_from_view(old).metrics == ()
+    assert ReportSpec.from_json(json.dumps(old)).metrics == ()
 
 
 def test_name_and_code_are_identity_and_direction_is_not(suite_with, write_suite, tmp_path):
@@ -127,7 +129,7 @@ def test_a_workload_adds_its_own_to_those_of_the_suite(write_suite, tmp_path):
     )
     suite = load_suite(path)
     assert [m.name for m in suite.workloads[0].workload.metrics] == ["brier", "hits"]
-    assert [m.minimise for m in suite.metrics] == [True, False]
+    assert [m.minimise for m in suite.report_spec.metrics] == [True, False]
 
 
 def test_a_recorded_trial_is_trained_again_with_its_metrics(suite_with, tmp_path):
@@ -220,9 +222,9 @@ def test_packages_offer_metrics_by_name(write_suite, tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(str(site))
     listed = load_suite(write_suite(("seeds: 2", "seeds: 2\nmetrics: [hits]"), name="a.yaml"))
-    assert [(m.reference, m.code) for m in listed.metrics] == [("scores:hits", "scores==2.1")]
+    assert [(m.reference, m.code) for m in listed.report_spec.metrics] == [("scores:hits", "scores==2.1")]
     named = load_suite(write_suite(("seeds: 2", "seeds: 2\nmetrics: {b: brier-score}"), name="b.yaml"))
-    assert [m.reference for m in named.metrics] == ["scores:brier"]
+    assert [m.reference for m in named.report_spec.metrics] == ["scores:brier"]
     with pytest.raises(SuiteError, match="one of the installed brier-score, hits"):
         load_suite(write_suite(("seeds: 2", "seeds: 2\nmetrics: [miss]"), name="c.yaml"))
 

@@ -213,10 +213,10 @@ def verdict_heatmap(family: FamilyResult, *, title: str) -> Figure | None:
     axes.set(xlim=(-0.5, k - 0.5), ylim=(k - 0.5, -0.5))
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    handles = [
-        Patch(facecolor=c, alpha=0.25 if w == "inconclusive" else 0.75) for w, (c, _) in VERDICTS.items()
-    ]
-    texts = [f"{sign} {word}" for word, (_, sign) in VERDICTS.items()]
+    crashed = any(c.verdict.word == "crashed" for c in family.comparisons)
+    listed = [word for word in VERDICTS if word != "crashed" or crashed]
+    handles = [Patch(facecolor=VERDICTS[w][0], alpha=0.25 if w == "inconclusive" else 0.75) for w in listed]
+    texts = [f"{VERDICTS[word][1]} {word}" for word in listed]
     figure.legend(handles, texts, loc="outside right center", frameon=False, fontsize=8.5)
     correction = "no correction" if family.correction == "none" else family.correction.title()
     pairs = len(family.comparisons)

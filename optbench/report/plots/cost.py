@@ -66,7 +66,7 @@ def success_over_time(board: Leaderboard, *, styles: Mapping[str, LineStyle] | N
         ylabel="share of trials at the target",
         ylim=(-0.02, 1.02),
         xlim=(0, 1.04 * budget),
-        title=f"{shorten(board.title, 50)}: {goal(board)}",
+        title=f"{shorten(board.title, 50)}: {goal(board.targets)}",
     )
     tidy(axes)
     legend(figure, labels, styles)

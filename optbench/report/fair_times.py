@@ -9,7 +9,8 @@ from dataclasses import replace
 import pandas as pd
 
 from optbench.records.frames import Results
-from optbench.records.step_times import MACHINE, PassTimes, median
+from optbench.records.machines import one_machine
+from optbench.records.step_times import PassTimes, median
 
 #: Trials are matched, and times compared, only where these agree.
 SETTING = ("backend", "device", "precision")
@@ -37,14 +38,13 @@ def with_fair_times(results: Results) -> Results:
     trials, epochs = results.trials, results.epochs
     if "timed" not in trials or "epochs" not in trials:
         return results
-    ran = trials["status"] != "crashed"
     unknown = {
         name: math.nan for name in ("step_seconds", "eval_seconds", "state_bytes") if name not in trials
     }
     trials = trials.assign(time_source="trial", time_machine="", **unknown)
     epoch_seconds: dict[str, float] = {}
-    for _, part in trials[ran].groupby(["workload", *SETTING], sort=False, observed=True):
-        if part["timed"].all() and machines(results, part) <= 1:
+    for _, part in _ran(trials).groupby(["workload", *SETTING], sort=False, observed=True):
+        if part["timed"].all() and _on_one_machine(results, part):
             continue
         chosen = best_pass(results, part)
         part = part if chosen else part[~part["timed"]]
@@ -93,27 +93,39 @@ def without_times(results: Results) -> Results:
     return replace(results, **frames)
 
 
-def machines(results: Results, trials: pd.DataFrame) -> int:
-    """Count the different machines that trained some trials (0 where that is not recorded)."""
+def _ran(trials: pd.DataFrame) -> pd.DataFrame:
+    """Trials with an outcome: a crash measured no time, so nothing about times is asked of it."""
+    return trials[trials["status"] != "crashed"]
+
+
+def _on_one_machine(results: Results, trials: pd.DataFrame) -> bool:
+    """Whether nothing recorded says that some trials ran on different machines."""
     if "environment" not in trials:
-        return 0
-    facts = [results.environments[number] for number in trials["environment"].unique()]
-    return len({tuple(str(fact.get(name)) for name in MACHINE) for fact in facts})
+        return True
+    return one_machine(results.environments[number] for number in trials["environment"].unique())
 
 
 def comparable(results: Results, trials: pd.DataFrame) -> bool:
     """Whether the times of some trials are of one machine, and there are any."""
     if "step_seconds" not in trials or trials["step_seconds"].isna().all():
         return False
-    sources = set(trials.get("time_source", pd.Series("trial", index=trials.index)))
-    return sources == {"pass"} or machines(results, trials) <= 1
+    ran = _ran(trials)
+    return _sources(ran) == {"pass"} or _on_one_machine(results, ran)
+
+
+def _sources(trials: pd.DataFrame) -> set[str]:
+    return set(trials["time_source"]) if "time_source" in trials else set()
 
 
 def best_pass(results: Results, trials: pd.DataFrame) -> dict[str, PassTimes]:
-    """Find the newest timing pass of one machine for every optimizer of some trials; empty without one."""
+    """Find the newest timing pass of one machine for every optimizer of some trials; empty without one.
+
+    An optimizer that crashed in every trial needs none.
+    """
     if "config" not in trials:
         return {}
-    configs = dict(zip(trials["optimizer"], trials["config"], strict=True))
+    ran = _ran(trials)
+    configs = dict(zip(ran["optimizer"], ran["config"], strict=True))
     by_machine: dict[str, dict[str, PassTimes]] = {}
     for entry in sorted(results.passes, key=lambda entry: entry.measured):
         by_machine.setdefault(entry.machine, {})[entry.config] = entry
@@ -132,18 +144,18 @@ def pass_rounds(passes: Mapping[str, PassTimes]) -> pd.DataFrame:
 
 def time_notes(results: Results, trials: pd.DataFrame) -> list[str]:
     """Say where the times of a leaderboard come from, where they are not simply those of its trials."""
-    sources = trials["time_source"] if "time_source" in trials else pd.Series(dtype=object)
-    if (sources == "pass").any():
-        found = next(iter(best_pass(results, trials).values()))
+    ran = _ran(trials)
+    if "pass" in _sources(ran):
+        found = next(iter(best_pass(results, ran).values()))
         notes = [
             "Times are from the timing pass, as the trials did not all run alone on one machine: time to "
             "target is epochs times steps times the median step."
         ]
         return notes + ([disturbed(found)] if found.disturbed else [])
     notes = []
-    if machines(results, trials) > 1:
+    if not _on_one_machine(results, ran):
         notes.append("The trials ran on different machines: their times are not pooled, and not shown.")
-    lost = int((sources == "none").sum())
+    lost = int((ran["time_source"] == "none").sum()) if "time_source" in ran else 0
     if lost:
         notes.append(
             f"{lost} trials ran side by side with others or were resumed: they make no wall-time claim; "

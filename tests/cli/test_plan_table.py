@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from optbench.report.planning import duration, statements
+from optbench.cli.plan_table import statements
+from optbench.report.text import duration
 from optbench.suite.load import load_suite
 
 

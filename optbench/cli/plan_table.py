@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from optbench.report.text import duration
 from optbench.stats.power import pairs_needed, plan_pairs
 from optbench.suite.spec import Suite
 
@@ -63,12 +64,3 @@ def statements(suite: Suite) -> list[str]:
     if 1 < workloads < 6:
         lines.append(f"{workloads} workloads: nothing can be said about new ones; that takes 6 or more.")
     return lines
-
-
-def duration(seconds: float) -> str:
-    """Write seconds as people say them."""
-    if seconds < 120:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

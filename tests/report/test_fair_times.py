@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from optbench.records.frames import load_results
-from optbench.records.step_times import PassTimes, config_id, machine_id
+from optbench.records.machines import machine_id
+from optbench.records.step_times import PassTimes, config_id
 from optbench.records.store import Store
 from optbench.report.analysis import analyse, side_tables
 from optbench.report.build import write_report
@@ -65,7 +66,7 @@ def stored(write_suite, tmp_path):
 
 
 def board_of(suite, *folders):
-    report = analyse(load_results(*folders), suite)
+    report = analyse(load_results(*folders), suite.report_spec)
     (board,) = report.boards
     return report, board, {row.optimizer: row for row in board.rows}
 
@@ -157,7 +158,7 @@ def test_several_stores_find_their_passes_under_new_labels(stored):
     suite, one = stored(lambda trial: {"concurrent": 2}, "one")
     _, two = stored(lambda trial: {"concurrent": 2}, "two")
     put_pass(one, suite)
-    combined, results = gather([(suite, one), (suite, two)])
+    combined, results = gather([(suite.report_spec, one), (suite.report_spec, two)])
     rows = {row.optimizer: row for row in analyse(results, combined).boards[0].rows}
     assert rows["wame"].step_ms == pytest.approx(2)
 
@@ -180,7 +181,7 @@ def test_every_format_shows_the_pass_and_top_k(stored, tmp_path):
         "test top-2, %": "91.00 ± 1.41",
         "test top-10, %": "99.00 ± 0.00",
     }
-    files = write_report(load_results(folder), suite, tmp_path / "out").files
+    files = write_report(load_results(folder), suite.report_spec, tmp_path / "out").files
     names = {path.name for path in files}
     assert {"timing.csv", "top_k.csv", "steps_digits_mlp.png", "loss_time_digits_mlp.svg"} <= names
     for name in ("index.html", "leaderboard.md"):
@@ -203,3 +204,53 @@ def test_steps_and_state_of_any_data_come_from_the_records(stored):
     _, _, rows = board_of(suite, folder)
     assert rows["wame"].step_ms == pytest.approx(10)
     assert rows["wame"].state_bytes == 1234
+
+
+#: What is known where a framework never started.
+BARE = {"processor": "made", "cores": 2}
+
+
+def crashed_trial(spec, facts=BARE):
+    return replace(made_record(spec, "crashed"), environment=facts)
+
+
+@pytest.mark.parametrize("facts", [BARE, {}, {**FACTS, "processor": "other", "concurrent": 4}])
+@pytest.mark.parametrize("which", [("adam", {0}), ("adam", {0, 1}), ("wame", {1})])
+def test_a_crash_hides_no_time_of_those_that_ran(stored, facts, which):
+    suite, folder = stored(lambda trial: {"concurrent": 1})
+    optimizer, seeds = which
+    with Store(folder, write=True) as store:
+        for trial in trials(suite, lambda *_: "cpu"):
+            if trial.optimizer == optimizer and trial.spec.seeds.init in seeds:
+                store.add(crashed_trial(trial.spec, facts))
+    _, board, rows = board_of(suite, folder)
+    for name, row in rows.items():
+        gone = name == optimizer and len(seeds) == 2
+        assert row.seconds_per_epoch == pytest.approx(math.nan if gone else 0.59, nan_ok=True)
+    assert not any("machines" in note or "side by side" in note for note in board.notes)
+
+
+def test_a_crashed_optimizer_without_a_pass_hides_no_pass_of_the_others(stored, tmp_path):
+    suite, folder = stored(lambda trial: {"concurrent": 2})
+    put_pass(folder, suite, optimizers=["wame"])
+    with Store(folder, write=True) as store:
+        for trial in trials(suite, lambda *_: "cpu"):
+            if trial.optimizer == "adam":
+                store.add(crashed_trial(trial.spec))
+    report, board, rows = board_of(suite, folder)
+    assert rows["wame"].step_ms == pytest.approx(2)
+    assert math.isnan(rows["adam"].step_ms)
+    assert any("Times are from the timing pass" in note for note in board.notes)
+    assert board.verdict(rows["adam"]) == "crashed"
+    write_report(report.results, suite.report_spec, tmp_path / "out")
+    page = (tmp_path / "out" / "index.html").read_text("utf-8")
+    assert "Measured in rounds of the timing pass" in page
+
+
+def test_machines_that_lack_a_fact_are_one_unless_another_fact_differs(stored):
+    suite, folder = stored(lambda trial: {"memory_gb": None if trial.optimizer == "adam" else 8.0})
+    assert not math.isnan(board_of(suite, folder)[2]["adam"].seconds_per_epoch)
+    suite, folder = stored(lambda trial: {"memory_gb": 4.0 if trial.optimizer == "adam" else 8.0}, "two")
+    _, board, rows = board_of(suite, folder)
+    assert math.isnan(rows["adam"].seconds_per_epoch)
+    assert any("different machines" in note for note in board.notes)

@@ -1,0 +1,181 @@
+"""The progress of a run in the terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.markup import escape
+from rich.text import Text
+
+from optbench.report.text import number, scale
+from optbench.suite.spec import PlannedTrial, Suite
+from optbench.trial import Status, TrialRecord, trial_id
+
+
+class RunView:
+    """Shows a run: bars and the standing so far in a terminal, a plain line a trial elsewhere.
+
+    Use as a context manager around the run, and as its observer.
+    """
+
+    def __init__(self, suite: Suite, console: Console) -> None:
+        # Here, as a report shows no progress.
+        from rich.live import Live
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        from optbench.report import watch
+
+        self._watch = watch
+        self._console = console
+        self._metric = suite.analysis.primary
+        self._scores: dict[tuple[str, str], list[float]] = {}
+        self._ended: dict[tuple[str, str], int] = {}
+        self._losses: list[float] = []
+        self._blocks: dict[str, int] = {}
+        self._optimizers = {entry.label: len(entry.optimizers) for entry in suite.workloads}
+        self._began = time.monotonic()
+        # Tuning plans round by round, so the plan grows; a known budget tells where to.
+        self._monitor = suite.tuning.monitor if suite.tuning else self._metric
+        self._expected = sum(
+            len(entry.optimizers)
+            * (len(suite.seeds) * len(suite.backends) + (suite.tuning.trainings(entry.workload) or 0))
+            for entry in suite.workloads
+            if suite.tuning is not None
+        )
+        self._begun = False
+        self._done = self._total = self._ended_now = 0
+        columns = (
+            TextColumn("{task.description}", justify="left"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+        )
+        self._progress = Progress(*columns, console=console)
+        self._all = self._progress.add_task("trials", total=None)
+        self._trial = self._progress.add_task("", total=None, visible=False)
+        self._named: set[str] = set()
+        self._live: Live | None = None
+        if console.is_terminal:
+            self._live = Live(self, console=console, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> RunView:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self._progress
+        if self._losses:
+            yield Text(
+                f"training loss {self._watch.sparkline(self._losses, width=40)} {number(self._losses[-1], 4)}"
+            )
+        if self._ended:
+            yield self._standing()
+
+    def planned(self, plan: Sequence[PlannedTrial], statuses: Mapping[str, Status]) -> None:
+        """See :class:`optbench.execution.local.Observer`."""
+        found = [statuses.get(trial_id(trial.spec)) for trial in plan]
+        self._done = sum(status in ("completed", "diverged") for status in found)
+        self._total = max(len(plan), self._expected)
+        self._progress.update(self._all, total=self._total, completed=self._done)
+        if not self._begun and (
+            code := sorted({line for trial in plan for line in _code(trial)} - self._named)
+        ):
+            self._named.update(code)
+            self._console.print(escape(f"This suite runs code of {', '.join(code)}."), soft_wrap=True)
+        if self._done and not self._begun:
+            self._console.print(f"{self._done} of {self._total} trials are in the store already.")
+
+    def started(self, trial: PlannedTrial) -> None:
+        """See :class:`optbench.execution.local.Observer`."""
+        name = f"{_role(trial)}{trial.workload} · {trial.optimizer} · seed {trial.spec.seeds.init}"
+        total = trial.spec.workload.epochs
+        self._losses = []
+        self._begun = True
+        self._progress.reset(self._trial, description=escape(name), total=total, visible=True)
+
+    def epoch(self, trial: PlannedTrial, epoch: int, row: Mapping[str, float]) -> None:
+        """See :class:`optbench.execution.local.Observer`."""
+        self._losses.append(row.get("train_loss", float("nan")))
+        self._progress.update(self._trial, completed=epoch)
+
+    def finished(self, trial: PlannedTrial, record: TrialRecord) -> None:
+        """See :class:`optbench.execution.local.Observer`."""
+        key = (trial.workload, trial.optimizer)
+        self._done += 1
+        self._ended_now += 1
+        if trial.role == "evaluation":
+            self._ended[key] = self._ended.get(key, 0) + 1
+            self._scores.setdefault(key, [])
+        if record.status != "crashed" and trial.role == "evaluation":
+            block = f"{trial.workload} {record.block_id}"
+            self._blocks[block] = self._blocks.get(block, 0) + 1
+        if self._metric in record.metrics and trial.role == "evaluation":
+            self._scores[key].append(record.metrics[self._metric])
+        self._progress.update(self._all, completed=self._done)
+        if record.status == "crashed":
+            last = (record.error or "").strip().splitlines()[-1:]
+            where = f"{trial.workload}, {trial.optimizer}, seed {trial.spec.seeds.init}"
+            self._console.print(f"[red]crashed[/red] {escape(where)}: {escape(''.join(last))}")
+        elif self._live is None:
+            self._console.print(escape(self._line(trial, record)), soft_wrap=True)
+        note = str(record.environment.get("checkpoint", ""))
+        if note.startswith(("ignored", "none")):
+            where = f"{trial.workload}, {trial.optimizer}, seed {trial.spec.seeds.init}"
+            self._console.print(f"[yellow]checkpoint[/yellow] of {escape(where)}: {escape(note)}")
+
+    def _line(self, trial: PlannedTrial, record: TrialRecord) -> str:
+        metric = self._metric if trial.role == "evaluation" else self._monitor
+        value = record.metrics.get(metric, float("nan")) * scale(metric)
+        left = (time.monotonic() - self._began) / max(1, self._ended_now)
+        left *= self._total - self._done
+        return (
+            f"[{self._done}/{self._total}] {_role(trial)}{trial.workload} {trial.optimizer} "
+            f"seed {trial.spec.seeds.init}: {record.status}, {metric} {number(value, 4)}, "
+            f"{record.timings.get('total', 0):.1f} s, about {left:.0f} s left"
+        )
+
+    def _standing(self) -> Group:
+        """Means of this run's trials; a block counts once all its optimizers have ended."""
+        whole = sum(
+            count >= self._optimizers.get(name.rpartition(" ")[0], count)
+            for name, count in self._blocks.items()
+        )
+        started = len(self._blocks)
+        return self._watch.standing_table(
+            self._scores, metric=self._metric, blocks=f"{whole} whole of {started} begun blocks of this run"
+        )
+
+
+def _role(trial: PlannedTrial) -> str:
+    """Say what a trial is for, where it is no evaluation."""
+    if trial.role == "tuning":
+        short = trial.spec.workload.stop
+        return f"tuning ({short} of {trial.spec.workload.epochs} epochs) " if short else "tuning "
+    return "untuned " if trial.role == "untuned" else ""
+
+
+def _code(trial: PlannedTrial) -> Iterator[str]:
+    """Name what a trial runs that is not optbench's own."""
+    workload = trial.spec.workload
+    for own in (trial.spec.optimizer, *(workload.metrics or ())):
+        if (reference := getattr(own, "reference", None)) is not None:
+            yield f"{reference} ({own.code[:19]})"  # type: ignore[union-attr]
+    if getattr(workload.dataset, "kind", None) == "class":
+        yield Path(workload.dataset.location).name  # type: ignore[union-attr]

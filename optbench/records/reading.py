@@ -1,0 +1,199 @@
+"""Reading a store: trials whole or in summary, the plan, predictions and facts about the suite."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optbench.records.damage import damaged_field
+from optbench.records.format import DamageError, load_numbers, select_trials, unpack_history
+from optbench.suite.validation import shown
+from optbench.trial import Status
+
+
+class History(Mapping[str, NDArray[np.float64]]):
+    """A trial's history, one array [epochs] a column, unpacked when it is first looked into.
+
+    Attributes
+    ----------
+    columns : str
+        Names of the columns, as JSON text.
+    packed : bytes
+        The matrix [columns, epochs]; see :func:`optbench.records.format.unpack_history`.
+    """
+
+    def __init__(self, columns: str, packed: bytes) -> None:
+        self.columns, self.packed = columns, packed
+
+    @cached_property
+    def _arrays(self) -> dict[str, NDArray[np.float64]]:
+        names = json.loads(self.columns)
+        return dict(zip(names, unpack_history(self.packed, len(names)), strict=True))
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTrial:
+    """A trial as read back: the record's fields, the spec still JSON-ready.
+
+    ``environment_id`` is the key of ``environment`` in its store.
+    """
+
+    trial_id: str
+    block_id: str
+    status: Status
+    attempts: int
+    started: str
+    environment: Mapping[str, Any]
+    environment_id: str = ""
+    spec: Mapping[str, Any]
+    fingerprints: Mapping[str, str | None]
+    order_by_epoch: tuple[int, ...]
+    metrics: Mapping[str, float]
+    timings: Mapping[str, float]
+    history: History
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialSummary:
+    """How a trial ended: status, final metrics, and the seconds that it took (0 where not measured)."""
+
+    trial_id: str
+    block_id: str
+    status: Status
+    started: str
+    metrics: Mapping[str, float]
+    seconds: float
+
+
+class StoreReader:
+    """What can be read of an open store."""
+
+    _db: sqlite3.Connection
+
+    def meta(self) -> dict[str, str]:
+        """Facts about the suite."""
+        return dict(self._db.execute("SELECT key, value FROM meta"))
+
+    def plan(self) -> list[tuple[str, str, str]]:
+        """Trial id, workload label and optimizer label of every planned trial, in order."""
+        return list(self._db.execute("SELECT trial_id, workload, optimizer FROM plan ORDER BY position"))
+
+    def statuses(self) -> dict[str, Status]:
+        """Status of every stored trial by id."""
+        return dict(self._db.execute("SELECT trial_id, status FROM trials"))
+
+    def block(self, block_id: str) -> list[str]:
+        """Ids of a block's trials."""
+        rows = self._db.execute("SELECT trial_id FROM trials WHERE block_id = ? ORDER BY rowid", (block_id,))
+        return [key for (key,) in rows]
+
+    def trials(self, ids: Sequence[str] | None = None) -> Iterator[StoredTrial]:
+        """Read trials: all in the order in which they were stored, or those whose ids are given.
+
+        Raises
+        ------
+        DamageError
+            If a value is none that a run writes.
+        """
+        environments = self._environments()
+        for row in self._rows("trials", ids, select_trials()):
+            if (field := damaged_field(row, environments.keys())) is not None:
+                raise DamageError(f"{field} of trial {shown(row[0])}")
+            yield _trial(row, environments)
+
+    def planned(self) -> Iterator[tuple[str, str, StoredTrial]]:
+        """Read the planned trials that have a record, in the plan's order, each after its two labels.
+
+        Yields
+        ------
+        workload, optimizer : str
+        trial : StoredTrial
+            Unchecked, for speed: where a later step fails on one,
+            :func:`optbench.records.store.naming_damage` finds the value.
+        """
+        environments = self._environments()
+        query = f"""SELECT p.workload, p.optimizer, {select_trials(alias="t")}
+            FROM plan p JOIN trials t USING (trial_id) ORDER BY p.position"""
+        for workload, optimizer, *row in self._db.execute(query):
+            yield workload, optimizer, _trial(row, environments)
+
+    def summaries(self, ids: Iterable[str] | None = None) -> Iterator[TrialSummary]:
+        """Read how trials ended: all in the order in which they were stored, or those whose ids are given."""
+        columns = "trial_id, block_id, status, started, metrics, timings"
+        for key, block, status, started, metrics, timings in self._rows("trials", ids, columns):
+            yield TrialSummary(
+                trial_id=key,
+                block_id=block,
+                status=status,
+                started=started,
+                metrics=load_numbers(metrics),
+                seconds=load_numbers(timings).get("total", 0.0),
+            )
+
+    def predictions(self, trial_id: str) -> dict[str, NDArray[np.integer[Any]]]:
+        """Predicted classes of the test examples of a trial, by ``last`` and ``best`` epoch."""
+        rows = self._db.execute(
+            "SELECT epoch, dtype, classes FROM predictions WHERE trial_id = ?", (trial_id,)
+        )
+        return {epoch: np.frombuffer(zlib.decompress(blob), dtype) for epoch, dtype, blob in rows}
+
+    def _rows(self, table: str, ids: Iterable[str] | None, columns: str) -> Iterator[Sequence[Any]]:
+        """Rows of a table by trial: all (a trial without a record has none), or those of some ids."""
+        query = f"SELECT {columns} FROM {table}"
+        if ids is None:
+            yield from self._db.execute(f"{query} ORDER BY rowid")
+            return
+        for key in ids:
+            yield from self._db.execute(f"{query} WHERE trial_id = ?", (key,))
+
+    def _environments(self) -> dict[str, dict[str, Any]]:
+        found = {}
+        for key, facts in self._db.execute("SELECT id, facts FROM environments"):
+            found[key] = json.loads(facts)
+            if not isinstance(found[key], dict):
+                raise DamageError(f"environment {shown(key)} is no mapping")
+        return found
+
+
+def _trial(row: Sequence[Any], environments: Mapping[str, Mapping[str, Any]]) -> StoredTrial:
+    """Make a trial of its row, in the order of :data:`optbench.records.format.TRIAL_COLUMNS`."""
+    return StoredTrial(
+        trial_id=row[0],
+        block_id=row[1],
+        status=row[2],
+        attempts=row[3],
+        started=row[4],
+        environment=environments[row[5]],
+        environment_id=row[5],
+        spec=json.loads(row[6]),
+        fingerprints={"split": row[7], "init": row[8], "order": row[9]},
+        order_by_epoch=_whole_numbers(row[10]),
+        metrics=load_numbers(row[11]),
+        timings=load_numbers(row[12]),
+        history=History(row[13], row[14]),
+        error=row[15],
+    )
+
+
+@lru_cache(maxsize=256)
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    """Read a list of whole numbers; the trials of a block have the same text."""
+    return tuple(json.loads(text))

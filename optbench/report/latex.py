@@ -1,0 +1,50 @@
+"""Text as LaTeX sets it."""
+
+from __future__ import annotations
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "%": r"\%",
+    "#": r"\#",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "'": r"\textquotesingle{}",
+    "`": r"\textasciigrave{}",
+    "±": r"\ensuremath{\pm}",
+    "–": "--",
+    "—": "---",
+    "µ": r"\ensuremath{\mu}",
+}
+
+
+def escape_latex(text: str) -> str:
+    r"""Write a text so that LaTeX sets it as it stands.
+
+    Letters up to Latin Extended-A pass; what a standard font lacks (an emoji) is written as its code point.
+
+    Examples
+    --------
+    >>> escape_latex("50% of a_b & c")
+    '50\\% of a\\_b \\& c'
+    """
+
+    def one(character: str) -> str:
+        if character in _LATEX:
+            return _LATEX[character]
+        code = ord(character)
+        if code < 32 or code == 127:
+            return " "
+        if code < 127 or 0xC0 <= code <= 0x17F:
+            return character
+        return rf"[U+{code:04X}]"
+
+    return "".join(map(one, text))

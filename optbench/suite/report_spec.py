@@ -1,0 +1,157 @@
+"""What a report needs of a suite: labels, targets and analysis. A store keeps it beside its records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Gt, Lt
+
+from optbench.task import BUILT_IN, FORBID_EXTRA, CustomMetric, maximised
+from optbench.trial import Seeds, content_hash, to_plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """Values to reach; the report says after how many epochs and seconds each trial did.
+
+    Attributes
+    ----------
+    val_accuracy : float
+        In [0, 1]; reached from below.
+    val_loss : float
+        Reached from above.
+    """
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    val_accuracy: float | None = None
+    val_loss: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """What the report tests: candidates against the baseline, on the primary metric.
+
+    Attributes
+    ----------
+    baseline : str
+        An optimizer's label; the first one if not given.
+    primary : str
+        Metric that is tested.
+    alpha : float
+        Level of the tests; intervals have 1 - alpha.
+    margin : float
+        Difference that does not matter, in the metric's units; asks for a test of equivalence.
+    correction : str
+        For several comparisons.
+    """
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    baseline: str | None = None
+    primary: str = "test_accuracy"
+    alpha: Annotated[float, Gt(0), Lt(1)] = 0.05
+    margin: Annotated[float, Gt(0)] | None = None
+    correction: Literal["holm", "bonferroni", "bh", "none"] = "holm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportWorkload:
+    """A workload as a report sees it: ``optimizers`` are labels, ``metrics`` the user's own."""
+
+    label: str
+    targets: Targets
+    optimizers: tuple[str, ...]
+    epochs: int
+    metrics: tuple[CustomMetric, ...] = ()
+    smoke: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSpec:
+    """What a report shows and tests.
+
+    Attributes
+    ----------
+    name, title, text : str
+        Of the suite; ``text`` is its file.
+    analysis : Analysis
+        What is tested.
+    seeds : tuple of Seeds
+        Declared ones, one a block of a workload.
+    backends : tuple of str
+    workloads : tuple of ReportWorkload
+        In the order of the file.
+    """
+
+    name: str
+    title: str
+    text: str
+    analysis: Analysis
+    seeds: tuple[Seeds, ...]
+    backends: tuple[str, ...]
+    workloads: tuple[ReportWorkload, ...]
+
+    @property
+    def optimizers(self) -> tuple[str, ...]:
+        """Optimizer labels in the order of the file."""
+        return tuple(dict.fromkeys(label for w in self.workloads for label in w.optimizers))
+
+    @property
+    def metrics(self) -> tuple[CustomMetric, ...]:
+        """Metrics of the user's own, of any workload, by name."""
+        found = {metric.name: metric for entry in self.workloads for metric in entry.metrics}
+        return tuple(found[name] for name in sorted(found))
+
+    @property
+    def primaries(self) -> tuple[str, ...]:
+        """Metrics that the report can test."""
+        return (*BUILT_IN, *(f"{part}_{m.name}" for m in self.metrics for part in ("test", "val")))
+
+    def maximised(self, metric: str) -> bool:
+        """Tell whether a larger value of a metric is better."""
+        return maximised(metric, self.metrics)
+
+    @property
+    def hash(self) -> str:
+        """See :func:`suite_hash`."""
+        return suite_hash(self.text, path=Path(self.name))
+
+    def to_json(self) -> str:
+        """Write it as a store's entry ``view``."""
+        return json.dumps(to_plain(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ReportSpec:
+        """Read a store's entry ``view``; raises ``ValueError``, ``KeyError``, ``TypeError``."""
+        seen: Mapping[str, Any] = json.loads(text)
+        return cls(
+            name=seen["name"],
+            title=seen["title"],
+            text=seen["text"],
+            analysis=Analysis(**seen["analysis"]),
+            seeds=tuple(Seeds(**seeds) for seeds in seen["seeds"]),
+            backends=tuple(seen["backends"]),
+            workloads=tuple(
+                ReportWorkload(
+                    label=entry["label"],
+                    targets=Targets(**entry["targets"]),
+                    optimizers=tuple(entry["optimizers"]),
+                    epochs=entry["epochs"],
+                    metrics=tuple(CustomMetric(**metric) for metric in entry.get("metrics", ())),
+                    smoke=entry["smoke"],
+                )
+                for entry in seen["workloads"]
+            ),
+        )
+
+
+def suite_hash(text: str, *, path: Path) -> str:
+    """Content hash of a suite file: comments and layout are no part of it, the order of keys is."""
+    from optbench.suite.yamlfile import read_text  # here, as a report of a store reads no suite
+
+    return content_hash(json.dumps(read_text(text, path=path).data))
