@@ -17,7 +17,9 @@ from optbench.datasets import registry
 from optbench.records import step_times
 from optbench.records.step_times import PassTimes
 from optbench.records.store import PlannedRow, Store, blaming, unpack_history
+from optbench.suite.spec import metrics_of_view
 from optbench.suite.validation import shown
+from optbench.task import CustomMetric, Metrics, sign_of
 from optbench.trial import STREAMS, content_hash
 from optbench.tuning import journal as tuning_journal
 from optbench.tuning.journal import Journal
@@ -76,6 +78,8 @@ class Results:
         Evaluation of the declared numbers where the tuned ones differ; columns of ``trials``.
     journals : tuple of Journal
         What each store that was tuned keeps of it.
+    metrics : Metrics
+        What the names of its columns mean: the known metrics, and those that the stores' suites declared.
     unplanned : int
         Records that no store's plan has: of an earlier state of the suite file, say. They are in no table.
     """
@@ -90,6 +94,7 @@ class Results:
     tuning: pd.DataFrame = field(default_factory=pd.DataFrame)
     untuned: pd.DataFrame = field(default_factory=pd.DataFrame)
     journals: tuple[Journal, ...] = ()
+    metrics: Metrics = field(default_factory=Metrics)
     unplanned: int = 0
 
 
@@ -123,10 +128,12 @@ def load_results(*paths: str | Path) -> Results:
     passes: dict[str, PassTimes] = {}
     roles: dict[str, dict[str, Any]] = {}
     journals: list[Journal] = []
+    declared: list[CustomMetric] = []
     for position, path in enumerate(paths):
         with Store(path) as store:
             meta = store.meta()
             metas.append(meta)
+            declared += declared_metrics(meta)
             mine = {entry.key: entry for entry in step_times.read(meta)}
             passes |= {
                 key: e for key, e in mine.items() if key not in passes or e.measured > passes[key].measured
@@ -183,9 +190,18 @@ def load_results(*paths: str | Path) -> Results:
         environments=tuple(environments),
         passes=tuple(passes.values()),
         journals=tuple(journals),
+        metrics=Metrics.of(declared),
         unplanned=len(recorded - in_plans),
         **parts,
     )
+
+
+def declared_metrics(meta: Mapping[str, str]) -> tuple[CustomMetric, ...]:
+    """Metrics that a store's suite declared; none where its view is damaged, which who needs it refuses."""
+    try:
+        return metrics_of_view(json.loads(meta.get("view", '{"workloads": []}'))).custom
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ()
 
 
 def _refuse_doubles(trials: pd.DataFrame, paths: Sequence[str | Path]) -> None:
@@ -461,7 +477,7 @@ def epochs_to_target(epochs: pd.DataFrame, targets: Iterable[tuple[str, float]])
     epochs : DataFrame
         ``Results.epochs``, or some of its rows.
     targets : iterable of (str, float)
-        History column and value; accuracies count from below, losses from above.
+        History column and value; what is better larger counts from below, the others from above.
 
     Returns
     -------
@@ -471,7 +487,8 @@ def epochs_to_target(epochs: pd.DataFrame, targets: Iterable[tuple[str, float]])
     """
     met = np.ones(len(epochs), dtype=bool)
     for column, value in targets:
-        met &= (epochs[column] <= value) if column.endswith("loss") else (epochs[column] >= value)
+        sign = sign_of(column)
+        met &= sign * epochs[column] >= sign * value
     # Labels are compared as plain values: an index of categories has codes as wide as its own labels need,
     # and pandas does not look up those of one width in those of another.
     trials = pd.DataFrame({"trial_id": _labels(epochs["trial_id"].drop_duplicates())})

@@ -28,6 +28,7 @@ from optbench.stats.datasets import (
 from optbench.stats.families import FamilyResult, PairedComparison, Settings, compare_family
 from optbench.stats.profiles import profile_score
 from optbench.suite.spec import Suite
+from optbench.task import Metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ class Across:
 
     title: str
     metric: str
+    measure: Metric
     maximise: bool
     baseline: str
     alpha: float
@@ -136,7 +138,8 @@ def settings_compared(results: Results, suite: Suite) -> list[SettingComparison]
     several = [name for name in SETTING if name in trials and trials[name].nunique() > 1]
     if not several:
         return []
-    metric, maximise = suite.analysis.primary, suite.maximised(suite.analysis.primary)
+    metric = suite.analysis.primary
+    maximise = results.metrics[metric].maximised
     found = []
     for (workload, optimizer), part in trials.groupby(["workload", "optimizer"], sort=False):
         named = part.assign(
@@ -202,6 +205,7 @@ def _across(boards: Sequence[Leaderboard], names: list[str], suite: Suite) -> Ac
     return Across(
         title=f"Across {len(boards)} workloads{suffix}",
         metric=first.metric,
+        measure=first.measure,
         maximise=maximise,
         baseline=str(baseline),
         alpha=analysis.alpha,

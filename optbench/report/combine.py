@@ -13,6 +13,7 @@ from optbench.records.frames import Results, load_results
 from optbench.suite.entries import SuiteWorkload
 from optbench.suite.load import known_choice
 from optbench.suite.spec import Suite
+from optbench.task import Metrics
 
 #: Key: position of the store, workload label, optimizer label there.
 Labels = Mapping[tuple[int, str, str], tuple[str, str]]
@@ -37,6 +38,10 @@ def gather(stores: Sequence[tuple[Suite, Path]]) -> tuple[Suite, Results]:
     """
     suites = [suite for suite, _ in stores]
     results = load_results(*(path for _, path in stores))
+    # A suite's file may say of a metric what an earlier state of it did not.
+    entries = (entry for suite in suites for entry in suite.workloads)
+    metrics = Metrics.of(metric for entry in entries for metric in entry.workload.metrics or ())
+    results = replace(results, metrics=metrics)
     if len(stores) == 1:
         return suites[0], results
     labels = _labels(results.trials, _names(suites)) if len(results.trials) else {}

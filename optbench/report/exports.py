@@ -17,7 +17,7 @@ from optbench.records.step_times import median
 from optbench.report.across import Across, SettingComparison
 from optbench.report.failures import Failure
 from optbench.report.leaderboard import Leaderboard, Row
-from optbench.report.text import TextTable, digits_of, metric_title, number, scale
+from optbench.report.text import TextTable, number
 from optbench.stats.common import to_plain
 from optbench.suite.spec import Suite
 
@@ -145,8 +145,8 @@ def json_text(
         "planned": results.planned,
         "trials": counts,
         "analysis": suite.analysis,
-        "leaderboards": [_fields(board, {"table", "reached"}) for board in boards],
-        "across": [_fields(item, {"times", "cells"}) for item in overall],
+        "leaderboards": [_fields(board, {"table", "reached", "measure"}) for board in boards],
+        "across": [_fields(item, {"times", "cells", "measure"}) for item in overall],
         "settings": list(settings),
         "refusals": results.refusals,
         "methods": methods,
@@ -180,7 +180,7 @@ def latex_text(boards: Sequence[Leaderboard]) -> str:
 
 
 def _latex_table(board: Leaderboard, position: int) -> str:
-    factor, digits = scale(board.metric), digits_of(board.metric)
+    factor, digits = board.measure.factor, board.measure.digits
     means = [row.mean for row in board.rows if math.isfinite(row.mean)]
     best = (max if board.maximise else min)(means, default=math.nan)
     lines = []
@@ -198,7 +198,7 @@ def _latex_table(board: Leaderboard, position: int) -> str:
     smallest = [c.smallest_adjusted_p for c in board.family.comparisons if c.n]
     correction = "uncorrected" if board.correction == "none" else f"after {board.correction.title()}"
     caption = (
-        f"{escape_latex(board.title)}: {escape_latex(metric_title(board.metric))}, mean $\\pm$ standard "
+        f"{escape_latex(board.title)}: {escape_latex(board.measure.heading)}, mean $\\pm$ standard "
         f"deviation over completed trials; difference to {escape_latex(board.baseline)} with "
         f"{(1 - board.alpha) * 100:g}\\,\\% interval, positive is better; {pairs} pairs, signed-rank test, "
         f"$p$ {correction}"

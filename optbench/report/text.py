@@ -9,6 +9,7 @@ from typing import Literal
 
 from optbench.report.leaderboard import Leaderboard, Row
 from optbench.stats.families import PairedComparison
+from optbench.task import Metric, Metrics
 
 DASH = "-"
 Value = float | str | None
@@ -41,21 +42,6 @@ class Column:
     shown: Literal["always", "detail", "extra"] = "always"
 
 
-def metric_title(metric: str) -> str:
-    """Write a metric's name and unit: ``test_accuracy`` becomes ``test accuracy, %``."""
-    return metric.replace("_", " ") + (", %" if metric.endswith("accuracy") else "")
-
-
-def scale(metric: str) -> float:
-    """Factor from the stored to the shown unit: accuracies are shown in percent."""
-    return 100.0 if metric.endswith("accuracy") else 1.0
-
-
-def digits_of(metric: str) -> int:
-    """Decimal places of the shown unit."""
-    return 2 if scale(metric) == 100 else 4
-
-
 def number(value: float, digits: int = 2) -> str:
     """Write a number with fixed digits; a dash where there is none."""
     return f"{value:.{digits}f}" if math.isfinite(value) else DASH
@@ -73,9 +59,9 @@ def p_value(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def estimate(value: float, low: float, high: float, *, metric: str) -> str:
+def estimate(value: float, low: float, high: float, *, metric: Metric) -> str:
     """Write a signed difference of a metric with its interval, in the shown unit."""
-    factor, digits = scale(metric), digits_of(metric)
+    factor, digits = metric.factor, metric.digits
     if not math.isfinite(value):
         return DASH
     text = f"{value * factor:+.{digits}f}"
@@ -85,11 +71,9 @@ def estimate(value: float, low: float, high: float, *, metric: str) -> str:
 
 
 def goal(board: Leaderboard) -> str:
-    """Write a workload's target in words; empty without one."""
-    return ", ".join(
-        f"{metric_title(name).removesuffix(', %')} {'<=' if name.endswith('loss') else '>='} {value:g}"
-        for name, value in board.targets.items()
-    )
+    """Write a workload's target in words, in the suite's own unit; empty without one."""
+    targets = [(Metrics()[name], value) for name, value in board.targets.items()]
+    return ", ".join(f"{m.title} {'>=' if m.maximised else '<='} {value:g}" for m, value in targets)
 
 
 def leaderboard_table(board: Leaderboard) -> TextTable:
@@ -119,8 +103,8 @@ def leaderboard_table(board: Leaderboard) -> TextTable:
 
 def leaderboard_columns(board: Leaderboard) -> list[Column]:
     """List the columns of a leaderboard; those for which no row has anything are left out."""
-    metric = board.metric
-    factor, digits = scale(metric), digits_of(metric)
+    metric = board.measure
+    factor, digits = metric.factor, metric.digits
     level = f"{1 - board.alpha:.0%}"
     troubled = any(row.diverged or row.crashed for row in board.rows)
 
@@ -152,7 +136,7 @@ def leaderboard_columns(board: Leaderboard) -> list[Column]:
         Column(name="#", text=_rank, value=lambda r: r.rank + r.rank_high / 1000),
         Column(name="group", text=lambda r: r.letters, value=lambda r: r.letters, shown="detail"),
         Column(name="optimizer", text=lambda r: r.optimizer, value=lambda r: r.optimizer),
-        Column(name=metric_title(metric), text=mean, value=lambda r: r.mean * factor),
+        Column(name=metric.heading, text=mean, value=lambda r: r.mean * factor),
         Column(
             name=f"{level} CI of the mean", text=interval, value=lambda r: r.mean_low * factor, shown="extra"
         ),

@@ -15,7 +15,7 @@ from optbench.models.layers import Dense, Model
 from optbench.optimizers import SGD
 from optbench.suite.entries import SuiteWorkload, Targets
 from optbench.suite.tuning_section import Tuning
-from optbench.task import BUILT_IN, FORBID_EXTRA, CustomMetric, maximised
+from optbench.task import BUILT_IN, FORBID_EXTRA, CustomMetric, Metrics
 from optbench.trial import BackendName, Precision, Seeds, TrialSpec, Workload, content_hash, to_plain
 
 
@@ -103,19 +103,14 @@ class Suite:
         return tuple(dict.fromkeys(label for w in self.workloads for label in w.optimizers))
 
     @property
-    def metrics(self) -> tuple[CustomMetric, ...]:
-        """Metrics of the user's own, of any workload, by name."""
-        found = {m.name: m for entry in self.workloads for m in entry.workload.metrics or ()}
-        return tuple(found[name] for name in sorted(found))
+    def metrics(self) -> Metrics:
+        """What its metrics mean: the known ones, and those of the user's own of any workload."""
+        return Metrics.of(m for entry in self.workloads for m in entry.workload.metrics or ())
 
     @property
     def primaries(self) -> tuple[str, ...]:
         """Metrics that the report can test."""
-        return (*BUILT_IN, *(f"{part}_{m.name}" for m in self.metrics for part in ("test", "val")))
-
-    def maximised(self, metric: str) -> bool:
-        """Tell whether a larger value of a metric is better."""
-        return maximised(metric, self.metrics)
+        return (*BUILT_IN, *(name for metric in self.metrics.custom for name in metric.columns()))
 
     @property
     def hash(self) -> str:
@@ -151,6 +146,11 @@ def view(suite: Suite) -> dict[str, Any]:
             for entry in suite.workloads
         ],
     }
+
+
+def metrics_of_view(seen: Mapping[str, Any]) -> Metrics:
+    """Read the metrics that a suite declared, as :func:`view` wrote them; old stores have none."""
+    return Metrics.of(CustomMetric(**m) for entry in seen["workloads"] for m in entry.get("metrics", ()))
 
 
 def suite_from_view(seen: Mapping[str, Any]) -> Suite:
