@@ -111,7 +111,7 @@ def direction_of(metric: str, maximise: bool | None = None) -> tuple[bool, str]:
         against = "" if found in (None, maximise) else ", against what its name means elsewhere"
         return maximise, f"{'larger' if maximise else 'smaller'} {metric} is better (declared{against})"
     if found is None:
-        raise StatsError(f"metric: {undeclared(metric, '--maximise or --minimise (maximise=True or False)')}")
+        raise StatsError(undeclared(metric, "--maximise or --minimise (maximise=True or False)"))
     return found, f"{'larger' if found else 'smaller'} {metric} is better (by its name)"
 
 
