@@ -132,132 +132,11 @@ _DIGITS: Mapping[str, int] = MappingProxyType(
     {"share": 2, "loss": 4, "seconds": 2, "count": 0, "bytes": 0, "number": 4}
 )
 
-#: A line a metric: what is better, unit, name, then where they differ from the name and from what the unit
-#: implies "title" and low..high, and after a colon the other names that mean it.
-_TABLE = """
-higher share accuracy : acc accuracy_score categorical_accuracy sparse_categorical_accuracy binary_accuracy
-higher share f1 "macro F1" : macro_f1 f1_macro
-higher share precision
-higher share recall : sensitivity true_positive_rate tpr
-lower  loss  loss -inf..inf : total_loss
-lower  loss  batch_loss "mean batch loss" -inf..inf
--      count epochs : epoch num_epochs n_epochs
--      count steps : step global_step num_steps n_steps iterations
--      count best_epoch
--      number lr "learning rate" : learning_rate
-lower  bytes state_bytes "optimizer state"
-lower  seconds step_seconds "training time"
-lower  seconds eval_seconds "evaluation time"
-lower  seconds setup_seconds "setup time"
-lower  seconds warm_up_seconds "compilation time"
-lower  seconds augment_seconds "augmentation time"
-lower  seconds total_seconds "total time"
-lower  seconds tuning_seconds "tuning time"
-
-higher share balanced_accuracy : balanced_accuracy_score bal_acc
-higher share top_k_accuracy "top-k accuracy" : top_k_categorical_accuracy top_k_accuracy_score \
-    sparse_top_k_categorical_accuracy
-lower  share error_rate : classification_error misclassification_rate zero_one_loss zero_one_error merror \
-    multi_error binary_error hamming_loss hamming_distance
-lower  number error : err
-higher share f1_score "F1" : f1_micro micro_f1 f1_weighted weighted_f1 f1_samples fbeta fbeta_score f2_score
-higher share precision_score "precision" : precision_macro macro_precision precision_micro micro_precision \
-    precision_weighted weighted_precision ppv
-higher share recall_score "recall" : recall_macro macro_recall recall_micro micro_recall recall_weighted \
-    weighted_recall
-higher share specificity : true_negative_rate tnr
-lower  share false_positive_rate : fpr
-lower  share false_negative_rate : fnr
-higher share auc "AUC" : auroc roc_auc auc_roc roc_auc_score roc_auc_ovr roc_auc_ovo roc_auc_ovr_weighted \
-    roc_auc_ovo_weighted
-higher share average_precision : average_precision_score auprc aupr pr_auc auc_pr ap
-higher share map "mean average precision" : mean_average_precision map50_95 map_50_95
-higher share iou "IoU" : miou mean_iou iou_score jaccard jaccard_score jaccard_index
-higher share dice "Dice" : dice_score dice_coefficient dice_coef dsc
-higher number mcc "MCC" -1..1 : matthews_corrcoef matthews_correlation
-higher number kappa -1..1 : cohen_kappa cohens_kappa cohen_kappa_score quadratic_weighted_kappa qwk
-lower  share ece "ECE" : expected_calibration_error calibration_error
-lower  share mce "MCE" : max_calibration_error maximum_calibration_error
-lower  number brier "Brier score" 0..2 : brier_score brier_loss brier_score_loss
-higher share hit_rate : success_rate win_rate solve_rate
-higher share ndcg "NDCG"
-higher share mrr "MRR" : mean_reciprocal_rank
-
-lower  loss  cross_entropy "cross-entropy" : crossentropy ce ce_loss cross_entropy_loss \
-    categorical_crossentropy sparse_categorical_crossentropy
-lower  loss  binary_cross_entropy : binary_crossentropy bce bce_loss binary_logloss
-lower  loss  log_loss : logloss multi_logloss mlogloss
-lower  loss  nll "negative log likelihood" -inf..inf : nll_loss
-higher number log_likelihood -inf..inf : loglik elbo
-lower  loss  hinge : hinge_loss squared_hinge
-lower  loss  focal_loss
-lower  loss  dice_loss
-lower  loss  kl "KL divergence" : kl_loss kl_divergence kld kullback_leibler_divergence
-
-lower  loss  mse "mean squared error" : mean_squared_error mse_loss
-lower  loss  rmse "root mean squared error" : root_mean_squared_error
-lower  loss  mae "mean absolute error" : mean_absolute_error l1_loss
-lower  loss  median_absolute_error
-lower  loss  max_error
-lower  number mape "MAPE" : mean_absolute_percentage_error
-lower  number smape "sMAPE"
-lower  number mase "MASE"
-lower  loss  msle : mean_squared_log_error mean_squared_logarithmic_error
-lower  loss  rmsle : root_mean_squared_log_error
-lower  loss  huber : huber_loss smooth_l1_loss log_cosh
-lower  loss  pinball_loss : mean_pinball_loss quantile_loss
-lower  loss  crps "CRPS"
-lower  loss  mean_poisson_deviance
-lower  loss  mean_gamma_deviance
-higher number r2 "R2" -inf..1 : r2_score r_squared
-higher number explained_variance -inf..1 : explained_variance_score
-higher number pearson "Pearson correlation" -1..1 : pearsonr pearson_r
-higher number spearman "Spearman correlation" -1..1 : spearmanr spearman_r
-higher number kendall_tau -1..1 : kendalltau
-
-lower  loss  perplexity : ppl
-lower  loss  bits_per_byte : bpb
-lower  loss  bits_per_character : bits_per_char bpc
-lower  loss  bits_per_dim -inf..inf : bits_per_dimension bpd
-higher number bleu "BLEU" : bleu_score sacrebleu
-higher number rouge "ROUGE"
-higher number chrf : chrf++
-higher number meteor "METEOR"
-higher number cider "CIDEr"
-higher number spice "SPICE"
-higher number bertscore : bert_score
-higher number exact_match : em
-lower  share wer "word error rate" 0..inf : word_error_rate
-lower  share cer "character error rate" 0..inf : character_error_rate char_error_rate
-lower  number ter : translation_edit_rate
-
-higher number psnr "PSNR" -inf..inf
-higher number ssim "SSIM" -1..1 : ms_ssim
-lower  number fid "FID" : frechet_inception_distance
-lower  number kid "KID" -inf..inf : kernel_inception_distance
-lower  number lpips "LPIPS"
-higher number inception_score
-higher number reward -inf..inf : return episode_reward episode_return ep_rew_mean cumulative_reward
-lower  number regret -inf..inf : cumulative_regret simple_regret
-
-lower  seconds seconds "time" : time runtime duration wall_time walltime wall_clock elapsed elapsed_time \
-    total_time step_time epoch_time fit_time score_time inference_time latency time_per_step time_per_epoch \
-    seconds_per_step seconds_per_epoch sec_per_step sec_per_epoch s_per_step s_per_epoch time_to_target
-lower  number step_ms : ms_per_step ms_per_epoch
-lower  number minutes
-lower  number hours : gpu_hours
-lower  count epochs_to_target
-lower  count steps_to_target
-higher number throughput : steps_per_sec steps_per_second samples_per_sec samples_per_second fps it_per_sec \
-    examples_per_sec examples_per_second images_per_sec images_per_second tokens_per_sec tokens_per_second \
-    batches_per_sec batches_per_second iterations_per_sec iterations_per_second
-lower  number peak_memory : memory_bytes peak_memory_bytes
-"""
 _LINE = re.compile(r'(\S+) +(\S+) +([\w+]+)(?: "([^"]+)")?(?: (\S+)\.\.(\S+))?(?: : (.+))?')
 
 
 def _declared(line: str) -> tuple[Metric, tuple[str, ...]]:
-    """A metric of the table, and every whole name that means it."""
+    """A metric of metrics.txt, and every whole name that means it."""
     found = _LINE.fullmatch(line)
     assert found is not None, line
     direction, unit, name, title, low, high, others = found.groups()
@@ -273,7 +152,8 @@ def _declared(line: str) -> tuple[Metric, tuple[str, ...]]:
     return metric, (name, *(others or "").split())
 
 
-_DECLARED = [_declared(line) for line in _TABLE.splitlines() if line]
+_LINES = re.sub(r"\\\n *", "", Path(__file__).with_name("metrics.txt").read_text("utf-8")).splitlines()
+_DECLARED = [_declared(line) for line in _LINES if line and not line.startswith("#")]
 #: Every quantity that optbench records or recognises in other tools' results, by its bare name.
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric, _ in _DECLARED})
 #: All whole names that mean a metric.

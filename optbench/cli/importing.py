@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from optbench.cli.common import errors
 from optbench.errors import UserError
-from optbench.task import Direction
+
+if TYPE_CHECKING:
+    from optbench.task import Direction
 
 
 def import_(
