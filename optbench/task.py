@@ -2,7 +2,8 @@
 
 A :class:`Metric` is a declared quantity: nothing about it is guessed from its name. :func:`known` finds the
 declaration of a name as records and other tools write it (``test_accuracy_best``, ``eval/loss``); what it
-does not know must be declared. A :class:`Task` is what a workload asks: its loss, its targets, its metrics.
+does not know must be declared (:func:`undeclared` says how). :class:`Metrics` adds what a suite declares. A
+:class:`Task` is what a workload asks: its loss, its targets, its metrics.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import InitVar, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, cast
+
+from optbench.errors import UserError
 
 #: Set as ``__pydantic_config__`` on the frozen dataclasses that a suite file can name: a misspelt key is an
 #: error rather than ignored, and so is a number that is not finite.
@@ -30,13 +34,13 @@ class Metric:
     Attributes
     ----------
     name : str
-        As recorded, without the part it was measured on: ``accuracy``, not ``test_accuracy``.
+        As recorded: ``accuracy`` in :data:`METRICS`, ``test_accuracy`` for a column.
     direction : "higher", "lower" or None
         What is better; None for a fact that is no merit (a count of epochs).
     unit : str
         See :data:`Unit`.
     title : str
-        In a table or on an axis, without its unit; capitalised where it begins a line.
+        In a table or on an axis, without its unit.
     digits : int
         Decimals shown, in the unit that is shown (percent for a share).
     low, high : float
@@ -55,6 +59,31 @@ class Metric:
     def maximised(self) -> bool:
         """Whether a larger value is better."""
         return self.direction == "higher"
+
+    @property
+    def sign(self) -> int:
+        """1 where a larger value is better, else -1: times a value it is a gain."""
+        return 1 if self.maximised else -1
+
+    @property
+    def factor(self) -> float:
+        """From the recorded to the shown unit: shares are shown in percent."""
+        return 100.0 if self.unit == "share" else 1.0
+
+    @property
+    def symbol(self) -> str:
+        """Of the shown unit; empty for a metric without one."""
+        return _SYMBOLS.get(self.unit, "")
+
+    @property
+    def heading(self) -> str:
+        """Title and unit: ``test accuracy, %``."""
+        return f"{self.title}, {self.symbol}" if self.symbol else self.title
+
+    @property
+    def better(self) -> Literal["larger", "smaller"]:
+        """Which values are better, as a word."""
+        return "larger" if self.maximised else "smaller"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,61 +127,181 @@ CLASSIFICATION = Task(
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (CLASSIFICATION,)})
 
 
-def _metric(name: str, direction: Direction | None, unit: Unit, title: str = "", **more: float) -> Metric:
-    digits = {"share": 2, "loss": 4, "seconds": 2, "count": 0, "bytes": 0, "number": 4}[unit]
-    low = more.pop("low", 0.0)
-    high = more.pop("high", 1.0 if unit == "share" else float("inf"))
-    title = title or name.replace("_", " ")
-    return Metric(name=name, direction=direction, unit=unit, title=title, digits=digits, low=low, high=high)
+_SYMBOLS: Mapping[str, str] = MappingProxyType({"share": "%", "seconds": "s", "bytes": "B"})
+_DIGITS: Mapping[str, int] = MappingProxyType(
+    {"share": 2, "loss": 4, "seconds": 2, "count": 0, "bytes": 0, "number": 4}
+)
+
+_LINE = re.compile(r'(\S+) +(\S+) +([\w+]+)(?: "([^"]+)")?(?: (\S+)\.\.(\S+))?(?: : (.+))?')
 
 
+def _declared(line: str) -> tuple[Metric, tuple[str, ...]]:
+    """A metric of metrics.txt, and every whole name that means it."""
+    found = _LINE.fullmatch(line)
+    assert found is not None, line
+    direction, unit, name, title, low, high, others = found.groups()
+    metric = Metric(
+        name=name,
+        direction=None if direction == "-" else cast(Direction, direction),
+        unit=cast(Unit, unit),
+        title=title or name.replace("_", " "),
+        digits=_DIGITS[unit],
+        low=float(low or 0),
+        high=float(high or (1 if unit == "share" else "inf")),
+    )
+    return metric, (name, *(others or "").split())
+
+
+_LINES = re.sub(r"\\\n *", "", Path(__file__).with_name("metrics.txt").read_text("utf-8")).splitlines()
+_DECLARED = [_declared(line) for line in _LINES if line and not line.startswith("#")]
 #: Every quantity that optbench records or recognises in other tools' results, by its bare name.
-METRICS: Mapping[str, Metric] = MappingProxyType(
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric, _ in _DECLARED})
+#: All whole names that mean a metric.
+NAMES: Mapping[str, Metric] = MappingProxyType(
+    {name: metric for metric, names in _DECLARED for name in names}
+)
+
+#: Names with a number or a class in them, and the metric that they are one of.
+_FORMS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), name)
+    for pattern, name in (
+        (r"top_?(\d+)(_acc|_accuracy|_categorical_accuracy)?|(acc|accuracy|prec)_?(top_?)?\d+", "accuracy"),
+        (r"(err|error)_?(top_?)?\d+|top_?\d+_(err|error)(_rate)?", "error_rate"),
+        (r"(auc|auroc)_\d+", "auc"),
+        (r"precision_?(at_?)?\d+", "precision"),
+        (r"recall_?(at_?)?\d+", "recall"),
+        (r"map_?(at_?)?\d+", "map"),
+        (r"(hits|hit_rate|success_rate|pass)_?(at_?)?\d+", "hit_rate"),
+        (r"ndcg_?(at_?)?\d+", "ndcg"),
+        (r"mrr_?(at_?)?\d+", "mrr"),
+        (r"bleu_?\d+", "bleu"),
+        (r"rouge_?(\d|l|lsum|w|s|su)(_(f|f1|fmeasure|p|precision|r|recall))?", "rouge"),
+    )
+)
+_PER_CLASS = re.compile(r"(^|_)(precision|recall|f1)$")
+#: What may stand before a name, and how a title says it.
+_PARTS: Mapping[str, str] = MappingProxyType(
     {
-        metric.name: metric
-        for metric in (
-            _metric("accuracy", "higher", "share"),
-            _metric("f1", "higher", "share", "macro F1"),
-            _metric("precision", "higher", "share"),
-            _metric("recall", "higher", "share"),
-            _metric("loss", "lower", "loss"),
-            _metric("batch_loss", "lower", "loss", "mean batch loss"),
-            _metric("epochs", None, "count"),
-            _metric("steps", None, "count"),
-            _metric("best_epoch", None, "count"),
-            _metric("state_bytes", "lower", "bytes", "optimizer state"),
-            _metric("lr", None, "number", "learning rate"),
-            _metric("step_seconds", "lower", "seconds", "training time"),
-            _metric("eval_seconds", "lower", "seconds", "evaluation time"),
-        )
+        **dict.fromkeys(("train", "training"), "train"),
+        **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+        **dict.fromkeys(("test", "testing"), "test"),
+        **dict.fromkeys(("eval", "evaluation"), "eval"),
+        **dict.fromkeys(("metrics", "metric", "epoch"), ""),
+        **dict.fromkeys(("mean", "avg", "average"), "mean"),
+        **{word: word for word in ("best", "last", "final")},
     }
 )
-_TOP = re.compile(r"top(\d+)_accuracy")
+_POINTS = ("best", "last", "final")
+_NEGATED = ("neg", "negative")
 
 
-_PART = re.compile(r"(train|training|val|valid|validation|dev|test|eval|evaluation)[_/]")
-_POINT = re.compile(r"_(best|last)$")
-
-
+@lru_cache(maxsize=1024)
 def known(name: str) -> Metric | None:
     """Find the declared metric that a name means; None for a name that is not declared.
 
-    A part in front (``val_``, ``test/``, ``eval/`` ..) and ``_best`` or ``_last`` behind are taken off; the
-    rest must be a whole known name.
+    Whole names only, in any case, ``-``, ``/``, ``.``, ``@`` and spaces as good as ``_``. What stands before
+    one may say the part of the data or which mean (``val_``, ``test/``, ``eval/``, ``metrics/``, ``best_``
+    ..), what stands behind it the epoch (``_best``, ``_last``, ``_final``). ``neg_`` turns a metric round, as
+    scikit-learn writes losses as scores.
+
+    Parameters
+    ----------
+    name : str
+        As a record, a table or a log has it.
+
+    Returns
+    -------
+    Metric or None
+        Its ``name`` is the name given, its title says the part too.
 
     Examples
     --------
-    >>> known("test_accuracy_best").direction, known("eval/loss").direction, known("brier_score")
-    ('higher', 'lower', None)
+    >>> known("test_accuracy_best").direction, known("eval/loss").direction, known("Brier-Score").direction
+    ('higher', 'lower', 'lower')
+    >>> known("neg_mean_squared_error").direction, known("accuracy_drop"), known("my_score")
+    ('higher', None, None)
     """
-    bare = _POINT.sub("", _PART.sub("", name, count=1) if _PART.match(name) else name)
-    if _TOP.fullmatch(bare):
-        return replace(METRICS["accuracy"], name=bare, title=bare.replace("_", "-", 1).replace("top", "top-"))
-    return METRICS.get(bare)
+    head, bracket, rest = name.partition("[")
+    plain = re.sub(r"[\s\-/.:@]+", "_", head.strip().lower()).strip("_")
+    metric = _parsed(plain)
+    if metric is None or not bracket:
+        return None if metric is None else replace(metric, name=name)
+    of_class = rest.endswith("]") and _PER_CLASS.search(plain)
+    if not of_class:
+        return None
+    return replace(metric, name=name, title=f"{metric.title.replace('macro ', '')} of {rest[:-1]}")
+
+
+def _parsed(plain: str) -> Metric | None:
+    """The metric of a normalised name: whole, negated, or with a part before or a point behind it."""
+    if (whole := NAMES.get(plain)) is not None:
+        return whole
+    for form, name in _FORMS:
+        if form.fullmatch(plain):
+            return replace(METRICS[name], title=_form_title(plain, METRICS[name]))
+    first, _, rest = plain.partition("_")
+    if rest and first in _NEGATED and (metric := _parsed(rest)) is not None:
+        return _negated(metric)
+    if rest and first in _PARTS and (metric := _parsed(rest)) is not None:
+        return replace(metric, title=f"{_PARTS[first]} {metric.title}".strip())
+    rest, _, last = plain.rpartition("_")
+    if rest and last in _POINTS and (metric := _parsed(rest)) is not None:
+        return replace(metric, title=f"{metric.title} {last}")
+    return None
+
+
+def _form_title(plain: str, metric: Metric) -> str:
+    top = re.match(r"top_?(\d+)", plain)
+    return f"top-{top[1]}" if top and metric.name == "accuracy" else plain.replace("_", " ")
+
+
+def _negated(metric: Metric) -> Metric:
+    turned: Mapping[Direction, Direction] = {"higher": "lower", "lower": "higher"}
+    direction = None if metric.direction is None else turned[metric.direction]
+    unit: Unit = "number" if metric.unit == "share" else metric.unit
+    return replace(
+        metric,
+        direction=direction,
+        unit=unit,
+        digits=_DIGITS[unit],
+        title=f"negative {metric.title}",
+        low=-metric.high,
+        high=-metric.low,
+    )
+
+
+def undeclared(name: str, how: str) -> str:
+    """Say that a name tells no direction, and how to declare one.
+
+    Examples
+    --------
+    >>> undeclared("my_score", "--maximise or --minimise")
+    "metric 'my_score' is not known; say which is better: --maximise or --minimise"
+    """
+    metric = known(name)
+    why = "is not known" if metric is None else f"({metric.title}) is neither better large nor better small"
+    return f"metric {name!r} {why}; say which is better: {how}"
+
+
+def sign_of(name: str) -> int:
+    """1 where a larger value of a known metric is better, else -1: times a value it is a gain.
+
+    Examples
+    --------
+    >>> sign_of("val_accuracy"), sign_of("val_loss")
+    (1, -1)
+    """
+    return Metrics()[name].sign
+
+
+def is_time(name: str) -> bool:
+    """Whether a recorded column is a time, which no repetition reproduces."""
+    metric = known(name)
+    return metric is not None and metric.unit == "seconds"
 
 
 #: What every trial has; a metric of one's own takes none of these names.
-BUILT_IN = ("test_accuracy", "test_loss", "val_accuracy", "val_loss", "train_loss")
+BUILT_IN = ("test_accuracy", "test_loss", "val_accuracy", "val_loss", "test_f1", "train_loss")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,15 +333,69 @@ class CustomMetric:
     def __post_init__(self, directory: Path | None) -> None:
         object.__setattr__(self, "_directory", directory)
 
+    def column(self, name: str) -> Metric:
+        """The metric of one of its columns, such as ``test_<name>_best``.
 
-def maximised(metric: str, own: Iterable[CustomMetric] = ()) -> bool:
-    """Tell whether larger is better: not for a name in ``loss`` or ``error``, nor one declared so.
+        A known name gives unit, digits and range; what the suite or its record says gives the direction.
+        """
+        like = known(self.name) or Metric(name=self.name, direction=None)
+        direction: Direction = "lower" if self.minimise else "higher"
+        return replace(like, name=name, direction=direction, title=name.replace("_", " "))
 
-    Examples
-    --------
-    >>> maximised("test_accuracy"), maximised("val_loss"), maximised("test_calibration_error_best")
-    (True, False, False)
+    def columns(self) -> tuple[str, ...]:
+        """Its final columns: of the test and of the validation part."""
+        return tuple(f"{part}_{self.name}" for part in ("test", "val"))
+
+
+class UndeclaredError(UserError, ValueError):
+    """A metric whose direction is neither known nor declared; the message says how to declare it."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What the names in some results mean: the known metrics, and those that their suites declare.
+
+    Attributes
+    ----------
+    custom : tuple of CustomMetric
+        Those of the suites. What a store recorded of one holds even where its name has become known.
     """
-    name = re.sub(r"_(best|last)$", "", metric)
-    bare = re.sub(r"^(test|val)_", "", name)
-    return not name.endswith(("loss", "error")) and not any(m.minimise and m.name == bare for m in own)
+
+    custom: tuple[CustomMetric, ...] = ()
+
+    @classmethod
+    def of(cls, metrics: Iterable[CustomMetric]) -> Metrics:
+        """Collect metrics by name, each once.
+
+        Raises
+        ------
+        UndeclaredError
+            If two of one name have two directions.
+        """
+        found: dict[str, CustomMetric] = {}
+        for metric in metrics:
+            if found.setdefault(metric.name, metric).minimise is not metric.minimise:
+                raise UndeclaredError(
+                    f"metric {metric.name!r} is minimised in one place and maximised in another; name one "
+                    "otherwise"
+                )
+        return cls(tuple(found[name] for name in sorted(found)))
+
+    def __getitem__(self, name: str) -> Metric:
+        """The metric of a column.
+
+        Raises
+        ------
+        UndeclaredError
+            If its direction is neither known nor declared.
+        """
+        bare = re.sub(r"_(best|last)$", "", name)
+        for metric in self.custom:
+            if bare in metric.columns():
+                return metric.column(name)
+        found = known(name)
+        if found is None or found.direction is None:
+            raise UndeclaredError(
+                undeclared(name, "declare it in the suite with `minimise: true` or `false`")
+            )
+        return found

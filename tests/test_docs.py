@@ -41,7 +41,7 @@ FILES = {
     "pytorch_optimizer.py": "class Lion: pass\nclass Prodigy: pass\n",
     "torch_optimizer.py": "class Yogi: pass\n",
     "lion.py": "class Lion: pass\n",
-    "my_metric.py": "def brier_error(probabilities, labels): return 0.0\n",
+    "my_metric.py": "def brier_score(probabilities, labels): return 0.0\n",
     "flowers.csv": "length,width,species\n" + "".join(f"{i % 7},{i % 5},{'ab'[i % 2]}\n" for i in range(40)),
 }
 

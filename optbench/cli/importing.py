@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from optbench.cli.common import errors
 from optbench.errors import UserError
+
+if TYPE_CHECKING:
+    from optbench.task import Direction
 
 
 def import_(
@@ -34,7 +38,15 @@ def import_(
     first_epoch: Annotated[
         int, typer.Option(min=0, max=1, help="A log's first row: 0 if written before the first step.")
     ] = 1,
-    percent: Annotated[bool, typer.Option("--percent", help="Accuracies are percentages.")] = False,
+    percent: Annotated[
+        bool, typer.Option("--percent", help="Accuracies, and other shares, are percentages.")
+    ] = False,
+    maximise: Annotated[
+        list[str] | None, typer.Option(help="A metric that is not known: larger is better.")
+    ] = None,
+    minimise: Annotated[
+        list[str] | None, typer.Option(help="A metric that is not known: smaller is better.")
+    ] = None,
     baseline: Annotated[str | None, typer.Option(help="Compare with this optimizer.")] = None,
 ) -> None:
     """Take results of other tools into a store that `optbench report` reads.
@@ -54,11 +66,21 @@ def import_(
             first_epoch=first_epoch,
         )
         found = logs.read(sources, naming, kind=kind)
-        written = foreign.write(foreign.percent(found) if percent else found, out, baseline=baseline)
+        directions = _directions(maximise or (), minimise or ())
+        if percent:
+            print(f"Taken as percentages: {', '.join(foreign.shares(found)) or 'nothing'}")
+            found = foreign.percent(found)
+        written = foreign.write(found, out, baseline=baseline, directions=directions)
         for note in written.notes:
             print(note)
         print(f"{written.new} trials imported, {written.trials} in {written.store}")
         print(f"Plots and tables: optbench report {written.store.parent}")
+
+
+def _directions(maximise: Sequence[str], minimise: Sequence[str]) -> dict[str, Direction]:
+    if both := sorted({*maximise} & {*minimise}):
+        raise UserError(f"--maximise, --minimise: {both[0]!r} is in both; say one")
+    return {**dict.fromkeys(maximise, "higher"), **dict.fromkeys(minimise, "lower")}
 
 
 def _pair(entry: str) -> tuple[str, str]:

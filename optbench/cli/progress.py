@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.markup import escape
 from rich.text import Text
 
-from optbench.report.text import number, scale
+from optbench.report.text import number
 from optbench.suite.spec import PlannedTrial, Suite
 from optbench.trial import Status, TrialRecord, trial_id
 
@@ -37,7 +37,7 @@ class RunView:
 
         self._watch = watch
         self._console = console
-        self._metric = suite.analysis.primary
+        self._metric = suite.metrics[suite.analysis.primary]
         self._scores: dict[tuple[str, str], list[float]] = {}
         self._ended: dict[tuple[str, str], int] = {}
         self._losses: list[float] = []
@@ -45,7 +45,7 @@ class RunView:
         self._optimizers = {entry.label: len(entry.optimizers) for entry in suite.workloads}
         self._began = time.monotonic()
         # Tuning plans round by round, so the plan grows; a known budget tells where to.
-        self._monitor = suite.tuning.monitor if suite.tuning else self._metric
+        self._monitor = suite.metrics[suite.tuning.monitor] if suite.tuning else self._metric
         self._expected = sum(
             len(entry.optimizers)
             * (len(suite.seeds) * len(suite.backends) + (suite.tuning.trainings(entry.workload) or 0))
@@ -126,8 +126,8 @@ class RunView:
         if record.status != "crashed" and trial.role == "evaluation":
             block = f"{trial.workload} {record.block_id}"
             self._blocks[block] = self._blocks.get(block, 0) + 1
-        if self._metric in record.metrics and trial.role == "evaluation":
-            self._scores[key].append(record.metrics[self._metric])
+        if self._metric.name in record.metrics and trial.role == "evaluation":
+            self._scores[key].append(record.metrics[self._metric.name])
         self._progress.update(self._all, completed=self._done)
         if record.status == "crashed":
             last = (record.error or "").strip().splitlines()[-1:]
@@ -142,12 +142,13 @@ class RunView:
 
     def _line(self, trial: PlannedTrial, record: TrialRecord) -> str:
         metric = self._metric if trial.role == "evaluation" else self._monitor
-        value = record.metrics.get(metric, float("nan")) * scale(metric)
+        value = record.metrics.get(metric.name, float("nan")) * metric.factor
+        shown = f"{metric.title} {number(value, metric.digits)} {metric.symbol}".rstrip()
         left = (time.monotonic() - self._began) / max(1, self._ended_now)
         left *= self._total - self._done
         return (
             f"[{self._done}/{self._total}] {_role(trial)}{trial.workload} {trial.optimizer} "
-            f"seed {trial.spec.seeds.init}: {record.status}, {metric} {number(value, 4)}, "
+            f"seed {trial.spec.seeds.init}: {record.status}, {shown}, "
             f"{record.timings.get('total', 0):.1f} s, about {left:.0f} s left"
         )
 

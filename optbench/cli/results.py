@@ -76,7 +76,7 @@ def watch(
         from optbench.report.watch import watch as follow
 
         spec, store = api.find_store(suite, results=results)
-        follow(store, metric=spec.analysis.primary, console=new_console(), every=every)
+        follow(store, metric=spec.metrics[spec.analysis.primary], console=new_console(), every=every)
 
 
 def compare(
@@ -88,7 +88,8 @@ def compare(
     ],
     metric: Annotated[str | None, typer.Option(help="Column to compare, where there are several.")] = None,
     maximise: Annotated[
-        bool | None, typer.Option("--maximise/--minimise", help="Is larger better? By the name if not given.")
+        bool | None,
+        typer.Option("--maximise/--minimise", help="Is larger better? A known metric says."),
     ] = None,
     baseline: Annotated[
         str | None, typer.Option(help="Compare the others against this one; all pairs if not given.")

@@ -22,6 +22,7 @@ from optbench.execution.schedules import LearningRate
 from optbench.matching import Indices
 from optbench.models.layers import build
 from optbench.suite import custom_metrics
+from optbench.task import sign_of
 from optbench.trial import Fingerprints, Status, TrialRecord, TrialSpec, Workload, block_id, trial_id
 
 #: Called after each evaluation with the epoch and its row of the history.
@@ -343,14 +344,14 @@ def _stop(
     workload: Workload, session: Session, epoch: int, row: Mapping[str, float], progress: _Progress
 ) -> bool:
     """Note the best epoch so far, and say whether patience has run out."""
-    value = row[workload.monitor] if workload.monitor == "val_accuracy" else -row[workload.monitor]
+    value = sign_of(workload.monitor) * row[workload.monitor]
     if value > progress.best_value:
         progress.best_value, progress.best_epoch = value, epoch
         session.remember()
     rule = workload.early_stopping
     if rule is None:
         return False
-    monitored = row[rule.monitor] if rule.monitor == "val_accuracy" else -row[rule.monitor]
+    monitored = sign_of(rule.monitor) * row[rule.monitor]
     if monitored > progress.patience_value + rule.min_delta:
         progress.patience_value, progress.epochs_without = monitored, 0
     else:

@@ -7,6 +7,7 @@ Such trials were not trained here, so nothing proves that they match: their fing
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -18,14 +19,16 @@ from numpy.typing import NDArray
 
 import optbench
 from optbench.errors import UserError
-from optbench.records.frames import DECLARED
+from optbench.records.frames import DECLARED, declared_metrics
 from optbench.records.logs import HISTORY, RunLog
 from optbench.records.store import FILE_NAME, Store, StoredTrial, StoreError
 from optbench.suite.report_spec import Analysis, ReportSpec, ReportWorkload, Targets
+from optbench.task import BUILT_IN, CustomMetric, Direction, Metric, sign_of, undeclared
+from optbench.task import known as metric_of
 from optbench.trial import STREAMS, Fingerprints, Seeds, TrialRecord, TrialSpec, content_hash
 
-PRIMARY = ("test_accuracy", "test_loss", "val_accuracy", "val_loss", "train_loss")
-SHARES = ("accuracy", "_f1")
+#: A report tests the first of these that all runs have; losses of the training part come last of all.
+PRIMARY = tuple(name for name in BUILT_IN if name != "train_loss")
 
 
 class ImportedError(UserError, ValueError):
@@ -42,7 +45,13 @@ class Imported:
     notes: tuple[str, ...]
 
 
-def write(logs: Sequence[RunLog], out: Path, *, baseline: str | None = None) -> Imported:
+def write(
+    logs: Sequence[RunLog],
+    out: Path,
+    *,
+    baseline: str | None = None,
+    directions: Mapping[str, Direction] | None = None,
+) -> Imported:
     """Write runs of other tools into a store, in one transaction.
 
     Parameters
@@ -53,6 +62,8 @@ def write(logs: Sequence[RunLog], out: Path, *, baseline: str | None = None) -> 
         Folder of the store, new or of an earlier import; its name becomes the suite's.
     baseline : str, optional
         Optimizer that the others are compared with; the first if not given.
+    directions : mapping of str to {"higher", "lower"}, optional
+        What is better of metrics that are not known, such as ``test_my_score``.
 
     Returns
     -------
@@ -61,14 +72,17 @@ def write(logs: Sequence[RunLog], out: Path, *, baseline: str | None = None) -> 
     Raises
     ------
     ImportedError
-        If two runs are of one dataset, model, optimizer and seed, an accuracy is no share, or no run has a
-        metric that a report can test.
+        If two runs are of one dataset, model, optimizer and seed, an accuracy is no share, a metric is not
+        known and no direction was given, or no run has a metric that a report can test.
     StoreError
         If the store holds trained trials, or other numbers for one of these runs.
     """
-    records = [_record(log) for log in logs]
-    if not records:
+    if not logs:
         raise ImportedError("import: found no run; give CSV files, or folders with logs")
+    known, rows, earlier = _known(out)
+    custom = _declared(logs, directions or {}, earlier)
+    testable = _testable(custom)
+    records = [_record(log, testable) for log in logs]
     sources: dict[str, str] = {}
     for log, record in zip(logs, records, strict=True):
         if record.trial_id in sources:
@@ -77,7 +91,6 @@ def write(logs: Sequence[RunLog], out: Path, *, baseline: str | None = None) -> 
                 f"twice (also in {sources[record.trial_id]}); give the runs different seeds, or leave one out"
             )
         sources[record.trial_id] = log.source
-    known, rows = _known(out)
     for record in records:
         before = known.get(record.trial_id)
         if before is not None and not _same(before, record):
@@ -87,7 +100,7 @@ def write(logs: Sequence[RunLog], out: Path, *, baseline: str | None = None) -> 
             )
     new = {record.trial_id: record for record in records if record.trial_id not in known}
     rows |= {key: _labels(record.spec) for key, record in new.items()}
-    spec = _report_spec(out.resolve().name, [*known.values(), *new.values()], rows, baseline)
+    spec = _report_spec(out.resolve().name, [*known.values(), *new.values()], rows, baseline, custom)
     with Store(out, write=True) as store, store.writing():
         store.set_plan((key, *labels) for key, labels in rows.items())
         store.set_meta(
@@ -103,33 +116,78 @@ def write(logs: Sequence[RunLog], out: Path, *, baseline: str | None = None) -> 
         return Imported(store=store.path, trials=len(rows), new=len(new), notes=tuple(_notes(logs)))
 
 
-def _known(out: Path) -> tuple[dict[str, StoredTrial], dict[str, tuple[str, str]]]:
-    """Trials and labels of an earlier import; refuses a store of trained trials."""
+def _known(out: Path) -> tuple[dict[str, StoredTrial], dict[str, tuple[str, str]], dict[str, CustomMetric]]:
+    """Trials, labels and declared metrics of an earlier import; refuses a store of trained trials."""
     if not (out / FILE_NAME).is_file():
-        return {}, {}
+        return {}, {}, {}
     with Store(out) as store:
         if "imported" not in store.meta():
             raise StoreError(f"{store.path}: holds trials that optbench trained; import into another folder")
         trials = {trial.trial_id: trial for trial in store.trials()}
-        return trials, {key: (workload, optimizer) for key, workload, optimizer in store.plan()}
+        labels = {key: (workload, optimizer) for key, workload, optimizer in store.plan()}
+        return trials, labels, {metric.name: metric for metric in declared_metrics(store.meta())}
 
 
-def _record(log: RunLog) -> TrialRecord:
+def _declared(
+    logs: Sequence[RunLog], directions: Mapping[str, Direction], earlier: Mapping[str, CustomMetric]
+) -> dict[str, CustomMetric]:
+    """Metrics that a report can test beside optbench's own, by name without their part of the data."""
+    found = dict(earlier)
+    columns = dict.fromkeys(name for log in logs for name in log.metrics)
+    for name in directions:
+        if name not in columns:
+            listed = ", ".join(columns) or "none"
+            raise ImportedError(f"--maximise, --minimise: found {name!r}; the runs have the metrics {listed}")
+    for name in columns:
+        part, _, bare = name.partition("_")
+        like = metric_of(name)
+        said = directions.get(name)
+        if said is not None and like is not None and like.direction not in (None, said):
+            raise ImportedError(
+                f"metric {name!r}: {like.better} is better, as its name says; give it another name with --map"
+            )
+        direction = said or (like.direction if like else None)
+        if direction is None and like is None and bare in earlier:
+            continue
+        if direction is None and like is None:
+            how = f"--maximise {name} or --minimise {name}; or leave it out with --map COLUMN="
+            raise ImportedError(f"import: {undeclared(name, how)}")
+        if direction is None or part not in ("test", "val") or _own(name):
+            continue
+        metric = CustomMetric(name=bare, reference="", code="imported", minimise=direction == "lower")
+        if found.setdefault(bare, metric).minimise is not metric.minimise:
+            raise ImportedError(
+                f"metric {name!r}: was imported before with the other direction; remove the store to import "
+                "all again"
+            )
+    return found
+
+
+def _testable(custom: Mapping[str, CustomMetric]) -> tuple[str, ...]:
+    return (*PRIMARY, *(column for metric in custom.values() for column in metric.columns()), "train_loss")
+
+
+def _own(name: str) -> bool:
+    """Whether optbench's own trials have such a metric: a table of its own shows it."""
+    return name in BUILT_IN or "[" in name or re.fullmatch(r"test_top\d+_accuracy", name) is not None
+
+
+def _record(log: RunLog, testable: Sequence[str]) -> TrialRecord:
     history = {name: log.history[name] for name in log.history if np.isfinite(log.history[name]).any()}
     length = max((len(values) for values in history.values()), default=0)
     metrics = {**log.metrics, **_finals(history)}
     for name, value in metrics.items():
-        if name.endswith(SHARES) and value > 1:
+        if _is_share(name) and value > cast(Metric, metric_of(name)).high:
             raise ImportedError(
                 f"{log.source}: {name}: found {value:g}; a share in [0, 1] belongs here: give --percent if "
                 "the numbers are percentages"
             )
     diverged = log.status == "completed" and _diverged(log.history)
-    if not diverged and log.status == "completed" and not any(name in metrics for name in PRIMARY):
+    if not diverged and log.status == "completed" and not any(name in metrics for name in testable):
         found = ", ".join([*log.ignored, *metrics]) or "none"
         raise ImportedError(
-            f"{log.source}: found the metrics {found}; a report tests one of {', '.join(PRIMARY)}: say which "
-            "is which with --map NAME=METRIC, as in --map accuracy=test_accuracy"
+            f"{log.source}: found the metrics {found}; a report tests one of {', '.join(testable)}: say "
+            "which is which with --map NAME=METRIC, as in --map accuracy=test_accuracy"
         )
     columns = {name: np.full(length, np.nan) for name in HISTORY} if length else {}
     for name, values in history.items():
@@ -180,9 +238,9 @@ def _finals(history: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
         for name, values in history.items()
         if name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy") and np.isfinite(values[-1])
     }
-    for name, sign in (("val_accuracy", 1), ("val_loss", -1)):
+    for name in ("val_accuracy", "val_loss"):
         if name in history and "best_epoch" not in finals:
-            best = int(np.nanargmax(sign * history[name]))
+            best = int(np.nanargmax(sign_of(name) * history[name]))
             finals["best_epoch"] = float(best)
             finals |= {
                 f"{other}_best": float(history[other][best])
@@ -214,13 +272,18 @@ def _same(before: StoredTrial, record: TrialRecord) -> bool:
 
 
 def _report_spec(
-    name: str, trials: Sequence[Any], rows: Mapping[str, tuple[str, str]], baseline: str | None
+    name: str,
+    trials: Sequence[Any],
+    rows: Mapping[str, tuple[str, str]],
+    baseline: str | None,
+    custom: Mapping[str, CustomMetric],
 ) -> ReportSpec:
     """What a report shows of these trials, in the order in which they were given."""
     completed = [trial for trial in trials if trial.status == "completed"] or list(trials)
-    primary = next((m for m in PRIMARY if all(m in trial.metrics for trial in completed)), None)
+    testable = _testable(custom)
+    primary = next((m for m in testable if all(m in trial.metrics for trial in completed)), None)
     if primary is None:
-        found = "; ".join(sorted({", ".join(sorted(set(t.metrics) & set(PRIMARY))) for t in completed}))
+        found = "; ".join(sorted({", ".join(sorted(set(t.metrics) & set(testable))) for t in completed}))
         raise ImportedError(f"import: the runs share no metric that a report tests; found {found}")
     optimizers = list(dict.fromkeys(optimizer for _, optimizer in rows.values()))
     if baseline is not None and baseline not in optimizers:
@@ -234,6 +297,7 @@ def _report_spec(
                 targets=Targets(),
                 optimizers=tuple(dict.fromkeys(rows[trial.trial_id][1] for trial in mine)),
                 epochs=max(1, *(int(trial.metrics.get("epochs", 1)) for trial in mine)),
+                metrics=tuple(custom.values()),
             )
         )
     seeds = sorted({trial.spec["seeds"]["init"] for trial in trials})
@@ -269,11 +333,23 @@ def _notes(logs: Iterable[RunLog]) -> Iterable[str]:
         yield f"{len(lacking)} of {len(blocks)} blocks lack an optimizer: {where}."
 
 
+def shares(logs: Iterable[RunLog]) -> list[str]:
+    """Names of the metrics that are shares: what :func:`percent` divides by 100."""
+    return list(
+        dict.fromkeys(name for log in logs for name in (*log.history, *log.metrics) if _is_share(name))
+    )
+
+
+def _is_share(name: str) -> bool:
+    metric = metric_of(name)
+    return metric is not None and metric.unit == "share"
+
+
 def percent(logs: Iterable[RunLog]) -> list[RunLog]:
-    """Turn accuracies and F1 scores from percentages into shares."""
+    """Turn metrics that are shares, such as accuracies, from percentages into shares."""
 
     def share(name: str, value: Any) -> Any:
-        return value / 100 if name.endswith(SHARES) else value
+        return value / 100 if _is_share(name) else value
 
     return [
         replace(

@@ -19,6 +19,7 @@ from optbench.records.format import unpack_history
 from optbench.records.step_times import PassTimes
 from optbench.records.store import History, Store, StoredTrial, naming_damage
 from optbench.suite.validation import shown
+from optbench.task import CustomMetric, Metrics, sign_of
 from optbench.trial import STREAMS, content_hash
 from optbench.tuning import journal as tuning_journal
 from optbench.tuning.journal import Journal
@@ -77,6 +78,8 @@ class Results:
         Evaluation of the declared numbers where the tuned ones differ; columns of ``trials``.
     journals : tuple of Journal
         What each store that was tuned keeps of it.
+    metrics : Metrics
+        What the names of its columns mean: the known metrics, and those that the stores' suites declared.
     unplanned : int
         Records that no store's plan has: of an earlier state of the suite file, say. They are in no table.
     """
@@ -91,6 +94,7 @@ class Results:
     tuning: pd.DataFrame = field(default_factory=pd.DataFrame)
     untuned: pd.DataFrame = field(default_factory=pd.DataFrame)
     journals: tuple[Journal, ...] = ()
+    metrics: Metrics = field(default_factory=Metrics)
     unplanned: int = 0
 
 
@@ -142,9 +146,19 @@ def load_results(*paths: str | Path) -> Results:
         environments=tuple(gathered.environments),
         passes=tuple(gathered.passes.values()),
         journals=tuple(gathered.journals),
+        metrics=Metrics.of(gathered.metrics),
         unplanned=len(gathered.recorded - gathered.in_plans),
         **searched,
     )
+
+
+def declared_metrics(meta: Mapping[str, str]) -> tuple[CustomMetric, ...]:
+    """Metrics that a store's suite declared; none where its view is damaged, which who needs it refuses."""
+    try:
+        seen = json.loads(meta.get("view", '{"workloads": []}'))
+        return tuple(CustomMetric(**m) for entry in seen["workloads"] for m in entry.get("metrics", ()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ()
 
 
 @dataclass
@@ -159,6 +173,7 @@ class _Gathered:
     environment_ids: dict[str, int] = field(default_factory=dict)
     passes: dict[str, PassTimes] = field(default_factory=dict)
     journals: list[Journal] = field(default_factory=list)
+    metrics: list[CustomMetric] = field(default_factory=list)
     roles: dict[str, dict[str, Any]] = field(default_factory=dict)
     planned: set[str] = field(default_factory=set)
     in_plans: set[str] = field(default_factory=set)
@@ -168,6 +183,7 @@ class _Gathered:
         """Take in one store; ``several`` asks for what tells equal labels of different stores apart."""
         meta = store.meta()
         self.metas.append(meta)
+        self.metrics += declared_metrics(meta)
         passes = step_times.read(meta)
         for entry in passes:
             if entry.key not in self.passes or entry.measured > self.passes[entry.key].measured:
@@ -477,7 +493,7 @@ def epochs_to_target(epochs: pd.DataFrame, targets: Iterable[tuple[str, float]])
     epochs : DataFrame
         ``Results.epochs``, or some of its rows.
     targets : iterable of (str, float)
-        History column and value; accuracies count from below, losses from above.
+        History column and value; what is better larger counts from below, the others from above.
 
     Returns
     -------
@@ -487,7 +503,8 @@ def epochs_to_target(epochs: pd.DataFrame, targets: Iterable[tuple[str, float]])
     """
     met = np.ones(len(epochs), dtype=bool)
     for column, value in targets:
-        met &= (epochs[column] <= value) if column.endswith("loss") else (epochs[column] >= value)
+        sign = sign_of(column)
+        met &= sign * epochs[column] >= sign * value
     # Labels are compared as plain values: an index of categories has codes as wide as its own labels need,
     # and pandas does not look up those of one width in those of another.
     trials = pd.DataFrame({"trial_id": _labels(epochs["trial_id"].drop_duplicates())})

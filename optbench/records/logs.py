@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from optbench.errors import UserError
 from optbench.suite.validation import one_line, shown
+from optbench.task import NAMES
 from optbench.trial import Status
 
 MOST_EPOCHS = 1_000_000
@@ -39,7 +40,8 @@ ALIASES: Mapping[str, str] = {
     **{
         f"{part}_{word}": f"{part}_accuracy"
         for part in ("val", "test")
-        for word in ("acc", "sparse_categorical_accuracy", "categorical_accuracy", "binary_accuracy")
+        for word, metric in NAMES.items()
+        if metric.name == "accuracy"
     },
 }
 _PARTS = {"train": "", "training": "", "validation": "val_", "val": "val_", "test": "test_"}

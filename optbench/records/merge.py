@@ -11,6 +11,7 @@ import numpy as np
 
 from optbench.records import step_times
 from optbench.records.store import FILE_NAME, Store, StoredTrial, StoreError
+from optbench.task import is_time
 from optbench.tuning import journal
 
 
@@ -110,5 +111,5 @@ def _differ(a: Store, b: Store, key: str) -> list[str]:
 
 
 def _content(trial: StoredTrial) -> object:
-    history = {n: np.asarray(v).tobytes() for n, v in trial.history.items() if not n.endswith("seconds")}
+    history = {n: np.asarray(v).tobytes() for n, v in trial.history.items() if not is_time(n)}
     return trial.status, dict(trial.metrics), dict(trial.fingerprints), history

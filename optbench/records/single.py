@@ -15,6 +15,7 @@ from optbench.suite import yamlfile
 from optbench.suite.expand import trials
 from optbench.suite.load import suite_from_source
 from optbench.suite.spec import PlannedTrial, Suite
+from optbench.task import known
 from optbench.trial import trial_id
 
 #: Keys of a workload's record that a suite file writes otherwise, or not at all.
@@ -149,7 +150,12 @@ def _dataset(recorded: str | Mapping[str, Any]) -> Any:
 
 
 def _metrics(recorded: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    entries = {m["name"]: {"class": m["reference"], "minimise": m["minimise"]} for m in recorded}
+    entries = {}
+    for metric in recorded:
+        # A name that has become known since a record was made has its direction by itself.
+        like = known(metric["name"])
+        falls = metric["minimise"] if like is None or like.direction is None else not like.maximised
+        entries[metric["name"]] = {"class": metric["reference"], "minimise": falls}
     return {"metrics": entries} if entries else {}
 
 

@@ -29,6 +29,7 @@ from optbench.stats.datasets import (
 from optbench.stats.families import FamilyResult, PairedComparison, Settings, compare_family
 from optbench.stats.profiles import profile_score
 from optbench.suite.report_spec import ReportSpec
+from optbench.task import Metric
 
 #: Fingerprints by which trials of several settings are paired.
 _MARKS = ["split", "init", "order"]
@@ -58,6 +59,7 @@ class Across:
 
     title: str
     metric: str
+    measure: Metric
     maximise: bool
     baseline: str
     alpha: float
@@ -142,7 +144,8 @@ def settings_compared(results: Results, spec: ReportSpec) -> list[SettingCompari
     several = [name for name in SETTING if name in trials and trials[name].nunique() > 1]
     if not several:
         return []
-    metric, maximise = spec.analysis.primary, spec.maximised(spec.analysis.primary)
+    metric = spec.analysis.primary
+    maximise = results.metrics[metric].maximised
     found = []
     for (workload, optimizer), part in trials.groupby(["workload", "optimizer"], sort=False):
         names = sorted(set(_joined(part, several, " ")))
@@ -216,6 +219,7 @@ def _across(boards: Sequence[Leaderboard], names: list[str], spec: ReportSpec) -
     return Across(
         title=f"Across {len(boards)} workloads{suffix}",
         metric=first.metric,
+        measure=first.measure,
         maximise=maximise,
         baseline=str(baseline),
         alpha=analysis.alpha,

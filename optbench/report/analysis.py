@@ -143,12 +143,14 @@ def side_tables(report: Report) -> dict[str, TextTable]:
     makers: dict[str, Callable[[], TextTable | None]] = {
         "targets": lambda: times_table(boards),
         "top_k": lambda: top_k_table(boards, results.trials),
-        "metrics": lambda: metrics_table(boards, results.trials, spec),
+        "metrics": lambda: metrics_table(boards, results),
         "timing": lambda: pass_table(results),
         "tuning": lambda: tuning_table(results),
         "untuned": lambda: untuned_table(results, boards),
         "settings": lambda: (
-            settings_table(report.settings, spec.analysis.primary) if report.settings else None
+            settings_table(report.settings, results.metrics[spec.analysis.primary])
+            if report.settings
+            else None
         ),
     }
     tables = {name: report.failures.attempt(f"table {name}", make) for name, make in makers.items()}

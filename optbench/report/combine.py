@@ -12,6 +12,7 @@ import pandas as pd
 from optbench.records.frames import Results, load_results
 from optbench.suite.load import known_choice
 from optbench.suite.report_spec import ReportSpec, ReportWorkload
+from optbench.task import Metrics
 
 #: Key: position of the store, workload label, optimizer label there.
 Labels = Mapping[tuple[int, str, str], tuple[str, str]]
@@ -36,6 +37,9 @@ def gather(stores: Sequence[tuple[ReportSpec, Path]]) -> tuple[ReportSpec, Resul
     """
     specs = [spec for spec, _ in stores]
     results = load_results(*(path for _, path in stores))
+    # A suite's file may say of a metric what an earlier state of it did not.
+    metrics = Metrics.of(metric for spec in specs for entry in spec.workloads for metric in entry.metrics)
+    results = replace(results, metrics=metrics)
     if len(stores) == 1:
         return specs[0], results
     labels = _labels(results.trials, _names(specs)) if len(results.trials) else {}

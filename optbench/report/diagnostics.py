@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from optbench.datasets import registry
 from optbench.datasets.base import DataError, Dataset, cut
+from optbench.records.frames import declared_metrics
 from optbench.records.store import Store, StoredTrial, StoreError
 from optbench.stats.classifiers import McNemarResult, mcnemar_predictions
 from optbench.suite.validation import parse
-from optbench.task import maximised
+from optbench.task import Metrics
 from optbench.trial import TrialSpec
 
 IntArray = NDArray[np.int64]
@@ -136,8 +137,8 @@ def best_two(store: Store, trial: StoredTrial, *, metric: str = "test_accuracy")
         for other in store.trials(store.block(trial.block_id))
         if metric in other.metrics and store.predictions(other.trial_id)
     ]
-    sign = -1 if maximised(metric) else 1
-    block.sort(key=lambda other: (sign * other.metrics[metric], other.trial_id))
+    sign = Metrics(declared_metrics(store.meta()))[metric].sign
+    block.sort(key=lambda other: (-sign * other.metrics[metric], other.trial_id))
     if len(block) < 2:
         return None
     dataset, rows, source = _test_part(trial)

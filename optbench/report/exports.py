@@ -65,7 +65,7 @@ def json_text(
         "trials": counts,
         "analysis": spec.analysis,
         "leaderboards": [_board(board) for board in boards],
-        "across": [_fields(item, {"times", "cells"}) for item in overall],
+        "across": [_fields(item, {"times", "cells", "measure"}) for item in overall],
         "settings": list(settings),
         "refusals": results.refusals,
         "methods": methods,
@@ -82,7 +82,7 @@ def _board(board: Leaderboard) -> dict[str, Any]:
         {f.name: getattr(row, f.name) for f in fields(row) if f.name != "measured"} | other_values(board, row)
         for row in board.rows
     ]
-    return _fields(board, {"table", "reached"}) | {"rows": rows}
+    return _fields(board, {"table", "reached", "measure"}) | {"rows": rows}
 
 
 def _fields(item: Any, leave_out: set[str]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from optbench.report.analysis import Report
 from optbench.report.fair_times import best_pass, comparable, pass_rounds
 from optbench.report.leaderboard import Leaderboard, of_board
 from optbench.report.style import LineStyle, line_styles
-from optbench.report.text import metric_title
 from optbench.report.tuning import scores_by_optimizer
 from optbench.stats.families import FamilyResult
 
@@ -73,8 +72,8 @@ def _planned(report: Report, board: Leaderboard, styles: Mapping[str, LineStyle]
     epochs = report.results.epochs
     epochs = epochs[epochs["trial_id"].isin(trials["trial_id"])] if len(epochs) else epochs
     diverged = set(trials.loc[trials["status"] == "diverged", "trial_id"])
-    title, metric = board.title, board.metric
-    words = metric_title(metric)
+    title, metric = board.title, board.measure
+    words = metric.heading
 
     def plot(name: str, heading: str, alt: str, caption: str, draw: Callable[[], Figure | None]) -> Plot:
         return Plot(
@@ -141,23 +140,21 @@ def _planned(report: Report, board: Leaderboard, styles: Mapping[str, LineStyle]
         )
         yield plot(
             "pareto",
-            f"{words.partition(',')[0].capitalize()} against time",
+            f"{metric.title[:1].upper()}{metric.title[1:]} against time",
             f"Final {words} of every trial against its training time",
             "Large marks: medians. On the dashed line no other optimizer is as fast and as good.",
-            lambda: plots.accuracy_against_time(
-                trials, title=title, metric=metric, maximise=board.maximise, styles=styles
-            ),
+            lambda: plots.accuracy_against_time(trials, title=title, metric=metric, styles=styles),
         )
     yield plot(
         "lr",
         "Learning-rate sensitivity",
         f"Final {words} against learning rate",
         "A cross at the lower edge: trials diverged at this rate.",
-        lambda: plots.lr_sensitivity(trials, title=title, metric=metric, maximise=board.maximise),
+        lambda: plots.lr_sensitivity(trials, title=title, metric=metric),
     )
     searched = report.results.tuning
     if len(searched):
-        monitor = report.results.journals[0].monitor
+        monitor = report.results.metrics[report.results.journals[0].monitor]
         mine = searched[(searched["workload"] == board.workload) & (searched["stage"] == "optimizer")]
         mine = mine.assign(family=mine["optimizer"])
         yield plot(
@@ -175,7 +172,7 @@ def _planned(report: Report, board: Leaderboard, styles: Mapping[str, LineStyle]
         yield plot(
             "tuning_lr",
             "Learning-rate sensitivity in tuning",
-            f"{metric_title(monitor)} of every tuning trial against learning rate",
+            f"{monitor.heading} of every tuning trial against learning rate",
             "Validation scores on the tuning seeds. A cross at the lower edge: trials diverged at this rate.",
             lambda: plots.lr_sensitivity(mine, title=title, metric=monitor, styles=styles),
         )

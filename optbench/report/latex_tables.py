@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from optbench.report.latex import escape_latex
 from optbench.report.leaderboard import Leaderboard
 from optbench.report.leaderboard_columns import latex_columns
-from optbench.report.text import metric_title
 
 
 def latex_tables(boards: Sequence[Leaderboard]) -> str:
@@ -54,7 +53,7 @@ def _caption(board: Leaderboard) -> str:
     smallest = [c.smallest_adjusted_p for c in board.family.comparisons if c.n]
     correction = "uncorrected" if board.correction == "none" else f"after {board.correction.title()}"
     return (
-        f"{escape_latex(board.title)}: {escape_latex(metric_title(board.metric))}, mean $\\pm$ standard "
+        f"{escape_latex(board.title)}: {escape_latex(board.measure.heading)}, mean $\\pm$ standard "
         f"deviation over completed trials; difference to {escape_latex(board.baseline)} with "
         f"{(1 - board.alpha) * 100:g}\\,\\% interval, positive is better; {pairs} pairs, signed-rank test, "
         f"$p$ {correction}"

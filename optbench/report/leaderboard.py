@@ -21,6 +21,7 @@ from optbench.stats.families import FamilyResult, PairedComparison, Settings, co
 from optbench.stats.ranks import compact_letters, rank_intervals
 from optbench.stats.survival import TimeToTarget, time_to_target
 from optbench.suite.report_spec import Analysis, ReportSpec, ReportWorkload
+from optbench.task import Metric
 
 #: How a leaderboard that could not be made is named, before its title.
 LEADERBOARD = "leaderboard "
@@ -70,9 +71,8 @@ class Leaderboard:
 
     ``title`` names the workload, and backend, device and precision where the results have several. ``table``
     is blocks x optimizers, larger is better, -inf diverged, NaN missing. ``family`` compares with the
-    baseline, as declared.
-    ``reached`` has a trial's epochs and seconds to target (inf where it was not reached) and ``times`` their
-    analysis; None for a workload without a target.
+    baseline, as declared. ``measure`` declares the metric. ``reached`` has a trial's epochs and seconds to
+    target (inf where it was not reached) and ``times`` their analysis; None for a workload without a target.
     """
 
     title: str
@@ -82,6 +82,7 @@ class Leaderboard:
     device: str
     precision: str
     metric: str
+    measure: Metric
     maximise: bool
     baseline: str
     alpha: float
@@ -194,7 +195,8 @@ def _board(
     failures: Failures,
 ) -> Leaderboard:
     analysis, epochs = spec.analysis, _epochs(results, trials)
-    maximise = spec.maximised(analysis.primary)
+    measure = results.metrics[analysis.primary]
+    maximise = measure.maximised
     present = set(trials["optimizer"])
     optimizers = [label for label in entry.optimizers if label in present]
     optimizers += sorted(present - set(optimizers))
@@ -211,11 +213,7 @@ def _board(
     )
     crashed = crashed_optimizers(trials)
     family = name_crashed(family, crashed)
-    targets = {
-        name: value
-        for name in ("val_accuracy", "val_loss")
-        if (value := getattr(entry.targets, name)) is not None
-    }
+    targets = {name: value for name, value in vars(entry.targets).items() if value is not None}
     part = f"time to target: {title}"
     reached = failures.attempt(part, lambda: _reached(trials, epochs, targets))
     times = failures.attempt(
@@ -232,6 +230,7 @@ def _board(
         device=str(first.get("device", "")),
         precision=str(first.get("precision", "")),
         metric=analysis.primary,
+        measure=measure,
         maximise=maximise,
         baseline=baseline,
         alpha=analysis.alpha,

@@ -18,13 +18,10 @@ from optbench.report.text import (
     DASH,
     TextTable,
     Value,
-    digits_of,
     estimate,
     goal,
-    metric_title,
     number,
     p_value,
-    scale,
 )
 
 if TYPE_CHECKING:
@@ -123,11 +120,11 @@ def _compared_value(get: Callable[[Leaderboard, PairedComparison], float | None]
 
 
 def _factor(board: Leaderboard) -> float:
-    return scale(board.metric)
+    return board.measure.factor
 
 
 def _digits(board: Leaderboard) -> int:
-    return digits_of(board.metric)
+    return board.measure.digits
 
 
 def _level(board: Leaderboard) -> str:
@@ -159,7 +156,7 @@ def _interval(board: Leaderboard, row: Row) -> str:
 
 def _difference(board: Leaderboard, c: PairedComparison) -> str:
     d = c.mean
-    return estimate(d.estimate, d.low, d.high, metric=board.metric) if d is not None else DASH
+    return estimate(d.estimate, d.low, d.high, metric=board.measure) if d is not None else DASH
 
 
 def _difference_latex(board: Leaderboard, row: Row) -> str:
@@ -228,7 +225,7 @@ COLUMNS: tuple[Column, ...] = (
         latex=Latex(title="Optimizer", cell=lambda board, row: escape_latex(row.optimizer), align="l"),
     ),
     Column(
-        title=lambda board: metric_title(board.metric),
+        title=lambda board: board.measure.heading,
         text=_mean,
         value=lambda board, row: row.mean * _factor(board),
         data={"mean": lambda board, row: row.mean, "sd": lambda board, row: row.sd},

@@ -8,7 +8,8 @@ import optbench
 from optbench.records.frames import DECLARED, Results
 from optbench.records.machines import machine_names
 from optbench.report.leaderboard import Leaderboard
-from optbench.suite.report_spec import ReportSpec
+from optbench.suite.report_spec import Analysis, ReportSpec
+from optbench.task import Metric
 
 _CORRECTIONS = {
     "holm": "Holm's step-down procedure",
@@ -35,7 +36,12 @@ def methods_paragraph(results: Results, spec: ReportSpec, boards: Sequence[Leade
     trials = results.trials
     if trials.empty or not boards:
         return "No trial has been run yet, so there is nothing to describe."
-    sentences = [_trained(results, boards), _tuned(results), _matched(results), _measured(spec)]
+    sentences = [
+        _trained(results, boards),
+        _tuned(results),
+        _matched(results),
+        _measured(results.metrics[spec.analysis.primary]),
+    ]
     compared = [c for board in boards for c in board.family.comparisons]
     if compared:
         sentences += [_tested(spec, boards), _reach(boards)]
@@ -66,11 +72,12 @@ def _tuned(results: Results) -> str:
     journal = results.journals[0]
     searches = [study for study in journal.studies if study.stage == "optimizer"]
     names = sorted({axis.name for study in searches for axis in study.searches[0]})
+    monitor = results.metrics[journal.monitor].title
     budget = " and ".join(f"{value:g} {name}" for name, value in journal.budget.items())
     return (
         f"On every workload each optimizer's {_listed(names)} was tuned beforehand with the same budget of "
         f"{budget} ({journal.sampler} search through Optuna, {len(journal.seeds)} seeds that the evaluation "
-        f"does not use); the setting with the best mean {journal.monitor.replace('_', ' ')} was evaluated."
+        f"does not use); the setting with the best mean {monitor} was evaluated."
     )
 
 
@@ -89,12 +96,10 @@ def _matched(results: Results) -> str:
     return f"{text} ({refused} refused)." if refused else f"{text}."
 
 
-def _measured(spec: ReportSpec) -> str:
-    metric = spec.analysis.primary.replace("_", " ")
-    direction = "higher" if spec.maximised(spec.analysis.primary) else "lower"
+def _measured(metric: Metric) -> str:
     return (
-        f"The primary metric is {metric} ({direction} is better). A trial that diverged counts as the worst "
-        "of its block, a trial that crashed as missing."
+        f"The primary metric is {metric.title} ({metric.direction} is better). A trial that diverged "
+        "counts as the worst of its block, a trial that crashed as missing."
     )
 
 
@@ -114,10 +119,16 @@ def _tested(spec: ReportSpec, boards: Sequence[Leaderboard]) -> str:
     )
     if analysis.margin is not None:
         text += (
-            f" Equivalence was tested by two one-sided tests against a margin of {analysis.margin:g}, "
-            "declared beforehand."
+            f" Equivalence was tested by two one-sided tests against a margin of "
+            f"{_margin(analysis, boards)}, declared beforehand."
         )
     return text
+
+
+def _margin(analysis: Analysis, boards: Sequence[Leaderboard]) -> str:
+    measure = boards[0].measure
+    points = " percentage points" if measure.unit == "share" else ""
+    return f"{(analysis.margin or 0.0) * measure.factor:g}{points}"
 
 
 def _exactness(boards: Sequence[Leaderboard]) -> str:

@@ -8,22 +8,20 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from optbench.records.frames import Results
 from optbench.report.across import Across, SettingComparison
 from optbench.report.leaderboard import Leaderboard, of_board
 from optbench.report.text import (
     DASH,
     TextTable,
     Value,
-    digits_of,
     estimate,
-    metric_title,
     number,
     p_value,
-    scale,
     short,
 )
 from optbench.stats.families import FamilyResult, PairedComparison
-from optbench.suite.report_spec import ReportSpec
+from optbench.task import Metric, Metrics
 
 #: Columns of the table of trials, where the results have them.
 TRIAL_COLUMNS = (
@@ -79,7 +77,7 @@ def across_table(found: Across) -> TextTable:
             (number(row.mean_rank) + interval, row.mean_rank),
             ("baseline" if is_baseline else tally or DASH, row.verdicts.count("better")),
             (
-                estimate(these.estimate, these.low, these.high, metric=found.metric) if these else DASH,
+                estimate(these.estimate, these.low, these.high, metric=found.measure) if these else DASH,
                 these.estimate if these else None,
             ),
             (p_value(these.p_adjusted) if these else DASH, these.p_adjusted if these else None),
@@ -128,7 +126,7 @@ def pairs_table(boards: Sequence[Leaderboard]) -> TextTable:
     for board in boards:
         for kind, family in (("declared", board.family), ("all pairs", board.all_pairs)):
             for c in family.comparisons if family is not None else ():
-                text, value = _pair(c, board.metric)
+                text, value = _pair(c, board.measure)
                 rows.append((board.title, kind, *text))
                 values.append((board.title, kind, *value))
     return TextTable(
@@ -144,7 +142,7 @@ def pairs_table(boards: Sequence[Leaderboard]) -> TextTable:
     )
 
 
-def _pair(c: PairedComparison, metric: str) -> tuple[list[str], list[Value]]:
+def _pair(c: PairedComparison, metric: Metric) -> tuple[list[str], list[Value]]:
     name = f"{c.candidate} vs {c.baseline}"
     if c.signed_rank is None or c.mean is None or c.rank is None:
         return [name, "0", str(c.n_missing), *[DASH] * 11, c.verdict.word], [None] * 15
@@ -220,7 +218,7 @@ def times_table(boards: Sequence[Leaderboard]) -> TextTable | None:
     )
 
 
-def settings_table(found: Sequence[SettingComparison], metric: str) -> TextTable:
+def settings_table(found: Sequence[SettingComparison], metric: Metric) -> TextTable:
     """Lay out the comparison of backends, devices and precisions."""
     rows = []
     for item in found:
@@ -232,7 +230,7 @@ def settings_table(found: Sequence[SettingComparison], metric: str) -> TextTable
             rows.append((item.workload, item.optimizer, *cells))
     return TextTable(
         title="Backend, device and precision as a factor",
-        columns=("workload", "optimizer", "comparison", "n", f"{metric_title(metric)} [CI]", "p", "verdict"),
+        columns=("workload", "optimizer", "comparison", "n", f"{metric.heading} [CI]", "p", "verdict"),
         rows=tuple(rows),
         notes=(
             "Pairs are trials of one seed with equal fingerprints of split, initial weights and batch order. "
@@ -250,34 +248,34 @@ def top_k_table(boards: Sequence[Leaderboard], trials: pd.DataFrame) -> TextTabl
     return _described(
         boards,
         trials,
-        {f"test top-{k}, %": (found[k], 100.0) for k in sorted(found)},
+        {metric.heading: metric for metric in (Metrics()[found[k]] for k in sorted(found))},
         title="Top-k accuracy",
         note="Share of test examples whose true class is among the k largest outputs",
     )
 
 
-def metrics_table(boards: Sequence[Leaderboard], trials: pd.DataFrame, spec: ReportSpec) -> TextTable | None:
+def metrics_table(boards: Sequence[Leaderboard], results: Results) -> TextTable | None:
     """Lay out the user's own metrics on the test part; None without any."""
+    own = (metric.column(metric.columns()[0]) for metric in results.metrics.custom)
     columns = {
-        f"{metric_title(name)} ({'larger' if spec.maximised(name) else 'smaller'} is better)": (
-            name,
-            scale(name),
-        )
-        for name in (f"test_{metric.name}" for metric in spec.metrics)
-        if name in trials
+        f"{metric.heading} ({metric.better} is better)": metric
+        for metric in own
+        if metric.name in results.trials
     }
-    return _described(boards, trials, columns, title="Other metrics", note="Metrics that the suite declares")
+    return _described(
+        boards, results.trials, columns, title="Other metrics", note="Metrics that the suite declares"
+    )
 
 
 def _described(
     boards: Sequence[Leaderboard],
     trials: pd.DataFrame,
-    columns: Mapping[str, tuple[str, float]],
+    columns: Mapping[str, Metric],
     *,
     title: str,
     note: str,
 ) -> TextTable | None:
-    """Lay out columns of the trials by optimizer; ``columns`` maps headings to a name and a unit's factor."""
+    """Lay out columns of the trials by optimizer; ``columns`` maps headings to metrics."""
     rows: list[tuple[str, ...]] = []
     values: list[tuple[Value, ...]] = []
     for board in boards if columns else ():
@@ -285,11 +283,11 @@ def _described(
         mine = mine[mine["status"] == "completed"]
         for row in board.rows:
             own = mine[mine["optimizer"] == row.optimizer]
-            scores = [unit * own[name].dropna() for name, unit in columns.values()]
+            scores = [metric.factor * own[metric.name].dropna() for metric in columns.values()]
             if any(len(score) for score in scores):
                 head = (board.title, row.optimizer)
-                digits = [digits_of(name) for name, _ in columns.values()]
-                rows.append((*head, *(_spread(s, d) for s, d in zip(scores, digits, strict=True))))
+                spreads = (_spread(s, m.digits) for s, m in zip(scores, columns.values(), strict=True))
+                rows.append((*head, *spreads))
                 values.append((*head, *(float(score.mean()) for score in scores)))
     if not rows:
         return None

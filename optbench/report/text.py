@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from optbench.task import Metric, Metrics
+
 DASH = "-"
 Value = float | str | None
 
@@ -25,21 +27,6 @@ class TextTable:
     details: frozenset[str] = frozenset()
     extras: frozenset[str] = frozenset()
     values: tuple[tuple[Value, ...], ...] = ()
-
-
-def metric_title(metric: str) -> str:
-    """Write a metric's name and unit: ``test_accuracy`` becomes ``test accuracy, %``."""
-    return metric.replace("_", " ") + (", %" if metric.endswith("accuracy") else "")
-
-
-def scale(metric: str) -> float:
-    """Factor from the stored to the shown unit: accuracies are shown in percent."""
-    return 100.0 if metric.endswith("accuracy") else 1.0
-
-
-def digits_of(metric: str) -> int:
-    """Decimal places of the shown unit."""
-    return 2 if scale(metric) == 100 else 4
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -68,9 +55,9 @@ def p_value(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def estimate(value: float, low: float, high: float, *, metric: str) -> str:
+def estimate(value: float, low: float, high: float, *, metric: Metric) -> str:
     """Write a signed difference of a metric with its interval, in the shown unit."""
-    factor, digits = scale(metric), digits_of(metric)
+    factor, digits = metric.factor, metric.digits
     if not math.isfinite(value):
         return DASH
     text = f"{value * factor:+.{digits}f}"
@@ -80,11 +67,9 @@ def estimate(value: float, low: float, high: float, *, metric: str) -> str:
 
 
 def goal(targets: Mapping[str, float]) -> str:
-    """Write a workload's target in words; empty without one."""
-    return ", ".join(
-        f"{metric_title(name).removesuffix(', %')} {'<=' if name.endswith('loss') else '>='} {value:g}"
-        for name, value in targets.items()
-    )
+    """Write a workload's target in words, in the suite's own unit; empty without one."""
+    metrics = [(Metrics()[name], value) for name, value in targets.items()]
+    return ", ".join(f"{m.title} {'>=' if m.maximised else '<='} {value:g}" for m, value in metrics)
 
 
 def markdown(table: TextTable) -> str:

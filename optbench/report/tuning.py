@@ -9,9 +9,10 @@ import pandas as pd
 
 from optbench.records.frames import Results
 from optbench.report.leaderboard import Leaderboard, of_board, oriented
-from optbench.report.text import DASH, TextTable, Value, estimate, metric_title, number, scale
+from optbench.report.text import DASH, TextTable, Value, estimate, number
 from optbench.stats.common import differences
 from optbench.stats.effects import mean_difference
+from optbench.task import Metrics
 from optbench.tuning.journal import Journal, Study
 
 #: General family, special family, and how the first becomes the second: then it must not lose to it.
@@ -59,7 +60,7 @@ def untuned_table(results: Results, boards: tuple[Leaderboard, ...]) -> TextTabl
     rows: list[tuple[str, ...]] = []
     values: list[tuple[Value, ...]] = []
     for board in boards:
-        metric, sign = board.metric, 1 if board.maximise else -1
+        measure, metric, sign = board.measure, board.metric, board.measure.sign
         tuned = oriented(of_board(results.trials, board), metric, maximise=board.maximise)
         before = oriented(of_board(results.untuned, board), metric, maximise=board.maximise)
         for name in [row.optimizer for row in board.rows]:
@@ -72,11 +73,11 @@ def untuned_table(results: Results, boards: tuple[Leaderboard, ...]) -> TextTabl
                 continue
             gain = mean_difference(differences(pairs["a"], pairs["b"]))
             means = [sign * float(pairs[column].mean()) for column in ("a", "b")]
-            shown = [number(scale(metric) * mean) if math.isfinite(mean) else "diverged" for mean in means]
-            change = estimate(gain.estimate, gain.low, gain.high, metric=metric) if gain.n else DASH
+            shown = [number(measure.factor * mean) if math.isfinite(mean) else "diverged" for mean in means]
+            change = estimate(gain.estimate, gain.low, gain.high, metric=measure) if gain.n else DASH
             rows.append((board.title, name, *shown, change, str(len(pairs))))
             values.append((board.title, name, *means, gain.estimate, len(pairs)))
-    words = metric_title(boards[0].metric) if boards else ""
+    words = boards[0].measure.heading if boards else ""
     return TextTable(
         title="Tuned against the declared numbers",
         columns=("workload", "optimizer", f"tuned: {words}", "declared", "gain [95% CI]", "pairs"),
@@ -172,7 +173,7 @@ def _notes(journal: Journal) -> list[str]:
     notes = [
         f"Equal budgets: {budget} for every optimizer and workload, sampler {journal.sampler}, "
         f"{len(journal.seeds)} tuning seeds that no evaluation uses; the winner has the best mean "
-        f"{journal.monitor.replace('_', ' ')}. Test data pick nothing."
+        f"{Metrics()[journal.monitor].title}. Test data pick nothing."
     ]
     if not journal.done:
         notes.append("Tuning has not ended: run the suite again to go on.")
@@ -194,8 +195,8 @@ def _score(study: Study) -> float:
 
 
 def _shown(score: float, journal: Journal) -> str:
-    sign = -1 if journal.monitor.endswith("loss") else 1
-    return number(sign * score * scale(journal.monitor))
+    monitor = Metrics()[journal.monitor]
+    return number(monitor.sign * score * monitor.factor)
 
 
 def _range(axis: object) -> str:

@@ -18,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from optbench.records.store import Store, StoredTrial
-from optbench.report.text import duration, number, scale
+from optbench.report.text import duration, number
+from optbench.task import Metric
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -54,14 +55,14 @@ def sparkline(values: ArrayLike, *, width: int = 24) -> str:
     return "".join(_BARS[round(h * (len(_BARS) - 1))] if np.isfinite(h) else " " for h in heights)
 
 
-def look(store: Store, *, metric: str, recent: int = 4) -> Standing:
+def look(store: Store, *, metric: Metric, recent: int = 4) -> Standing:
     """Read how far a run is.
 
     Parameters
     ----------
     store : Store
-    metric : str
-        Primary metric.
+    metric : Metric
+        The primary one.
     recent : int
         Trials to show in full.
 
@@ -80,8 +81,8 @@ def look(store: Store, *, metric: str, recent: int = 4) -> Standing:
     for row in rows:
         counts[row.status] = counts.get(row.status, 0) + 1
         workload, optimizer = labels[row.trial_id]
-        if metric in row.metrics:
-            scores[workload, optimizer].append(row.metrics[metric])
+        if metric.name in row.metrics:
+            scores[workload, optimizer].append(row.metrics[metric.name])
         if row.status != "crashed":
             blocks.setdefault((workload, row.block_id), set()).add(optimizer)
     wanted: dict[str, set[str]] = {}
@@ -102,7 +103,7 @@ def look(store: Store, *, metric: str, recent: int = 4) -> Standing:
     )
 
 
-def render(standing: Standing, *, metric: str) -> Group:
+def render(standing: Standing, *, metric: Metric) -> Group:
     """Lay out a moment of a run."""
     done = sum(standing.counts.values())
     bar = ProgressBar(total=max(standing.planned, 1), completed=done, width=40)
@@ -131,9 +132,10 @@ def render(standing: Standing, *, metric: str) -> Group:
     return Group(*parts)
 
 
-def standing_table(scores: Mapping[tuple[str, str], Sequence[float]], *, metric: str, blocks: str) -> Group:
+def standing_table(
+    scores: Mapping[tuple[str, str], Sequence[float]], *, metric: Metric, blocks: str
+) -> Group:
     """Means so far, by optimizer and workload; no test is made before the run has ended."""
-    shown = metric.replace("_", " ")
     table = Table(pad_edge=False)
     workloads = list(dict.fromkeys(workload for workload, _ in scores))
     table.add_column("optimizer")
@@ -143,16 +145,17 @@ def standing_table(scores: Mapping[tuple[str, str], Sequence[float]], *, metric:
         cells = []
         for workload in workloads:
             found = scores.get((workload, optimizer))
-            mean = float(np.mean(found)) * scale(metric) if found else float("nan")
-            cells.append("" if found is None else f"{number(mean)} ({len(found)})")
+            mean = float(np.mean(found)) * metric.factor if found else float("nan")
+            cells.append("" if found is None else f"{number(mean, metric.digits)} ({len(found)})")
         table.add_row(escape(optimizer), *cells)
-    return Group(Text(f"{shown} so far: means over {blocks}, no test"), table)
+    unit = f", {metric.symbol}" if metric.symbol else ""
+    return Group(Text(f"{metric.title} so far{unit}: means over {blocks}, no test"), table)
 
 
 def watch(
     path: Path,
     *,
-    metric: str,
+    metric: Metric,
     console: Console,
     every: float = 2.0,
     sleep: Callable[[float], None] = time.sleep,
@@ -163,8 +166,8 @@ def watch(
     ----------
     path : Path
         The store.
-    metric : str
-        Primary metric.
+    metric : Metric
+        The primary one.
     console : Console
     every : float
         Seconds between looks.

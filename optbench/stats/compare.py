@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -24,6 +23,7 @@ from optbench.stats.datasets import (
 )
 from optbench.stats.families import FamilyResult, Settings, check_settings, compare_family
 from optbench.stats.survival import TimeToTarget, time_to_target
+from optbench.task import known, undeclared
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,10 +33,6 @@ SCHEMA = "optbench-comparison/1"
 KEYS = ("dataset", "optimizer", "seed")
 RESERVED = (*KEYS, "status", "reached", "time", "budget")
 STATUSES = ("completed", "diverged", "crashed")
-_SMALLER = re.compile(
-    r"loss|error|err\b|nll|perplexity|ppl|rmse|mae|mse|wer\b|cer\b|time|seconds|steps|epochs|regret"
-)
-_LARGER = re.compile(r"acc|auc|f1|bleu|rouge|score|precision|recall|\bmap\b|r2|iou|ssim|correlation|kappa")
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ def direction_of(metric: str, maximise: bool | None = None) -> tuple[bool, str]:
     ----------
     metric : str
     maximise : bool, optional
-        The declared direction; None asks for a guess by the metric's name.
+        The declared direction; None takes that of the known metric (:func:`optbench.task.known`).
 
     Returns
     -------
@@ -102,23 +98,21 @@ def direction_of(metric: str, maximise: bool | None = None) -> tuple[bool, str]:
     Raises
     ------
     StatsError
-        If the direction is neither declared nor plain from the name: a wrong guess would turn every verdict
-        round.
+        If the direction is neither declared nor known: a wrong guess would turn every verdict round.
 
     Examples
     --------
     >>> direction_of("test_accuracy")
     (True, 'larger test_accuracy is better (by its name)')
     """
+    like = known(metric)
+    found = None if like is None or like.direction is None else like.maximised
     if maximise is not None:
-        return maximise, f"{'larger' if maximise else 'smaller'} {metric} is better (declared)"
-    smaller, larger = bool(_SMALLER.search(metric.lower())), bool(_LARGER.search(metric.lower()))
-    if smaller == larger:
-        raise StatsError(
-            f"metric: found {metric!r}, whose better direction its name does not tell; declare it with "
-            "--maximise or --minimise (maximise=True or False)"
-        )
-    return larger, f"{'larger' if larger else 'smaller'} {metric} is better (by its name)"
+        against = "" if found in (None, maximise) else ", against what its name means elsewhere"
+        return maximise, f"{'larger' if maximise else 'smaller'} {metric} is better (declared{against})"
+    if found is None:
+        raise StatsError(undeclared(metric, "--maximise or --minimise (maximise=True or False)"))
+    return found, f"{'larger' if found else 'smaller'} {metric} is better (by its name)"
 
 
 def compare_table(
@@ -144,7 +138,7 @@ def compare_table(
     baseline : str, optional
         An optimizer; the others are compared against it.
     maximise : bool, optional
-        Whether larger is better; None decides by the metric's name, or refuses.
+        Whether larger is better; None takes a known metric's direction, and refuses any other.
     alpha : float
         Family-wise level. Intervals are at 1 - alpha.
     correction : {"holm", "shaffer", "bergmann-hommel", "bonferroni", "bh", "none"}

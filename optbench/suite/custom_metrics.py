@@ -2,7 +2,10 @@
 
 In a suite file::
 
-    metrics: {brier: my_metric.py:brier_loss, confidence: {class: "calibra:confidence", minimise: true}}
+    metrics: {brier: my_metric.py:brier_loss, doubt: {class: "calibra:doubt", minimise: true}}
+
+A name that :func:`optbench.task.known` knows, such as ``brier``, has its direction by itself; any other says
+``minimise``, or comes from a package that says it by its entry point (:data:`DIRECTIONS`).
 
 The whole contract is one function::
 
@@ -17,7 +20,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -25,11 +30,15 @@ from numpy.typing import NDArray
 
 from optbench.errors import UserError
 from optbench.suite import references
-from optbench.suite.references import ImportProblem
+from optbench.suite.references import ImportProblem, Kind, plugins
 from optbench.suite.validation import one_line, shown
-from optbench.task import CustomMetric, maximised
+from optbench.task import CustomMetric, known, undeclared
 
 _TAKEN = re.compile(r"loss|accuracy|f1|top\d+_accuracy|.*_(best|last)")
+#: Entry-point groups by what they say of their metrics: nothing, for those with a known name, or a direction.
+DIRECTIONS: Mapping[Kind, bool | None] = MappingProxyType(
+    {"metrics": None, "metrics.maximise": False, "metrics.minimise": True}
+)
 
 
 class MetricFunction(Protocol):
@@ -63,41 +72,55 @@ def declare(name: str, reference: str, *, folder: Path, minimise: bool | None = 
     Parameters
     ----------
     name : str
-        As in ``test_<name>``; one that ends in ``loss`` or ``error`` is minimised.
+        As in ``test_<name>``.
     reference : str
         File or module and function, or what an installed package calls it.
     folder : Path
         Folder of the suite file.
     minimise : bool, optional
-        Smaller is better; by the name if not given.
+        Smaller is better; not needed for a known name, and where a package says it.
 
     Raises
     ------
     MetricError
-        If the name is taken or contradicts ``minimise``, or there is no such function.
+        If the name is taken, its direction is not known and not said, or said against what is known, or there
+        is no such function.
     """
     if not name.isidentifier() or _TAKEN.fullmatch(name):
         raise MetricError(
             f"found {name!r}; a metric's name has letters, digits and '_', does not end in _best or _last, "
             "and is none of optbench's own (accuracy, loss, f1, top<k>_accuracy)"
         )
-    falls = not maximised(name)
-    if minimise is False and falls:
-        raise MetricError(f"{name!r} is minimised, as its name says; call it otherwise to maximise it")
-    offered = references.plugins("metrics")
+    offered = {n: (value, said) for kind, said in DIRECTIONS.items() for n, value in plugins(kind).items()}
     if ":" not in reference and reference not in offered:
         known = f", or one of the installed {', '.join(offered)}" if offered else ""
         raise MetricError(
             f"found {reference!r}; write `my_metric.py:function`, `package.module:function`{known}"
         )
-    reference = offered.get(reference, reference)
+    reference, said = offered.get(reference, (reference, None))
     try:
         code = references.identify(reference, folder)
     except ImportProblem as error:
         raise MetricError(str(error)) from None
-    return CustomMetric(
-        name=name, reference=reference, code=code, minimise=falls or bool(minimise), directory=folder
-    )
+    falls = _direction(name, reference, said if minimise is None else minimise)
+    return CustomMetric(name=name, reference=reference, code=code, minimise=falls, directory=folder)
+
+
+def _direction(name: str, reference: str, said: bool | None) -> bool:
+    """Whether a metric is minimised: by its known name, or as it is said."""
+    like = known(name)
+    if like is None or like.direction is None:
+        if said is None:
+            how = f"{name}: {{class: {reference}, minimise: true}} or `minimise: false`"
+            raise MetricError(undeclared(name, how))
+        return said
+    if said is like.maximised:
+        turned = "maximise" if said is False else "minimise"
+        raise MetricError(
+            f"{name!r} is {'maximised' if like.maximised else 'minimised'}, as its name says; call it "
+            f"otherwise to {turned} it"
+        )
+    return not like.maximised
 
 
 def load(metric: CustomMetric) -> MetricFunction:
@@ -145,6 +168,12 @@ def score(metric: CustomMetric, probabilities: NDArray[np.float64], labels: NDAr
         raise MetricError(
             f"metric {metric.name}: {metric.reference} gave {shown(value)}; return one finite number, "
             "whatever the probabilities are"
+        )
+    like = known(metric.name)
+    if like is not None and like.unit == "share" and not like.low - 1e-9 <= number <= like.high + 1e-9:
+        raise MetricError(
+            f"metric {metric.name}: {metric.reference} gave {shown(value)}; by its name it is a share in "
+            f"[{like.low:g}, {like.high:g}]: return that, or call it otherwise"
         )
     return number
 

@@ -32,7 +32,7 @@ from optbench.suite.validation import (
     shown,
     unknown_choice,
 )
-from optbench.task import BUILT_IN, FORBID_EXTRA
+from optbench.task import BUILT_IN, FORBID_EXTRA, UndeclaredError
 from optbench.trial import (
     BackendName,
     DeviceName,
@@ -72,7 +72,8 @@ class SuiteFile:
     precision : str
         Of matrix products and convolutions.
     metrics : mapping
-        Measures of your own, by name: `file.py:function` or `{class: .., minimise: true}`.
+        Measures of your own, by name: `{class: file.py:function, minimise: true}`; a known name, such as
+        `brier_score`, has its direction by itself: `brier_score: file.py:function`.
     analysis : mapping
         What the report tests.
     engine : mapping
@@ -233,22 +234,20 @@ def _numbers_beyond(value: Any, path: KeyPath) -> list[Problem]:
 
 def _check_metrics(suite: Suite) -> None:
     """Refuse a primary metric that some workload lacks, and one name with two directions."""
-    primary, spec = suite.analysis.primary, suite.report_spec
-    if primary not in spec.primaries:
-        raise InvalidError([unknown_choice(primary, spec.primaries, ("analysis", "primary"), what="metric")])
+    try:
+        primaries = suite.report_spec.primaries
+    except UndeclaredError as error:
+        raise problem(("metrics",), str(error)) from None
+    primary = suite.analysis.primary
+    if primary not in primaries:
+        raise InvalidError([unknown_choice(primary, primaries, ("analysis", "primary"), what="metric")])
     for entry in suite.workloads:
-        own = entry.workload.metrics or ()
-        if primary not in (*BUILT_IN, *(f"{part}_{m.name}" for m in own for part in ("test", "val"))):
+        own = [name for metric in entry.workload.metrics or () for name in metric.columns()]
+        if primary not in (*BUILT_IN, *own):
             raise problem(
                 ("analysis", "primary"),
                 f"found {primary!r}, which workload {entry.label} lacks; declare it at the top of the suite",
             )
-        for metric in own:
-            if metric.minimise is spec.maximised(f"test_{metric.name}"):
-                raise problem(
-                    ("metrics", metric.name),
-                    "is minimised in one workload and maximised in another; name one otherwise",
-                )
 
 
 def _check_networks(tuning: Tuning, workloads: Sequence[SuiteWorkload]) -> None:

@@ -1,8 +1,9 @@
 """Find, identify and import what a suite names: ``package.module:name``, or ``file.py:name`` beside it.
 
 Installed packages offer things by a name of their own through entry points, in the groups
-``optbench.optimizers``, ``optbench.models``, ``optbench.datasets`` and ``optbench.metrics``. A name of
-optbench's own stays optbench's.
+``optbench.optimizers``, ``optbench.models``, ``optbench.datasets`` and ``optbench.metrics``, or
+``optbench.metrics.maximise`` and ``.minimise`` for metrics whose names do not tell. A name of optbench's own
+stays optbench's.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any, Literal
 
 from optbench.suite.validation import one_line
 
-Kind = Literal["optimizers", "models", "datasets", "metrics"]
+Kind = Literal["optimizers", "models", "datasets", "metrics", "metrics.maximise", "metrics.minimise"]
 
 
 class ImportProblem(ValueError):

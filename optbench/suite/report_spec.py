@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Lt
 
-from optbench.task import BUILT_IN, FORBID_EXTRA, CustomMetric, maximised
+from optbench.task import BUILT_IN, FORBID_EXTRA, CustomMetric, Metrics
 from optbench.trial import Seeds, content_hash, to_plain
 
 
@@ -102,19 +102,14 @@ class ReportSpec:
         return tuple(dict.fromkeys(label for w in self.workloads for label in w.optimizers))
 
     @property
-    def metrics(self) -> tuple[CustomMetric, ...]:
-        """Metrics of the user's own, of any workload, by name."""
-        found = {metric.name: metric for entry in self.workloads for metric in entry.metrics}
-        return tuple(found[name] for name in sorted(found))
+    def metrics(self) -> Metrics:
+        """What its metrics mean: the known ones, and the custom ones of any workload."""
+        return Metrics.of(metric for entry in self.workloads for metric in entry.metrics)
 
     @property
     def primaries(self) -> tuple[str, ...]:
         """Metrics that the report can test."""
-        return (*BUILT_IN, *(f"{part}_{m.name}" for m in self.metrics for part in ("test", "val")))
-
-    def maximised(self, metric: str) -> bool:
-        """Tell whether a larger value of a metric is better."""
-        return maximised(metric, self.metrics)
+        return (*BUILT_IN, *(name for metric in self.metrics.custom for name in metric.columns()))
 
     @property
     def hash(self) -> str:

@@ -12,7 +12,7 @@ from optbench.errors import UserError
 from optbench.suite.entries import SuiteWorkload
 from optbench.suite.report_spec import Analysis, ReportSpec, ReportWorkload, suite_hash
 from optbench.suite.tuning_section import Tuning
-from optbench.task import FORBID_EXTRA
+from optbench.task import FORBID_EXTRA, Metrics
 from optbench.trial import BackendName, Precision, Seeds, TrialSpec
 
 
@@ -94,6 +94,11 @@ class Suite:
                 for entry in self.workloads
             ),
         )
+
+    @property
+    def metrics(self) -> Metrics:
+        """What its metrics mean: the known ones, and the custom ones of any workload."""
+        return self.report_spec.metrics
 
     @property
     def hash(self) -> str:

@@ -17,6 +17,7 @@ from optbench.suite.entries import SuiteWorkload
 from optbench.suite.spec import PlannedTrial, Suite
 from optbench.suite.tuning_section import Tuning
 from optbench.suite.validation import InvalidError
+from optbench.task import sign_of
 from optbench.trial import MonitorName, TrialSpec, Workload, content_hash, to_plain, trial_id
 from optbench.tuning.journal import KEY, Journal, Setting, Stage, Study, Training
 from optbench.tuning.space import Axis, with_values
@@ -364,4 +365,4 @@ def _score(outcomes: Sequence[Any], workload: Workload, monitor: MonitorName) ->
     mean = math.fsum(values) / len(values)
     if not math.isfinite(mean):
         return -math.inf
-    return -mean if monitor.endswith("loss") else mean
+    return sign_of(monitor) * mean

@@ -15,6 +15,7 @@ from optbench.datasets import registry
 from optbench.execution.jobs import run_job
 from optbench.records import single
 from optbench.records.store import StoredTrial
+from optbench.task import is_time
 from optbench.trial import TrialRecord
 
 #: Relative difference of a loss within which two trainings count as equal, as between stacked twins.
@@ -85,7 +86,7 @@ def compare(trial: StoredTrial, record: TrialRecord) -> Rerun:
             verdict="equal" if same else "different",
             lines=(f"recorded: {trial.status}; now: {record.status} {''.join(last)}".rstrip(),),
         )
-    names = [n for n in trial.history if not n.endswith("seconds") and n in record.history]
+    names = [n for n in trial.history if not is_time(n) and n in record.history]
     lines = [f"recorded: {trial.status}; now: {record.status}"] if trial.status != record.status else []
     first, worst = math.inf, 0.0
     for name in names:

@@ -207,3 +207,67 @@ def test_one_run_twice_is_refused(tmp_path):
     naming = logs.Naming(given={"dataset": "d", "optimizer": "adam", "seed": "0"})
     with pytest.raises(foreign.ImportedError, match="comes twice"):
         foreign.write(logs.read([tmp_path], naming), tmp_path / "out")
+
+
+def metric_table(tmp_path, *names, values=((0.1, 0.3),)):
+    """Seven seeds of two optimizers; good comes first."""
+    path = tmp_path / "metrics.csv"
+    rows = [
+        ",".join(["d", optimizer, str(seed), *(str(pair[place] + seed / 1000) for pair in values)])
+        for seed in range(7)
+        for place, optimizer in enumerate(("good", "bad"))
+    ]
+    path.write_text("\n".join([",".join(["dataset", "optimizer", "seed", *names]), *rows]))
+    return path
+
+
+def verdict(out):
+    suite, results, _ = api.gather_results(out)
+    (board,) = analyse(results, suite).boards
+    (comparison,) = board.family.comparisons
+    return board.metric, comparison.candidate, comparison.verdict.word
+
+
+@pytest.mark.parametrize("name", ["test_brier_score", "test_rmse", "test_error_rate"])
+def test_a_known_metric_is_tested_in_its_direction(tmp_path, name):
+    invoke(metric_table(tmp_path, name), "-o", tmp_path / "out")
+    assert verdict(tmp_path / "out") == (name, "bad", "worse")
+
+
+@pytest.mark.parametrize(("option", "word"), [("--minimise", "worse"), ("--maximise", "better")])
+def test_a_metric_that_is_not_known_is_asked_about(tmp_path, option, word):
+    path, out = metric_table(tmp_path, "test_my_score"), tmp_path / "out"
+    said = " ".join(invoke(path, "-o", out, code=2).split())
+    assert "metric 'test_my_score' is not known; say which is better: --maximise test_my_score or" in said
+    assert not out.exists()
+    invoke(path, option, "test_my_score", "-o", out)
+    assert verdict(out) == ("test_my_score", "bad", word)
+    invoke(path, "-o", out)  # it was said before
+    other = "--maximise" if option == "--minimise" else "--minimise"
+    assert "with the other direction" in invoke(path, other, "test_my_score", "-o", out, code=2)
+    assert verdict(out) == ("test_my_score", "bad", word)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--maximise", "test_loss"), "smaller is better, as its name says"),
+        (("--maximise", "test_lost"), "found 'test_lost'; the runs have the metrics test_loss"),
+        (("--maximise", "test_loss", "--minimise", "test_loss"), "is in both"),
+    ],
+)
+def test_a_direction_that_does_not_fit_is_refused(tmp_path, options, words):
+    out = tmp_path / "out"
+    assert words in " ".join(invoke(metric_table(tmp_path, "test_loss"), *options, "-o", out, code=2).split())
+    assert not out.exists()
+
+
+def test_shares_of_any_name_are_taken_as_percentages_and_named(tmp_path):
+    path = metric_table(
+        tmp_path, "test_accuracy", "test_auc", "test_rmse", values=((91, 90), (95, 94), (3, 4))
+    )
+    assert "test_accuracy: found 91" in invoke(path, "-o", tmp_path / "out", code=2)
+    said = invoke(path, "--percent", "-o", tmp_path / "out")
+    assert "Taken as percentages: test_accuracy, test_auc" in said
+    row = load_results(tmp_path / "out").trials.iloc[0]
+    assert (row["test_accuracy"], row["test_auc"], row["test_rmse"]) == (0.91, 0.95, 3)

@@ -53,7 +53,9 @@ def test_wide_matrix_in_any_common_separator(tmp_path, separator):
 
 
 def test_wide_matrix_without_a_direction_is_refused(tmp_path):
-    with pytest.raises(TableError, match=r"wide.csv: metric: found 'value'.*--maximise or --minimise"):
+    with pytest.raises(
+        TableError, match=r"wide.csv: metric 'value' is not known; .*--maximise or --minimise"
+    ):
         compare_file(write(tmp_path, "d,x,y\na,1,2\nb,2,3\n", "wide.csv"))
 
 
@@ -158,3 +160,41 @@ def test_the_rendering_says_n_ties_method_correction_smallest_p_and_verdict(tmp_
     narrow = shown(render_comparison(compare_file(write(tmp_path, text))), width=80)
     assert "-0.01 [-, -]" in " ".join(narrow.split())
     assert all("inconclusive" in line for line in narrow.splitlines() if " vs " in line)
+
+
+@pytest.mark.parametrize(
+    ("metric", "good", "bad"),
+    [
+        ("brier_score", 0.1, 0.3),
+        ("neg_mean_squared_error", -0.1, -0.3),
+        ("steps_per_sec", 300, 100),
+        ("Eval/Loss", 0.1, 0.3),
+        ("test_acc_final", 0.9, 0.8),
+    ],
+)
+def test_a_known_metric_needs_no_direction(tmp_path, metric, good, bad):
+    rows = [f"d,{o},{s},{v + s / 1000}" for s in range(8) for o, v in (("good", good), ("bad", bad))]
+    path = write(tmp_path, "\n".join([f"dataset,optimizer,seed,{metric}", *rows]), "t.csv")
+    (comparison,) = compare_file(path, baseline="good").within[0].comparisons
+    assert (comparison.candidate, comparison.verdict.word) == ("bad", "worse")
+
+
+@pytest.mark.parametrize("metric", ["accuracy_std", "accuracy_drop", "my_score", "loss_ratio"])
+def test_an_unknown_metric_is_asked_about(tmp_path, metric):
+    rows = [f"d,{o},{s},{v + s / 1000}" for s in range(8) for o, v in (("good", 0.1), ("bad", 0.3))]
+    path = write(tmp_path, "\n".join([f"dataset,optimizer,seed,{metric}", *rows]), "t.csv")
+    with pytest.raises(
+        TableError, match=f"t.csv: metric '{metric}' is not known; say which is better: --max"
+    ):
+        compare_file(path, baseline="good")
+    (comparison,) = compare_file(path, baseline="good", maximise=False).within[0].comparisons
+    assert comparison.verdict.word == "worse"
+
+
+def test_the_brier_scores_of_the_shared_cases(repository):
+    path = repository.parent / "shared" / "cases" / "brier.csv"
+    if not path.is_file():
+        pytest.skip("no shared/cases beside the repository")
+    result = compare_file(path, baseline="good")
+    assert not result.input.maximise
+    assert {c.verdict.word for c in result.within[0].comparisons} == {"worse"}

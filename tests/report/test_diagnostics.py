@@ -13,6 +13,7 @@ from optbench.report import diagnostics, plots
 from optbench.report.diagnostics import _scores, _sentences
 from optbench.report.trial_plots import write_trial_plots
 from optbench.report.watch import look, render, sparkline, watch
+from optbench.task import Metrics
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +122,14 @@ def test_watching_shows_blocks_and_ends_with_the_run(two_workloads):
     _, _, folder = two_workloads
     console = Console(width=120, record=True, file=io.StringIO())
     standing = watch(
-        folder, metric="test_accuracy", console=console, sleep=lambda s: pytest.fail("it has ended")
+        folder,
+        metric=Metrics()["test_accuracy"],
+        console=console,
+        sleep=lambda s: pytest.fail("it has ended"),
     )
     assert (standing.planned, standing.blocks_planned, standing.blocks_complete) == (36, 12, 12)
     assert standing.counts == {"completed": 32, "diverged": 4}
-    console.print(render(standing, metric="test_accuracy"))
+    console.print(render(standing, metric=Metrics()["test_accuracy"]))
     text = console.export_text()
     assert "12 of 12 blocks" in text
     assert "no test" in text
@@ -134,6 +138,6 @@ def test_watching_shows_blocks_and_ends_with_the_run(two_workloads):
 def test_a_partly_run_store_has_time_left(made_results, tmp_path):
     made_results({"wame": [0.8, 0.9, None], "adam": [0.9, None, None]})
     with Store(tmp_path / "store") as store:
-        standing = look(store, metric="test_accuracy")
+        standing = look(store, metric=Metrics()["test_accuracy"])
     assert standing.planned - sum(standing.counts.values()) == 3
     assert (standing.blocks_complete, standing.blocks_planned) == (1, 3)

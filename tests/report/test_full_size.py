@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from optbench.report.planning import render_plan
+from optbench.cli.plan_table import render_plan
 from rich.console import Console
 
 from optbench import api
@@ -100,9 +100,9 @@ def carried(suite, store: Path, folder: Path) -> None:
     results = load_results(store)
     console = Console(width=100, file=io.StringIO())
     with Store(store) as opened:
-        standing = watch.look(opened, metric=suite.analysis.primary)
+        standing = watch.look(opened, metric=suite.metrics[suite.analysis.primary])
         ids = [trial.trial_id for trial in opened.trials()]
-    console.print(watch.render(standing, metric=suite.analysis.primary))
+    console.print(watch.render(standing, metric=suite.metrics[suite.analysis.primary]))
     assert sum(standing.counts.values()) == len(ids)
     for kind in ("csv", "json"):
         write_frames(store, folder / "tables", kind)

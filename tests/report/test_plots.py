@@ -13,7 +13,10 @@ from optbench.report.leaderboard import leaderboards
 from optbench.report.plots.cost import pareto_front
 from optbench.report.style import line_styles, short_labels
 from optbench.stats.families import Settings, compare_family
+from optbench.task import Metrics
 from tests.report.conftest import ODD_NAMES
+
+TEST_ACCURACY, VAL_ACCURACY = (Metrics()[f"{part}_accuracy"] for part in ("test", "val"))
 
 
 @pytest.fixture
@@ -68,7 +71,7 @@ def test_a_diverged_seed_counts_as_infinitely_bad_from_where_it_ended(parts):
 
 
 def test_accuracy_panel_has_a_dot_a_trial_and_counts_the_diverged(parts):
-    figure = plots.accuracy_curves(parts["epochs"], parts["trials"], title="t")
+    figure = plots.accuracy_curves(parts["epochs"], parts["trials"], title="t", metric=TEST_ACCURACY)
     left, right = figure.axes
     assert left.get_title() == "val accuracy, %"
     assert sum(len(line.get_ydata()) for line in right.lines) == 6 + 6 + 4
@@ -153,7 +156,7 @@ def test_step_times_are_medians_in_milliseconds(parts):
 
 
 def test_accuracy_against_time_has_a_large_mark_an_optimizer(parts):
-    axes = plots.accuracy_against_time(parts["trials"], title="t", metric="test_accuracy").axes[0]
+    axes = plots.accuracy_against_time(parts["trials"], title="t", metric=TEST_ACCURACY).axes[0]
     large = [line for line in axes.lines if line.get_markersize() == 10]
     assert len(large) == 3
     assert axes.get_ylabel() == "test accuracy, %"
@@ -166,10 +169,10 @@ def test_pareto_front_keeps_what_no_other_beats():
 
 
 def test_tuning_curves_end_at_the_best_result():
-    figure = plots.tuning_curves({"adam": [0.1, 0.3, 0.2]}, title="t", metric="val_accuracy")
+    figure = plots.tuning_curves({"adam": [0.1, 0.3, 0.2]}, title="t", metric=VAL_ACCURACY)
     thick = [line for line in figure.axes[0].lines if line.get_linewidth() == 2]
     assert thick[0].get_ydata()[-1] == pytest.approx(30)
-    assert plots.tuning_curves({}, title="t", metric="val_accuracy") is None
+    assert plots.tuning_curves({}, title="t", metric=VAL_ACCURACY) is None
 
 
 def test_learning_rate_sensitivity_marks_where_trials_diverged():
@@ -181,7 +184,7 @@ def test_learning_rate_sensitivity_marks_where_trials_diverged():
             "test_accuracy": [0.8, 0.9, 0.95, math.nan],
         }
     )
-    axes = plots.lr_sensitivity(trials, title="t", metric="test_accuracy").axes[0]
+    axes = plots.lr_sensitivity(trials, title="t", metric=TEST_ACCURACY).axes[0]
     (line,) = [line for line in axes.lines if line.get_linewidth() == 2]
     assert list(line.get_xdata()) == [0.001, 0.01]
     assert line.get_ydata() == pytest.approx([85, 95])
@@ -189,7 +192,7 @@ def test_learning_rate_sensitivity_marks_where_trials_diverged():
     assert list(cross.get_xdata()) == [0.1]
     assert axes.get_xscale() == "log"
     one_rate = trials[trials["lr"] == 0.001]
-    assert plots.lr_sensitivity(one_rate, title="t", metric="test_accuracy") is None
+    assert plots.lr_sensitivity(one_rate, title="t", metric=TEST_ACCURACY) is None
 
 
 def test_variance_bars_fill_one_hundred_percent():
@@ -199,11 +202,11 @@ def test_variance_bars_fill_one_hundred_percent():
         for i in range(3)
         for j in range(3)
     ]
-    axes = plots.variance_bars(pd.DataFrame(rows), title="t", metric="test_accuracy").axes[0]
+    axes = plots.variance_bars(pd.DataFrame(rows), title="t", metric=TEST_ACCURACY).axes[0]
     widths = [patch.get_width() for patch in axes.patches]
     assert sum(widths) == pytest.approx(200)
     same = pd.DataFrame(rows).assign(seed_order=lambda f: f["seed_init"])
-    assert plots.variance_bars(same, title="t", metric="test_accuracy") is None
+    assert plots.variance_bars(same, title="t", metric=TEST_ACCURACY) is None
 
 
 def test_an_optimizer_keeps_its_colour_and_no_two_look_alike():

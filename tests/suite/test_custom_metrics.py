@@ -19,6 +19,7 @@ from optbench.suite.expand import trials
 from optbench.suite.load import load_suite
 from optbench.suite.report_spec import ReportSpec
 from optbench.suite.spec import SuiteError
+from optbench.task import Metrics
 from optbench.trial import block_id, trial_id
 
 SOURCE = """
@@ -45,9 +46,8 @@ def greedy(probabilities, labels):
 
 number = 3
 """
-DECLARED = (
-    "metrics: {brier: {class: mine.py:brier, minimise: true}, hits: mine.py:hits, own_loss: mine.py:log_loss}"
-)
+HITS = "hits: {class: mine.py:hits, minimise: false}"
+DECLARED = f"metrics: {{brier: mine.py:brier, {HITS}, own_loss: {{class: mine.py:log_loss, minimise: true}}}}"
 
 
 @pytest.fixture
@@ -98,38 +98,38 @@ def test_a_store_alone_knows_the_directions(suite_with, tmp_path):
     suite = load_suite(suite_with(primary="test_brier"))
     seen = ReportSpec.from_json(suite.report_spec.to_json())
     assert seen == suite.report_spec
-    assert not seen.maximised("test_brier")
-    assert not seen.maximised("val_own_loss_best")
-    assert seen.maximised("test_hits")
+    assert not seen.metrics["test_brier"].maximised
+    assert not seen.metrics["val_own_loss_best"].maximised
+    assert seen.metrics["test_hits"].maximised
     assert with_analysis(seen, primary="val_hits").analysis.primary == "val_hits"
     with pytest.raises(SuiteError, match=r"--primary.*test_brier"):
         with_analysis(seen, primary="test_bryer")
     old = json.loads(suite.report_spec.to_json())
     for entry in old["workloads"]:
         del entry["metrics"]
-    assert ReportSpec.from_json(json.dumps(old)).metrics == ()
+    assert ReportSpec.from_json(json.dumps(old)).metrics == Metrics()
 
 
 def test_name_and_code_are_identity_and_direction_is_not(suite_with, write_suite, tmp_path):
-    plain, one = ids(write_suite(name="plain.yaml")), ids(suite_with("metrics: {hits: mine.py:hits}"))
+    plain, one = ids(write_suite(name="plain.yaml")), ids(suite_with(f"metrics: {{{HITS}}}"))
     assert not set(plain) & set(one)
     upside_down = "metrics: {hits: {class: mine.py:hits, minimise: true}}"
     assert ids(suite_with(upside_down, name="b.yaml")) == one
-    renamed = ids(suite_with("metrics: {hit: mine.py:hits}", name="c.yaml"))
+    renamed = ids(suite_with("metrics: {hit: {class: mine.py:hits, minimise: false}}", name="c.yaml"))
     (tmp_path / "mine.py").write_text(SOURCE + "\n")
-    edited = ids(suite_with("metrics: {hits: mine.py:hits}", name="d.yaml"))
+    edited = ids(suite_with(f"metrics: {{{HITS}}}", name="d.yaml"))
     assert len({*one, *renamed, *edited}) == 3 * len(one)
 
 
 def test_a_workload_adds_its_own_to_those_of_the_suite(write_suite, tmp_path):
     (tmp_path / "mine.py").write_text(SOURCE)
     path = write_suite(
-        ("seeds: 2", "seeds: 2\nmetrics: {hits: mine.py:hits}"),
-        ("epochs: 2", "epochs: 2\n    metrics: {brier: {class: mine.py:brier, minimise: true}}"),
+        ("seeds: 2", f"seeds: 2\nmetrics: {{{HITS}}}"),
+        ("epochs: 2", "epochs: 2\n    metrics: {brier: mine.py:brier}"),
     )
     suite = load_suite(path)
     assert [m.name for m in suite.workloads[0].workload.metrics] == ["brier", "hits"]
-    assert [m.minimise for m in suite.report_spec.metrics] == [True, False]
+    assert [m.minimise for m in suite.metrics.custom] == [True, False]
 
 
 def test_a_recorded_trial_is_trained_again_with_its_metrics(suite_with, tmp_path):
@@ -155,7 +155,15 @@ def test_a_recorded_trial_is_trained_again_with_its_metrics(suite_with, tmp_path
         ("metrics: {hits_best: mine.py:hits}", "does not end in _best"),
         ("metrics: {hits: {class: mine.py:hits, minimize: true}}", "Did you mean 'minimise'"),
         ("metrics: {hits: {class: mine.py:hits, minimise: 1}}", "found 1; must be true or false"),
-        ("metrics: {own_loss: {class: mine.py:log_loss, minimise: false}}", "as its name says"),
+        ("metrics: {log_loss: {class: mine.py:log_loss, minimise: false}}", "minimised, as its name says"),
+        ("metrics: {auc: {class: mine.py:hits, minimise: true}}", "maximised, as its name says"),
+        (
+            "metrics: {hits: mine.py:hits}",
+            r"metric 'hits' is not known; say which is better: hits: .class: min",
+        ),
+        ("metrics: {own_loss: mine.py:log_loss}", "metric 'own_loss' is not known"),
+        ("metrics: {accuracy_drop: mine.py:hits}", "metric 'accuracy_drop' is not known"),
+        ("metrics: {lr: mine.py:hits}", "'lr' .learning rate. is neither better large nor better small"),
         ("metrics: {hits: 3}", "found 3"),
         ("metrics: {}", "map names to functions"),
     ],
@@ -168,9 +176,9 @@ def test_a_wrong_declaration_names_the_field(suite_with, declared, message):
 def test_the_primary_metric_is_one_that_every_workload_has(suite_with, write_suite, tmp_path):
     with pytest.raises(SuiteError, match=r"analysis.primary: unknown metric 'test_bier'.*'test_brier'"):
         load_suite(suite_with(primary="test_bier"))
-    second = "- {name: b, dataset: wine, model: mlp, batch_size: 8, epochs: 1, metrics: {only: mine.py:hits}}"
+    second = "- {name: b, dataset: wine, model: mlp, batch_size: 8, epochs: 1, metrics: {auc: mine.py:hits}}"
     path = write_suite(
-        ("workloads:\n", f"workloads:\n  {second}\n"), ("{baseline: wame}", "{primary: test_only}")
+        ("workloads:\n", f"workloads:\n  {second}\n"), ("{baseline: wame}", "{primary: test_auc}")
     )
     with pytest.raises(SuiteError, match="which workload digits/mlp lacks"):
         load_suite(path)
@@ -184,8 +192,8 @@ def test_a_function_that_cannot_be_used_stops_the_run_before_anything_is_trained
     suite_with, tmp_path, function, message
 ):
     pytest.importorskip("torch")
-    suite = load_suite(suite_with(f"metrics: {{odd: mine.py:{function}}}"))
-    with pytest.raises(custom_metrics.MetricError, match=f"metric odd: mine.py:{function} {message}"):
+    suite = load_suite(suite_with(f"metrics: {{auc: mine.py:{function}}}"))
+    with pytest.raises(custom_metrics.MetricError, match=f"metric auc: mine.py:{function} {message}"):
         api.run(suite, results=tmp_path / "results")
     with Store(tmp_path / "results" / "tiny") as store:
         assert not store.statuses()
@@ -193,7 +201,7 @@ def test_a_function_that_cannot_be_used_stops_the_run_before_anything_is_trained
 
 def test_a_value_that_is_no_number_at_the_end_is_a_crash_and_no_score(suite_with, tmp_path):
     pytest.importorskip("torch")
-    outcome = api.run(load_suite(suite_with("metrics: {late: mine.py:late}")), results=tmp_path / "results")
+    outcome = api.run(load_suite(suite_with("metrics: {auc: mine.py:late}")), results=tmp_path / "results")
     assert outcome.crashed == 4
     with Store(outcome.store) as store:
         trial, *_ = store.trials(list(store.statuses()))
@@ -202,7 +210,7 @@ def test_a_value_that_is_no_number_at_the_end_is_a_crash_and_no_score(suite_with
 
 def test_it_travels_to_other_processes(suite_with, tmp_path):
     pytest.importorskip("torch")
-    suite = load_suite(suite_with("metrics: {hits: mine.py:hits}"))
+    suite = load_suite(suite_with(f"metrics: {{{HITS}}}"))
     outcome = api.run(suite, results=tmp_path / "results", workers=2)
     assert outcome.completed == 4
     assert "test_hits" in load_results(outcome.store).trials
@@ -218,15 +226,39 @@ def test_packages_offer_metrics_by_name(write_suite, tmp_path, monkeypatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: scores\nVersion: 2.1\n")
     (info / "RECORD").write_text("scores.py,,\n")
     (info / "entry_points.txt").write_text(
-        "[optbench.metrics]\nbrier-score = scores:brier\nhits = scores:hits\n"
+        "[optbench.metrics]\nbrier-score = scores:brier\nmiss = scores:hits\n"
+        "[optbench.metrics.maximise]\nhits = scores:hits\n[optbench.metrics.minimise]\nlate = scores:late\n"
     )
     monkeypatch.syspath_prepend(str(site))
     listed = load_suite(write_suite(("seeds: 2", "seeds: 2\nmetrics: [hits]"), name="a.yaml"))
-    assert [(m.reference, m.code) for m in listed.report_spec.metrics] == [("scores:hits", "scores==2.1")]
-    named = load_suite(write_suite(("seeds: 2", "seeds: 2\nmetrics: {b: brier-score}"), name="b.yaml"))
-    assert [m.reference for m in named.report_spec.metrics] == ["scores:brier"]
-    with pytest.raises(SuiteError, match="one of the installed brier-score, hits"):
-        load_suite(write_suite(("seeds: 2", "seeds: 2\nmetrics: [miss]"), name="c.yaml"))
+    (hits,) = listed.metrics.custom
+    assert (hits.reference, hits.code, hits.minimise) == ("scores:hits", "scores==2.1", False)
+    named = load_suite(write_suite(("seeds: 2", "seeds: 2\nmetrics: {brier: brier-score}"), name="b.yaml"))
+    assert [(m.reference, m.minimise) for m in named.metrics.custom] == [("scores:brier", True)]
+    late = load_suite(write_suite(("seeds: 2", "seeds: 2\nmetrics: {mine: late}"), name="l.yaml"))
+    assert [m.minimise for m in late.metrics.custom] == [True]
+    with pytest.raises(SuiteError, match=r"metrics.miss: metric 'miss' is not known; say which is better"):
+        load_suite(write_suite(("seeds: 2", "seeds: 2\nmetrics: [miss]"), name="d.yaml"))
+    with pytest.raises(SuiteError, match="one of the installed brier-score, miss, hits, late"):
+        load_suite(write_suite(("seeds: 2", "seeds: 2\nmetrics: [missed]"), name="c.yaml"))
+
+
+def test_a_record_whose_name_became_known_keeps_its_direction(suite_with):
+    suite = load_suite(suite_with("metrics: {brier_score: mine.py:brier}"))
+    seen = json.loads(suite.report_spec.to_json())
+    assert not ReportSpec.from_json(json.dumps(seen)).metrics["test_brier_score"].maximised
+    for entry in seen["workloads"]:
+        entry["metrics"][0]["minimise"] = False
+    assert ReportSpec.from_json(json.dumps(seen)).metrics["test_brier_score_best"].maximised
+
+
+def test_a_share_stays_one(suite_with, tmp_path):
+    (metric,) = load_suite(suite_with("metrics: {auc: mine.py:hits}")).metrics.custom
+    assert custom_metrics.score(metric, np.eye(3), np.arange(3)) == 1
+    (tmp_path / "mine.py").write_text("def hits(probabilities, labels):\n    return 97.5\n")
+    (metric,) = load_suite(suite_with("metrics: {auc: mine.py:hits}")).metrics.custom
+    with pytest.raises(custom_metrics.MetricError, match=r"gave 97.5; by its name it is a share in \[0, 1\]"):
+        custom_metrics.score(metric, np.eye(3), np.arange(3))
 
 
 def test_probabilities_are_those_of_the_outputs_whatever_their_size():

@@ -78,7 +78,7 @@ def test_a_suite_names_all_four_and_runs(package):
     outcome = api.run(suite, results=package / "results")
     assert (outcome.completed, outcome.planned) == (21, 21)
     frame = load_results(outcome.store).trials
-    assert frame.test_brier_error.between(0, 0.5).all()
+    assert frame.test_brier_score.between(0, 0.5).all()
     assert set(frame.dataset) == {"moons"}
     with Store(outcome.store) as store:
         for trial in store.trials():
@@ -137,7 +137,7 @@ def test_names_of_optbench_cannot_be_taken(package, write_suite):
         ("name: mlp, hidden: [8]", "name: two-layer", "model.name: unknown model .*'two-layers'"),
         ("name: mlp, hidden: [8]", "name: two-layers, unit: 3", "model: .*two_layers failed .*unit"),
         ("adam: {lr: 0.01}", "sign-moment: {lr: 1}", "unknown optimizer .*'sign-momentum'"),
-        ("seeds: 2", "seeds: 2\nmetrics: [briar]", "one of the installed brier_error"),
+        ("seeds: 2", "seeds: 2\nmetrics: [briar]", "one of the installed brier_score"),
         ("dataset: digits", "dataset: lost", "'lost' of an installed package: .*no module 'moonlab.lost'"),
         ("name: mlp, hidden: [8]", "name: empty", "'empty' of an installed package: .*no 'none' in this"),
     ],

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 from optbench.report.leaderboard import Leaderboard
 from optbench.report.plots.common import hover, new_figure, plot, tidy
 from optbench.report.style import VERDICTS, LineStyle, line_styles, short_labels, shorten
-from optbench.report.text import metric_title, p_value, scale
+from optbench.report.text import p_value
 from optbench.stats.families import FamilyResult
 
 #: Up to so many pairs of a comparison are drawn one by one.
@@ -42,7 +42,7 @@ def paired_differences(board: Leaderboard, *, styles: Mapping[str, LineStyle] | 
     if not comparisons:
         return None
     styles = styles or line_styles(board.table.columns)
-    factor = scale(board.metric)
+    factor = board.measure.factor
     figure = new_figure(9.0, 1.5 + 0.5 * len(comparisons))
     axes = figure.subplots()
     labels = short_labels([c.candidate for c in comparisons])
@@ -87,7 +87,7 @@ def paired_differences(board: Leaderboard, *, styles: Mapping[str, LineStyle] | 
     axes.axvline(0, color="#888888", linewidth=1)
     axes.set_yticks(range(len(comparisons)), [labels[c.candidate] for c in comparisons])
     axes.set_ylim(len(comparisons) - 0.45, -0.55)
-    unit = metric_title(board.metric)
+    unit = board.measure.heading
     shown = short_labels([board.baseline, board.title], longest=40)
     axes.set_xlabel(f"{unit}: difference to {shown[board.baseline]}, positive is better")
     axes.set_title(

@@ -13,10 +13,10 @@ from optbench.report.across import Across
 from optbench.report.leaderboard import Leaderboard
 from optbench.report.plots.common import hover, legend, new_figure, plot, tidy
 from optbench.report.style import LineStyle, line_styles, short_labels, shorten
-from optbench.report.text import goal, metric_title, scale
+from optbench.report.text import goal
 from optbench.stats.profiles import performance_profile
 from optbench.stats.survival import kaplan_meier
-from optbench.task import maximised
+from optbench.task import Metric
 
 #: Up to so many trials of an optimizer are drawn one by one.
 MOST_DOTS = 200
@@ -170,8 +170,7 @@ def accuracy_against_time(
     trials: pd.DataFrame,
     *,
     title: str,
-    metric: str,
-    maximise: bool | None = None,
+    metric: Metric,
     styles: Mapping[str, LineStyle] | None = None,
 ) -> Figure | None:
     """Final metric against training time, with the optimizers that no other beats in both.
@@ -180,9 +179,9 @@ def accuracy_against_time(
     ----------
     trials : DataFrame
         Rows of one workload on one machine of ``Results.trials``.
-    title, metric : str
-    maximise : bool, optional
-        Larger is better; by the metric's name if not given.
+    title : str
+    metric : Metric
+        Of a column.
     styles : mapping, optional
 
     Returns
@@ -191,7 +190,7 @@ def accuracy_against_time(
         A small mark a completed trial, a large one at the medians; a line joins the Pareto front of the large
         ones. None without a completed trial.
     """
-    if metric not in trials or "step_seconds" not in trials:
+    if metric.name not in trials or "step_seconds" not in trials:
         return None
     done = trials[(trials["status"] == "completed") & trials["step_seconds"].notna()]
     if done.empty:
@@ -204,7 +203,7 @@ def accuracy_against_time(
     for name in names:
         mine = done[done["optimizer"] == name]
         x = mine["step_seconds"].to_numpy(dtype=float)
-        y = mine[metric].to_numpy(dtype=float) * scale(metric)
+        y = mine[metric.name].to_numpy(dtype=float) * metric.factor
         style = styles[name]
         axes.plot(x[:MOST_DOTS], y[:MOST_DOTS], style.marker, color=style.colour, markersize=4, alpha=0.4)
         middle = float(np.median(x)), float(np.median(y))
@@ -212,10 +211,10 @@ def accuracy_against_time(
         mark.set_markeredgecolor("#333333")
         hover(mark, f"{name}: median {middle[1]:.4g} after {middle[0]:.4g} s of training, {len(x)} trials")
         middles.append(middle)
-    front = pareto_front(middles, maximise=maximised(metric) if maximise is None else maximise)
+    front = pareto_front(middles, maximise=metric.maximised)
     (line,) = axes.plot([x for x, _ in front], [y for _, y in front], color="#888888", linestyle="--")
     line.set(linewidth=1.2, zorder=1)
-    axes.set(xlabel="training time of a trial, s", ylabel=metric_title(metric))
+    axes.set(xlabel="training time of a trial, s", ylabel=metric.heading)
     axes.set_title(f"{shorten(title, 50)}: the dashed line joins the Pareto front", fontsize=11)
     tidy(axes)
     legend(figure, short_labels(names), styles)

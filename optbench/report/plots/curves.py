@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from optbench.report.plots.common import hover, legend, log_scale, new_figure, plot, tidy
 from optbench.report.style import LineStyle, line_styles, short_labels, shorten
-from optbench.report.text import metric_title, scale
+from optbench.task import Metric, Metrics
 
 #: Up to so many seeds of an optimizer are drawn one by one.
 MOST_SEEDS = 30
@@ -54,7 +54,7 @@ def loss_curves(
     columns = [name for name in ("train_loss", "val_loss") if epochs[name].notna().any()] or ["train_loss"]
     panels = figure.subplots(1, len(columns), squeeze=False)[0]
     for axes, column in zip(panels, columns, strict=True):
-        _curves(axes, epochs, column, against, diverged, styles)
+        _curves(axes, epochs, Metrics()[column], against, diverged, styles)
         axes.set(title="training loss" if column == "train_loss" else "validation loss")
         log_scale(axes, "y")
         _finish(axes, against)
@@ -68,7 +68,7 @@ def accuracy_curves(
     trials: pd.DataFrame,
     *,
     title: str,
-    metric: str = "test_accuracy",
+    metric: Metric,
     diverged: Collection[str] = (),
     styles: Mapping[str, LineStyle] | None = None,
 ) -> Figure:
@@ -79,8 +79,8 @@ def accuracy_curves(
     epochs, trials : DataFrame
         Rows of one workload of ``Results.epochs`` and ``Results.trials``.
     title : str
-    metric : str
-        Column of ``trials`` for the right panel.
+    metric : Metric
+        Of the column of ``trials`` for the right panel.
     diverged, styles
         As for :func:`loss_curves`.
 
@@ -94,16 +94,19 @@ def accuracy_curves(
     styles = styles or line_styles(epochs["optimizer"])
     names = list(dict.fromkeys(epochs["optimizer"].astype(str)))
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])
-    column = "val_accuracy" if epochs["val_accuracy"].notna().any() else "train_accuracy"
+    part = "val" if epochs["val_accuracy"].notna().any() else "train"
+    column = Metrics()[f"{part}_accuracy"]
     trained = epochs[epochs["epoch"] > 0]  # before the first step it is chance, and would flatten the rest
-    _curves(left, trained.assign(**{column: trained[column] * 100}), column, "epoch", diverged, styles)
-    left.set(title=metric_title(column))
+    _curves(left, trained, column, "epoch", diverged, styles)
+    left.set(title=column.heading)
     _finish(left, "epoch")
     labels = short_labels(names, longest=16)
     for place, name in enumerate(names):
         mine = trials[trials["optimizer"] == name]
         done = mine[mine["status"] == "completed"]
-        values = done[metric].to_numpy(dtype=float) * scale(metric) if metric in done else np.empty(0)
+        values = (
+            done[metric.name].to_numpy(dtype=float) * metric.factor if metric.name in done else np.empty(0)
+        )
         style = styles[name]
         if len(values):
             offsets = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(1)
@@ -119,7 +122,7 @@ def accuracy_curves(
                 f"{lost} diverged", (place, 0.01), xycoords=("data", "axes fraction"), ha="center", fontsize=8
             )
     right.set_xticks(range(len(names)), [labels[n] for n in names], rotation=25 if len(names) > 4 else 0)
-    right.set(title=metric_title(metric), xlim=(-0.6, len(names) - 0.4))
+    right.set(title=metric.heading, xlim=(-0.6, len(names) - 0.4))
     tidy(right, grid="y")
     return _titled(figure, epochs, title, styles)
 
@@ -127,18 +130,19 @@ def accuracy_curves(
 def _curves(
     axes: Axes,
     epochs: pd.DataFrame,
-    column: str,
+    metric: Metric,
     against: str,
     diverged: Collection[str],
     styles: Mapping[str, LineStyle],
 ) -> None:
-    worst = np.inf if column.endswith("loss") else -np.inf
+    worst = -metric.sign * np.inf
+    logarithmic = metric.unit == "loss"  # on which 0 has no place
     for name, part in epochs.groupby("optimizer", sort=False, observed=True):
         style = styles[str(name)]
-        table = _table(part, column)
+        table = _table(part, metric.name) * metric.factor
         x = _table(part, "seconds") if against == "seconds" else None
         bad = [trial for trial in table.columns if trial in diverged]
-        shown = table.where(np.isfinite(table) & ((table > 0) | (not column.endswith("loss"))))
+        shown = table.where(np.isfinite(table) & ((table > 0) | (not logarithmic)))
         if len(table.columns) <= MOST_SEEDS:
             for trial in table.columns:
                 line = shown[trial]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from optbench.report.diagnostics import Diagnosis
 from optbench.report.plots.common import hover, new_figure, plot, tidy
 from optbench.report.style import short_labels
+from optbench.task import METRICS
 
 _BEFORE, _AFTER = "#E69F00", "#0072B2"
 #: Weights of a layer drawn in a violin; more are thinned out evenly.
@@ -58,8 +59,9 @@ def class_scores(found: Diagnosis, *, title: str = "") -> Figure:
         ("precision", found.precision, "s", "#D55E00"),
         ("F1", found.f1, "D", "#009E73"),
     )
+    factor = METRICS["recall"].factor
     for name, values, marker, colour in kinds:
-        (line,) = axes.plot(values[order] * 100, places, marker, color=colour, markersize=5, label=name)
+        (line,) = axes.plot(values[order] * factor, places, marker, color=colour, markersize=5, label=name)
         hover(line, f"{name}: mean over classes {np.nanmean(values):.2%}")
     labels = short_labels(found.classes, longest=20)
     axes.set_yticks(places, [labels[found.classes[i]] for i in order])

@@ -11,11 +11,10 @@ from matplotlib.ticker import MaxNLocator
 
 from optbench.report.plots.common import hover, legend, log_scale, new_figure, plot, tidy
 from optbench.report.style import LineStyle, line_styles, short_labels, shorten
-from optbench.report.text import metric_title, scale
 from optbench.stats.common import StatsError
 from optbench.stats.tuning_curves import tuning_curve
 from optbench.stats.variance import VarianceShares, variance_shares
-from optbench.task import maximised
+from optbench.task import Metric
 
 _STREAM_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
 
@@ -25,7 +24,7 @@ def tuning_curves(
     results: Mapping[str, Sequence[float]],
     *,
     title: str,
-    metric: str,
+    metric: Metric,
     styles: Mapping[str, LineStyle] | None = None,
 ) -> Figure | None:
     """Best result that so many tuning trials can be expected to find.
@@ -34,7 +33,8 @@ def tuning_curves(
     ----------
     results : mapping of optimizer to sequence of float
         Metric of every tuning trial, oriented so that larger is better; ``-inf`` where it diverged.
-    title, metric : str
+    title : str
+    metric : Metric
     styles : mapping, optional
 
     Returns
@@ -46,12 +46,11 @@ def tuning_curves(
     if not results:
         return None
     styles = styles or line_styles(results)
-    sign = 1.0 if maximised(metric) else -1.0
     figure = new_figure(7.5, 3.8)
     axes = figure.subplots()
     for name, values in results.items():
         curve, style = tuning_curve(values), styles[name]
-        factor = sign * scale(metric)
+        factor = metric.sign * metric.factor
         best, biased, low, high = (
             np.where(np.isfinite(y), np.array(y) * factor, np.nan)
             for y in (curve.unbiased, curve.biased, curve.median_low, curve.median_high)
@@ -60,7 +59,7 @@ def tuning_curves(
         axes.plot(curve.k, biased, color=style.colour, linewidth=0.8)
         (line,) = axes.plot(curve.k, best, color=style.colour, linestyle=style.dash, linewidth=2)
         hover(line, f"{name}: {best[-1]:.4g} expected of the best of {curve.n} tuning trials")
-    axes.set(xlabel="tuning trials", ylabel=f"best {metric_title(metric)}")
+    axes.set(xlabel="tuning trials", ylabel=f"best {metric.heading}")
     axes.set_title(
         f"{shorten(title, 50)}: expected best (thin: biased estimator; band: median)",
         fontsize=11,
@@ -76,8 +75,7 @@ def lr_sensitivity(
     trials: pd.DataFrame,
     *,
     title: str,
-    metric: str,
-    maximise: bool | None = None,
+    metric: Metric,
     styles: Mapping[str, LineStyle] | None = None,
 ) -> Figure | None:
     """Final metric against the learning rate of each optimizer family.
@@ -86,9 +84,9 @@ def lr_sensitivity(
     ----------
     trials : DataFrame
         Rows of one workload of ``Results.trials``.
-    title, metric : str
-    maximise : bool, optional
-        Larger is better; by the metric's name if not given.
+    title : str
+    metric : Metric
+        Of a column.
     styles : mapping, optional
         By family.
 
@@ -98,7 +96,7 @@ def lr_sensitivity(
         A dot a completed trial and a line at the median; rates at which trials diverged carry a cross at the
         lower edge. None where no family has two learning rates.
     """
-    if not {"family", "lr", metric} <= set(trials.columns):
+    if not {"family", "lr", metric.name} <= set(trials.columns):
         return None
     rates = trials.groupby("family")["lr"].nunique()
     families = [name for name in dict.fromkeys(trials["family"]) if rates[name] > 1]
@@ -112,17 +110,16 @@ def lr_sensitivity(
         done = mine[mine["status"] == "completed"]
         axes.plot(
             done["lr"],
-            done[metric] * scale(metric),
+            done[metric.name] * metric.factor,
             style.marker,
             color=style.colour,
             markersize=4,
             alpha=0.4,
         )
-        middle = done.groupby("lr")[metric].median() * scale(metric)
+        middle = done.groupby("lr")[metric.name].median() * metric.factor
         (line,) = axes.plot(middle.index, middle, color=style.colour, linestyle=style.dash, linewidth=2)
         if len(middle):
-            rises = maximised(metric) if maximise is None else maximise
-            best = middle.idxmax() if rises else middle.idxmin()
+            best = middle.idxmax() if metric.maximised else middle.idxmin()
             hover(line, f"{family}: best median {middle[best]:.4g} at learning rate {best:g}")
         lost = mine.loc[mine["status"] == "diverged", "lr"].unique()
         axes.plot(
@@ -133,7 +130,7 @@ def lr_sensitivity(
             markersize=8,
             transform=axes.get_xaxis_transform(),
         )
-    axes.set(xlabel="learning rate", ylabel=metric_title(metric))
+    axes.set(xlabel="learning rate", ylabel=metric.heading)
     axes.set_title(f"{shorten(title, 50)}: dots trials, lines medians, x diverged", fontsize=11)
     log_scale(axes, "x")
     tidy(axes)
@@ -142,14 +139,15 @@ def lr_sensitivity(
 
 
 @plot
-def variance_bars(trials: pd.DataFrame, *, title: str, metric: str) -> Figure | None:
+def variance_bars(trials: pd.DataFrame, *, title: str, metric: Metric) -> Figure | None:
     """Share of the metric's variance that each random stream causes, for every optimizer.
 
     Parameters
     ----------
     trials : DataFrame
         Rows of one workload of ``Results.trials``, with the seeds of the streams.
-    title, metric : str
+    title : str
+    metric : Metric
 
     Returns
     -------
@@ -157,7 +155,7 @@ def variance_bars(trials: pd.DataFrame, *, title: str, metric: str) -> Figure | 
         A stacked bar an optimizer. None where fewer than two streams have seeds of their own, or no optimizer
         has a complete crossed design.
     """
-    shares = stream_shares(trials, metric=metric)
+    shares = stream_shares(trials, metric=metric.name)
     if not shares:
         return None
     figure = new_figure(7.5, 1.6 + 0.42 * len(shares))
@@ -176,7 +174,7 @@ def variance_bars(trials: pd.DataFrame, *, title: str, metric: str) -> Figure | 
             left += share
     axes.set_yticks(range(len(shares)), list(labels.values()))
     axes.invert_yaxis()
-    axes.set(xlabel=f"share of the variance of {metric.replace('_', ' ')}, %", xlim=(0, 100))
+    axes.set(xlabel=f"share of the variance of {metric.title}, %", xlim=(0, 100))
     axes.set_title(shorten(title, 60), fontsize=11)
     figure.legend(loc="outside lower center", ncols=6, frameon=False)
     tidy(axes, grid="x")
