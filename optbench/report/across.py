@@ -142,7 +142,7 @@ def settings_compared(results: Results, spec: ReportSpec) -> list[SettingCompari
     metric, maximise = spec.analysis.primary, spec.maximised(spec.analysis.primary)
     found = []
     for (workload, optimizer), part in trials.groupby(["workload", "optimizer"], sort=False):
-        matched = part[["seed", "split", "init", "order"]].astype(str).agg("/".join, axis=1)
+        matched = _matched(part)
         named = part.assign(
             optimizer=part[several].astype(str).agg(" ".join, axis=1), block=matched, block_id=matched
         ).drop_duplicates(["block", "optimizer"])
@@ -160,6 +160,13 @@ def settings_compared(results: Results, spec: ReportSpec) -> list[SettingCompari
         family = name_crashed(family, crashed_optimizers(named), either=True)
         found.append(SettingComparison(workload=str(workload), optimizer=str(optimizer), family=family))
     return found
+
+
+def _matched(trials: pd.DataFrame) -> pd.Series:
+    """Blocks over settings: equal seed and fingerprints; a crash, which has no fingerprint, joins its seed."""
+    prints = trials[["split", "init", "order"]]
+    known = prints.fillna(prints.groupby(trials["seed"]).transform("first")).fillna("")
+    return known.assign(seed=trials["seed"]).astype(str).agg("/".join, axis=1)
 
 
 def _across(boards: Sequence[Leaderboard], names: list[str], spec: ReportSpec) -> Across:

@@ -69,7 +69,8 @@ def untuned_table(results: Results, boards: tuple[Leaderboard, ...]) -> TextTabl
             pairs = pd.DataFrame({"a": tuned[name], "b": before[name]}).dropna()
             if pairs.empty:
                 continue
-            gain = mean_difference((pairs["a"] - pairs["b"]).to_numpy())
+            # Two diverged trials tie: their difference is 0, as in every comparison.
+            gain = mean_difference((pairs["a"] - pairs["b"]).where(pairs["a"] != pairs["b"], 0.0).to_numpy())
             means = [sign * float(pairs[column].mean()) for column in ("a", "b")]
             shown = [number(scale(metric) * mean) if math.isfinite(mean) else "diverged" for mean in means]
             change = estimate(gain.estimate, gain.low, gain.high, metric=metric) if gain.n else DASH
