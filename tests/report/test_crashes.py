@@ -10,9 +10,12 @@ import pandas as pd
 import pytest
 
 from optbench import api
+from optbench.records.frames import load_results
 from optbench.report.analysis import analyse, main_tables
 from optbench.report.tables import pairs_table
+from optbench.suite.load import load_suite
 from tests.conftest import write_changed
+from tests.report.conftest import fill_store
 
 CRASHES = ("adam: {lr: 0.01}", 'adam: {lr: 0.01}\n  muon: {class: "torch.optim:Muon", lr: 0.02}')
 
@@ -88,6 +91,18 @@ def test_a_crash_is_missing_from_its_block_once(made_results):
     assert (board.family.n_blocks, found.n, found.n_missing) == (3, 1, 2)
     (whole,) = api.compare(results, baseline="wame").within[0].comparisons
     assert (whole.n, whole.n_missing) == (1, 2)
+
+
+def test_a_crash_in_one_of_two_backends_is_missing_once(write_suite, tmp_path):
+    suite = load_suite(write_suite(("seeds: 2", "seeds: 3\nbackends: [torch, jax]")))
+
+    def score(trial):
+        lost = trial.optimizer == "adam" and trial.spec.backend == "jax" and trial.spec.seeds.init == 1
+        return "crashed" if lost else 0.8 + trial.spec.seeds.init / 100
+
+    report = analyse(load_results(fill_store(suite, tmp_path / "store", score)), suite.report_spec)
+    counts = {item.optimizer: item.family.comparisons[0] for item in report.settings}
+    assert {name: (c.n, c.n_missing) for name, c in counts.items()} == {"wame": (3, 0), "adam": (2, 1)}
 
 
 def test_a_crash_and_a_divergence_are_no_crashed_optimizer(made_results):

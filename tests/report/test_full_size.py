@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from optbench.cli.plan_table import render_plan
 from rich.console import Console
 
 from optbench import api
 from optbench.cli import listing
+from optbench.cli.plan_table import render_plan
 from optbench.execution import estimate as estimating
 from optbench.execution.estimate import estimate
 from optbench.records.frames import load_results
