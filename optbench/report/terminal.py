@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderResult
@@ -215,8 +216,9 @@ def _role(trial: PlannedTrial) -> str:
 def _code(trial: PlannedTrial) -> Iterator[str]:
     """Name what a trial runs that is not optbench's own."""
     workload = trial.spec.workload
-    for own in (trial.spec.optimizer, *(workload.metrics or ())):
+    named: tuple[Any, ...] = (trial.spec.optimizer, *(workload.metrics or ()))
+    for own in named:
         if (reference := getattr(own, "reference", None)) is not None:
-            yield f"{reference} ({own.code[:19]})"  # type: ignore[union-attr]
+            yield f"{reference} ({own.code[:19]})"
     if getattr(workload.dataset, "kind", None) == "class":
         yield Path(workload.dataset.location).name  # type: ignore[union-attr]

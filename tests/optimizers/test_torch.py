@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 
 from optbench.backends.torch.optimizers import RuleOptimizer, make_optimizer  # noqa: E402
-from optbench.optimizers import SGD, Adam, Nadam, custom  # noqa: E402
+from optbench.optimizers import FAMILIES, SGD, Adam, Nadam, custom  # noqa: E402
 from optbench.optimizers import WAME as Config  # noqa: E402
 from optbench.optimizers.torch import WAME  # noqa: E402
 from optbench.optimizers.torch_kernels import native  # noqa: E402
@@ -416,18 +416,14 @@ def test_the_triton_kernel_compiles_for_a_gpu_with_every_operation_rounded_on_it
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam", "adamw", "nadam", "adagrad", "wame"])
-def test_every_family_follows_its_reference(name):
-    failed = [c for c in checks.trajectories(checks.configs(name), "torch", []) if not c.passed]
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_every_family_follows_its_reference(family):
+    failed = [c for c in checks.trajectories(family.cases(), "torch", []) if not c.passed]
     assert not failed
 
 
-@pytest.mark.parametrize(
-    "config", [c for n in ("sgd", "adam", "nadam", "wame") for c in checks.configs(n)[:2]], ids=str
-)
+@pytest.mark.parametrize("config", [c for family in FAMILIES.values() for c in family.cases()[:2]], ids=str)
 def test_a_learning_rate_moved_between_steps_is_the_references(config):
-    from optbench.optimizers import FAMILIES
-
     family, w = FAMILIES[config.optimizer], np.array([1.0, -2.0])
     stepper = TorchStepper(config, [w], "float64")
     state = family.start(config, w)

@@ -3,6 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
+from optbench.optimizers import FAMILIES
 from optbench.verification import checks, verify
 from optbench.verification.checks import Check
 from optbench.verification.verify import Section, VerificationReport
@@ -77,7 +78,7 @@ def test_a_wrong_rule_fails_every_trajectory(wrong, monkeypatch):
     monkeypatch.setattr(
         checks, "make", lambda backend, config, *rest: right(backend, replace(config, **wrong), *rest)
     )
-    found = list(checks.trajectories(checks.configs("wame")[:1], "torch", []))
+    found = list(checks.trajectories(FAMILIES["wame"].cases()[:1], "torch", []))
     assert not any(check.passed for check in found if "float64" in check.name)
 
 
