@@ -444,6 +444,17 @@ def test_pytorchs_own_class_is_taken_where_it_is_canonical():
     assert isinstance(make_optimizer(Config(), w), WAME)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_rule_computes_in_float32_for_half_precision_weights(dtype):
+    """An epsilon of 1e-8 is nothing in float16: in its own precision a gradient of 0 would divide by it."""
+    w = torch.ones(3, dtype=dtype, requires_grad=True)
+    optimizer = make_optimizer(Adam(flavor="keras", lr=0.25), [w])
+    w.grad = torch.tensor([0.0, 1.0, -1.0], dtype=dtype)
+    optimizer.step()
+    assert w.tolist() == [1.0, 0.75, 1.25]
+    assert {optimizer.state[w][name].dtype for name in ("m", "v")} == {torch.float32}
+
+
 def test_a_custom_class_that_is_no_pytorch_optimizer_is_refused(tmp_path):
     (tmp_path / "mine.py").write_text("def Mine(params, lr): return object()")
     config = custom.from_mapping({"class": "mine.py:Mine", "lr": 0.1}, base_dir=tmp_path)
