@@ -139,7 +139,7 @@ class FunctionalSession:
         weights: Weights,
     ) -> None:
         self._programs, self._data, self._precision = programs, data, stored_precision(spec.precision)
-        self._lr = spec.optimizer.lr or 0.0  # a class of the user's own may have none that we know of
+        self._lr = spec.optimizer.lr or 0.0  # a custom class may have no such argument
         self._augmented = spec.workload.augment is not None
         size = spec.workload.batch_size
         self._batch = len(data.train) if size == "full" else size

@@ -121,7 +121,7 @@ class TorchSession:
         self.params = self.model.parameters()
         self.workload = spec.workload
         self._data = data
-        self.lr = spec.optimizer.lr or 0.0  # a suite lets no class without one decay weights
+        self.lr = spec.optimizer.lr or 0.0  # a custom class without one takes no weight decay
         kernels = [name for name in self.model.trainable if name.endswith("/kernel")]
         self._kernels = [self.model.weights[name] for name in kernels]
         self._custom_class = not has_rule(spec.optimizer)
