@@ -78,7 +78,8 @@ class Native:
         PyTorch: arguments that choose an implementation, fastest first; the first that works is taken.
     graph : str
         PyTorch: whether a step can be recorded in a CUDA graph, and whether with the bits of a step that is
-        not recorded.
+        not recorded. A class whose answer depends on its arguments or its device has ``graph_obstacle()``,
+        which returns the reason against it or None.
     """
 
     target: str

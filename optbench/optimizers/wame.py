@@ -262,8 +262,8 @@ def _arguments(config: WAME) -> Mapping[str, Any]:
 
 
 def _contains(hyperparameters: Mapping[str, Any]) -> Mapping[str, str]:
-    variant = hyperparameters.get("variant", "adjusted")
-    return {"rmsprop": "zeta_min = zeta_max = 1"} if rule(variant).contains_rmsprop else {}
+    own = RULES.get(str(hyperparameters.get("variant", "adjusted")))
+    return {"rmsprop": "zeta_min = zeta_max = 1"} if own is not None and own.contains_rmsprop else {}
 
 
 FAMILY = Family(
@@ -277,7 +277,7 @@ FAMILY = Family(
     epsilon="as the variant has it, or where eps_mode puts it",
     needs_weights=lambda config: rule(config.variant).reads_weights,
     native={
-        "torch": Native(target="optbench.optimizers.torch:WAME", arguments=_arguments, graph="same bits"),
+        "torch": Native(target="optbench.optimizers.torch:WAME", arguments=_arguments),
         "keras": Native(target="optbench.optimizers.keras:WAME", arguments=_arguments),
     },
     compact=compact,
@@ -301,7 +301,7 @@ FAMILY = Family(
             WAME(lr=0.001, variant="report2_shipped"),
         ),
         gradient_power=lambda config: -1 if rule(config.variant).root == "none" else 0,
-        checks="optbench.verification.wame:checks",
+        checks="optbench.verification.wame_checks:checks",
     ),
     contains=_contains,
     style=0,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from optbench.optimizers import WAME
-from optbench.verification.wame import golden, golden_config
+from optbench.verification.wame_checks import golden, golden_config
 
 SEQUENCES = [
     pytest.param(case, key, id=f"{case['name']}-{key.replace('/', '-')}")

@@ -243,6 +243,7 @@ def test_styles_and_special_cases_name_families_once():
     assert FAMILIES["wame"].contains({"variant": "adjusted"}) == {"rmsprop": "zeta_min = zeta_max = 1"}
     assert FAMILIES["wame"].contains({"variant": "paper"}) == {}
     assert FAMILIES["wame"].contains({"variant": "author"}) == {}
+    assert FAMILIES["wame"].contains({"variant": "of a later version"}) == {}
 
 
 def test_the_documentation_names_the_class_that_each_family_declares():

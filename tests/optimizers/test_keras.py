@@ -31,8 +31,8 @@ if keras.config.backend() == "jax":
 """
 
 GOLDEN = """
-from optbench.verification import wame
-found = list(wame.checks("tensorflow", ()))
+from optbench.verification import wame_checks
+found = list(wame_checks.checks("tensorflow", ()))
 assert len(found) == 6 and all(c.passed for c in found), found
 """
 

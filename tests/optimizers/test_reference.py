@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from optbench.optimizers import FAMILIES, SGD, WAME, AdamW, Nadam, RMSprop
 from optbench.optimizers.wame import compact, expand
-from optbench.verification.wame import golden
+from optbench.verification.wame_checks import golden
 from tests.optimizers.golden import SEQUENCES, assert_follows
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "golden" / "wame.json"
