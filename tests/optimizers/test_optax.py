@@ -7,10 +7,7 @@ optax = pytest.importorskip("optax", reason="needs optax")
 from optbench.optimizers import FAMILIES, SGD, Adam, AdamW, RMSprop, custom  # noqa: E402
 from optbench.optimizers import WAME as Config  # noqa: E402
 from optbench.optimizers.optax import make_optimizer, wame  # noqa: E402
-from optbench.verification import (
-    checks,
-    wame_checks,
-)
+from optbench.verification import checks, wame_checks  # noqa: E402
 from optbench.verification.steppers import OptaxStepper, session  # noqa: E402
 from tests.optimizers.golden import SEQUENCES, assert_follows  # noqa: E402
 
