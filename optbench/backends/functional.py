@@ -23,7 +23,7 @@ from optbench.backends.base import Evaluation, PartName, Weights
 from optbench.datasets.base import TrialData
 from optbench.matching import Indices
 from optbench.models.layers import BuiltLayer
-from optbench.optimizers import Custom, OptimizerConfig
+from optbench.optimizers import OptimizerConfig, has_rule
 from optbench.trial import TrialSpec, stored_precision
 
 #: Configurations whose compiled programs a process keeps.
@@ -36,8 +36,8 @@ State = dict[str, Any]
 class Configuration:
     """What a program is compiled for, beside the shapes of the arrays it is called with.
 
-    The learning rate is an argument, so it is taken out of the optimizer's config (a class of the user's own
-    keeps its arguments). Seeds, epochs, schedules and data are not in here.
+    The learning rate is an argument, so it is taken out of the optimizer's config (a custom class keeps its
+    arguments). Seeds, epochs, schedules and data are not in here.
     """
 
     built: tuple[BuiltLayer, ...]
@@ -55,7 +55,7 @@ class Configuration:
         workload, optimizer = spec.workload, spec.optimizer
         return cls(
             built=built,
-            optimizer=optimizer if isinstance(optimizer, Custom) else replace(optimizer, lr=1.0),
+            optimizer=replace(optimizer, lr=1.0) if has_rule(optimizer) else optimizer,
             device=spec.device,
             precision=spec.precision,
             label_smoothing=workload.label_smoothing or 0.0,
@@ -139,7 +139,7 @@ class FunctionalSession:
         weights: Weights,
     ) -> None:
         self._programs, self._data, self._precision = programs, data, stored_precision(spec.precision)
-        self._lr = spec.optimizer.lr or 0.0  # a class of the user's own may have none that we know of
+        self._lr = spec.optimizer.lr or 0.0  # a custom class may have no such argument
         self._augmented = spec.workload.augment is not None
         size = spec.workload.batch_size
         self._batch = len(data.train) if size == "full" else size

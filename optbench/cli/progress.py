@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.markup import escape
@@ -175,8 +176,9 @@ def _role(trial: PlannedTrial) -> str:
 def _code(trial: PlannedTrial) -> Iterator[str]:
     """Name what a trial runs that is not optbench's own."""
     workload = trial.spec.workload
-    for own in (trial.spec.optimizer, *(workload.metrics or ())):
-        if (reference := getattr(own, "reference", None)) is not None:
-            yield f"{reference} ({own.code[:19]})"  # type: ignore[union-attr]
+    named: tuple[Any, ...] = (trial.spec.optimizer, *(workload.metrics or ()))
+    for custom in named:
+        if (reference := getattr(custom, "reference", None)) is not None:
+            yield f"{reference} ({custom.code[:19]})"
     if getattr(workload.dataset, "kind", None) == "class":
         yield Path(workload.dataset.location).name  # type: ignore[union-attr]

@@ -23,7 +23,7 @@ from optbench.datasets.base import Dataset, cut
 from optbench.execution.checkpoint import Checkpoints, StackCheckpoint
 from optbench.execution.protocol import EpochRequest, OnEpoch, training, whole_id
 from optbench.models.layers import build
-from optbench.optimizers import SGD, Custom
+from optbench.optimizers import SGD, family_of
 from optbench.suite.spec import PlannedTrial
 from optbench.trial import Seeds, TrialRecord, TrialSpec, content_hash, to_plain
 
@@ -65,7 +65,7 @@ def jobs(planned: Sequence[PlannedTrial], size: Callable[[PlannedTrial], int]) -
 
 def stackable(spec: TrialSpec) -> bool:
     """Whether an engine may train such trials together; it is asked again when they are opened."""
-    return spec.backend in ("torch", "jax") and not isinstance(spec.optimizer, Custom)
+    return family_of(spec.optimizer).stack_obstacle(spec.backend) is None
 
 
 def run_stack(

@@ -13,12 +13,13 @@ here and in PyTorch, .1 in Keras and optax. Source: Duchi, Hazan & Singer, JMLR 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
 
-from optbench.optimizers.base import Array, Family, Range, State
+from optbench.optimizers.base import Array, Family, Native, Range, State, Verification
 from optbench.task import FORBID_EXTRA
 
 
@@ -61,12 +62,24 @@ def update(
     return -lr * g / root, {"v": v}
 
 
+def _torch(config: Adagrad) -> Mapping[str, Any] | None:
+    if config.flavor is not None:
+        return None
+    return {"initial_accumulator_value": config.initial_accumulator, "eps": config.eps}
+
+
 FAMILY = Family(
     name="adagrad",
     title="Adagrad",
     config=Adagrad,
     init=init,
     update=update,
-    state_arrays=lambda config: 1,
+    elementwise=True,
     space={"lr": Range(low=1e-3, high=1e-1, log=True)},
+    epsilon="outside the root; Keras and optax: inside",
+    needs_weights=lambda config: False,
+    native={"torch": Native(target="torch.optim:Adagrad", arguments=_torch, forms=("fused", "foreach"))},
+    verification=Verification(
+        cases=(Adagrad(), Adagrad(initial_accumulator=0.1, flavor="keras")), parity=(Adagrad(lr=0.01),)
+    ),
 )

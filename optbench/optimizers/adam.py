@@ -15,12 +15,13 @@ defaults to 1e-7. Source: Kingma & Ba, ICLR 2015.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from optbench.optimizers.base import Array, Family, Range, State, decayed
+from optbench.optimizers.base import Array, Family, Native, Range, State, Verification, decayed
 from optbench.task import FORBID_EXTRA
 
 
@@ -65,12 +66,35 @@ def update(config: Any, w: Array, g: Array, state: State, *, lr: Any, t: Any, xp
     return delta, {"m": m, "v": v}
 
 
+def moments(config: Any) -> Mapping[str, Any] | None:
+    """Arguments of PyTorch's classes with Adam's moments."""
+    if getattr(config, "flavor", None) is not None:
+        return None
+    return {"betas": (config.beta1, config.beta2), "eps": config.eps}
+
+
 FAMILY = Family(
     name="adam",
     title="Adam",
     config=Adam,
     init=init,
     update=update,
-    state_arrays=lambda config: 2,
+    elementwise=True,
     space={"lr": Range(low=1e-4, high=1e-2, log=True)},
+    epsilon="outside the root, after the bias correction; Keras: before it",
+    needs_weights=lambda config: False,
+    # optax computes 1 - beta^t by subtraction, which costs float32 its last digits: the rule runs there.
+    native={
+        "torch": Native(
+            target="torch.optim:Adam", arguments=moments, forms=("fused", "foreach"), graph="same bits"
+        )
+    },
+    verification=Verification(
+        cases=(Adam(), Adam(eps=1e-7, flavor="keras")),
+        parity=(Adam(lr=0.001), Adam(lr=0.001, flavor="keras")),
+    ),
+    contains=lambda hyperparameters: {
+        "sgd": "a large eps, the learning rate in proportion (Choi et al. 2019)"
+    },
+    style=1,
 )

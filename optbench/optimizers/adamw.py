@@ -11,13 +11,14 @@ learning rate's). Defaults for :math:`\lambda` differ: PyTorch .01, Keras .004, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
 from optbench.optimizers import adam
-from optbench.optimizers.base import Array, Family, Range, State
+from optbench.optimizers.base import Array, Family, Native, Range, State, Verification
 from optbench.task import FORBID_EXTRA
 
 
@@ -44,15 +45,33 @@ def update(
     return delta - lr * config.weight_decay * w, state
 
 
+def _torch(config: AdamW) -> Mapping[str, Any] | None:
+    given = adam.moments(config)
+    return None if given is None else {**given, "weight_decay": config.weight_decay}
+
+
 FAMILY = Family(
     name="adamw",
     title="AdamW",
     config=AdamW,
     init=adam.init,
     update=update,
-    state_arrays=lambda config: 2,
+    elementwise=True,
     space={
         "lr": Range(low=1e-4, high=1e-2, log=True),
         "weight_decay": Range(low=1e-4, high=1e-1, log=True),
     },
+    epsilon=adam.FAMILY.epsilon,
+    needs_weights=lambda config: True,
+    decay=lambda config: config.lr * config.weight_decay,
+    native={
+        "torch": Native(
+            target="torch.optim:AdamW", arguments=_torch, forms=("fused", "foreach"), graph="same bits"
+        )
+    },
+    verification=Verification(
+        cases=(AdamW(), AdamW(weight_decay=0.1, flavor="keras")), parity=(AdamW(lr=0.001),)
+    ),
+    contains=lambda hyperparameters: {"adam": "weight_decay = 0"},
+    style=5,
 )

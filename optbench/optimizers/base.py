@@ -1,17 +1,18 @@
 """What every optimizer family declares.
 
 A family is one file: a frozen dataclass of hyperparameters (the canonical semantics, the same for every
-framework), and the update rule written once. The rule takes its array functions as ``xp``: with NumPy and
-float64 it is the reference that every backend is held to, and a framework without a class of these semantics
-runs the same rule on its own arrays.
+framework), the update rule written once, and what the rest of the package has to know of it. The rule takes
+its array functions as ``xp``: with NumPy and float64 it is the reference that every backend is held to, and a
+framework without a class of these semantics runs the same rule on its own arrays.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import Field, dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -19,8 +20,36 @@ import numpy as np
 Array = Any
 #: The state of one parameter: array name -> array of the parameter's shape.
 State = dict[str, Array]
+#: Packages that have optimizer classes of their own.
+Framework = Literal["torch", "keras", "optax"]
 
-_Framework = TypeVar("_Framework")
+#: The functions of ``xp`` that a rule may call: NumPy's names, which every framework has with this meaning.
+ARRAY_FUNCTIONS = (
+    *("abs", "exp", "expm1", "log", "log1p", "maximum", "minimum", "ones", "ones_like"),
+    *("sign", "sqrt", "square", "tanh", "where", "zeros_like"),
+)
+
+
+class Hyperparameters(Protocol):
+    """What every optimizer config is: a frozen dataclass with its family's name and a learning rate."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def optimizer(self) -> str:
+        """Name of the family."""
+
+    @property
+    def lr(self) -> float | None:
+        """Learning rate; None where a custom class has no such argument."""
+
+
+class CanonicalHyperparameters(Hyperparameters, Protocol):
+    """A config of a family whose rule is written here."""
+
+    @property
+    def lr(self) -> float:
+        """Learning rate, above 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +62,61 @@ class Range:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Native:
+    """A class of a framework that follows the canonical rule.
+
+    Attributes
+    ----------
+    target : str
+        ``package.module:Class``; it is imported when an optimizer is made.
+    arguments : callable
+        ``arguments(config) -> mapping``: its keyword arguments beside the learning rate, or None where it
+        does not follow the rule with these hyperparameters, so that the rule itself runs.
+    float64 : bool
+        Whether it computes in float64 for float64 weights; the rule itself runs there otherwise.
+    forms : tuple of str
+        PyTorch: arguments that choose an implementation, fastest first; the first that works is taken.
+    graph : str
+        PyTorch: whether a step can be recorded in a CUDA graph, and whether with the bits of a step that is
+        not recorded. A class whose answer depends on its arguments or its device has ``graph_obstacle()``,
+        which returns the reason against it or None.
+    """
+
+    target: str
+    arguments: Callable[[Any], Mapping[str, Any] | None]
+    float64: bool = True
+    forms: tuple[str, ...] = ()
+    graph: Literal["same bits", "other bits", "no"] = "no"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """How a family is verified.
+
+    Attributes
+    ----------
+    cases : tuple of configs
+        They exercise every branch of the rule, at learning rates where it is stable, and are held to the
+        reference; the first one also to the checks that need no reference. The defaults if empty.
+    parity : tuple of configs
+        Trials with these are compared between backends. The defaults if empty.
+    lr : float
+        A learning rate at which twenty steps on a quadratic are visible in half precision.
+    gradient_power : callable
+        ``gradient_power(config) -> int``: the first step grows as this power of the gradient's size: 0 where
+        the rule divides by that size, 1 where it does not.
+    checks : str, optional
+        Further checks, ``package.module:function``, called as ``function(backend, cases)``.
+    """
+
+    cases: tuple[Any, ...] = ()
+    parity: tuple[Any, ...] = ()
+    lr: float = 1e-2
+    gradient_power: Callable[[Any], int] = lambda config: 0
+    checks: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """An optimizer family.
 
@@ -41,7 +125,7 @@ class Family:
     name : str
         Canonical name, as written in a suite file.
     title : str
-        Name in tables and plots.
+        Name in tables.
     config : type
         Frozen dataclass of the hyperparameters with their defaults; its ``optimizer`` field is the name.
     init : callable
@@ -50,11 +134,36 @@ class Family:
     update : callable
         ``update(config, w, g, state, *, lr, t, xp) -> (delta, State)``: what one step adds to one parameter,
         t = 1, 2, ...; pure, its arguments are left alone. ``t`` is an int, or a traced number of the
-        framework.
-    state_arrays : callable
-        ``state_arrays(config) -> int``: arrays of the parameter's size that the plain rule keeps.
+        framework. It calls nothing of ``xp`` but :data:`ARRAY_FUNCTIONS`.
+    elementwise : bool
+        Whether each weight moves by its own gradient and state alone, so that weights of several trials may
+        lie in one array.
     space : mapping
         Default search space by hyperparameter.
+    epsilon : str
+        Where epsilon stands, and where frameworks put it elsewhere; empty without an epsilon.
+    needs_weights : callable
+        ``needs_weights(config) -> bool``: whether the rule reads the weights. They are always demanded unless
+        a family says that they need not be.
+    decay : callable
+        ``decay(config) -> float``: share of each weight that a step takes away whatever its gradient.
+    native : mapping
+        The framework's own class that follows the rule; a framework that is not named runs the rule.
+    compact, expand : callable
+        ``compact(config, state, xp)`` folds a state into fewer arrays, ``expand(state, xp)`` undoes it.
+        ``update`` takes either form and returns the one that it was given.
+    verification : Verification
+        Cases and bars.
+    contains : callable
+        ``contains(hyperparameters) -> mapping``: families that are special cases of this one, and how it
+        becomes them; tuned well, it must not lose to one. It is given the config as a plain mapping.
+    style : int, optional
+        Number of its colour and marker in plots; without one it takes what is free.
+    has_rule : bool
+        Whether the rule is known here; that of a custom class is not.
+    with_values : callable, optional
+        ``with_values(config, values) -> config``: gives a config other hyperparameters where these are not
+        its fields.
     """
 
     name: str
@@ -62,12 +171,23 @@ class Family:
     config: type
     init: Callable[[Any, Array, Any], State]
     update: Callable[..., tuple[Array, State]]
-    state_arrays: Callable[[Any], int]
-    space: Mapping[str, Range]
+    elementwise: bool
+    space: Mapping[str, Range] = field(default_factory=lambda: MappingProxyType({}))
+    epsilon: str = ""
+    needs_weights: Callable[[Any], bool] = lambda config: True
+    decay: Callable[[Any], float] = lambda config: 0.0
+    native: Mapping[Framework, Native] = field(default_factory=lambda: MappingProxyType({}))
+    compact: Callable[[Any, State, Any], State] = lambda config, state, xp: state
+    expand: Callable[[State, Any], State] = lambda state, xp: state
+    verification: Verification = Verification()
+    contains: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda hyperparameters: {}
+    style: int | None = None
+    has_rule: bool = True
+    with_values: Callable[[Any, Mapping[str, Any]], Any] | None = None
 
     def start(self, config: Any, w: Array) -> State:
         """Make the reference's state before the first step."""
-        return self.init(config, w, np)
+        return self.init(config, w, NUMPY)
 
     def step(
         self, config: Any, w: Array, g: Array, state: State, t: int, *, lr: float | None = None
@@ -103,8 +223,53 @@ class Family:
         >>> sgd.step(config, w, np.array([2.0]), sgd.start(config, w), 1)[0]
         array([0.8])
         """
-        delta, state = self.update(config, w, g, state, lr=config.lr if lr is None else lr, t=t, xp=np)
+        delta, state = self.update(config, w, g, state, lr=config.lr if lr is None else lr, t=t, xp=NUMPY)
         return w + delta, state
+
+    def state_arrays(self, config: Any) -> int:
+        """Count the arrays of the parameter's size that the plain rule keeps."""
+        return sum(np.shape(array) == (3,) for array in self.start(config, np.ones(3)).values())
+
+    def native_for(self, framework: Framework, config: Any) -> tuple[Native, Mapping[str, Any]] | None:
+        """Find the framework's class for a config, and its arguments; None where the rule runs."""
+        native = self.native.get(framework)
+        arguments = native.arguments(config) if native is not None else None
+        return None if native is None or arguments is None else (native, arguments)
+
+    def cases(self) -> tuple[Any, ...]:
+        """Configs that are held to the reference."""
+        return self.verification.cases or (self.config(),)
+
+    def parity_cases(self) -> tuple[Any, ...]:
+        """Configs whose trials are compared between backends."""
+        return self.verification.parity or (self.config(),)
+
+    def stack_obstacle(self, backend: str) -> str | None:
+        """Say why trials cannot be trained as one program; None where they can.
+
+        JAX keeps the trials of a stack apart by itself, PyTorch puts their weights into one array.
+        """
+        if not self.has_rule:
+            return "a custom optimizer may mix what stacked trials keep apart"
+        if backend == "torch" and not self.elementwise:
+            return f"{self.name} does not work element by element"
+        return None if backend in ("torch", "jax") else f"{backend} trains one trial at a time"
+
+
+class _Numpy:
+    """NumPy, but for what other frameworks lack."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ARRAY_FUNCTIONS:
+            raise AttributeError(
+                f"the rule calls xp.{name}, which not every framework has; a rule may call "
+                f"{', '.join(ARRAY_FUNCTIONS)}"
+            )
+        return getattr(np, name)
+
+
+#: ``xp`` of the reference.
+NUMPY = _Numpy()
 
 
 def decayed(beta: float, t: Any, xp: Any) -> Any:

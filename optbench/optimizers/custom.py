@@ -1,4 +1,4 @@
-"""An optimizer of the user's own: a class in a file or a package, and the arguments it is called with.
+"""A custom optimizer: a class in a file or a package, and the arguments it is called with.
 
 In a suite file::
 
@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from optbench.errors import UserError
+from optbench.optimizers.base import Family
 from optbench.suite import references
 from optbench.suite.references import ImportProblem
 from optbench.task import FORBID_EXTRA
@@ -135,13 +136,22 @@ def arguments(config: Custom) -> dict[str, Any]:
     return dict(config.arguments)
 
 
-def home(config: Custom) -> str:
+def backend_of(config: Custom) -> str:
     """Tell which backend a class belongs to: torch, tensorflow (Keras) or jax, by its base classes."""
     made = load(config)
     bases = {base.__module__.partition(".")[0] for base in getattr(made, "__mro__", ())}
     if "torch" in bases:
         return "torch"
     return "tensorflow" if "keras" in bases else "jax"
+
+
+def _with_values(config: Custom, values: Mapping[str, Any]) -> Custom:
+    arguments = {**dict(config.arguments), **values}
+    return replace(config, arguments=tuple(arguments.items()), directory=getattr(config, "_directory", None))
+
+
+def _no_rule(*arguments: Any, **options: Any) -> Any:
+    raise CustomError("the rule of a custom class is in its own code; only its framework can run it")
 
 
 def _freeze(value: Any, name: str) -> Any:
@@ -156,3 +166,16 @@ def _freeze(value: Any, name: str) -> Any:
     raise CustomError(
         f"argument {name}: found {value!r}; give a finite number, a word, true, false, or a list"
     )
+
+
+#: What is known of any custom class.
+FAMILY = Family(
+    name="custom",
+    title="custom",
+    config=Custom,
+    init=_no_rule,
+    update=_no_rule,
+    elementwise=False,
+    has_rule=False,
+    with_values=_with_values,
+)

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pkgutil import resolve_name
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from optbench.optimizers import FAMILIES, CanonicalConfig, Custom, custom
+from optbench.optimizers import FAMILIES, CanonicalConfig, OptimizerConfig, custom, family_of, has_rule
 from optbench.optimizers import WAME as WAMEConfig
-from optbench.optimizers.wame import EpsMode, Variant, compact
+from optbench.optimizers.wame import EpsMode, Variant
 
 #: A float, a ``LearningRateSchedule``, or a callable without arguments.
 LearningRate = float | Callable[..., Any]
@@ -87,7 +88,7 @@ class Canonical(keras.optimizers.Optimizer):  # type: ignore[misc]
 
     def _new_state(self, variable: Any) -> dict[str, Any]:
         start = self._family.init(self._config, np.zeros(1, _arithmetic(variable)), np)
-        start = compact(self._config, start, np)
+        start = self._family.compact(self._config, start, np)
         return {
             name: self.add_variable(
                 shape=variable.shape if value.shape else (),
@@ -188,36 +189,40 @@ class WAME(Canonical):
 
 
 def make_optimizer(
-    config: CanonicalConfig | Custom, *, learning_rate: LearningRate | None = None
+    config: OptimizerConfig, *, learning_rate: LearningRate | None = None
 ) -> keras.optimizers.Optimizer:
     """Build the Keras optimizer that follows a config's canonical rule.
 
     Parameters
     ----------
-    config : CanonicalConfig or Custom
-        Family and hyperparameters, or a user's own class.
+    config : OptimizerConfig
+        Family and hyperparameters, or a custom class.
     learning_rate : float, schedule or callable, optional
         In place of the config's ``lr``.
 
     Returns
     -------
     keras.optimizers.Optimizer
-        A :class:`WAME` or :class:`Canonical`. With ``flavor: keras`` it takes the steps of Keras's own class,
-        but without rounding the hyperparameters to float32.
+        The class that the family names, such as :class:`WAME`, or :class:`Canonical`. With ``flavor: keras``
+        it takes the steps of Keras's own class, but without rounding the hyperparameters to float32.
     """
-    if isinstance(config, Custom):
-        made = custom.load(config)(**custom.arguments(config))
-        if not isinstance(made, keras.optimizers.Optimizer):
-            raise TypeError(
-                f"{config.reference} makes a {type(made).__name__}; the tensorflow backend needs a "
-                "keras.optimizers.Optimizer"
-            )
-        return made
+    if not has_rule(config):
+        return _custom(config)
     rate = config.lr if learning_rate is None else learning_rate
-    if isinstance(config, WAMEConfig):
-        fields = asdict(config)
-        return WAME(rate, **{name: fields[name] for name in fields if name not in ("optimizer", "lr")})
+    if (native := family_of(config).native_for("keras", config)) is not None:
+        declared, arguments = native
+        return resolve_name(declared.target)(rate, **arguments)
     return Canonical(config, rate)
+
+
+def _custom(config: Any) -> keras.optimizers.Optimizer:
+    made = custom.load(config)(**custom.arguments(config))
+    if not isinstance(made, keras.optimizers.Optimizer):
+        raise TypeError(
+            f"{config.reference} makes a {type(made).__name__}; the tensorflow backend needs a "
+            "keras.optimizers.Optimizer"
+        )
+    return made
 
 
 def _arithmetic(variable: Any) -> str:

@@ -17,12 +17,14 @@ With :math:`m_0 = v_0 = 0` and :math:`\mu_t = \beta_1 (1 - \tfrac12 0.96^{t \psi
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from optbench.optimizers.base import Array, Family, Range, State, decayed
+from optbench.optimizers import adam
+from optbench.optimizers.base import Array, Family, Native, Range, State, Verification, decayed
 from optbench.task import FORBID_EXTRA
 
 
@@ -63,12 +65,34 @@ def _momentum(config: Nadam, t: Any, xp: Any) -> Any:
     return config.beta1 * (1 - 0.5 * (math.exp(exponent) if isinstance(t, int) else xp.exp(exponent)))
 
 
+def _torch(config: Nadam) -> Mapping[str, Any]:
+    return {**(adam.moments(config) or {}), "momentum_decay": config.momentum_decay}
+
+
 FAMILY = Family(
     name="nadam",
     title="Nadam",
     config=Nadam,
     init=init,
     update=update,
-    state_arrays=lambda config: 2,
+    elementwise=True,
     space={"lr": Range(low=1e-4, high=1e-2, log=True)},
+    epsilon="outside the root, after the bias correction",
+    needs_weights=lambda config: False,
+    native={
+        "torch": Native(
+            target="torch.optim:NAdam",
+            arguments=_torch,
+            float64=False,  # it keeps the product of the momenta in float32, in a graph on the device
+            forms=("foreach",),
+            graph="other bits",
+        )
+    },
+    verification=Verification(
+        cases=(Nadam(), Nadam(momentum_decay=1.0, eps=1e-7)), parity=(Nadam(lr=0.001),)
+    ),
+    contains=lambda hyperparameters: {
+        "sgd": "a large eps, the learning rate in proportion (Choi et al. 2019)"
+    },
+    style=4,
 )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from optbench.optimizers import FAMILIES, SGD, WAME, AdamW, CanonicalConfig, Custom, RMSprop, custom
+from optbench.optimizers import WAME, CanonicalConfig, OptimizerConfig, custom, family_of, has_rule
 from optbench.optimizers.base import State
-from optbench.optimizers.wame import EpsMode, Variant, compact
+from optbench.optimizers.wame import EpsMode, Variant
 
 
 class RuleState(NamedTuple):
@@ -91,14 +92,14 @@ def wame(
 
 
 def make_optimizer(
-    config: CanonicalConfig | Custom, *, learning_rate: optax.ScalarOrSchedule | None = None
+    config: OptimizerConfig, *, learning_rate: optax.ScalarOrSchedule | None = None
 ) -> optax.GradientTransformation:
     """Build the transformation that follows a config's canonical rule.
 
     Parameters
     ----------
-    config : CanonicalConfig or Custom
-        Family and hyperparameters, or a user's own function.
+    config : OptimizerConfig
+        Family and hyperparameters, or a custom function.
     learning_rate : float, array or schedule, optional
         In place of the config's ``lr``; an array may be traced, so that
         ``optax.inject_hyperparams(lambda learning_rate: make_optimizer(config,
@@ -107,8 +108,7 @@ def make_optimizer(
     Returns
     -------
     optax.GradientTransformation
-        optax's own where it has the canonical semantics, the rule itself elsewhere; for Adam and AdamW
-        too, as optax computes 1 - beta^t by subtraction, which costs float32 its last digits.
+        optax's own where the family names it, the rule itself elsewhere.
 
     Examples
     --------
@@ -119,37 +119,39 @@ def make_optimizer(
     >>> float(updates[0])
     -1.0
     """
-    if isinstance(config, Custom):
-        given = custom.arguments(config)
-        if learning_rate is not None:
-            given |= {name: learning_rate for name in ("lr", "learning_rate") if name in given}
-        made = custom.load(config)(**given)
-        if not hasattr(made, "init") or not hasattr(made, "update"):
-            raise TypeError(
-                f"{config.reference} makes a {type(made).__name__}; the jax backend needs an optax "
-                "GradientTransformation"
-            )
-        return made
+    if not has_rule(config):
+        return _custom(config, learning_rate)
     rate = config.lr if learning_rate is None else learning_rate
-    if getattr(config, "flavor", None) is None:
-        if isinstance(config, SGD) and not config.dampening:
-            return optax.sgd(rate, momentum=config.momentum or None, nesterov=config.nesterov)
-        if isinstance(config, RMSprop) and not config.momentum:
-            arguments = {"eps": config.eps, "eps_in_sqrt": False, "centered": config.centered}
-            return optax.rmsprop(rate, decay=config.rho, **arguments)
+    if (native := family_of(config).native_for("optax", config)) is not None:
+        declared, arguments = native
+        return resolve_name(declared.target)(rate, **arguments)
     return from_rule(config, rate)
+
+
+def _custom(config: Any, learning_rate: optax.ScalarOrSchedule | None) -> optax.GradientTransformation:
+    given = custom.arguments(config)
+    if learning_rate is not None:
+        given |= {name: learning_rate for name in ("lr", "learning_rate") if name in given}
+    made = custom.load(config)(**given)
+    if not hasattr(made, "init") or not hasattr(made, "update"):
+        raise TypeError(
+            f"{config.reference} makes a {type(made).__name__}; the jax backend needs an optax "
+            "GradientTransformation"
+        )
+    return made
 
 
 def from_rule(config: CanonicalConfig, learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
     """Run a family's rule on JAX arrays.
 
-    Half-precision parameters keep their state, and do their arithmetic, in float32.
+    Half-precision parameters keep their state, and do their arithmetic, in float32. Its update needs the
+    parameters unless the family says that its rule does not read them; it is given NaN in their place then.
     """
-    family = FAMILIES[config.optimizer]
-    needs_weights = isinstance(config, AdamW) or getattr(config, "variant", None) == "author_shipped"
+    family = family_of(config)
+    needs_weights = family.needs_weights(config)
 
     def start(w: jax.Array) -> State:
-        return _stored(compact(config, family.init(config, _widened(w), jnp), jnp))
+        return _stored(family.compact(config, family.init(config, _widened(w), jnp), jnp))
 
     def init(params: Any) -> RuleState:
         leaves = jax.tree.leaves(params)
@@ -161,7 +163,8 @@ def from_rule(config: CanonicalConfig, learning_rate: optax.ScalarOrSchedule) ->
             raise ValueError(f"{config.optimizer} needs the parameters: call update(grads, state, params)")
         gradients = jax.tree.leaves(updates)
         tree: Any = jax.tree.structure(updates)
-        weights = gradients if params is None else jax.tree.leaves(params)
+        absent = params is None
+        weights = [jnp.full_like(g, jnp.nan) for g in gradients] if absent else jax.tree.leaves(params)
         states = [jax.tree.leaves(array) for array in state.arrays.values()]
         rate = learning_rate(state.steps) if callable(learning_rate) else learning_rate
         deltas, new = [], []

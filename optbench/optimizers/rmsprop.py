@@ -17,12 +17,13 @@ puts both inside, :math:`b_t = \mu b_{t-1} + \eta g_t / \sqrt{v_t + \epsilon}`. 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from optbench.optimizers.base import Array, Family, Range, State
+from optbench.optimizers.base import Array, Family, Native, Range, State, Verification
 from optbench.task import FORBID_EXTRA
 
 
@@ -80,12 +81,46 @@ def update(
     return (-new["buffer"] if keras else -lr * new["buffer"]), new
 
 
+def _torch(config: RMSprop) -> Mapping[str, Any] | None:
+    if config.flavor is not None:
+        return None
+    given = {"alpha": config.rho, "momentum": config.momentum, "centered": config.centered}
+    return {**given, "eps": config.eps}
+
+
+def _optax(config: RMSprop) -> Mapping[str, Any] | None:
+    if config.flavor is not None or config.momentum:  # optax has the learning rate inside the buffer
+        return None
+    return {"decay": config.rho, "eps": config.eps, "eps_in_sqrt": False, "centered": config.centered}
+
+
 FAMILY = Family(
     name="rmsprop",
     title="RMSprop",
     config=RMSprop,
     init=init,
     update=update,
-    state_arrays=lambda config: 1 + config.centered + (config.momentum > 0),
+    elementwise=True,
     space={"lr": Range(low=1e-4, high=1e-2, log=True)},
+    epsilon="outside the root; Keras, and optax by default: inside",
+    needs_weights=lambda config: False,
+    native={
+        "torch": Native(
+            target="torch.optim:RMSprop", arguments=_torch, forms=("foreach",), graph="same bits"
+        ),
+        "optax": Native(target="optax:rmsprop", arguments=_optax),
+    },
+    verification=Verification(
+        cases=(
+            RMSprop(),
+            RMSprop(momentum=0.9),
+            RMSprop(centered=True, eps=1e-4),
+            RMSprop(momentum=0.5, flavor="keras"),
+        ),
+        parity=(RMSprop(lr=0.001), RMSprop(lr=0.0005, centered=True, momentum=0.5)),
+    ),
+    contains=lambda hyperparameters: {
+        "sgd": "a large eps, the learning rate in proportion (Choi et al. 2019)"
+    },
+    style=2,
 )

@@ -15,12 +15,13 @@ The learning rate stands outside the buffer (PyTorch's form). ``flavor: keras`` 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from optbench.optimizers.base import Array, Family, Range, State
+from optbench.optimizers.base import Array, Family, Native, Range, State, Verification
 from optbench.task import FORBID_EXTRA
 
 
@@ -86,12 +87,48 @@ def update(config: SGD, w: Array, g: Array, state: State, *, lr: Any, t: Any, xp
     return -lr * (g + config.momentum * buffer if config.nesterov else buffer), {"buffer": buffer}
 
 
+def _torch(config: SGD) -> Mapping[str, Any] | None:
+    if config.flavor is not None:
+        return None
+    return {"momentum": config.momentum, "nesterov": config.nesterov, "dampening": config.dampening}
+
+
+def _optax(config: SGD) -> Mapping[str, Any] | None:
+    if config.flavor is not None or config.dampening:
+        return None
+    return {"momentum": config.momentum or None, "nesterov": config.nesterov}
+
+
 FAMILY = Family(
     name="sgd",
     title="SGD",
     config=SGD,
     init=init,
     update=update,
-    state_arrays=lambda config: 1 if config.momentum else 0,
+    elementwise=True,
     space={"lr": Range(low=1e-3, high=1.0, log=True)},
+    needs_weights=lambda config: False,
+    native={
+        "torch": Native(
+            target="torch.optim:SGD", arguments=_torch, forms=("fused", "foreach"), graph="same bits"
+        ),
+        "optax": Native(target="optax:sgd", arguments=_optax),
+    },
+    verification=Verification(
+        cases=(
+            SGD(lr=1e-4),
+            SGD(lr=1e-4, momentum=0.9),
+            SGD(lr=1e-4, momentum=0.9, nesterov=True),
+            SGD(lr=1e-4, momentum=0.9, dampening=0.5),
+            SGD(lr=1e-4, momentum=0.9, flavor="keras"),
+        ),
+        parity=(
+            SGD(lr=0.1),
+            SGD(lr=0.02, momentum=0.9),
+            SGD(lr=0.02, momentum=0.9, nesterov=True),
+        ),
+        lr=1e-3,
+        gradient_power=lambda config: 1,
+    ),
+    style=3,
 )

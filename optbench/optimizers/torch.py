@@ -134,7 +134,7 @@ class WAME(torch.optim.Optimizer):
         super().add_param_group(param_group)
         try:
             self._check(self.param_groups[-1])
-        except Exception:
+        except (RuntimeError, TypeError, ValueError):
             self.param_groups.pop()
             raise
 
@@ -148,6 +148,14 @@ class WAME(torch.optim.Optimizer):
     def path(self) -> str:
         """What a step runs."""
         return "+".join(sorted(set(self._paths.values())))
+
+    def graph_obstacle(self) -> str | None:
+        """Say why a step cannot be recorded in a CUDA graph; None where it can."""
+        name = type(self).__qualname__
+        for group in self.param_groups:
+            if rule(group["variant"], group["eps_mode"]).author:
+                return f"{name}'s variant {group['variant']} moves its learning rate every step"
+        return None if self.path == "triton" else f"{name} has no Triton kernel here"
 
     def warm_up(self) -> None:
         """Compile what a step needs; weights and state stay as they are."""
@@ -308,9 +316,9 @@ def _new_state(w: Tensor, group: dict[str, Any]) -> dict[str, Any]:
 def _path(w: Tensor, group: dict[str, Any]) -> str:
     if group["fused"] is False:
         return "plain"
-    if gpu.takes(w, _state_dtype(w, group)) and gpu.available() is None:
+    if gpu.supports(w, _state_dtype(w, group)) and gpu.available() is None:
         return "triton"
-    if native.takes(w, _state_dtype(w, group)) and native.available() is None:
+    if native.supports(w, _state_dtype(w, group)) and native.available() is None:
         return "cpp"
     return "plain"
 

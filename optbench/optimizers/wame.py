@@ -35,12 +35,13 @@ keeps zeta unclipped, clipping only the copy that it uses. Source: Mosca & Magou
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from optbench.optimizers.base import Array, Family, Range, State, decayed
+from optbench.optimizers.base import Array, Family, Native, Range, State, Verification, decayed
 from optbench.task import FORBID_EXTRA
 
 Variant = Literal[
@@ -60,8 +61,8 @@ class WAME:
     Attributes
     ----------
     lr : float
-        Learning rate, above 0. WAME's steps are about lr / 80 where gradients are noisy, so it is at home at
-        lr .01 to .1.
+        Learning rate, above 0. WAME's steps are about lr / 80 where gradients are noisy, so its useful
+        rates are .01 to .1.
     alpha : float
         Decay of Z and theta, in [0, 1).
     eta_plus, eta_minus : float
@@ -127,6 +128,33 @@ class Rule:
     author: bool = False
     shipped: bool = False
 
+    @property
+    def reads_weights(self) -> bool:
+        """Whether a step depends on the weights: the shipped fault remembers them."""
+        return self.shipped
+
+    @property
+    def compactable(self) -> bool:
+        """Whether zeta is never 0 and stays in its bounds, so that it can carry a sign."""
+        return not self.shipped and self.zeta0 > 0
+
+    @property
+    def contains_rmsprop(self) -> bool:
+        """Whether it is RMSprop where zeta cannot move."""
+        return self.root != "none" and not self.author
+
+
+#: Every variant, with epsilon in its own place.
+RULES: Mapping[str, Rule] = {
+    "adjusted": Rule(rate="multiply", root="inside"),
+    "paper": Rule(rate="multiply", root="none"),
+    "divide": Rule(rate="divide", root="inside"),
+    "author": Rule(rate="ratio", root="outside", average0=1.0, author=True),
+    "author_shipped": Rule(rate="ratio", root="outside", average0=1.0, author=True, shipped=True),
+    "report1_shipped": Rule(rate="multiply", root="outside", zeta0=0.0),
+    "report2_shipped": Rule(rate="constant", root="inside"),
+}
+
 
 def rule(variant: Variant, eps_mode: EpsMode | None = None) -> Rule:
     """Take a variant apart.
@@ -136,18 +164,10 @@ def rule(variant: Variant, eps_mode: EpsMode | None = None) -> Rule:
     ValueError
         If there is no such variant.
     """
-    if variant == "paper":
-        return Rule(rate="multiply", root="none")
-    if variant in ("author", "author_shipped"):
-        shipped = variant == "author_shipped"
-        return Rule(rate="ratio", root=eps_mode or "outside", average0=1.0, author=True, shipped=shipped)
-    if variant == "report1_shipped":
-        return Rule(rate="multiply", root=eps_mode or "outside", zeta0=0.0)
-    rates = {"adjusted": "multiply", "divide": "divide", "report2_shipped": "constant"}
-    if variant not in rates:
-        known = [*rates, "paper", "author", "author_shipped", "report1_shipped"]
-        raise ValueError(f"variant is {variant!r}; choose one of {', '.join(known)}")
-    return Rule(rate=rates[variant], root=eps_mode or "inside")  # type: ignore[arg-type]
+    if variant not in RULES:
+        raise ValueError(f"variant is {variant!r}; choose one of {', '.join(RULES)}")
+    own = RULES[variant]
+    return own if eps_mode is None or own.root == "none" else replace(own, root=eps_mode)
 
 
 def corrected_lr(lr: Any, t: Any, xp: Any) -> Any:
@@ -165,14 +185,14 @@ def init(config: WAME, w: Array, xp: Any) -> State:
 _NO_SIGN = 2.0**64
 
 
-def compact(config: Any, state: State, xp: Any) -> State:
-    """Fold the sign into zeta, for frameworks without access to bits; other states are left as they are.
+def compact(config: WAME, state: State, xp: Any) -> State:
+    """Fold the sign into zeta, for frameworks without access to bits; left as it is where zeta cannot.
 
     zeta is stored as it is after a gradient above 0, negated after one below, and times 2^64 after a zero: 12
     bytes a float32 parameter, and no bit of zeta is lost. :func:`update` takes either form and returns it.
     """
-    bounded = isinstance(config, WAME) and config.zeta_min > 2.0**-32 and config.zeta_max < 2.0**32
-    if not bounded or config.variant in ("author_shipped", "report1_shipped"):  # zeta may be 0, or unbounded
+    bounded = config.zeta_min > 2.0**-32 and config.zeta_max < 2.0**32
+    if not bounded or not rule(config.variant).compactable:
         return state
     return {"zeta": _fold(state["zeta"], state["sign"], xp), "Z": state["Z"], "theta": state["theta"]}
 
@@ -237,12 +257,52 @@ def update(
     return -(scale * g / divisor), {**new, "Z": z, "theta": theta}
 
 
+def _arguments(config: WAME) -> Mapping[str, Any]:
+    return {name: value for name, value in asdict(config).items() if name not in ("optimizer", "lr")}
+
+
+def _contains(hyperparameters: Mapping[str, Any]) -> Mapping[str, str]:
+    own = RULES.get(str(hyperparameters.get("variant", "adjusted")))
+    return {"rmsprop": "zeta_min = zeta_max = 1"} if own is not None and own.contains_rmsprop else {}
+
+
 FAMILY = Family(
     name="wame",
     title="WAME",
     config=WAME,
     init=init,
     update=update,
-    state_arrays=lambda config: 4,
+    elementwise=True,
     space={"lr": Range(low=1e-3, high=1e-1, log=True)},
+    epsilon="as the variant has it, or where eps_mode puts it",
+    needs_weights=lambda config: rule(config.variant).reads_weights,
+    native={
+        "torch": Native(target="optbench.optimizers.torch:WAME", arguments=_arguments),
+        "keras": Native(target="optbench.optimizers.keras:WAME", arguments=_arguments),
+    },
+    compact=compact,
+    expand=expand,
+    verification=Verification(
+        cases=(
+            WAME(lr=0.01),
+            WAME(lr=0.01, eps_mode="outside"),
+            WAME(lr=1e-6, variant="paper"),
+            WAME(lr=1e-5, variant="divide"),
+            WAME(lr=1e-3, variant="author"),
+            WAME(lr=1e-3, variant="author_shipped"),
+            WAME(lr=0.01, variant="report1_shipped"),
+            WAME(lr=1e-3, variant="report2_shipped", eps=1e-12),
+        ),
+        # The variant author_shipped is chaotic by design.
+        parity=(
+            WAME(lr=0.01),
+            WAME(lr=0.0002, variant="divide"),
+            WAME(lr=0.001, variant="author"),
+            WAME(lr=0.001, variant="report2_shipped"),
+        ),
+        gradient_power=lambda config: -1 if rule(config.variant).root == "none" else 0,
+        checks="optbench.verification.wame_checks:checks",
+    ),
+    contains=_contains,
+    style=0,
 )

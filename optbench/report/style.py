@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from optbench.optimizers import FAMILIES
+
 # Okabe and Ito's palette, told apart with every common colour vision; black and yellow are left out.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _DASHES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_FAMILIES = ("wame", "adam", "rmsprop", "sgd", "nadam", "adamw")
 
 #: Verdict: colour and sign of its cell.
 VERDICTS = {
@@ -42,7 +43,8 @@ def line_styles(optimizers: Iterable[str]) -> dict[str, LineStyle]:
         for shift in range(len(_DASHES))
         for number, colour in enumerate(_COLOURS)
     ]
-    styles = {name: combinations[number] for number, name in enumerate(_FAMILIES) if name in labels}
+    declared = sorted((f.style, f.name) for f in FAMILIES.values() if f.style is not None)
+    styles = {name: combinations[number] for number, name in declared if name in labels}
     free = [style for style in combinations if style not in styles.values()]
     for number, label in enumerate(name for name in labels if name not in styles):
         styles[label] = free[number % len(free)]

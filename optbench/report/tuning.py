@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
+from optbench.optimizers import FAMILIES
 from optbench.records.frames import Results
 from optbench.report.leaderboard import Leaderboard, of_board, oriented
 from optbench.report.text import DASH, TextTable, Value, estimate, number
@@ -14,17 +15,6 @@ from optbench.stats.common import differences
 from optbench.stats.effects import mean_difference
 from optbench.task import Metrics
 from optbench.tuning.journal import Journal, Study
-
-#: General family, special family, and how the first becomes the second: then it must not lose to it.
-INCLUSIONS = (
-    ("adamw", "adam", "weight_decay = 0"),
-    ("wame", "rmsprop", "zeta_min = zeta_max = 1"),
-    ("adam", "sgd", "a large eps, the learning rate in proportion (Choi et al. 2019)"),
-    ("nadam", "sgd", "a large eps, the learning rate in proportion (Choi et al. 2019)"),
-    ("rmsprop", "sgd", "a large eps, the learning rate in proportion (Choi et al. 2019)"),
-)
-#: Variants of WAME that are no RMSprop whatever their factor is.
-OTHER_RULES = ("paper", "author", "author_shipped")
 
 
 def tuning_table(results: Results) -> TextTable | None:
@@ -129,10 +119,10 @@ def inclusion_notes(journal: Journal, tuning: pd.DataFrame) -> Iterator[str]:
     studies = {(s.workload, s.optimizer): s for s in journal.studies if s.winner is not None}
     for (workload, general), study in studies.items():
         for (where, special), other in studies.items():
-            pair = (families.get((workload, general)), families.get((where, special)))
-            how = next((h for a, b, h in INCLUSIONS if (a, b) == pair), None)
-            variant = (study.config or {}).get("variant", "adjusted")
-            if workload != where or how is None or variant in OTHER_RULES:
+            family = FAMILIES.get(families.get((workload, general), ""))
+            contained = family.contains(study.config or {}) if family is not None else {}
+            how = contained.get(families.get((where, special), ""))
+            if workload != where or how is None:
                 continue
             lost_by = _score(other) - _score(study)
             if lost_by > 0:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from optbench.optimizers import FAMILIES, Custom, OptimizerConfig
+from optbench.optimizers import OptimizerConfig, family_of
 from optbench.suite.validation import InvalidError, listed, parse, problem, shown, unknown_choice
 from optbench.trial import to_plain
 
@@ -105,12 +105,10 @@ def read_axes(entry: Any, path: KeyPath) -> tuple[Axis, ...]:
 
 
 def family_axes(config: OptimizerConfig) -> tuple[Axis, ...]:
-    """Default space of an optimizer's family; none for a class of the user's own."""
-    if isinstance(config, Custom):
-        return ()
+    """Default space of an optimizer's family; none for a custom class."""
     return tuple(
         Axis(name=name, kind="log" if r.log else "uniform", low=r.low, high=r.high)
-        for name, r in FAMILIES[config.optimizer].space.items()
+        for name, r in family_of(config).space.items()
     )
 
 
@@ -122,11 +120,9 @@ def with_values(config: OptimizerConfig, values: Mapping[str, Any], path: KeyPat
     InvalidError
         If it has no such hyperparameter, or does not take the value.
     """
-    if isinstance(config, Custom):
-        arguments = {**dict(config.arguments), **values}
-        return replace(
-            config, arguments=tuple(arguments.items()), directory=getattr(config, "_directory", None)
-        )
+    if (own := family_of(config).with_values) is not None:
+        given: OptimizerConfig = own(config, values)
+        return given
     changed: OptimizerConfig = parse(type(config), {**to_plain(config), **values}, path)
     return changed
 

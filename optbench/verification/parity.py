@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +22,9 @@ from optbench.datasets import registry
 from optbench.datasets.base import cut
 from optbench.errors import UserError
 from optbench.models.layers import Activate, BatchNorm, Conv2D, Dense, MaxPool2D, Model, build
-from optbench.optimizers import (
-    FAMILIES,
-    SGD,
-    WAME,
-    Adagrad,
-    Adam,
-    AdamW,
-    CanonicalConfig,
-    Nadam,
-    RMSprop,
-)
+from optbench.optimizers import FAMILIES, CanonicalConfig
 from optbench.trial import BackendName, Precision, Seeds, TrialSpec, Workload
+from optbench.verification.checks import label
 
 STEPS, BATCH, EARLY = 50, 32, 10
 
@@ -53,24 +44,6 @@ MODELS = (
             Dense(),
         ),
     ),
-)
-
-#: Label and config of what is compared; the variant ``author_shipped`` of WAME is chaotic by design.
-CASES: tuple[tuple[str, CanonicalConfig], ...] = (
-    ("sgd", SGD(lr=0.1)),
-    ("sgd, momentum", SGD(lr=0.02, momentum=0.9)),
-    ("sgd, nesterov", SGD(lr=0.02, momentum=0.9, nesterov=True)),
-    ("rmsprop", RMSprop(lr=0.001)),
-    ("rmsprop, centered, momentum", RMSprop(lr=0.0005, centered=True, momentum=0.5)),
-    ("adagrad", Adagrad(lr=0.01)),
-    ("adam", Adam(lr=0.001)),
-    ("adam, keras", Adam(lr=0.001, flavor="keras")),
-    ("adamw", AdamW(lr=0.001)),
-    ("nadam", Nadam(lr=0.001)),
-    ("wame", WAME(lr=0.01)),
-    ("wame, divide", WAME(lr=0.0002, variant="divide")),
-    ("wame, author", WAME(lr=0.001, variant="author")),
-    ("wame, report2_shipped", WAME(lr=0.001, variant="report2_shipped")),
 )
 
 
@@ -160,15 +133,14 @@ def run(
     chosen = tuple(engines.installed() if backends is None else dict.fromkeys(backends))
     for name in chosen:
         engines.engine(name)
+    families = FAMILIES.values() if optimizer is None else [FAMILIES[optimizer]]
+    cases = [case for family in families for case in family.parity_cases()] if len(chosen) > 1 else []
     rows = []
-    if len(chosen) > 1:
-        for precision in precisions:
-            for model in MODELS:
-                for label, config in CASES:
-                    if optimizer in (None, config.optimizer):
-                        if progress is not None:
-                            progress(f"{label} on {model.name}, {precision}")
-                        rows.append(_compare(label, config, model, precision, chosen))
+    for precision, model, config in product(precisions, MODELS, cases):
+        name = f"{config.optimizer}, {label(config)}".removesuffix(", plain")
+        if progress is not None:
+            progress(f"{name} on {model.name}, {precision}")
+        rows.append(_compare(name, config, model, precision, chosen))
     return ParityReport(backends=chosen, rows=tuple(rows))
 
 
@@ -220,7 +192,7 @@ def losses(
 
 
 def _compare(
-    label: str, config: CanonicalConfig, model: Model, precision: Precision, chosen: tuple[str, ...]
+    name: str, config: CanonicalConfig, model: Model, precision: Precision, chosen: tuple[str, ...]
 ) -> Parity:
     curves = {name: losses(config, model, precision, name) for name in chosen}  # type: ignore[arg-type]
     apart = {(a, b): _relative(curves[a], curves[b]) for a, b in combinations(chosen, 2)}
@@ -230,7 +202,7 @@ def _compare(
     above = np.flatnonzero(~(worst <= early_bar))
     return Parity(
         model=model.name,
-        optimizer=label,
+        optimizer=name,
         precision=precision,
         early=float(worst[:EARLY].max()),
         late=float(worst.max()),

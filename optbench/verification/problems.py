@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,35 +100,3 @@ def cnn() -> Problem:
         return float(-log_p[np.arange(32), labels[rows]].mean()), gradients
 
     return Problem(name="CNN", start=start, evaluate=evaluate)
-
-
-def golden() -> list[dict[str, Any]]:
-    """Read the golden vectors of WAME.
-
-    Returns
-    -------
-    list of dict
-        Cases with ``hyper``, ``w0``, ``grads`` (by step and tensor) and ``expected``: by variant and place of
-        epsilon, step and tensor, the float64 values ``w``, ``zeta``, ``Z``, ``theta`` after that step.
-        Compare with rtol 1e-11, and atol 1e-15 for w.
-    """
-    path = Path(__file__).with_name("wame_golden.json.gz")
-    cases: list[dict[str, Any]] = json.loads(gzip.decompress(path.read_bytes()))["cases"]
-    return cases
-
-
-#: Names of the variants in the golden vectors.
-GOLDEN_VARIANTS = {
-    "adjusted": "adjusted",
-    "paper": "paper",
-    "foster": "divide",
-    "mosca_fixed": "author",
-    "hill_code": "report1_shipped",
-}
-
-
-def golden_config(hyper: dict[str, float], key: str) -> dict[str, Any]:
-    """Translate a golden key (``adjusted/eps_inside``) to the arguments of a WAME config."""
-    variant, _, place = key.partition("/")
-    mode = None if variant == "paper" else place.removeprefix("eps_")
-    return {**hyper, "variant": GOLDEN_VARIANTS[variant], "eps_mode": mode}

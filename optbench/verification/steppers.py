@@ -12,8 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from optbench.optimizers import OptimizerConfig
-from optbench.optimizers.wame import expand
+from optbench.optimizers import OptimizerConfig, family_of
 from optbench.verification.problems import Arrays
 
 BACKENDS = ("torch", "tensorflow", "jax")
@@ -22,6 +21,12 @@ _MODULES = {"torch": ("torch",), "tensorflow": ("keras", "tensorflow"), "jax": (
 
 class Stepper(Protocol):
     """An optimizer at work on a list of weights."""
+
+    #: Whether optbench wrote what runs; the frameworks' own classes have their own faults in half precision.
+    ours: bool
+
+    def describe(self) -> str:
+        """Name the class, and how it computes where it has a choice."""
 
     def step(self, gradients: Arrays) -> None:
         """Take one step."""
@@ -38,8 +43,8 @@ class Stepper(Protocol):
     def state_bytes(self) -> int:
         """Bytes of the state's arrays of the weights' size."""
 
-    def wame_state(self) -> list[dict[str, NDArray[np.float64]]]:
-        """Return zeta, Z and theta of each weight."""
+    def rule_state(self) -> list[dict[str, NDArray[np.float64]]]:
+        """Return the state of each weight by the names that its rule has, where the class shows it."""
 
 
 def missing(backend: str) -> str | None:
@@ -86,6 +91,12 @@ class TorchStepper:
         self.params = [torch.tensor(w, dtype=getattr(torch, dtype), requires_grad=True) for w in start]
         self.optimizer: Any = make_optimizer(config, self.params)
         switch(self.optimizer, "train")
+        self.ours = type(self.optimizer).__module__.startswith("optbench.")
+
+    def describe(self) -> str:
+        """See :class:`Stepper`."""
+        form = next((f for f in ("fused", "foreach") if self.optimizer.defaults.get(f)), "")
+        return ", ".join(filter(None, (_name(self.optimizer), getattr(self.optimizer, "path", form))))
 
     def step(self, gradients: Arrays) -> None:
         """See :class:`Stepper`."""
@@ -117,7 +128,7 @@ class TorchStepper:
             if self._torch.is_tensor(value) and value.shape == w.shape
         )
 
-    def wame_state(self) -> list[dict[str, NDArray[np.float64]]]:
+    def rule_state(self) -> list[dict[str, NDArray[np.float64]]]:
         """See :class:`Stepper`."""
         unpacked = [self.optimizer.unpacked(w) for w in self.params]
         return [{name: x.double().numpy() for name, x in state.items()} for state in unpacked]
@@ -131,10 +142,15 @@ class KerasStepper:
 
         from optbench.optimizers.keras import make_optimizer
 
-        self._ops, self._dtype = keras.ops, dtype
+        self._ops, self._dtype, self._family = keras.ops, dtype, family_of(config)
         self.params = [keras.Variable(self._array(w), dtype=dtype) for w in start]
         self.optimizer = make_optimizer(config)
         self.optimizer.build(self.params)
+        self.ours = type(self.optimizer).__module__.startswith("optbench.")
+
+    def describe(self) -> str:
+        """See :class:`Stepper`."""
+        return _name(self.optimizer)
 
     def _array(self, x: NDArray[np.float64]) -> Any:
         return self._ops.cast(self._ops.convert_to_tensor(np.asarray(x, np.float64)), self._dtype)
@@ -166,10 +182,10 @@ class KerasStepper:
         """See :class:`Stepper`."""
         return sum(self._ops.convert_to_numpy(v).nbytes for v in self.optimizer.variables if len(v.shape))
 
-    def wame_state(self) -> list[dict[str, NDArray[np.float64]]]:
+    def rule_state(self) -> list[dict[str, NDArray[np.float64]]]:
         """See :class:`Stepper`."""
         packed = [{name: self._numpy(x) for name, x in state.items()} for state in self.optimizer.states]
-        return [expand(state, np) for state in packed]
+        return [self._family.expand(state, np) for state in packed]
 
 
 class OptaxStepper:
@@ -179,13 +195,20 @@ class OptaxStepper:
         import jax
         import optax
 
-        from optbench.optimizers.optax import make_optimizer
+        from optbench.optimizers.optax import RuleState, make_optimizer
 
-        self._jax, self._optax, self._dtype = jax, optax, dtype
+        self._jax, self._optax, self._dtype, self._family = jax, optax, dtype, family_of(config)
         solver = make_optimizer(config)
         self.params = [jax.numpy.asarray(w, dtype) for w in start]
         self.state = solver.init(self.params)
+        self.ours = isinstance(self.state, RuleState)
+        native = self._family.native_for("optax", config) if self._family.has_rule else None
+        self._name = native[0].target if native else getattr(config, "reference", "the rule")
         self._update = jax.jit(solver.update)
+
+    def describe(self) -> str:
+        """See :class:`Stepper`."""
+        return self._name
 
     def step(self, gradients: Arrays) -> None:
         """See :class:`Stepper`."""
@@ -209,10 +232,14 @@ class OptaxStepper:
         """See :class:`Stepper`."""
         return sum(leaf.nbytes for leaf in self._jax.tree.leaves(self.state) if leaf.ndim)
 
-    def wame_state(self) -> list[dict[str, NDArray[np.float64]]]:
+    def rule_state(self) -> list[dict[str, NDArray[np.float64]]]:
         """See :class:`Stepper`."""
         arrays = self.state.arrays
         return [
-            expand({name: np.array(tree[k], np.float64) for name, tree in arrays.items()}, np)
+            self._family.expand({name: np.array(tree[k], np.float64) for name, tree in arrays.items()}, np)
             for k in range(len(self.params))
         ]
+
+
+def _name(optimizer: object) -> str:
+    return f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"

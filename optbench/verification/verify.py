@@ -1,6 +1,6 @@
 """Prove an optimizer: against golden vectors, the NumPy reference, the other frameworks, and itself.
 
-``run`` gathers the findings, ``render`` turns them into rich tables. For a user's own class, which has no
+``run`` gathers the findings, ``render`` turns them into rich tables. For a custom class, which has no
 reference, it runs all that needs none.
 """
 
@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 
 from rich.console import Group
 from rich.table import Table
@@ -17,7 +18,6 @@ from rich.text import Text
 
 from optbench.errors import UserError
 from optbench.optimizers import FAMILIES, Custom, OptimizerConfig, custom
-from optbench.optimizers import WAME as WAMEConfig
 from optbench.verification import checks
 from optbench.verification.checks import Check
 from optbench.verification.problems import Arrays
@@ -30,10 +30,11 @@ class VerifyError(UserError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """The checks of one optimizer."""
+    """The checks of one optimizer, and where its epsilon stands."""
 
     title: str
     checks: tuple[Check, ...]
+    epsilon: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,11 @@ def run(
         )
     names = FAMILIES if name_or_class is None else [name_or_class]
     sections = [
-        Section(title=FAMILIES[name].title, checks=(*_collect(_family(name, present, say)), *skipped))
+        Section(
+            title=FAMILIES[name].title,
+            checks=(*_collect(_family(name, present, say)), *skipped),
+            epsilon=FAMILIES[name].epsilon,
+        )
         for name in names
     ]
     return VerificationReport(sections=tuple(sections))
@@ -115,7 +120,8 @@ def render(report: VerificationReport) -> Group:
     """Lay a report out for a rich console: one table an optimizer, and a last line."""
     parts: list[Table | Text] = []
     for section in report.sections:
-        table = Table(title=section.title, title_justify="left")
+        caption = f"Epsilon: {section.epsilon}." if section.epsilon else None
+        table = Table(title=section.title, title_justify="left", caption=caption, caption_justify="left")
         for heading in ("check", "backend", "found", "bar", ""):
             table.add_column(heading, overflow="fold")
         for check in section.checks:
@@ -132,20 +138,18 @@ def render(report: VerificationReport) -> Group:
 
 
 def _family(name: str, backends: list[str], say: Callable[[str], None]) -> Iterator[Check]:
-    cases = checks.configs(name)
+    family = FAMILIES[name]
+    cases = family.cases()
     ends: dict[str, list[Arrays]] = {backend: [] for backend in backends}
     for backend in backends:
         say(f"{name} on {backend}")
         with session(backend):
-            if name == "wame":
-                yield from checks.golden_vectors(backend)
-                yield from checks.wame_traps(backend)
+            if family.verification.checks is not None:
+                yield from resolve_name(family.verification.checks)(backend, cases)
             yield from checks.trajectories(cases, backend, ends[backend])
             yield from checks.invariances(checks.settings_for_invariances(cases[0]), backend)
             if backend == "torch":
                 yield from checks.torch_only(cases[0])
-                if name == "wame":
-                    yield checks.torch_packing([c for c in cases if isinstance(c, WAMEConfig)])
                 yield _step_time(cases[0])
     if len(backends) > 1:
         yield from checks.cross_backend(ends)
@@ -161,10 +165,10 @@ def _class(
         )
     key = "class" if ":" in reference else "optimizer"
     config = custom.from_mapping({key: reference}, base_dir=base_dir)
-    home = custom.home(config)
-    backends = asked or [home]
-    if home not in present and not asked:
-        raise VerifyError(f"{reference} belongs to {home}, which is not installed")
+    own = custom.backend_of(config)
+    backends = asked or [own]
+    if own not in present and not asked:
+        raise VerifyError(f"{reference} belongs to {own}, which is not installed")
     findings: list[Check] = []
     for backend in backends:
         say(f"{reference} on {backend}")

@@ -16,15 +16,11 @@ from optbench.backends.torch import compiled, graph, steps  # noqa: E402
 from optbench.errors import UserError  # noqa: E402
 from optbench.models import zoo  # noqa: E402
 from optbench.models.layers import Activate, Dense, Dropout, Model  # noqa: E402
-from optbench.optimizers import SGD, WAME, Adagrad, Adam, AdamW, Nadam, RMSprop  # noqa: E402
+from optbench.optimizers import FAMILIES, SGD, WAME, Adam, AdamW, RMSprop  # noqa: E402
 from optbench.trial import Augment  # noqa: E402
 from tests.backends.contract import CNN, session, spec  # noqa: E402
 
-OPTIMIZERS = [
-    *(Adam(), AdamW(weight_decay=0.1), SGD(lr=0.1), SGD(lr=0.05, momentum=0.9, nesterov=True)),
-    *(WAME(lr=0.01), RMSprop(), RMSprop(momentum=0.5, centered=True), Nadam(), Adagrad()),
-    *(Adam(flavor="keras"), RMSprop(flavor="keras")),
-]
+OPTIMIZERS = [config for family in FAMILIES.values() for config in family.cases()]
 MODELS = {
     "relu": zoo.mlp(hidden=[32, 16]),
     "dropout": (Dropout(rate=0.1), *zoo.mlp(hidden=[32, 16], dropout=0.3)),

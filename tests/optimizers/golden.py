@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from optbench.optimizers import WAME
-from optbench.verification.problems import golden, golden_config
+from optbench.verification.wame_checks import golden, golden_config
 
 SEQUENCES = [
     pytest.param(case, key, id=f"{case['name']}-{key.replace('/', '-')}")
@@ -20,7 +20,7 @@ def assert_follows(case, key, dtype, make):
     tolerance = TOLERANCE[dtype]
     for gradients, expected in zip(case["grads"], case["expected"][key], strict=True):
         stepper.step([np.array(g) for g in gradients])
-        for w, state, want in zip(stepper.weights(), stepper.wame_state(), expected, strict=True):
+        for w, state, want in zip(stepper.weights(), stepper.rule_state(), expected, strict=True):
             for name in ("zeta", "Z", "theta"):
                 np.testing.assert_allclose(state[name], want[name], **tolerance, err_msg=name)
             atol = 1e-15 if dtype == "float64" else 1e-7

@@ -31,15 +31,15 @@ if keras.config.backend() == "jax":
 """
 
 GOLDEN = """
-from optbench.verification import checks
-found = [*checks.golden_vectors("tensorflow"), *checks.wame_traps("tensorflow")]
+from optbench.verification import wame_checks
+found = list(wame_checks.checks("tensorflow", ()))
 assert len(found) == 6 and all(c.passed for c in found), found
 """
 
 FAMILIES = """
 from optbench.verification import checks
-for name in FAMILIES:
-    found = list(checks.trajectories(checks.configs(name), "tensorflow", []))
+for family in FAMILIES.values():
+    found = list(checks.trajectories(family.cases(), "tensorflow", []))
     assert all(c.passed for c in found), found
 """
 

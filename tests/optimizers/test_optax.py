@@ -7,7 +7,7 @@ optax = pytest.importorskip("optax", reason="needs optax")
 from optbench.optimizers import FAMILIES, SGD, Adam, AdamW, RMSprop, custom  # noqa: E402
 from optbench.optimizers import WAME as Config  # noqa: E402
 from optbench.optimizers.optax import make_optimizer, wame  # noqa: E402
-from optbench.verification import checks  # noqa: E402
+from optbench.verification import checks, wame_checks  # noqa: E402
 from optbench.verification.steppers import OptaxStepper, session  # noqa: E402
 from tests.optimizers.golden import SEQUENCES, assert_follows  # noqa: E402
 
@@ -25,13 +25,13 @@ def test_golden_vectors(case, key, dtype):
 
 
 def test_traps():
-    assert [check.name for check in checks.wame_traps("jax") if not check.passed] == []
+    assert [check.name for check in wame_checks.wame_traps("jax") if not check.passed] == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_follows_its_reference(name):
-    assert [c for c in checks.trajectories(checks.configs(name), "jax", []) if not c.passed] == []
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_every_family_follows_its_reference(family):
+    assert [c for c in checks.trajectories(family.cases(), "jax", []) if not c.passed] == []
 
 
 @pytest.mark.parametrize(

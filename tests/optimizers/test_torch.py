@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 
 from optbench.backends.torch.optimizers import RuleOptimizer, make_optimizer  # noqa: E402
-from optbench.optimizers import SGD, Adam, Nadam, custom  # noqa: E402
+from optbench.optimizers import FAMILIES, SGD, Adam, Nadam, custom  # noqa: E402
 from optbench.optimizers import WAME as Config  # noqa: E402
 from optbench.optimizers.torch import WAME  # noqa: E402
 from optbench.optimizers.torch_kernels import native  # noqa: E402
@@ -416,18 +416,14 @@ def test_the_triton_kernel_compiles_for_a_gpu_with_every_operation_rounded_on_it
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam", "adamw", "nadam", "adagrad", "wame"])
-def test_every_family_follows_its_reference(name):
-    failed = [c for c in checks.trajectories(checks.configs(name), "torch", []) if not c.passed]
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_every_family_follows_its_reference(family):
+    failed = [c for c in checks.trajectories(family.cases(), "torch", []) if not c.passed]
     assert not failed
 
 
-@pytest.mark.parametrize(
-    "config", [c for n in ("sgd", "adam", "nadam", "wame") for c in checks.configs(n)[:2]], ids=str
-)
+@pytest.mark.parametrize("config", [c for family in FAMILIES.values() for c in family.cases()[:2]], ids=str)
 def test_a_learning_rate_moved_between_steps_is_the_references(config):
-    from optbench.optimizers import FAMILIES
-
     family, w = FAMILIES[config.optimizer], np.array([1.0, -2.0])
     stepper = TorchStepper(config, [w], "float64")
     state = family.start(config, w)
@@ -446,6 +442,17 @@ def test_pytorchs_own_class_is_taken_where_it_is_canonical():
     assert isinstance(make_optimizer(Adam(flavor="keras"), w), RuleOptimizer)
     assert type(make_optimizer(SGD(momentum=0.9, dampening=0.1), w)) is torch.optim.SGD
     assert isinstance(make_optimizer(Config(), w), WAME)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_rule_computes_in_float32_for_half_precision_weights(dtype):
+    """An epsilon of 1e-8 is nothing in float16: in its own precision a gradient of 0 would divide by it."""
+    w = torch.ones(3, dtype=dtype, requires_grad=True)
+    optimizer = make_optimizer(Adam(flavor="keras", lr=0.25), [w])
+    w.grad = torch.tensor([0.0, 1.0, -1.0], dtype=dtype)
+    optimizer.step()
+    assert w.tolist() == [1.0, 0.75, 1.25]
+    assert {optimizer.state[w][name].dtype for name in ("m", "v")} == {torch.float32}
 
 
 def test_a_custom_class_that_is_no_pytorch_optimizer_is_refused(tmp_path):

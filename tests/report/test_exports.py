@@ -26,6 +26,7 @@ from optbench.report.terminal import rich_table
 from optbench.report.timing_table import pass_table
 from optbench.report.tuning import tuning_table, untuned_table
 from optbench.stats.effects import mean_difference
+from optbench.task import known
 from optbench.tuning.journal import Journal, Setting, Study, Training
 from optbench.tuning.space import Axis
 
@@ -501,7 +502,9 @@ def test_every_column_of_the_table_of_settings_is_the_number_of_its_name(report)
     found = settings_compared(replace(report.results, trials=both), report.spec)
     assert len(found) == 3
     rows = [(item, c) for item in found for c in item.family.comparisons]
-    for (cells, _), (item, c) in zip(by_name(settings_table(found, "test_accuracy")), rows, strict=True):
+    for (cells, _), (item, c) in zip(
+        by_name(settings_table(found, known("test_accuracy"))), rows, strict=True
+    ):
         assert cells == {
             "workload": item.workload,
             "optimizer": item.optimizer,

@@ -3,6 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
+from optbench.optimizers import FAMILIES
 from optbench.verification import checks, verify
 from optbench.verification.checks import Check
 from optbench.verification.verify import Section, VerificationReport
@@ -43,6 +44,24 @@ def test_wame_passes_on_pytorch():
     assert len(report.sections[0].checks) > 20
 
 
+def test_the_report_says_what_ran_and_where_epsilon_stands():
+    report = verify.run("adam", backends=["torch"])
+    (ran,) = [check.figure for check in report.sections[0].checks if check.name == "optimizer that runs"]
+    assert ran == "torch.optim.adam.Adam, fused"
+    console = Console(file=io.StringIO(), width=100)
+    console.print(verify.render(report))
+    assert "Epsilon: outside the root, after the bias correction" in console.file.getvalue()
+
+
+def test_a_rule_over_whole_tensors_is_not_held_to_concatenation(monkeypatch):
+    from dataclasses import replace
+
+    whole = replace(FAMILIES["sgd"], elementwise=False)
+    monkeypatch.setattr(checks, "family_of", lambda config: whole)
+    found = {check.name: check for check in checks.invariances(FAMILIES["sgd"].config(lr=1e-3), "torch")}
+    assert found["two tensors or one concatenated"].passed is None
+
+
 def test_a_good_class_of_the_users_passes_all_that_needs_no_reference(tmp_path):
     (tmp_path / "good.py").write_text(GOOD)
     report = verify.run("good.py:Good", base_dir=tmp_path)
@@ -77,7 +96,7 @@ def test_a_wrong_rule_fails_every_trajectory(wrong, monkeypatch):
     monkeypatch.setattr(
         checks, "make", lambda backend, config, *rest: right(backend, replace(config, **wrong), *rest)
     )
-    found = list(checks.trajectories(checks.configs("wame")[:1], "torch", []))
+    found = list(checks.trajectories(FAMILIES["wame"].cases()[:1], "torch", []))
     assert not any(check.passed for check in found if "float64" in check.name)
 
 

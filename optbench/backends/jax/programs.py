@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from optbench.backends.base import Weights
 from optbench.backends.functional import Configuration, State
 from optbench.backends.jax.model import JaxModel
-from optbench.optimizers import Custom
+from optbench.optimizers import has_rule
 from optbench.optimizers.optax import make_optimizer
 from optbench.trial import stored_precision
 
@@ -133,9 +133,9 @@ class JaxPrograms:
         return make_optimizer(self._configuration.optimizer, learning_rate=None if self._fixed_lr else lr)
 
     def _asks_for_a_number(self, trained: Tree) -> bool:
-        """Tell whether an optimizer of the user's own cannot take its learning rate as an array."""
+        """Tell whether a custom optimizer cannot take its learning rate as an array."""
         config = self._configuration.optimizer
-        if not isinstance(config, Custom):
+        if has_rule(config):
             return False
 
         def update(lr: Array) -> Any:

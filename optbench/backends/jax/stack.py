@@ -15,7 +15,7 @@ from optbench.backends.base import NotStackableError
 from optbench.backends.functional import FunctionalSession, batched
 from optbench.backends.jax.programs import JaxPrograms
 from optbench.matching import Indices
-from optbench.optimizers import Custom
+from optbench.optimizers import family_of
 from optbench.trial import TrialSpec
 
 
@@ -26,8 +26,8 @@ class JaxStack:
     """
 
     def __init__(self, specs: Sequence[TrialSpec], sessions: Sequence[FunctionalSession]) -> None:
-        if isinstance(specs[0].optimizer, Custom):
-            raise NotStackableError("an optimizer of the user's own may mix what stacked trials keep apart")
+        if (reason := family_of(specs[0].optimizer).stack_obstacle("jax")) is not None:
+            raise NotStackableError(reason)
         self._size = len(specs)  # of a stack that was cut off, some trials may have ended
 
     def train_epoch(

@@ -16,7 +16,8 @@ from optbench.backends.base import Weights
 from optbench.backends.functional import Configuration, State
 from optbench.backends.tensorflow.model import TensorFlowModel
 from optbench.models.layers import Conv2D, MaxPool2D
-from optbench.optimizers import FAMILIES, CanonicalConfig, Custom
+from optbench.optimizers import CanonicalConfig, OptimizerConfig, family_of, has_rule
+from optbench.optimizers.base import ARRAY_FUNCTIONS
 from optbench.trial import stored_precision
 
 #: Weights from which on one pass over them saves more than the call of an XLA program costs.
@@ -27,14 +28,7 @@ Tree = dict[str, Tensor]
 
 #: The array functions that the rules of :mod:`optbench.optimizers` ask for.
 RULES = SimpleNamespace(
-    exp=tf.exp,
-    expm1=tf.math.expm1,
-    ones=tf.ones,
-    ones_like=tf.ones_like,
-    sign=tf.sign,
-    sqrt=tf.sqrt,
-    where=tf.where,
-    zeros_like=tf.zeros_like,
+    **{name: getattr(tf, name, None) or getattr(tf.math, name) for name in ARRAY_FUNCTIONS}
 )
 
 
@@ -54,7 +48,7 @@ class RuleSolver:
     """A family's own rule on tensors."""
 
     def __init__(self, config: CanonicalConfig) -> None:
-        self._config, self._family = config, FAMILIES[config.optimizer]
+        self._config, self._family = config, family_of(config)
 
     def init(self, weights: Mapping[str, Tensor]) -> Any:
         """See :class:`Solver`."""
@@ -74,14 +68,14 @@ class RuleSolver:
 
 
 class KerasSolver:
-    """A Keras optimizer of the user's own.
+    """A custom Keras optimizer.
 
     Its variables and the weights are only its workbench: each step puts the state there, lets the optimizer
     update it and takes it away again, so that the program stays pure (Keras has no ``stateless_apply`` on
     TensorFlow).
     """
 
-    def __init__(self, config: Custom) -> None:
+    def __init__(self, config: OptimizerConfig) -> None:
         self._config = config
         self._bench: tuple[Any, list[Any]] | None = None
 
@@ -134,8 +128,8 @@ class TensorFlowPrograms:
         self._model = TensorFlowModel(
             configuration.built, xla=xla, half=configuration.precision == "bfloat16"
         )
-        own = configuration.optimizer
-        self._solver: Solver = KerasSolver(own) if isinstance(own, Custom) else RuleSolver(own)
+        config: Any = configuration.optimizer
+        self._solver: Solver = (RuleSolver if has_rule(config) else KerasSolver)(config)
         self._update = self._solver.update
         weights = sum(math.prod(p.shape) for layer in configuration.built for p in layer.parameters)
         if isinstance(self._solver, RuleSolver) and not xla and weights >= LARGE:

@@ -16,7 +16,7 @@ from torch import Tensor
 from optbench.backends.torch.steps import batches
 from optbench.models import layers as spec
 from optbench.models.layers import BuiltLayer
-from optbench.optimizers import Custom
+from optbench.optimizers import has_rule
 from optbench.trial import TrialSpec
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def takes(trial: TrialSpec, built: tuple[BuiltLayer, ...]) -> bool:
     """Whether a trial's step can be written out: dense layers, simple activations and dropout, on a CPU."""
     if trial.device != "cpu" or trial.precision not in ("float32", "float64"):
         return False
-    if isinstance(trial.optimizer, Custom):  # it may keep a gradient, whose memory the next step reuses
+    # A custom class may keep a gradient, whose memory the next step uses again.
+    if not has_rule(trial.optimizer):
         return False
     return all(
         isinstance(place.layer, spec.Flatten | spec.Dropout)

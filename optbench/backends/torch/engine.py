@@ -24,7 +24,7 @@ from optbench.backends.torch.steps import flush_denormals
 from optbench.datasets.base import Part, TrialData
 from optbench.matching import Indices
 from optbench.models.layers import BuiltLayer
-from optbench.optimizers import Custom
+from optbench.optimizers import has_rule
 from optbench.trial import TrialSpec, stored_precision
 
 
@@ -121,11 +121,11 @@ class TorchSession:
         self.params = self.model.parameters()
         self.workload = spec.workload
         self._data = data
-        self.lr = spec.optimizer.lr or 0.0  # a suite lets no class without one decay weights
+        self.lr = spec.optimizer.lr or 0.0  # a custom class without one takes no weight decay
         kernels = [name for name in self.model.trainable if name.endswith("/kernel")]
         self._kernels = [self.model.weights[name] for name in kernels]
-        self._own_class = isinstance(spec.optimizer, Custom)
-        self.optimizer = make_optimizer(spec.optimizer, self.params, names=self.model.trainable)
+        self._custom_class = not has_rule(spec.optimizer)
+        self.optimizer = make_optimizer(spec.optimizer, self.params)
         self.pool_x, self.pool_y = engine.pool(data.train, data, device=spec.device, dtype=stored)
         self._parts = {
             name: (*engine.pool(part, data, device=spec.device, dtype=stored), self._rows(part.rows))
@@ -174,14 +174,14 @@ class TorchSession:
     def train_epoch(self, rows: Indices, epoch: int, x: NDArray[Any] | None = None) -> NDArray[np.float64]:
         """See :class:`optbench.backends.base.Session`."""
         self._set_products()
-        if self._own_class:
+        if self._custom_class:
             switch(self.optimizer, "train")
         which = self._rows(rows)
         if x is None:
             losses = self._step.epoch(self, self.pool_x, which, which)
         else:
             losses = self._step.epoch(self, self._inputs(x), self._rows(np.arange(len(rows))), which)
-        if self._own_class:
+        if self._custom_class:
             switch(self.optimizer, "eval")
         return losses.double().cpu().numpy()
 
@@ -260,7 +260,7 @@ class TorchSession:
         found = {
             "lr": np.array(self.lr),
             "dropout": self.model.generator.get_state().numpy().copy(),
-            **saving.export(self.optimizer, self.params, own=self._own_class),
+            **saving.export(self.optimizer, self.params, own=self._custom_class),
         }
         for part, tensors in (("weights", self.model.weights), ("remembered", self._remembered)):
             found |= {f"{part}/{name}": from_torch(tensor) for name, tensor in tensors.items()}

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from optbench.backends.torch.optimizers import declared
 from optbench.backends.torch.steps import AutogradStep, batches
-from optbench.optimizers.torch import WAME
-from optbench.optimizers.wame import rule
 
 if TYPE_CHECKING:
     from optbench.backends.torch.engine import TorchSession
@@ -64,21 +63,16 @@ class CudaRecorder:
 def obstacle(optimizer: torch.optim.Optimizer, *, same_bits: bool) -> str | None:
     """Say why an optimizer's step cannot be recorded; None where it can.
 
-    With ``same_bits`` it must also be the arithmetic of the step that is not recorded: NAdam that can be
-    recorded keeps its products in float32 on the device.
+    With ``same_bits`` it must also be the arithmetic of the step that is not recorded. Families declare it of
+    PyTorch's classes; optbench's own classes answer by ``graph_obstacle``, as it depends on their arguments.
     """
-    name, group = type(optimizer).__qualname__, optimizer.param_groups[0]
-    if isinstance(optimizer, WAME):
-        if rule(group["variant"], group["eps_mode"]).author:
-            return f"{name}'s variant {group['variant']} moves its learning rate every step"
-        return None if optimizer.path == "triton" else f"{name} has no Triton kernel here"
-    if type(optimizer) is torch.optim.SGD:
-        return None
-    if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop):
-        return None
-    if type(optimizer) is torch.optim.NAdam:
-        return f"{name} rounds otherwise in a graph" if same_bits else None
-    return f"{name} computes on the host between its kernels"
+    if (own := getattr(optimizer, "graph_obstacle", None)) is not None:
+        reason: str | None = own()
+        return reason
+    name, native = type(optimizer).__qualname__, declared(type(optimizer))
+    if native is None or native.graph == "no":
+        return f"{name} computes on the host between its kernels"
+    return f"{name} rounds otherwise in a graph" if same_bits and native.graph == "other bits" else None
 
 
 class GraphStep(AutogradStep):

@@ -1,48 +1,33 @@
 """Canonical optimizers as PyTorch classes.
 
-PyTorch's own class where it has the canonical semantics, in its fused form where the device has one and its
-foreach form elsewhere; the rule itself on PyTorch's arrays where there is no such class.
+The class that the family names, in the fastest of its forms that this device has; the rule itself on
+PyTorch's arrays where it names none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
+from pkgutil import resolve_name
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from optbench.optimizers import (
-    FAMILIES,
-    SGD,
-    WAME,
-    Adagrad,
-    Adam,
-    AdamW,
-    CanonicalConfig,
-    Custom,
-    Nadam,
-    OptimizerConfig,
-    RMSprop,
-    custom,
-)
-from optbench.optimizers import torch as ours
+from optbench.optimizers import FAMILIES, CanonicalConfig, OptimizerConfig, custom, family_of, has_rule
+from optbench.optimizers.base import Native
 
 
-def make_optimizer(
-    config: OptimizerConfig, params: list[Tensor], *, names: list[str] | None = None
-) -> torch.optim.Optimizer:
+def make_optimizer(config: OptimizerConfig, params: list[Tensor]) -> torch.optim.Optimizer:
     """Build the PyTorch optimizer that follows a config's canonical rule.
 
     Parameters
     ----------
     config : OptimizerConfig
-        Family and hyperparameters, or a user's own class.
+        Family and hyperparameters, or a custom class.
     params : list of Tensor
         What it trains.
-    names : list of str, optional
-        Name of each parameter, for optimizers that go by names.
 
     Returns
     -------
@@ -52,7 +37,7 @@ def make_optimizer(
     Raises
     ------
     TypeError
-        If a user's class makes no ``torch.optim.Optimizer``, or one whose step needs a closure.
+        If a custom class makes no ``torch.optim.Optimizer``, or one whose step needs a closure.
 
     Examples
     --------
@@ -61,52 +46,40 @@ def make_optimizer(
     >>> type(make_optimizer(Adam(lr=0.01), [torch.zeros(3, requires_grad=True)])).__name__
     'Adam'
     """
-    if isinstance(config, Custom):
+    if not has_rule(config):
         return _custom(config, params)
-    if isinstance(config, WAME):
-        arguments = {name: getattr(config, name) for name in (*ours.HYPERPARAMETERS, "lr")}
-        return ours.WAME(params, **arguments)
-    keeps_float32 = isinstance(config, Nadam) and any(w.dtype == torch.float64 for w in params)
-    if getattr(config, "flavor", None) is not None or keeps_float32:  # NAdam's product of momenta is float32
+    native = family_of(config).native_for("torch", config)
+    if native is None or (not native[0].float64 and any(w.dtype == torch.float64 for w in params)):
         return RuleOptimizer(params, config)
-    kind, arguments = _native(config)
-    return _fastest(kind, params, lr=config.lr, **arguments)
+    kind, arguments = native
+    return _fastest(kind, params, {"lr": config.lr, **arguments})
 
 
-def _native(config: CanonicalConfig) -> tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]:
-    """PyTorch's class of a family, and its arguments beside the learning rate."""
-    if isinstance(config, SGD):
-        given = {"momentum": config.momentum, "nesterov": config.nesterov, "dampening": config.dampening}
-        return torch.optim.SGD, given
-    if isinstance(config, RMSprop):
-        given = {"alpha": config.rho, "momentum": config.momentum, "centered": config.centered}
-        return torch.optim.RMSprop, {**given, "eps": config.eps}
-    if isinstance(config, Adagrad):
-        given = {"initial_accumulator_value": config.initial_accumulator, "eps": config.eps}
-        return torch.optim.Adagrad, given
-    if not isinstance(config, Adam | AdamW | Nadam):
-        raise TypeError(f"no PyTorch class for {type(config).__name__}")
-    moments: dict[str, Any] = {"betas": (config.beta1, config.beta2), "eps": config.eps}
-    if isinstance(config, AdamW):
-        return torch.optim.AdamW, {**moments, "weight_decay": config.weight_decay}
-    if isinstance(config, Nadam):
-        return torch.optim.NAdam, {**moments, "momentum_decay": config.momentum_decay}
-    return torch.optim.Adam, moments
+def declared(kind: type) -> Native | None:
+    """Find what a family declares of an optimizer's class; None where no family names exactly this class."""
+    return _declared().get(kind)
 
 
-def _fastest(
-    kind: Callable[..., torch.optim.Optimizer], params: list[Tensor], **arguments: Any
-) -> torch.optim.Optimizer:
-    """Make an optimizer in its fused form, or in the fastest that this class has on this device."""
-    for form in ({"fused": True}, {"foreach": True}):
+@functools.cache
+def _declared() -> Mapping[type, Native]:
+    natives = [family.native["torch"] for family in FAMILIES.values() if "torch" in family.native]
+    return {resolve_name(native.target): native for native in natives}
+
+
+def _fastest(native: Native, params: list[Tensor], arguments: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """Make an optimizer in the first of its forms that this version of PyTorch has on this device."""
+    kind = resolve_name(native.target)
+    for form in native.forms:
         try:
-            return kind(params, **arguments, **form)
+            made: torch.optim.Optimizer = kind(params, **arguments, **{form: True})
         except (TypeError, RuntimeError):  # this class, or this device, has no such form
             continue
-    return kind(params, **arguments)
+        return made
+    plain: torch.optim.Optimizer = kind(params, **arguments)
+    return plain
 
 
-def _custom(config: Custom, params: list[Tensor]) -> torch.optim.Optimizer:
+def _custom(config: Any, params: list[Tensor]) -> torch.optim.Optimizer:
     made = custom.load(config)(params, **custom.arguments(config))
     if not isinstance(made, torch.optim.Optimizer):
         raise TypeError(
@@ -130,6 +103,8 @@ def switch(optimizer: torch.optim.Optimizer, mode: Literal["train", "eval"]) -> 
 class RuleOptimizer(torch.optim.Optimizer):
     """A canonical rule on PyTorch's arrays, one tensor at a time.
 
+    Half-precision parameters keep their state, and do their arithmetic, in float32.
+
     Parameters
     ----------
     params : iterable
@@ -150,15 +125,28 @@ class RuleOptimizer(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             config = group["config"]
-            family = FAMILIES[config.optimizer]
+            family = family_of(config)
             for w in group["params"]:
                 if w.grad is None:
                     continue
+                wide, g = _widened(w), _widened(w.grad)
                 state = self.state[w]
                 if not state:
-                    state.update({"t": 0, **family.init(config, w, torch)})
+                    state.update({"t": 0, **family.init(config, wide, torch)})
                 t = state.pop("t") + 1
-                delta, new = family.update(config, w, w.grad, dict(state), lr=group["lr"], t=t, xp=torch)
-                state.update({"t": t, **new})
+                before = {name: _widened(value) for name, value in state.items()}
+                delta, new = family.update(config, wide, g, before, lr=group["lr"], t=t, xp=torch)
+                # The weight changes in place, and a gradient's memory is used again: no state may lie there.
+                state.update({name: _apart(value, wide, g) for name, value in new.items()}, t=t)
                 w.add_(delta)
         return loss
+
+
+def _widened(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _apart(x: Tensor, *others: Tensor) -> Tensor:
+    """Copy a tensor where it shares memory with one of the others."""
+    place = x.untyped_storage().data_ptr()
+    return x.clone() if any(place == other.untyped_storage().data_ptr() for other in others) else x

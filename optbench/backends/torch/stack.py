@@ -19,7 +19,7 @@ from optbench.backends.torch.steps import flush_denormals
 from optbench.matching import Indices
 from optbench.models import layers as spec
 from optbench.models.layers import BuiltLayer
-from optbench.optimizers import Custom
+from optbench.optimizers import family_of
 from optbench.trial import TrialSpec
 
 Forward = Callable[[Tensor], Tensor]
@@ -37,8 +37,8 @@ class TorchStack:
         self, specs: Sequence[TrialSpec], built: tuple[BuiltLayer, ...], sessions: Sequence[TorchSession]
     ) -> None:
         config, workload = specs[0].optimizer, specs[0].workload
-        if isinstance(config, Custom):
-            raise NotStackableError("an optimizer of the user's own may mix what stacked trials keep apart")
+        if (reason := family_of(config).stack_obstacle("torch")) is not None:
+            raise NotStackableError(reason)
         if specs[0].precision not in ("float32", "float64"):
             raise NotStackableError(f"{specs[0].precision} is for trials alone")
         if workload.schedule is not None and workload.schedule.kind == "reduce_on_plateau":

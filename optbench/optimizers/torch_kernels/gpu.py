@@ -25,7 +25,7 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def takes(w: Tensor, state_dtype: torch.dtype) -> bool:
+def supports(w: Tensor, state_dtype: torch.dtype) -> bool:
     """Whether the kernel can update a parameter: on a GPU, dense, and not in float64."""
     return (
         (w.device.type == "cuda" or (w.device.type == "cpu" and interpreted()))

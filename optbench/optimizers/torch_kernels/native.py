@@ -42,7 +42,7 @@ class KernelError(RuntimeError):
     """No kernel can be built here; the message says why."""
 
 
-def takes(w: Tensor, state_dtype: torch.dtype) -> bool:
+def supports(w: Tensor, state_dtype: torch.dtype) -> bool:
     """Whether the kernel can update a parameter: on the CPU, dense, in a precision that it knows."""
     return w.device.type == "cpu" and (w.dtype, state_dtype) in _LAYOUTS and addressable(w)
 
