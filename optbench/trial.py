@@ -380,6 +380,15 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def custom_code(spec: TrialSpec) -> tuple[str, ...]:
+    """Name the code that a training runs and that is not optbench's own, with its version or digest."""
+    found = []
+    for part in (spec.optimizer, *(spec.workload.metrics or ())):
+        if (reference := getattr(part, "reference", None)) is not None:
+            found.append(f"{reference} ({part.code[:19]})")  # type: ignore[union-attr]
+    return tuple(found)
+
+
 def _identity(spec: TrialSpec, leave_out: str | None = None) -> str:
     """Canonical JSON of what a trial is, without the labels."""
     parts = [f'"{name}":{_part(getattr(spec, name))}' for name in _SPEC if name != leave_out]

@@ -20,6 +20,7 @@ from optbench import backends as engines
 from optbench import matching
 from optbench.datasets import registry
 from optbench.datasets.base import cut
+from optbench.environment import Context
 from optbench.errors import UserError
 from optbench.models.layers import Activate, BatchNorm, Conv2D, Dense, MaxPool2D, Model, build
 from optbench.optimizers import (
@@ -129,6 +130,7 @@ def run(
     backends: Iterable[str] | None = None,
     precisions: Iterable[Precision] = ("float64", "float32"),
     progress: Callable[[str], None] | None = None,
+    context: Context | None = None,
 ) -> ParityReport:
     """Compare the training of the backends.
 
@@ -143,6 +145,8 @@ def run(
         the MLP and 2e-3 on the CNN, where rounding grows).
     progress : callable, optional
         Called with a line before each comparison.
+    context : Context, optional
+        Settings of the engines; the defaults if not given.
 
     Returns
     -------
@@ -159,7 +163,7 @@ def run(
         raise ParityError(f"unknown optimizer {optimizer!r}; choose from {', '.join(FAMILIES)}")
     chosen = tuple(engines.installed() if backends is None else dict.fromkeys(backends))
     for name in chosen:
-        engines.engine(name)
+        engines.engine(name, context)
     rows = []
     if len(chosen) > 1:
         for precision in precisions:
@@ -168,7 +172,7 @@ def run(
                     if optimizer in (None, config.optimizer):
                         if progress is not None:
                             progress(f"{label} on {model.name}, {precision}")
-                        rows.append(_compare(label, config, model, precision, chosen))
+                        rows.append(_compare(label, config, model, precision, chosen, context))
     return ParityReport(backends=chosen, rows=tuple(rows))
 
 
@@ -199,7 +203,11 @@ def render(report: ParityReport) -> Group:
 
 
 def losses(
-    config: CanonicalConfig, model: Model, precision: Precision, backend: BackendName
+    config: CanonicalConfig,
+    model: Model,
+    precision: Precision,
+    backend: BackendName,
+    context: Context | None = None,
 ) -> NDArray[np.float64]:
     """Train 50 steps on the embedded digits and return the loss of each batch."""
     spec = TrialSpec(
@@ -216,13 +224,21 @@ def losses(
     weights = matching.initial_weights(built, spec.seeds.init, precision)
     orders = [matching.epoch_order(spec.seeds.order, epoch, len(data.train)) for epoch in (1, 2)]
     rows = data.train.rows[np.concatenate(orders)][: STEPS * BATCH]
-    return engines.engine(backend).open(spec, built, data, weights).train_epoch(rows, 1)
+    return engines.engine(backend, context).open(spec, built, data, weights).train_epoch(rows, 1)
 
 
 def _compare(
-    label: str, config: CanonicalConfig, model: Model, precision: Precision, chosen: tuple[str, ...]
+    label: str,
+    config: CanonicalConfig,
+    model: Model,
+    precision: Precision,
+    chosen: tuple[str, ...],
+    context: Context | None,
 ) -> Parity:
-    curves = {name: losses(config, model, precision, name) for name in chosen}  # type: ignore[arg-type]
+    curves = {
+        name: losses(config, model, precision, name, context)  # type: ignore[arg-type]
+        for name in chosen
+    }
     apart = {(a, b): _relative(curves[a], curves[b]) for a, b in combinations(chosen, 2)}
     worst = np.max(list(apart.values()), axis=0)
     early_bar = 1e-10 if precision == "float64" else 1e-5
