@@ -138,7 +138,9 @@ def test_the_data_folder_of_a_run_is_looked_in_first(write_suite, tmp_path, monk
     monkeypatch.setattr(fetch, "DEBIAN", tmp_path / "debian")
     monkeypatch.setattr(fetch, "download", lambda *a, **k: pytest.fail("looks in the net"))
     monkeypatch.delenv("OPTBENCH_DATA", raising=False)
-    path = write_suite(("dataset: digits", "dataset: mnist"), ("epochs: 2", "epochs: 1"), ("seeds: 2", "seeds: 1"))
+    path = write_suite(
+        ("dataset: digits", "dataset: mnist"), ("epochs: 2", "epochs: 1"), ("seeds: 2", "seeds: 1")
+    )
 
     def first(trial):
         return trial.optimizer == "adam"

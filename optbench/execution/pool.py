@@ -155,11 +155,11 @@ class Pool:
                         task.records = records
                     case processes.Failed():
                         raise message.exception()
-                    case processes.Ended(exit_code=code):
-                        if self._again(task, code):
+                    case processes.Ended():
+                        if self._try_again(task, message):
                             self._submit(worker, task)
                             continue
-                        reason = self._reason(task, code)
+                        reason = self._reason(task, message)
                         task.records = [
                             crashed(trial.spec, reason, environment=facts, started=started)
                             for trial in task.job
@@ -236,7 +236,7 @@ class Pool:
                 task.late = True
                 worker.kill()
 
-    def _again(self, task: _Task, code: int | None) -> bool:
+    def _try_again(self, task: _Task, end: processes.Ended) -> bool:
         """Whether to try a task once more whose worker has ended.
 
         Raises
@@ -246,25 +246,25 @@ class Pool:
         """
         task.starts += 1
         if task.attempts:
-            by_itself = code is not None and code >= 0
+            by_itself = end.cut or (end.exit_code is not None and end.exit_code >= 0)
             return task.attempts < ATTEMPTS and task.starts < STARTS and not by_itself
         if task.starts < STARTS:
             return True
         if not self._seen_ready:
             raise WorkersError(
-                f"no worker process starts: {STARTS} of them ended with exit code {code} before they began. "
+                f"no worker process starts: {STARTS} of them ended with exit code {end.exit_code} before they began. "
                 'Is the call that starts the run under `if __name__ == "__main__":`, and is there memory for '
                 "the frameworks? Nothing was recorded"
             )
         return False
 
-    def _reason(self, task: _Task, code: int | None) -> str:
+    def _reason(self, task: _Task, end: processes.Ended) -> str:
         if task.late:
             return (
                 f"took longer than the limit of {self._limit:g} seconds, {task.attempts} times; allow more "
                 "with --time-limit"
             )
-        return processes.describe_end(code, max(task.attempts, 1))
+        return processes.describe_end(end, max(task.attempts, 1))
 
     def _call(self, workers: Sequence[Worker], function: Callable[..., Any], *arguments: Any) -> list[Any]:
         """Call a function in some workers at once; results in their order."""
@@ -279,7 +279,7 @@ class Pool:
                     elif isinstance(message, processes.Failed):
                         raise message.exception()
                     elif isinstance(message, processes.Ended):
-                        raise ProcessEndedError(processes.describe_end(message.exit_code, 1))
+                        raise ProcessEndedError(processes.describe_end(message, 1))
         finally:
             self._tasks.clear()
         return [results[worker] for worker in called]

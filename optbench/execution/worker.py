@@ -77,9 +77,14 @@ class Failed:
 
 @dataclass(frozen=True)
 class Ended:
-    """The process is gone: its exit code, negative for a signal's number."""
+    """The process is gone: its exit code, negative for a signal's number.
+
+    ``cut`` says that its end of the pipe was closed, or written to by others, while it lived; it was then
+    killed.
+    """
 
     exit_code: int | None
+    cut: bool = False
 
 
 Message = Ready | Began | Progress | Done | Failed | Ended
@@ -154,9 +159,11 @@ class Worker:
             if not isinstance(message, Message):
                 break
             self._inbox.put((self, message))
+        self._process.join(LAST_WORDS)
+        cut = self._process.is_alive()
         self._process.kill()
         self._process.join()
-        self._inbox.put((self, Ended(self._process.exitcode)))
+        self._inbox.put((self, Ended(self._process.exitcode, cut)))
 
 
 def _serve(pipe: Connection, parent: int, frameworks: Sequence[str], context: Context) -> None:
@@ -239,8 +246,14 @@ def unguarded_call() -> tuple[str, int] | None:
     return path, line
 
 
-def describe_end(exit_code: int | None, attempts: int) -> str:
+def describe_end(end: Ended, attempts: int) -> str:
     """Say why a trial has no result, as its worker has ended."""
+    exit_code = end.exit_code
+    if end.cut:
+        return (
+            "the process of this trial closed its connection to the run, or something wrote to it: look in the "
+            "code that the trial runs for what closes or writes to descriptors that it has not opened"
+        )
     if exit_code is not None and exit_code >= 0:
         return (
             f"the process of this trial ended itself with exit code {exit_code}, as by os._exit(): look in "

@@ -128,18 +128,18 @@ def test_a_worker_tells_of_its_tasks_in_order(start):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="writes to the pipe's descriptor")
 @pytest.mark.parametrize(
-    ("task", "code"),
+    ("task", "cut"),
     [
-        (half_a_message_then_killed, -signal.SIGKILL),
-        (bytes_that_are_no_message, -signal.SIGKILL),
-        (an_object_that_is_no_message, -signal.SIGKILL),
+        (half_a_message_then_killed, False),
+        (bytes_that_are_no_message, True),
+        (an_object_that_is_no_message, True),
     ],
 )
-def test_a_message_cut_off_or_of_junk_ends_that_worker_alone(start, task, code):
+def test_a_message_cut_off_or_of_junk_ends_that_worker_alone(start, task, cut):
     odd, inbox = start()
     other, _ = start()
     odd.give(task)
-    assert until_ended(inbox, odd) == [Ready(), Began(), Ended(code)]
+    assert until_ended(inbox, odd) == [Ready(), Began(), Ended(-signal.SIGKILL, cut)]
     other.give(count, 500)
     said = result(inbox, other)
     assert said[-1] == Done(500)
@@ -197,8 +197,13 @@ def test_a_pool_replaces_a_worker_that_died_at_rest(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
-    [(0, "ended itself with exit code 0"), (-9, "died 2 times (exit code -9, SIGKILL)"), (None, "unknown")],
+    ("end", "said"),
+    [
+        (Ended(0), "ended itself with exit code 0"),
+        (Ended(-9), "died 2 times (exit code -9, SIGKILL)"),
+        (Ended(None), "unknown"),
+        (Ended(-9, cut=True), "closed its connection"),
+    ],
 )
-def test_the_reason_names_how_it_ended(code, said):
-    assert said in describe_end(code, 2)
+def test_the_reason_names_how_it_ended(end, said):
+    assert said in describe_end(end, 2)
