@@ -252,7 +252,7 @@ class Pool:
             return True
         if not self._seen_ready:
             raise WorkersError(
-                f"no worker process starts: {STARTS} of them ended with exit code {end.exit_code} before they began. "
+                f"no worker process starts: {STARTS} ended with exit code {end.exit_code} before they began. "
                 'Is the call that starts the run under `if __name__ == "__main__":`, and is there memory for '
                 "the frameworks? Nothing was recorded"
             )

@@ -251,8 +251,8 @@ def describe_end(end: Ended, attempts: int) -> str:
     exit_code = end.exit_code
     if end.cut:
         return (
-            "the process of this trial closed its connection to the run, or something wrote to it: look in the "
-            "code that the trial runs for what closes or writes to descriptors that it has not opened"
+            "the process of this trial closed its connection to the run, or something wrote to it: look in "
+            "the code that the trial runs for what closes or writes to descriptors that it has not opened"
         )
     if exit_code is not None and exit_code >= 0:
         return (

@@ -14,6 +14,8 @@ import pytest
 
 from optbench.environment import Context
 from optbench.errors import UserError
+from optbench.execution import local
+from optbench.execution import pool as pools
 from optbench.execution.jobs import ProcessEndedError
 from optbench.execution.pool import Pool
 from optbench.execution.worker import (
@@ -24,8 +26,11 @@ from optbench.execution.worker import (
     Progress,
     Ready,
     Worker,
+    WorkersError,
     describe_end,
 )
+from optbench.records.store import Store
+from optbench.suite.load import load_suite
 
 SECONDS = 120
 
@@ -194,6 +199,34 @@ def test_a_pool_replaces_a_worker_that_died_at_rest(tmp_path):
         assert pool.call(threads) == "2"
     finally:
         pool.close()
+
+
+def test_workers_that_never_start_end_the_run_with_a_reason(tmp_path, monkeypatch, write_suite):
+    pytest.importorskip("torch")
+
+    class Stillborn:
+        def __init__(self, inbox, frameworks, context):
+            self._inbox = inbox
+
+        def give(self, task, *arguments):
+            self._inbox.put((self, Ended(1)))
+
+        def exit_code(self):
+            return 1
+
+        def lost(self):
+            return False
+
+        def kill(self):
+            pass
+
+        close = kill
+
+    monkeypatch.setattr(pools, "Worker", Stillborn)
+    with pytest.raises(WorkersError, match=r"no worker process starts: 6 ended with exit code 1.*__main__"):
+        local.run_suite(load_suite(write_suite()), results=tmp_path, executor=lambda: Pool(2))
+    with Store(tmp_path / "tiny") as store:
+        assert not store.statuses()
 
 
 @pytest.mark.parametrize(
