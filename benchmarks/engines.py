@@ -39,6 +39,7 @@ from optbench import backends, matching
 from optbench.backends.arrays import keep_pages, relu_after_pool
 from optbench.datasets import registry
 from optbench.datasets.base import TrialData, cut
+from optbench.environment import Context
 from optbench.models import zoo
 from optbench.models.layers import BuiltLayer, Conv2D, Dense, Flatten, MaxPool2D, Model, build
 from optbench.optimizers import Adam
@@ -102,7 +103,9 @@ def ours(task: Task, backend: str) -> Contender:
         device="cpu",
         precision="float32",
     )
-    live = backends.engine(backend).open(spec, task.built, task.data, task.weights)
+    live = backends.engine(backend, Context.from_environment()).open(
+        spec, task.built, task.data, task.weights
+    )
     live.warm_up()
     print(json.dumps(dict(live.facts())), file=sys.stderr)
     epoch, start = partial(live.train_epoch, task.rows, 1), live.state()

@@ -16,8 +16,7 @@ import argparse
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from optbench import backends, matching
 from optbench.backends.torch.optimizers import make_optimizer
 from optbench.datasets import registry
 from optbench.datasets.base import cut
+from optbench.environment import Context
 from optbench.models import zoo
 from optbench.models.layers import Model, build
 from optbench.optimizers import WAME, Adam
@@ -44,12 +44,6 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 MOVED = {"wame": 4 * (5 + 4), "adam": 4 * (4 + 3)}
 
 
-@contextmanager
-def asked(way: str) -> Iterator[None]:
-    with backends.asking_for_step(way):
-        yield
-
-
 def trial(model: str, device: str, *, precision: str = "float32", seed: int = 0, dataset: str) -> TrialSpec:
     return TrialSpec(
         workload=Workload(
@@ -63,13 +57,13 @@ def trial(model: str, device: str, *, precision: str = "float32", seed: int = 0,
     )
 
 
-def opened(spec: TrialSpec, steps: int) -> tuple[Any, Any]:
-    """Open a trial; its session and the rows of so many full batches."""
+def opened(spec: TrialSpec, steps: int, way: str = "auto") -> tuple[Any, Any]:
+    """Open a trial whose steps are taken so; its session and the rows of so many full batches."""
     dataset = registry.load(spec.workload.dataset)
     data = cut(dataset, spec.workload.split, spec.seeds, train_eval=10)
     built = build(spec.workload.model, dataset.info.shape, len(dataset.info.classes))
     weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
-    session = backends.engine("torch").open(spec, built, data, weights)
+    session = backends.engine("torch", Context(step=way)).open(spec, built, data, weights)
     return session, np.resize(data.train.rows, steps * BATCH)
 
 
@@ -109,20 +103,19 @@ def engines(options: argparse.Namespace) -> None:
             continue
         cells = []
         for way in (*WAYS, "auto"):
-            with asked(way):
-                spec = trial(model, options.device, precision=precision, dataset=options.dataset)
-                session, rows = opened(spec, options.steps)
-                session.warm_up()
-                facts = session.facts()
-                if way == "auto":
-                    cells.append(f"{facts['step']} ({facts['step_because']})")
-                elif way in ("compiled", "graph") and facts["step"] != way:
-                    cells.append(f"not measured: {facts['step_because']}")
-                else:
-                    taken = seconds(
-                        lambda s=session, r=rows: s.train_epoch(r, 1), options.device, rounds=options.rounds
-                    )
-                    cells.append(f"{taken / options.steps * 1e3:.3f}")
+            spec = trial(model, options.device, precision=precision, dataset=options.dataset)
+            session, rows = opened(spec, options.steps, way)
+            session.warm_up()
+            facts = session.facts()
+            if way == "auto":
+                cells.append(f"{facts['step']} ({facts['step_because']})")
+            elif way in ("compiled", "graph") and facts["step"] != way:
+                cells.append(f"not measured: {facts['step_because']}")
+            else:
+                taken = seconds(
+                    lambda s=session, r=rows: s.train_epoch(r, 1), options.device, rounds=options.rounds
+                )
+                cells.append(f"{taken / options.steps * 1e3:.3f}")
         row(model, precision, *cells)
 
 
@@ -203,18 +196,16 @@ def parity(options: argparse.Namespace) -> None:
     table("Largest relative difference of a batch's loss from the CPU's, 50 steps", "model", *WAYS)
     for model in MODELS:
         steps = 50 if options.device == "cuda" else 5
-        with asked("eager"):
-            session, rows = opened(trial(model, "cpu", dataset=options.dataset), steps)
-            expected = session.train_epoch(rows, 1)
+        session, rows = opened(trial(model, "cpu", dataset=options.dataset), steps, "eager")
+        expected = session.train_epoch(rows, 1)
         cells = []
         for way in WAYS:
-            with asked(way):
-                session, _ = opened(trial(model, options.device, dataset=options.dataset), steps)
-                session.warm_up()
-                found = session.train_epoch(rows, 1)
-                step = session.facts()["step"]
-                note = "" if way == "eager" or step == way else f" ({step})"
-                cells.append(f"{np.abs(found / expected - 1).max():.1e}{note}")
+            session, _ = opened(trial(model, options.device, dataset=options.dataset), steps, way)
+            session.warm_up()
+            found = session.train_epoch(rows, 1)
+            step = session.facts()["step"]
+            note = "" if way == "eager" or step == way else f" ({step})"
+            cells.append(f"{np.abs(found / expected - 1).max():.1e}{note}")
         row(model, *cells)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +21,7 @@ from optbench.suite.validation import dotted, one_line, shown
 if TYPE_CHECKING:
     import pandas as pd
 
+    from optbench.environment import Context
     from optbench.execution.jobs import Executor
     from optbench.execution.local import Observer, RunOutcome
     from optbench.stats.compare import Comparison
@@ -166,6 +168,8 @@ def run(
     time_limit: float | None = None,
     ray: Mapping[str, Any] | None = None,
     log: Sequence[str] = (),
+    threads: int | None = None,
+    data_dir: str | Path | None = None,
 ) -> RunOutcome:
     """Train the trials of a suite that its store lacks.
 
@@ -186,23 +190,45 @@ def run(
     checkpoint_minutes : float
         A trial under way is saved this often, and goes on from there after an interruption; 0 saves none.
     workers : int or "auto"
-        Trials side by side, each in a process of its own; 1 trains in this one.
+        Trials side by side, each in a process of its own. With 1 they are trained one after the other in this
+        process, or in another one where the suite has custom code, which could end this one.
     time_limit : float, optional
         Seconds that a trial may take; needs a process of its own, so one worker is started at least.
     ray : mapping, optional
         Run on a Ray cluster: arguments of :class:`optbench.execution.ray.RayExecutor`.
     log : sequence of str
         Trackers that get every new trial too: ``tensorboard``, ``mlflow``, ``wandb``.
+    threads : int, optional
+        CPU threads of a trial, part of its bits; the environment variable ``OPTBENCH_THREADS`` if not given,
+        else 1. JAX and TensorFlow cannot change them once they have started in a process.
+    data_dir : path, optional
+        Folder in which data are looked for first and to which they are downloaded; ``OPTBENCH_DATA`` if not
+        given.
 
     Returns
     -------
     RunOutcome
         Where the store is and how the trials ended. See :func:`optbench.execution.local.run_suite` for the
         exceptions.
+
+    Raises
+    ------
+    WorkersError
+        If workers are asked for in a script that starts the run outside ``if __name__ == "__main__":``.
+    UserError
+        If the threads are no whole number from 1, or the framework runs with others already.
+
+    Notes
+    -----
+    A trial whose code ends its process, by ``os._exit`` or a crash in native code, is recorded as crashed and
+    the run goes on. That takes a process of its own; see ``workers``.
     """
     # Reports need nothing of what trains.
+    from optbench.environment import Context
     from optbench.execution import local
 
+    context = Context.from_environment(threads=threads, data_dir=data_dir)
+    executor = _executor(context, workers, time_limit, ray)
     loaded = suite if isinstance(suite, Suite) else load_suite(suite)
     if smoke:
         loaded = local.smoke(loaded)
@@ -217,33 +243,33 @@ def run(
         fresh=fresh,
         observer=observer,
         checkpoint_minutes=checkpoint_minutes,
-        executor=_executor(workers, time_limit, ray),
+        executor=executor,
+        context=context,
     )
 
 
 def _executor(
-    workers: int | Literal["auto"], time_limit: float | None, ray: Mapping[str, Any] | None
+    context: Context,
+    workers: int | Literal["auto"],
+    time_limit: float | None,
+    ray: Mapping[str, Any] | None,
 ) -> Callable[[], Executor]:
-    from optbench.execution.jobs import InProcess
-
-    def cluster() -> Executor:
+    """What makes the executor once there are trials to run; refuses now what cannot work."""
+    if ray is not None:
         from optbench.execution.ray import RayExecutor
 
-        return RayExecutor(**(ray or {}))
+        return partial(RayExecutor, context, **ray)
+    from optbench.execution.choice import AutoPool, OneByOne
+    from optbench.execution.pool import Pool
+    from optbench.execution.worker import check_main_guard
 
-    if ray is not None:
-        return cluster
+    if workers != 1 or time_limit is not None:
+        check_main_guard(f"workers={workers}" if workers != 1 else "a time limit")
+    if workers == "auto":
+        return partial(AutoPool, context, time_limit=time_limit)
     if workers == 1 and time_limit is None:
-        return InProcess
-
-    def pool() -> Executor:
-        from optbench.execution.pool import AutoPool, Pool
-
-        if workers == "auto":
-            return AutoPool(time_limit=time_limit)
-        return Pool(workers, time_limit=time_limit)
-
-    return pool
+        return partial(OneByOne, context)
+    return partial(Pool, workers, context, time_limit=time_limit)
 
 
 def report(

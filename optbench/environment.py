@@ -1,18 +1,133 @@
-"""Where a trial ran: hardware, versions and the state of the code. Facts for the record, gathered once."""
+"""Where a trial runs: the settings that it is given, and the machine's facts for its record.
+
+This is the one module that reads environment variables, and the one that sets any. Settings are read from
+them once, where a command or the Python API begins (:meth:`Context.from_environment`), and are passed on from
+there to all that computes.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import optbench
+from optbench.errors import UserError
+
+#: How PyTorch may be asked to take its steps.
+STEPS = ("auto", "eager", "compiled", "graph")
+#: Variables that hold settings of ours.
+THREADS_VARIABLE, DATA_VARIABLE, STEP_VARIABLE = "OPTBENCH_THREADS", "OPTBENCH_DATA", "OPTBENCH_STEP"
+#: Variables by which numerical libraries learn how many threads to start, read when they are loaded.
+LIBRARY_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 PACKAGES = ("numpy", "scipy", "pandas", "torch", "tensorflow", "keras", "jax", "jaxlib", "optax")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Settings of a run that belong to no trial's spec; from the command line or the API to the engines.
+
+    Attributes
+    ----------
+    threads : int
+        CPU threads of a trial. They change the last bits of a sum, so they must not depend on the machine's
+        cores; and threads that wait for each other on a busy machine are many times slower than one.
+    step : str
+        How PyTorch takes its steps, one of :data:`STEPS`.
+    data_dir : Path, optional
+        Folder in which data files are looked for first, and to which they are downloaded.
+    deterministic : bool
+        Ask the frameworks for the same bits every time. Without it a record says so.
+
+    Raises
+    ------
+    UserError
+        If a value is not allowed.
+    """
+
+    threads: int = 1
+    step: str = "auto"
+    data_dir: Path | None = None
+    deterministic: bool = True
+
+    def __post_init__(self) -> None:
+        if type(self.threads) is not int or self.threads < 1:
+            raise UserError(f"threads: found {self.threads!r}; give a whole number from 1")
+        if self.step not in STEPS:
+            raise UserError(f"step: found {self.step!r}; choose one of {', '.join(STEPS)}")
+
+    @classmethod
+    def from_environment(cls, *, threads: int | None = None, data_dir: str | Path | None = None) -> Context:
+        """Make a context at the edge of the program: what is not given is taken from the environment.
+
+        Parameters
+        ----------
+        threads : int, optional
+            ``OPTBENCH_THREADS`` if not given, 1 if that is not set.
+        data_dir : path, optional
+            ``OPTBENCH_DATA`` if not given.
+
+        Raises
+        ------
+        UserError
+            If a variable has a value that is not allowed.
+        """
+        if threads is None:
+            words = variable(THREADS_VARIABLE) or "1"
+            if not (words.isascii() and words.isdigit() and int(words)):
+                raise UserError(f"{THREADS_VARIABLE}: found {words!r}; give a whole number from 1")
+            threads = int(words)
+        step = variable(STEP_VARIABLE) or "auto"
+        if step not in STEPS:
+            raise UserError(f"{STEP_VARIABLE}: found {step!r}; choose one of {', '.join(STEPS)}")
+        folder = data_dir if data_dir is not None else variable(DATA_VARIABLE)
+        return cls(threads=threads, step=step, data_dir=Path(folder) if folder else None)
+
+    def with_step(self, step: str) -> Context:
+        """Take a suite's way of steps; its ``auto`` leaves the way as it is."""
+        return self if step == "auto" else replace(self, step=step)
+
+
+def variable(name: str) -> str | None:
+    """Read an environment variable; None where it is not set."""
+    return os.environ.get(name)
+
+
+def set_framework_variables(
+    values: Mapping[str, str | None], *, override: bool = False
+) -> dict[str, str | None]:
+    """Set variables by which libraries other than optbench are told something; the only place that sets any.
+
+    CUDA, cuBLAS, XLA, TensorFlow, the BLAS libraries, Ray and MLflow read some settings from the process
+    environment alone, once, when they are loaded or start. A child process gets its environment from its
+    parent.
+
+    Parameters
+    ----------
+    values : mapping of str to str or None
+        Variables; None removes one.
+    override : bool
+        Whether to replace what the user has set.
+
+    Returns
+    -------
+    dict of str to str or None
+        What was there before: give it back, with ``override``, where a setting must not outlive its purpose.
+    """
+    before = {name: os.environ.get(name) for name in values}
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        elif override or name not in os.environ:
+            os.environ[name] = value
+    return before
 
 
 @cache

@@ -380,6 +380,12 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def custom_code(spec: TrialSpec) -> tuple[str, ...]:
+    """Name the code that a training runs and that is not optbench's own, with its version or digest."""
+    parts: tuple[Any, ...] = (spec.optimizer, *(spec.workload.metrics or ()))
+    return tuple(f"{part.reference} ({part.code[:19]})" for part in parts if hasattr(part, "reference"))
+
+
 def _identity(spec: TrialSpec, leave_out: str | None = None) -> str:
     """Canonical JSON of what a trial is, without the labels."""
     parts = [f'"{name}":{_part(getattr(spec, name))}' for name in _SPEC if name != leave_out]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
-from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
 from optbench.backends.base import BackendMissingError, Engine
-from optbench.errors import UserError
+from optbench.environment import Context, variable
 
 #: Module and class of each backend's engine, imported when a trial needs it, and the packages it stands on.
 _ENGINES = {
@@ -22,37 +19,8 @@ _ENGINES = {
     "jax": ("optbench.backends.jax.engine", "JaxEngine", ("jax", "optax")),
 }
 
-#: How PyTorch may be asked to take its steps, and the environment variable that tells worker processes.
-STEPS = ("auto", "eager", "compiled", "graph")
-STEP_VARIABLE = "OPTBENCH_STEP"
-
-
-def wanted_step() -> str:
-    """How this process was asked to take its steps.
-
-    Raises
-    ------
-    UserError
-        If the environment variable ``OPTBENCH_STEP`` is none of :data:`STEPS`.
-    """
-    found = os.environ.get(STEP_VARIABLE, "auto")
-    if found not in STEPS:
-        raise UserError(f"{STEP_VARIABLE}: found {found!r}; choose one of {', '.join(STEPS)}")
-    return found
-
-
-@contextlib.contextmanager
-def asking_for_step(step: str) -> Iterator[None]:
-    """Ask this process, and those that it starts meanwhile, to take steps so; ``auto`` leaves it as it is."""
-    before = os.environ.get(STEP_VARIABLE)
-    if step != "auto":
-        os.environ[STEP_VARIABLE] = step
-    try:
-        yield
-    finally:
-        os.environ.pop(STEP_VARIABLE, None)
-        if before is not None:
-            os.environ[STEP_VARIABLE] = before
+#: The engines of this process. A framework starts once, so these outlive the run that asked for them.
+_started: dict[str, Engine] = {}
 
 
 def installed() -> list[str]:
@@ -60,20 +28,23 @@ def installed() -> list[str]:
     return [name for name, (_, _, packages) in _ENGINES.items() if _have(packages)]
 
 
-@cache
-def engine(name: str) -> Engine:
-    """Start a framework's engine; one a process.
+def engine(name: str, context: Context | None = None) -> Engine:
+    """Start a framework's engine, or set the one that this process has to other settings.
 
-    It computes with as many CPU threads as the environment variable ``OPTBENCH_THREADS`` says, 1 if it is not
-    set: the number of threads changes the last bits of a sum, so it must not depend on the machine's cores,
-    and two threads that wait for each other on a busy machine are many times slower than one.
+    Parameters
+    ----------
+    name : str
+        The backend.
+    context : Context, optional
+        Threads, steps and determinism from now on; their defaults if not given. Whatever code of others
+        changed in the framework's settings since the last call is put right.
 
     Raises
     ------
     BackendMissingError
         If the framework is not installed.
     UserError
-        If ``OPTBENCH_THREADS`` is no whole number from 1.
+        If the framework has started with other settings and cannot change them.
     """
     if name not in _ENGINES:
         raise BackendMissingError(
@@ -84,17 +55,18 @@ def engine(name: str) -> Engine:
         raise BackendMissingError(
             f"backend {name}: not installed; bring it with `pip install optbench[{name}]`"
         )
-    words = os.environ.get("OPTBENCH_THREADS", "1")
-    if not (words.isascii() and words.isdigit() and int(words)):
-        raise UserError(f"OPTBENCH_THREADS: found {words!r}; give a whole number from 1")
-    return cast(Engine, getattr(import_module(module), cls)(threads=int(words)))
+    context = context or Context()
+    if name not in _started:
+        _started[name] = cast(Engine, getattr(import_module(module), cls)(context))
+    _started[name].configure(context)
+    return _started[name]
 
 
-def resolve_device(backend: str, device: str) -> str:
+def resolve_device(backend: str, device: str, context: Context | None = None) -> str:
     """Turn ``auto`` into this machine's best device, importing the framework only where it could matter."""
     if device == "cpu" or (device == "auto" and not _may_have_accelerator()):
         return "cpu"
-    return engine(backend).resolve_device(device)
+    return engine(backend, context).resolve_device(device)
 
 
 def _have(packages: tuple[str, ...]) -> bool:
@@ -107,5 +79,5 @@ def _may_have_accelerator() -> bool:
         sys.platform == "darwin"
         or os.name == "nt"
         or any(any(dev.glob(pattern)) for pattern in ("nvidia*", "kfd", "accel*", "dxg"))
-        or "TPU_NAME" in os.environ
+        or variable("TPU_NAME") is not None
     )

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench.datasets.base import TrialData
+from optbench.environment import Context
 from optbench.errors import UserError
 from optbench.matching import Indices
 from optbench.models.layers import BuiltLayer
@@ -118,6 +119,15 @@ class Engine(Protocol):
 
     name: str
 
+    def configure(self, context: Context) -> None:
+        """Compute with these settings from now on.
+
+        Raises
+        ------
+        UserError
+            If the framework cannot change one once it has started.
+        """
+
     def resolve_device(self, device: str) -> str:
         """Turn ``auto`` into the best device of this machine; check any other name.
 
@@ -141,6 +151,34 @@ class Engine(Protocol):
 
 class NotStackableError(Exception):
     """Trials that this engine cannot train as one program; they are trained one by one instead."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of any framework says that memory was short."""
+    if isinstance(error, MemoryError) or type(error).__name__ in (
+        "OutOfMemoryError",
+        "ResourceExhaustedError",
+    ):
+        return True
+    words = ("out of memory", "can't allocate memory", "RESOURCE_EXHAUSTED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def check_started(context: Context, started: Context, framework: str) -> None:
+    """Refuse settings other than those that a framework has started with in this process.
+
+    Raises
+    ------
+    UserError
+        If the threads or determinism differ; the message says what to do.
+    """
+    for name in ("threads", "deterministic"):
+        asked, have = getattr(context, name), getattr(started, name)
+        if asked != have:
+            raise UserError(
+                f"backend {framework}: {name} is {asked}, but in this process {framework} has started with "
+                f"{name} {have} and cannot change; run one of the two in another process, or with workers=2"
+            )
 
 
 class DeviceError(UserError, RuntimeError):

@@ -62,7 +62,9 @@ def new_console() -> Any:
     """A console; a file or a pipe gets lines wide enough for every column."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 150)
+    from optbench.environment import variable
+
+    return Console(width=None if sys.stdout.isatty() or variable("COLUMNS") is not None else 150)
 
 
 def say(console: Any, message: str) -> None:
@@ -74,12 +76,6 @@ def fail(message: str, code: int) -> NoReturn:
     """End with a message and an exit code."""
     print(message, file=sys.stderr)
     raise typer.Exit(code)
-
-
-def use_data_dir(data_dir: Path | None) -> None:
-    """Look for data there first."""
-    if data_dir is not None:
-        os.environ["OPTBENCH_DATA"] = str(data_dir)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from optbench.cli.common import DataDirOption, ResultsOption, errors, use_data_dir
+from optbench.cli.common import DataDirOption, ResultsOption, errors
 
 
 def doctor(
@@ -18,10 +18,11 @@ def doctor(
 ) -> None:
     """Look at frameworks, devices, threads, data and disk, and say what to mend."""
     with errors():
+        from optbench.environment import Context
         from optbench.verification import machine as look
 
-        use_data_dir(data_dir)
-        found = look.examine(results, full=full)
+        context = Context.from_environment(data_dir=data_dir)
+        found = look.examine(results, full=full, context=context)
         if as_json:
             import json
 

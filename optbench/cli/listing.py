@@ -69,7 +69,7 @@ def find(prefix: str, *, stores: Iterable[Path]) -> tuple[Path, StoredTrial]:
     return found[0]
 
 
-def augmented_sample(suite: Suite, out: Path) -> list[Path]:
+def augmented_sample(suite: Suite, out: Path, *, data_dir: Path | None = None) -> list[Path]:
     """Draw augmented training images of every workload that declares augmentation, as PNG files.
 
     Parameters
@@ -78,6 +78,8 @@ def augmented_sample(suite: Suite, out: Path) -> list[Path]:
         The suite; the first seed decides.
     out : Path
         Folder of the pictures. A row is an image, its first column as stored, the others one epoch each.
+    data_dir : Path, optional
+        Folder in which the data are looked for first.
 
     Raises
     ------
@@ -96,7 +98,7 @@ def augmented_sample(suite: Suite, out: Path) -> list[Path]:
         key = (workload.dataset, workload.split, workload.augment)
         if workload.augment is None or key in written:
             continue
-        data = cut(registry.load(workload.dataset), workload.split, seeds, train_eval=1)
+        data = cut(registry.load(workload.dataset, data_dir=data_dir), workload.split, seeds, train_eval=1)
         out.mkdir(parents=True, exist_ok=True)
         written[key] = out / f"augmented_{file_name(entry.label)}.png"
         picture = augmentation.sample(data.train, workload.augment, seed=seeds.augment)

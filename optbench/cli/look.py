@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from optbench.cli.common import DataDirOption, ResultsOption, StoreOption, errors, new_console, use_data_dir
+from optbench.cli.common import DataDirOption, ResultsOption, StoreOption, errors, new_console
 
 
 def list_(
@@ -50,10 +50,11 @@ def show(
     with errors():
         from optbench import api
         from optbench.cli import listing
+        from optbench.environment import Context
 
+        context = Context.from_environment(data_dir=data_dir)
         if augment:
-            use_data_dir(data_dir)
-            for picture in listing.augmented_sample(api.load_suite(what), out):
+            for picture in listing.augmented_sample(api.load_suite(what), out, data_dir=context.data_dir):
                 print(picture)
             return
         stores = [store] if store else listing.stores(results)
@@ -63,9 +64,8 @@ def show(
         from optbench.records.store import Store
         from optbench.report.trial_plots import write_trial_plots
 
-        use_data_dir(data_dir)
         path, trial = listing.find(what, stores=stores)
         with Store(path) as opened:
-            written = write_trial_plots(opened, trial, out, weights=weights)
+            written = write_trial_plots(opened, trial, out, weights=weights, context=context)
         for line in (*written.sentences, *map(str, written.files)):
             print(line)

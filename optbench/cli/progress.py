@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.markup import escape
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from optbench.report.text import number
 from optbench.suite.spec import PlannedTrial, Suite
-from optbench.trial import Status, TrialRecord, trial_id
+from optbench.trial import Status, TrialRecord, custom_code, trial_id
 
 
 class RunView:
@@ -67,6 +66,7 @@ class RunView:
         self._all = self._progress.add_task("trials", total=None)
         self._trial = self._progress.add_task("", total=None, visible=False)
         self._named: set[str] = set()
+        self._refused: set[tuple[str, str]] = set()
         self._live: Live | None = None
         if console.is_terminal:
             self._live = Live(self, console=console, refresh_per_second=8, transient=True)
@@ -140,6 +140,14 @@ class RunView:
         if note.startswith(("ignored", "none")):
             where = f"{trial.workload}, {trial.optimizer}, seed {trial.spec.seeds.init}"
             self._console.print(f"[yellow]checkpoint[/yellow] of {escape(where)}: {escape(note)}")
+        refused = (trial.workload, str(record.environment.get("not_stacked", "")))
+        if refused[1] and refused not in self._refused:
+            self._refused.add(refused)
+            self._console.print(
+                f"[yellow]trained one by one[/yellow] on {escape(trial.workload)}, not in a stack: "
+                f"{escape(refused[1])}",
+                soft_wrap=True,
+            )
 
     def _line(self, trial: PlannedTrial, record: TrialRecord) -> str:
         metric = self._metric if trial.role == "evaluation" else self._monitor
@@ -175,10 +183,7 @@ def _role(trial: PlannedTrial) -> str:
 
 def _code(trial: PlannedTrial) -> Iterator[str]:
     """Name what a trial runs that is not optbench's own."""
+    yield from custom_code(trial.spec)
     workload = trial.spec.workload
-    named: tuple[Any, ...] = (trial.spec.optimizer, *(workload.metrics or ()))
-    for custom in named:
-        if (reference := getattr(custom, "reference", None)) is not None:
-            yield f"{reference} ({custom.code[:19]})"
     if getattr(workload.dataset, "kind", None) == "class":
         yield Path(workload.dataset.location).name  # type: ignore[union-attr]

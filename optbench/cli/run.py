@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -19,11 +20,11 @@ from optbench.cli.common import (
     new_console,
     say,
     show_report,
-    use_data_dir,
 )
 from optbench.errors import UserError
 
 if TYPE_CHECKING:
+    from optbench.environment import Context
     from optbench.report.failures import Failures
     from optbench.suite.spec import PlannedTrial, Suite
 
@@ -92,20 +93,19 @@ def run(
         with importing():
             from optbench import api
             from optbench.cli.progress import RunView
+            from optbench.environment import Context
             from optbench.execution import local
 
+        context = Context.from_environment(threads=threads, data_dir=data_dir)
         loaded = _changed(api.load_suite(suite), seeds=seeds, backend=backend, device=device)
         if smoke:
             loaded = local.smoke(loaded)
         chosen = _filter(loaded, only or [])
         if show_plan:
-            _show_plan(loaded, chosen)
+            _show_plan(loaded, chosen, context)
             return
-        os.environ["OPTBENCH_THREADS"] = str(threads)
-        use_data_dir(data_dir)
         console = new_console()
-        signal.signal(signal.SIGTERM, _interrupt)
-        with RunView(loaded, console) as view:
+        with _terminated_as_interrupted(), RunView(loaded, console) as view:
             outcome = api.run(
                 loaded,
                 results=results,
@@ -119,11 +119,19 @@ def run(
                 if executor == "ray"
                 else None,
                 log=log or (),
+                threads=threads,
+                data_dir=data_dir,
             )
         if timing:
             from optbench.execution.timing import time_suite
 
-            time_suite(loaded, results=results, only=chosen, progress=lambda line: say(console, line))
+            time_suite(
+                loaded,
+                results=results,
+                only=chosen,
+                progress=lambda line: say(console, line),
+                context=context,
+            )
         missing = outcome.planned - outcome.completed - outcome.diverged - outcome.crashed
         say(
             console,
@@ -159,14 +167,26 @@ def plan(
     with errors(suite):
         from optbench import api
         from optbench.cli.plan_table import render_plan
+        from optbench.environment import Context
         from optbench.execution.estimate import estimate
 
         loaded = _changed(api.load_suite(suite), seeds=seeds, backend=backend, device=device)
-        new_console().print(render_plan(loaded, estimate(loaded, results=results)), highlight=False)
+        found = estimate(loaded, results=results, context=Context.from_environment())
+        new_console().print(render_plan(loaded, found), highlight=False)
 
 
-def _interrupt(number: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Have SIGTERM interrupt this process as Ctrl-C does."""
+
+    def interrupt(number: int, frame: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _changed(suite: Suite, *, seeds: str | None, backend: str | None, device: str | None) -> Suite:
@@ -215,12 +235,12 @@ def _filter(suite: Suite, only: list[str]) -> Any:
     return chosen
 
 
-def _show_plan(suite: Suite, chosen: Any) -> None:
+def _show_plan(suite: Suite, chosen: Any, context: Context) -> None:
     from rich.table import Table
 
     from optbench.execution import local
 
-    trials = [trial for trial in local.plan(suite) if chosen is None or chosen(trial)]
+    trials = [trial for trial in local.plan(suite, context) if chosen is None or chosen(trial)]
     table = Table("workload", "optimizer", "backend", "device", "epochs", "seeds", header_style="bold")
     groups: dict[tuple[str, ...], int] = {}
     for trial in trials:

@@ -13,7 +13,6 @@ from optbench.cli.common import (
     StoreOption,
     TrialArgument,
     errors,
-    use_data_dir,
 )
 
 
@@ -31,11 +30,12 @@ def rerun(
     """
     with errors():
         from optbench.cli import listing
-        from optbench.verification import rerun as again
+        from optbench.environment import Context
+        from optbench.verification import rerun as reruns
 
-        use_data_dir(data_dir)
+        context = Context.from_environment(data_dir=data_dir)
         _, found = listing.find(trial, stores=[store] if store else listing.stores(results))
-        outcome = again.rerun(found, folder=folder)
+        outcome = reruns.rerun(found, folder=folder, context=context)
         print(f"{found.trial_id}: {outcome.verdict}")
         for line in outcome.lines:
             print(f"  {line}")

@@ -32,9 +32,11 @@ def verify(
             console.print(line, style="dim", highlight=False, markup=False)
 
         if parity:
+            from optbench.environment import Context
             from optbench.verification import parity as trained
 
-            compared = trained.run(optimizer, backends=backend, progress=say)
+            context = Context.from_environment()
+            compared = trained.run(optimizer, backends=backend, progress=say, context=context)
             passed, shown = compared.passed, trained.render(compared)
         else:
             from optbench.verification import verify as prove

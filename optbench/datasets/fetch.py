@@ -1,7 +1,8 @@
 """Find the files of a dataset on this machine, or bring them here.
 
-Looked for in this order: the folder that the user names (``--data-dir`` or ``OPTBENCH_DATA``), the user's
-cache, and the place of Debian's dataset packages. What is nowhere is downloaded from the official address.
+Looked for in this order: the folder that the user names (``--data-dir`` or ``OPTBENCH_DATA``, ``data_dir`` in
+this module), the user's cache, and the place of Debian's dataset packages. What is nowhere is downloaded from
+the official address.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ import platformdirs
 from optbench.datasets.base import DataError
 from optbench.datasets.download import DownloadError, Progress, copy_limited, download
 from optbench.datasets.formats import MAX_BYTES, read_bytes
+from optbench.environment import DATA_VARIABLE
 from optbench.suite.validation import one_line
 
-ENVIRONMENT = "OPTBENCH_DATA"
 DEBIAN = Path("/usr/share/datasets")
 
 
@@ -132,9 +133,8 @@ class Check:
 
 def data_folders(data_dir: str | Path | None = None) -> tuple[Path, ...]:
     """List the folders that are searched, the one that downloads go to first."""
-    named = data_dir if data_dir is not None else os.environ.get(ENVIRONMENT)
     cache = Path(platformdirs.user_cache_dir("optbench")) / "data"
-    return (*((Path(named),) if named else ()), cache, DEBIAN)
+    return (*((Path(data_dir),) if data_dir else ()), cache, DEBIAN)
 
 
 def find(source: Source, data_dir: str | Path | None = None) -> Located | None:
@@ -200,7 +200,7 @@ def obtain(
         f"  files:   {', '.join(names)} (plain or .gz)"
         + (f", or {source.archive.name} as it is" if source.archive else "")
         + f"\n  folder:  {folder}\n"
-        f"Put them there, or name a folder that holds {source.folders[0]}/ by --data-dir or {ENVIRONMENT}. "
+        f"Put them there, or name a folder that holds {source.folders[0]}/ by --data-dir or {DATA_VARIABLE}. "
         f"Searched: {', '.join(map(str, data_folders(data_dir)))}",
         address=source.address,
         files=names,

@@ -15,7 +15,7 @@ from optbench.datasets.base import DataError, Dataset, DatasetInfo
 from optbench.datasets.bundled import BUNDLED_ENTRIES, BundledEntry
 from optbench.datasets.download import Progress
 from optbench.datasets.published import FILE_ENTRIES, FileEntry
-from optbench.trial import OwnData
+from optbench.trial import OwnData, Workload
 
 Entry = FileEntry | BundledEntry
 
@@ -84,10 +84,11 @@ def verify(name: str, *, data_dir: str | Path | None = None) -> tuple[fetch.Chec
 
 
 @lru_cache(maxsize=4)
-def load(dataset: str | OwnData) -> Dataset:
+def load(dataset: str | OwnData, *, data_dir: str | Path | None = None) -> Dataset:
     """Read a dataset into memory, with labels checked against its facts; download it if need be.
 
-    The last four stay in memory. Their arrays are read-only, as every trial of a run shares them.
+    Its files are looked for in ``data_dir`` first, see :func:`optbench.datasets.fetch.data_folders`. The last
+    four stay in memory. Their arrays are read-only, as every trial of a run shares them.
 
     Raises
     ------
@@ -99,9 +100,14 @@ def load(dataset: str | OwnData) -> Dataset:
     entry = ENTRIES[dataset]
     if isinstance(entry, BundledEntry):
         return _frozen(entry.read(entry.info))
-    found = locate(dataset)
+    found = locate(dataset, data_dir=data_dir)
     assert found is not None
     return _frozen(entry.read(entry.info, found.files, entry.source))
+
+
+def of_workload(workload: Workload, *, data_dir: str | Path | None = None) -> Dataset:
+    """Read the data that a workload trains on: made data for a dry run, see :func:`made` and :func:`load`."""
+    return made(workload.dataset) if workload.smoke else load(workload.dataset, data_dir=data_dir)
 
 
 @lru_cache(maxsize=8)

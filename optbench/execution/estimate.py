@@ -14,6 +14,7 @@ from typing import Any, Literal
 from optbench import backends, matching
 from optbench.datasets import registry
 from optbench.datasets.base import cut, validation_count
+from optbench.environment import Context
 from optbench.execution import local, preflight
 from optbench.models.layers import build, count_parameters, multiplications
 from optbench.records.store import Store, StoreError
@@ -59,7 +60,9 @@ class PlannedGroup:
     role: Literal["evaluation", "tuning", "untuned"] = "evaluation"
 
 
-def estimate(suite: Suite, *, results: str | Path = "results") -> list[PlannedGroup]:
+def estimate(
+    suite: Suite, *, results: str | Path = "results", context: Context | None = None
+) -> list[PlannedGroup]:
     """Estimate the cost of a suite.
 
     Parameters
@@ -68,6 +71,8 @@ def estimate(suite: Suite, *, results: str | Path = "results") -> list[PlannedGr
         The suite.
     results : path
         Folder of all stores; timings of trials that ran on this plan are used first.
+    context : Context, optional
+        As of the trials; the defaults if not given.
 
     Returns
     -------
@@ -80,14 +85,15 @@ def estimate(suite: Suite, *, results: str | Path = "results") -> list[PlannedGr
     BackendMissingError, DeviceError
         If this machine lacks what the suite asks for.
     """
+    context = (context or Context()).with_step(suite.engine.step)
     stored, statuses, journal = _stored(store_path(suite, results))
     groups: dict[tuple[object, ...], list[PlannedTrial]] = {}
-    for trial in local.plan(tuned(suite, journal) or suite):  # trials of a suite share their parts
+    for trial in local.plan(tuned(suite, journal) or suite, context):  # trials of a suite share their parts
         spec = trial.spec
         parts = (id(spec.workload), id(spec.optimizer), spec.backend, spec.device, spec.precision)
         groups.setdefault(parts, []).append(trial)
     planned = []
-    calibrations = _Calibrations()
+    calibrations = _Calibrations(context)
     for members in groups.values():
         first = members[0]
         if known := stored.get(_seedless(to_plain(first.spec))):
@@ -164,7 +170,8 @@ class _Calibrations:
     which would take minutes and most of the memory, or at a guessed rate where nothing was timed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._began = time.perf_counter()
         self._found: dict[str, float] = {}
         self._rates: list[float] = []
@@ -184,7 +191,7 @@ class _Calibrations:
             if self._rates and time.perf_counter() - self._began > CALIBRATION_SECONDS:
                 self._found[key] = statistics.median(self._rates) * work(spec)
             else:
-                self._found[key] = calibrate(spec)
+                self._found[key] = calibrate(spec, self._context)
                 self._rates.append(self._found[key] / work(spec))
         return self._found[key]
 
@@ -206,7 +213,7 @@ def _work(workload: Workload) -> float:
     return workload.epochs * (n_train * multiplied * MULTIPLICATION + math.ceil(n_train / batch) * STEP)
 
 
-def calibrate(spec: TrialSpec) -> float:
+def calibrate(spec: TrialSpec, context: Context) -> float:
     """Seconds that a trial would take, from a few timed steps and one evaluation on made data."""
     workload = spec.workload
     facts = registry.info(workload.dataset)
@@ -227,7 +234,7 @@ def calibrate(spec: TrialSpec) -> float:
     )
     data = cut(made, small.workload.split, spec.seeds, train_eval=1)
     weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
-    session = backends.engine(spec.backend).open(small, built, data, weights)
+    session = backends.engine(spec.backend, context).open(small, built, data, weights)
     session.warm_up()
     rows = data.train.rows[: part * timed]
     step = _seconds(lambda: session.train_epoch(rows[:part], 1))

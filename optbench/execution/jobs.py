@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from optbench import backends
+from optbench.backends.base import NotStackableError, is_out_of_memory
 from optbench.datasets.base import Dataset
+from optbench.environment import Context
 from optbench.execution import stacks
 from optbench.execution.checkpoint import Checkpoints
-from optbench.execution.protocol import OnEpoch, run_trial
-from optbench.execution.stacks import Job
+from optbench.execution.process_state import Interruption, restored
+from optbench.execution.protocol import run_trial
+from optbench.execution.stacks import Job, StackSize
 from optbench.suite.spec import PlannedTrial
+from optbench.suite.validation import one_line
 from optbench.trial import OwnData, TrialRecord, TrialSpec, block_id, trial_id
 
+Result = TypeVar("Result")
 DatasetKey = str | OwnData
 #: Seconds for which an interrupted run waits for trials that are about to end.
 LAST = 0.5
 #: Told of a trial's epoch: which trial of the job, the epoch, its row of the history.
 OnJobEpoch = Callable[[int, int, Mapping[str, float]], None]
+#: Fact of a record whose trial was to be trained in a stack and was not: the reason.
+NOT_STACKED = "not_stacked"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """What all jobs of a run share."""
 
+    context: Context
     datasets: Mapping[DatasetKey, Dataset]
     facts: Mapping[str, Any]
     checkpoints: Checkpoints | None
@@ -50,7 +57,16 @@ class Executor(Protocol):
     def prepare(self, trials: Sequence[PlannedTrial]) -> None:
         """Be told of trials that are to be run: what takes time to start may start now."""
 
-    def best_size(self, trials: Sequence[PlannedTrial], setting: Setting) -> int:
+    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call a function in a process in which trials run.
+
+        Raises
+        ------
+        ProcessEndedError
+            If that process ends in the call.
+        """
+
+    def best_size(self, trials: Sequence[PlannedTrial], setting: Setting) -> StackSize:
         """Measure how many to train together, in the place where they will be: see ``stacks.best_size``."""
 
     def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
@@ -66,6 +82,10 @@ class Executor(Protocol):
         """Stop what still runs, at once."""
 
 
+class ProcessEndedError(RuntimeError):
+    """A process that ended while it was to do something; the message says how."""
+
+
 class InProcess:
     """One job after the other, in this process."""
 
@@ -74,11 +94,14 @@ class InProcess:
     def prepare(self, trials: Sequence[PlannedTrial]) -> None:
         """See :class:`Executor`."""
 
-    def best_size(self, trials: Sequence[PlannedTrial], setting: Setting) -> int:
+    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """See :class:`Executor`."""
-        spec = trials[0].spec
-        dataset = setting.datasets[spec.workload.dataset]
-        return stacks.best_size([trial.spec for trial in trials], backends.engine(spec.backend), dataset)
+        return function(*arguments)
+
+    def best_size(self, trials: Sequence[PlannedTrial], setting: Setting) -> StackSize:
+        """See :class:`Executor`."""
+        specs = tuple(trial.spec for trial in trials)
+        return measure_stack(specs, setting.datasets[specs[0].workload.dataset], setting.context)
 
     def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """See :class:`Executor`."""
@@ -90,6 +113,7 @@ class InProcess:
                 run_job(
                     [trial.spec for trial in job],
                     setting.datasets[job[0].spec.workload.dataset],
+                    context=setting.context,
                     facts=setting.facts,
                     checkpoints=setting.checkpoints,
                     on_epoch=lambda k, epoch, row, job=job: setting.epoch(job[k], epoch, row),  # type: ignore[misc]
@@ -108,34 +132,147 @@ def run_job(
     specs: Sequence[TrialSpec],
     dataset: Dataset,
     *,
+    context: Context,
     facts: Mapping[str, Any],
     checkpoints: Checkpoints | None,
-    on_epoch: OnJobEpoch,
+    on_epoch: OnJobEpoch | None = None,
 ) -> list[TrialRecord]:
-    """Train the trials of a job, together if there are several; an exception becomes a record."""
+    """Train the trials of a job, together if there are several; whatever a trial raises becomes its record.
 
-    def tell(k: int) -> OnEpoch:
-        return lambda epoch, row: on_epoch(k, epoch, row)
+    Parameters
+    ----------
+    specs : sequence of TrialSpec
+        Several differ in their seeds alone.
+    dataset : Dataset
+        Their data.
+    context : Context
+        Settings of the engine.
+    facts : mapping
+        About the machine, for the records.
+    checkpoints : Checkpoints, optional
+        Where trials under way are saved.
+    on_epoch : callable, optional
+        Told of the epochs; what it raises passes through.
 
-    engine = backends.engine(specs[0].backend)
-    if len(specs) > 1:
-        # Together or not at all: what goes wrong with one of them is found when it is trained alone.
-        with contextlib.suppress(Exception):
+    Returns
+    -------
+    list of TrialRecord
+        In the order of ``specs``. A stack that is refused, or too large for the memory, is trained one by
+        one, and its records say why (:data:`NOT_STACKED`).
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If a signal asks this process to stop; one that a trial's code raises is that trial's crash.
+    """
+    listener = _Listener(on_epoch)
+    if len(specs) == 1:
+        return [_run_alone(specs[0], 0, dataset, context, facts, checkpoints, listener)]
+    engine = backends.engine(specs[0].backend, context)
+    started, reason = now(), ""
+    with restored(), Interruption() as interruption:
+        try:
             return stacks.run_stack(
-                specs, engine, dataset, environment=facts, on_epoch=tell, checkpoints=checkpoints
+                specs, engine, dataset, environment=facts, on_epoch=listener.of, checkpoints=checkpoints
             )
-    records = []
-    for k, spec in enumerate(specs):
-        started = now()
+        except NotStackableError as error:
+            reason = str(error)
+        except BaseException as error:
+            if interruption.asked or listener.raised(error):
+                raise
+            if not is_out_of_memory(error):
+                text = (
+                    f"{crash_text(error)} (in a stack of {len(specs)}; `batch_seeds: off` trains one by one)"
+                )
+                return [crashed(spec, text, environment=facts, started=started) for spec in specs]
+            reason = f"out of memory with {len(specs)} trials at once ({one_line(error)})"
+    records = [
+        _run_alone(spec, k, dataset, context, facts, checkpoints, listener) for k, spec in enumerate(specs)
+    ]
+    return [with_fact(record, NOT_STACKED, reason) for record in records]
+
+
+def _run_alone(
+    spec: TrialSpec,
+    k: int,
+    dataset: Dataset,
+    context: Context,
+    facts: Mapping[str, Any],
+    checkpoints: Checkpoints | None,
+    listener: _Listener,
+) -> TrialRecord:
+    """Train trial ``k`` of a job."""
+    engine, started = backends.engine(spec.backend, context), now()
+    with restored(), Interruption() as interruption:
         try:
             record = run_trial(
-                spec, engine, dataset, environment=facts, on_epoch=tell(k), checkpoints=checkpoints
+                spec, engine, dataset, environment=facts, on_epoch=listener.of(k), checkpoints=checkpoints
             )
-        except Exception:
+        except BaseException as error:
             # Whatever went wrong belongs to this trial alone; it is missing data, and the others go on.
-            record = crashed(spec, traceback.format_exc(), environment=facts, started=started)
-        records.append(record)
-    return records
+            if interruption.asked or listener.raised(error):
+                raise
+            record = crashed(spec, crash_text(error), environment=facts, started=started)
+        if interruption.asked:  # the trial's code has caught the exception
+            raise KeyboardInterrupt
+    return record
+
+
+class _Listener:
+    """Who is told of a job's epochs; knows its own exceptions from those of a trial."""
+
+    def __init__(self, on_epoch: OnJobEpoch | None) -> None:
+        self._on_epoch = on_epoch
+        self._error: BaseException | None = None
+
+    def of(self, k: int) -> Callable[[int, Mapping[str, float]], None]:
+        """Listen to trial ``k`` of the job."""
+
+        def tell(epoch: int, row: Mapping[str, float]) -> None:
+            if self._on_epoch is None:
+                return
+            try:
+                self._on_epoch(k, epoch, row)
+            except BaseException as error:
+                self._error = error
+                raise
+
+        return tell
+
+    def raised(self, error: BaseException) -> bool:
+        """Whether the exception is the listener's."""
+        return error is self._error
+
+
+def measure_stack(specs: Sequence[TrialSpec], dataset: Dataset, context: Context) -> StackSize:
+    """Measure how many of these trials to train together, in this process; see ``stacks.best_size``.
+
+    What goes wrong is no reason to stop: the trials are then trained one by one, and say so.
+    """
+    with restored(), Interruption() as interruption:
+        try:
+            return stacks.best_size(specs, backends.engine(specs[0].backend, context), dataset)
+        except BaseException as error:
+            if interruption.asked:
+                raise
+            return StackSize(1, refused=f"not measured: {type(error).__name__}: {one_line(error)}")
+
+
+def crash_text(error: BaseException) -> str:
+    """Traceback of a trial's exception; what was meant to end the process is explained in the last line."""
+    text = "".join(traceback.format_exception(error)).rstrip()
+    if isinstance(error, SystemExit):
+        return f"{text}\nthe trial's code called sys.exit({error.code!r})"
+    if isinstance(error, KeyboardInterrupt):
+        return f"{text}\nthe trial's code raised KeyboardInterrupt; nobody pressed Ctrl-C"
+    return f"{text}\n"
+
+
+def with_fact(record: TrialRecord, name: str, value: str) -> TrialRecord:
+    """Add a fact to a record's environment; an empty one, or one that it has, changes nothing."""
+    if not value or name in record.environment:
+        return record
+    return replace(record, environment={**record.environment, name: value})
 
 
 def crashed(spec: TrialSpec, error: str, *, environment: Mapping[str, Any], started: str) -> TrialRecord:

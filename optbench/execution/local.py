@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from optbench import backends, environment
 from optbench.datasets import registry
-from optbench.datasets.base import Dataset
+from optbench.environment import Context
 from optbench.execution import preflight, shared, stacks
 from optbench.execution.checkpoint import MINUTES, Checkpoints
-from optbench.execution.jobs import Executor, InProcess, Setting
+from optbench.execution.jobs import NOT_STACKED, Executor, InProcess, Setting, with_fact
+from optbench.execution.worker import ignore
 from optbench.records.store import Store
 from optbench.suite.entries import SuiteWorkload
 from optbench.suite.expand import trials
 from optbench.suite.spec import PlannedTrial, Suite, store_path
 from optbench.suite.tuning_section import Budget, Tuning
-from optbench.trial import OwnData, Status, TrialRecord, block_id, trial_id
+from optbench.trial import Status, TrialRecord, block_id, trial_id
 from optbench.tuning.journal import KEY as TUNING
 
 #: A dry run: at most so many epochs and seeds, on made data.
@@ -85,9 +87,12 @@ def _short(tuning: Tuning) -> Tuning:
     return replace(short, sampler="random") if tuning.sampler == "grid" else short
 
 
-def plan(suite: Suite) -> list[PlannedTrial]:
-    """List the trials of a suite on this machine, in the order in which they run."""
-    return trials(suite, backends.resolve_device)
+def plan(suite: Suite, context: Context | None = None) -> list[PlannedTrial]:
+    """List the trials of a suite on this machine, in the order in which they run.
+
+    To ask for a device may start a framework, with the context's settings.
+    """
+    return trials(suite, partial(backends.resolve_device, context=context))
 
 
 def run_suite(
@@ -99,6 +104,7 @@ def run_suite(
     observer: Observer | None = None,
     checkpoint_minutes: float = MINUTES,
     executor: Callable[[], Executor] = InProcess,
+    context: Context | None = None,
 ) -> RunOutcome:
     """Run what the store of a suite lacks.
 
@@ -118,6 +124,8 @@ def run_suite(
         A trial under way is saved this often; 0 saves none.
     executor : callable, optional
         Makes what runs the trials, if there are any to run; one after the other in this process if not given.
+    context : Context, optional
+        Threads, steps and data folder; the defaults if not given. The suite's way of steps goes first.
 
     Returns
     -------
@@ -139,7 +147,8 @@ def run_suite(
     transaction, so that an interruption loses what the trials under way did since their last checkpoint,
     and nothing else.
     """
-    planned = plan(suite)
+    context = (context or Context()).with_step(suite.engine.step)
+    planned = plan(suite, context)
     shared.sweep()
     with Store(store_path(suite, results), write=True) as store, store.writing():
         checkpoints = Checkpoints.beside(store.path, minutes=checkpoint_minutes)
@@ -147,13 +156,19 @@ def run_suite(
             store.clear()
             checkpoints.remove()
         with Run(
-            suite, store, only=only, observer=observer, checkpoints=checkpoints, executor=executor
+            suite,
+            store,
+            only=only,
+            observer=observer,
+            checkpoints=checkpoints,
+            executor=executor,
+            context=context,
         ) as under_way:
             if suite.tuning is None:
                 store.set_meta(**{TUNING: ""})
                 ran = under_way.trials(planned)
             else:
-                ran, planned = _tune_then_run(suite, under_way, store)
+                ran, planned = _tune_then_run(suite, under_way, store, context)
         final = store.statuses()
         path = store.path
     found = [final.get(trial_id(trial.spec)) for trial in planned]
@@ -167,25 +182,25 @@ def run_suite(
     )
 
 
-def _tune_then_run(suite: Suite, run: Run, store: Store) -> tuple[int, list[PlannedTrial]]:
+def _tune_then_run(suite: Suite, run: Run, store: Store, context: Context) -> tuple[int, list[PlannedTrial]]:
     """Spend the tuning budget, then train with what was found, and with the declared numbers if asked to."""
     from optbench.tuning import journal
     from optbench.tuning.search import tune, tuned, with_networks
 
-    device = backends.resolve_device(suite.backends[0], suite.device)
+    device = backends.resolve_device(suite.backends[0], suite.device, context)
     searched, ran = tune(suite, run, store, device)
     found = journal.read(store.meta())
     best = tuned(suite, found)
     if best is None or found is None:
         return ran, searched
-    evaluation = plan(best)
+    evaluation = plan(best, context)
     known = {trial_id(trial.spec) for trial in evaluation}
     declared: list[PlannedTrial] = []
     if suite.tuning is not None and suite.tuning.untuned:
         networks = tuple(with_networks(suite, found))
         declared = [
             replace(trial, role="untuned")
-            for trial in plan(replace(suite, workloads=networks))
+            for trial in plan(replace(suite, workloads=networks), context)
             if trial_id(trial.spec) not in known
         ]
     untuned = tuple(trial_id(trial.spec) for trial in declared)
@@ -206,11 +221,13 @@ class Run:
         observer: Observer | None = None,
         checkpoints: Checkpoints | None = None,
         executor: Callable[[], Executor] = InProcess,
+        context: Context | None = None,
     ) -> None:
+        self._context = context or Context()
+        self._sizes: stacks.Sizes | None = None
         self._checkpoints = checkpoints
         self._make_executor = executor
         self._executor: Executor | None = None
-        self._asking = backends.asking_for_step(suite.engine.step)
         self._suite, self._store, self._only, self._observer = suite, store, only, observer
         self._made = any(entry.workload.smoke for entry in suite.workloads)
         self._facts: Mapping[str, Any] | None = None
@@ -227,11 +244,9 @@ class Run:
         )
 
     def __enter__(self) -> Run:
-        self._asking.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._asking.__exit__(None, None, None)
         if self._executor is not None:
             self._executor.close()
 
@@ -257,17 +272,22 @@ class Run:
             self._executor = self._make_executor()
             folder = self._suite.path.parent if self._suite.path else None
             self._facts = environment.describe(folder)
-        data = {name: _dataset(name, self._made) for name in {t.spec.workload.dataset for t in todo}}
-        preflight.check(todo, data, here=self._executor.here)
+        workloads = {trial.spec.workload.dataset: trial.spec.workload for trial in todo}
+        data = {
+            name: registry.of_workload(workload, data_dir=self._context.data_dir)
+            for name, workload in workloads.items()
+        }
         setting = Setting(
+            context=self._context,
             datasets=data,
             facts=self._facts or {},
             checkpoints=self._checkpoints,
-            started=observer.started if observer is not None else _unheard,
-            epoch=observer.epoch if observer is not None else _unheard,
+            started=observer.started if observer is not None else ignore,
+            epoch=observer.epoch if observer is not None else ignore,
         )
         try:
             self._executor.prepare(todo)
+            preflight.check(todo, data, here=self._executor.here, call=self._executor.call)
             for job, records in self._executor.run(self._jobs(planned, todo, setting), setting):
                 self._keep(job, records)
         except KeyboardInterrupt:
@@ -280,6 +300,9 @@ class Run:
 
     def _keep(self, job: stacks.Job, records: Sequence[TrialRecord]) -> None:
         """Store the records of a job that has ended."""
+        if self._sizes is not None:
+            reasons = [self._sizes.reason(trial) for trial in job]
+            records = [with_fact(r, NOT_STACKED, reason) for r, reason in zip(records, reasons, strict=True)]
         self._store.add(*records)
         if self._checkpoints is not None:
             self._checkpoints.remove([r.trial_id for r in records if r.status != "crashed"])
@@ -319,23 +342,17 @@ class Run:
         """Cut the plan into trials to train together, and leave out what is done."""
         wanted = self._suite.engine.batch_seeds
 
-        def measure(trials: Sequence[PlannedTrial]) -> int:
+        def measure(trials: Sequence[PlannedTrial]) -> stacks.StackSize:
             assert self._executor is not None
             return self._executor.best_size(trials, setting)
 
         missing = {id(trial) for trial in todo}
-        sizes = stacks.Sizes(wanted, planned, known=self._store.meta(), measure=measure)
+        sizes = self._sizes = stacks.Sizes(wanted, planned, known=self._store.meta(), measure=measure)
         left = [t for t in planned if id(t) in missing] if wanted == "off" else planned
         for job in stacks.jobs(left, sizes) if missing else ():
             if wanted == "auto":
-                self._store.set_meta(batch_seeds=json.dumps(sizes.found))
+                self._store.set_meta(
+                    batch_seeds=json.dumps(sizes.found), batch_seeds_refused=json.dumps(sizes.refused)
+                )
             if kept := tuple(trial for trial in job if id(trial) in missing):
                 yield kept
-
-
-def _dataset(dataset: str | OwnData, is_smoke: bool) -> Dataset:
-    return registry.made(dataset) if is_smoke else registry.load(dataset)
-
-
-def _unheard(*news: object) -> None:
-    pass

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TypedDict
 
+from optbench.environment import Context
 from optbench.errors import UserError
 from optbench.trial import TrialSpec
 
@@ -21,7 +22,7 @@ class Held(TypedDict):
     device_bytes: int | None
 
 
-def measure(spec: TrialSpec, *, rows: int) -> Held:
+def measure(spec: TrialSpec, *, rows: int, context: Context) -> Held:
     """Train a configuration in a process of its own and read its highest memory.
 
     Parameters
@@ -29,6 +30,8 @@ def measure(spec: TrialSpec, *, rows: int) -> Held:
     spec : TrialSpec
     rows : int
         Training examples to go through.
+    context : Context
+        As of the trials.
 
     Returns
     -------
@@ -41,7 +44,9 @@ def measure(spec: TrialSpec, *, rows: int) -> Held:
     """
     # The spec travels to our own child through a pipe; no pickle is ever read from a file.
     command = [sys.executable, "-m", "optbench.execution.memory"]
-    done = subprocess.run(command, input=pickle.dumps((spec, rows)), capture_output=True, check=False)
+    done = subprocess.run(
+        command, input=pickle.dumps((spec, rows, context)), capture_output=True, check=False
+    )
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise UserError(f"memory of {spec.optimizer.optimizer}: the process that measures failed: {last}")
@@ -56,11 +61,11 @@ def main() -> None:
     from optbench.datasets.base import cut
     from optbench.models.layers import build
 
-    spec, rows = pickle.load(sys.stdin.buffer)
+    spec, rows, context = pickle.load(sys.stdin.buffer)
     workload = spec.workload
-    dataset = registry.made(workload.dataset) if workload.smoke else registry.load(workload.dataset)
+    dataset = registry.of_workload(workload, data_dir=context.data_dir)
     data = cut(dataset, workload.split, spec.seeds, train_eval=workload.train_eval)
-    engine = backends.engine(spec.backend)
+    engine = backends.engine(spec.backend, context)
     start = _status("VmRSS")
     built = build(workload.model, dataset.info.shape, len(dataset.info.classes))
     session = engine.open(spec, built, data, matching.initial_weights(built, spec.seeds.init, spec.precision))

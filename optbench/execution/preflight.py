@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from optbench.datasets.base import Dataset, DatasetInfo, validation_count
 from optbench.environment import available_bytes
 from optbench.errors import UserError
+from optbench.execution.jobs import ProcessEndedError
 from optbench.models.layers import BatchNorm, build, count_parameters
 from optbench.suite import custom_metrics
 from optbench.suite.spec import PlannedTrial
@@ -23,14 +25,29 @@ class BatchError(UserError):
 
 
 def check(
-    planned: Iterable[PlannedTrial], data: Mapping[str | OwnData, Dataset], *, here: bool = True
+    planned: Iterable[PlannedTrial],
+    data: Mapping[str | OwnData, Dataset],
+    *,
+    here: bool = True,
+    call: Callable[..., Any] | None = None,
 ) -> None:
     """Call every metric once on made predictions, and count the bytes of every model that is trained here.
+
+    Parameters
+    ----------
+    planned : iterable of PlannedTrial
+        What is to be trained.
+    data : mapping
+        Their datasets.
+    here : bool
+        Whether they are trained on this machine.
+    call : callable, optional
+        ``call(function, *arguments)`` calls a function where trials run; in this process if not given.
 
     Raises
     ------
     MetricError
-        If one fails.
+        If one fails, or ends the process that calls it.
     MemoryNeedError
         If a model does not fit into this machine's memory.
     BatchError
@@ -40,10 +57,19 @@ def check(
     for spec in specs.values():
         facts = data[spec.workload.dataset].info
         for metric in spec.workload.metrics or ():
-            custom_metrics.check(metric, len(facts.classes))
+            try:
+                (call or _here)(custom_metrics.check, metric, len(facts.classes))
+            except ProcessEndedError as error:
+                raise custom_metrics.MetricError(
+                    f"metric {metric.name}: {metric.reference}, called on made predictions: {error}"
+                ) from None
         if here:
             check_memory(spec, facts)
         check_batches(spec, facts)
+
+
+def _here(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
 
 
 def check_memory(spec: TrialSpec, facts: DatasetInfo) -> None:

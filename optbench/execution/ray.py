@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from optbench import backends
 from optbench.datasets.base import Dataset
+from optbench.environment import LIBRARY_THREADS, Context, set_framework_variables
 from optbench.errors import UserError
 from optbench.execution.checkpoint import Checkpoints
-from optbench.execution.jobs import LAST, DatasetKey, InProcess, Setting, crashed, now, run_job
-from optbench.execution.pool import ATTEMPTS, THREADS, blocks_first
-from optbench.execution.stacks import Job
+from optbench.execution.jobs import LAST, DatasetKey, InProcess, Result, Setting, crashed, now, run_job
+from optbench.execution.pool import ATTEMPTS, blocks_first
+from optbench.execution.stacks import Job, StackSize
 from optbench.suite.spec import PlannedTrial
 from optbench.trial import TrialRecord, TrialSpec
 
@@ -34,6 +33,8 @@ class RayExecutor:
 
     Parameters
     ----------
+    context : Context, optional
+        Settings of the trials; the defaults if not given.
     address : str, optional
         Of a running cluster, as in ``ray start``; a cluster of this machine's own if not given.
     cpus, gpus : float
@@ -53,8 +54,16 @@ class RayExecutor:
 
     here = False
 
-    def __init__(self, *, address: str | None = None, cpus: float = 1, gpus: float = 0) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    def __init__(
+        self,
+        context: Context | None = None,
+        *,
+        address: str | None = None,
+        cpus: float = 1,
+        gpus: float = 0,
+    ) -> None:
+        context = context or Context()
+        set_framework_variables({"RAY_USAGE_STATS_ENABLED": "0"})
         try:
             self._ray: Any = importlib.import_module("ray")
         except ImportError:
@@ -62,9 +71,7 @@ class RayExecutor:
                 "--executor ray: Ray is not installed; bring it with `pip install optbench[ray]`"
             ) from None
         ray = self._ray
-        threads = os.environ.get("OPTBENCH_THREADS", "1")
-        variables = {**dict.fromkeys(THREADS, threads), "OPTBENCH_THREADS": threads}
-        variables[backends.STEP_VARIABLE] = backends.wanted_step()
+        variables = dict.fromkeys(LIBRARY_THREADS, str(context.threads))
         try:
             ray.init(
                 address=address,
@@ -87,7 +94,11 @@ class RayExecutor:
     def prepare(self, trials: Sequence[PlannedTrial]) -> None:
         """See :class:`optbench.execution.jobs.Executor`; the cluster is there already."""
 
-    def best_size(self, trials: Sequence[PlannedTrial], setting: Setting) -> int:
+    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """See :class:`optbench.execution.jobs.Executor`; called here."""
+        return function(*arguments)
+
+    def best_size(self, trials: Sequence[PlannedTrial], setting: Setting) -> StackSize:
         """See :class:`optbench.execution.jobs.Executor`; measured here."""
         return InProcess().best_size(trials, setting)
 
@@ -105,7 +116,7 @@ class RayExecutor:
                     setting.started(trial)
                 data = self._share(job[0].spec.workload.dataset, setting)
                 specs = tuple(trial.spec for trial in job)
-                pending[self._task.remote(specs, data, facts, _absolute(setting.checkpoints))] = job
+                pending[self._submit(specs, data, facts, setting)] = job
             if not pending:
                 return
             done, _ = self._ray.wait(list(pending), num_returns=1, timeout=EVERY)
@@ -129,8 +140,13 @@ class RayExecutor:
 
     def close(self) -> None:
         """See :class:`optbench.execution.jobs.Executor`. A cluster that was there before stays."""
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(self._ray.exceptions.RayError, RuntimeError, OSError):  # it may be gone
             self._ray.shutdown()
+
+    def _submit(
+        self, specs: tuple[TrialSpec, ...], data: Any, facts: Mapping[str, Any], setting: Setting
+    ) -> Any:
+        return self._task.remote(specs, data, setting.context, facts, _absolute(setting.checkpoints))
 
     def _share(self, key: DatasetKey, setting: Setting) -> Any:
         if key not in self._shared:
@@ -160,7 +176,11 @@ def _absolute(checkpoints: Checkpoints | None) -> Checkpoints | None:
 
 
 def _work(
-    specs: tuple[TrialSpec, ...], dataset: Dataset, facts: Mapping[str, Any], checkpoints: Checkpoints | None
+    specs: tuple[TrialSpec, ...],
+    dataset: Dataset,
+    context: Context,
+    facts: Mapping[str, Any],
+    checkpoints: Checkpoints | None,
 ) -> list[TrialRecord]:
     """Run a job on a node; its facts are the node's own, but for the suite's git state."""
     from optbench import environment
@@ -169,8 +189,4 @@ def _work(
     git = {name: facts[name] for name in ("git", "concurrent") if name in facts}
     if checkpoints is not None and not checkpoints.store_is_here():
         checkpoints = None
-    return run_job(specs, dataset, facts={**here, **git}, checkpoints=checkpoints, on_epoch=_silent)
-
-
-def _silent(k: int, epoch: int, row: Mapping[str, float]) -> None:
-    pass
+    return run_job(specs, dataset, context=context, facts={**here, **git}, checkpoints=checkpoints)

@@ -2,7 +2,7 @@
 
 Each trial goes through the protocol on its own (:func:`optbench.execution.protocol.training`); what they
 share is the training of an epoch. So a stacked trial leaves the record of a sequential one, up to rounding,
-but for its times: they are nobody's.
+but without times, since a step belongs to all of its trials.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench import matching
-from optbench.backends.base import Engine, NotStackableError, Session
+from optbench.backends.base import Engine, NotStackableError, Session, is_out_of_memory
 from optbench.datasets.base import Dataset, cut
 from optbench.execution.checkpoint import Checkpoints, StackCheckpoint
 from optbench.execution.protocol import EpochRequest, OnEpoch, training, whole_id
@@ -36,6 +36,14 @@ LONG_STEP = 0.005
 WORTH = 0.95
 
 Job = tuple[PlannedTrial, ...]
+
+
+@dataclass(frozen=True)
+class StackSize:
+    """How many trials to train together, and why not more than one where a stack was refused."""
+
+    trials: int
+    refused: str = ""
 
 
 def jobs(planned: Sequence[PlannedTrial], size: Callable[[PlannedTrial], int]) -> list[Job]:
@@ -63,9 +71,9 @@ def jobs(planned: Sequence[PlannedTrial], size: Callable[[PlannedTrial], int]) -
     return [tuple(planned[place] for place in places) for places in sorted(cut_up)]
 
 
-def stackable(spec: TrialSpec) -> bool:
-    """Whether an engine may train such trials together; it is asked again when they are opened."""
-    return family_of(spec.optimizer).stack_obstacle(spec.backend) is None
+def obstacle(spec: TrialSpec) -> str:
+    """Why no engine trains such trials together; empty where one may: it is asked again at their opening."""
+    return family_of(spec.optimizer).stack_obstacle(spec.backend) or ""
 
 
 def run_stack(
@@ -100,7 +108,7 @@ def run_stack(
     NotStackableError
         If they cannot be trained together; nothing is lost, train them one by one.
     """
-    opening = _Opening(engine)
+    opening = _OpeningEngine(engine)
     facts = {**environment, "stacked": len(specs)}
     keep = StackCheckpoint(checkpoints, [whole_id(s) for s in specs]) if checkpoints is not None else None
     trainings = [
@@ -150,34 +158,39 @@ def run_stack(
     return [_noted(records[k], note) for k in range(len(specs))]
 
 
-def best_size(specs: Sequence[TrialSpec], engine: Engine, dataset: Dataset) -> int:
+def best_size(specs: Sequence[TrialSpec], engine: Engine, dataset: Dataset) -> StackSize:
     """Measure how many of these trials to train together: the least time a step and trial, 1 for alone.
 
-    A few steps are timed for 1, 2, 4, .. trials, until more of them take longer each. On a CPU a trial whose
-    steps are long stays alone.
+    A few steps are timed for 1, 2, 4, .. trials, until more of them take longer each or have no room in the
+    memory. On a CPU a trial whose steps are long stays alone.
     """
     specs = specs[:LARGEST]
-    opening = _Opening(engine)
+    opening = _OpeningEngine(engine)
     rows = [_open(specs[0], opening, dataset)]
     alone = opening.sessions[0].train_epoch
     if specs[0].device == "cpu":
         few = rows[0][: -(-len(rows[0]) // TIMED_STEPS)]
         if min(_seconds(partial(alone, few, 1)) for _ in range(3)) > LONG_STEP:
-            return 1
+            return StackSize(1)
     best, least = 1, _fastest(partial(alone, rows[0], 1))
     size = 2
     while size <= len(specs):
         try:
-            rows += [_open(spec, opening, dataset) for spec in specs[len(rows) : size]]
-            members = opening.sessions[:size]
-            stack = opening.stack(specs[:size], members, rows[:size])
-            taken = _fastest(partial(stack.train_epoch, members, rows[:size], None)) / size
-        except Exception:  # they cannot be stacked, or so many are too many for the memory
-            break
+            # All anew: a session that has been timed has moments that a fresh one lacks.
+            opening = _OpeningEngine(engine)
+            rows = [_open(spec, opening, dataset) for spec in specs[:size]]
+            stack = opening.stack(specs[:size], opening.sessions, rows)
+            taken = _fastest(partial(stack.train_epoch, opening.sessions, rows, None)) / size
+        except NotStackableError as error:
+            return StackSize(1, refused=str(error))
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return StackSize(best, refused=f"{size} trials at once are out of memory" if best == 1 else "")
         if taken > WORTH * least:
             break
         best, least, size = size, taken, 2 * size
-    return best
+    return StackSize(best)
 
 
 class Sizes:
@@ -194,7 +207,14 @@ class Sizes:
     known : mapping of str to str
         What a store kept.
     measure : callable
-        ``measure(trials) -> int``, see :func:`best_size`; the trials differ in their seeds alone.
+        ``measure(trials) -> StackSize``, see :func:`best_size`; the trials differ in their seeds alone.
+
+    Attributes
+    ----------
+    found : dict of str to int
+        Measured sizes by workload, for the store.
+    refused : dict of str to str
+        Why a workload's trials are not trained together, where a measurement was refused; for the store.
     """
 
     def __init__(
@@ -203,30 +223,40 @@ class Sizes:
         planned: Sequence[PlannedTrial],
         *,
         known: Mapping[str, str],
-        measure: Callable[[Sequence[PlannedTrial]], int],
+        measure: Callable[[Sequence[PlannedTrial]], StackSize],
     ) -> None:
         self._wanted, self._measure = wanted, measure
         self.found: dict[str, int] = json.loads(known.get("batch_seeds", "{}"))
+        self.refused: dict[str, str] = json.loads(known.get("batch_seeds_refused", "{}"))
         self._trials: dict[str, list[PlannedTrial]] = {}
         for trial in planned if wanted == "auto" else ():
             alike = self._trials.setdefault(_workload(trial.spec), [])
             first = alike[0] if alike else trial
-            if stackable(trial.spec) and trial.spec.optimizer == first.spec.optimizer:
+            if not obstacle(trial.spec) and trial.spec.optimizer == first.spec.optimizer:
                 alike.append(trial)
 
     def __call__(self, trial: PlannedTrial) -> int:
         """Trials in one program of this trial's workload."""
-        if self._wanted == "off" or not stackable(trial.spec):
+        if self._wanted == "off" or obstacle(trial.spec):
             return 1
         if isinstance(self._wanted, int):
             return self._wanted
         key = _workload(trial.spec)
         if key not in self.found:
-            self.found[key] = self._measure(self._trials[key])
+            size = self._measure(self._trials[key])
+            self.found[key] = size.trials
+            if size.refused:
+                self.refused[key] = size.refused
         return self.found[key]
 
+    def reason(self, trial: PlannedTrial) -> str:
+        """Why a trial is trained alone though its suite asks for stacks; empty if it need not be."""
+        if self._wanted == "off":
+            return ""
+        return obstacle(trial.spec) or self.refused.get(_workload(trial.spec), "")
 
-class _Opening:
+
+class _OpeningEngine:
     """An engine that keeps the sessions which it opens, and lets none of them warm up on its own."""
 
     def __init__(self, engine: Engine) -> None:
@@ -241,7 +271,7 @@ class _Opening:
         session = self._engine.open(spec, built, data, weights)
         self.sessions.append(session)
         self._built = built
-        return _Cold(session)
+        return _WithoutWarmUp(session)
 
     def stack(
         self, specs: Sequence[TrialSpec], sessions: Sequence[Session], rows: Sequence[matching.Indices]
@@ -254,7 +284,7 @@ class _Opening:
         return make(specs, self._built, sessions)
 
 
-class _Cold:
+class _WithoutWarmUp:
     """A session whose own epoch is never compiled, since the stack has another."""
 
     def __init__(self, session: Session) -> None:
@@ -271,7 +301,7 @@ class _Cold:
         """Leave everything as it is."""
 
 
-def _open(spec: TrialSpec, engine: _Opening, dataset: Dataset) -> matching.Indices:
+def _open(spec: TrialSpec, engine: _OpeningEngine, dataset: Dataset) -> matching.Indices:
     """Open a trial for timing; returns the rows of a few steps."""
     workload = spec.workload
     data = cut(dataset, workload.split, spec.seeds, train_eval=workload.train_eval)

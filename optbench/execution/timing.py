@@ -20,6 +20,7 @@ from optbench.backends.base import Session
 from optbench.datasets import registry
 from optbench.datasets.augmentation import Augmentation
 from optbench.datasets.base import Dataset, TrialData, cut
+from optbench.environment import Context
 from optbench.errors import UserError
 from optbench.execution import local, memory
 from optbench.matching import Indices
@@ -63,6 +64,7 @@ def time_suite(
     rounds: int = ROUNDS,
     round_seconds: float = ROUND_SECONDS,
     progress: Callable[[str], None] = print,
+    context: Context | None = None,
 ) -> list[PassTimes]:
     """Measure the step times of a suite's optimizers, and keep them in its store.
 
@@ -80,6 +82,8 @@ def time_suite(
         About so long each time.
     progress : callable
         Is told what happens, and if the machine is not quiet.
+    context : Context, optional
+        As of the suite's trials; the defaults if not given.
 
     Returns
     -------
@@ -93,17 +97,17 @@ def time_suite(
     StoreBusyError
         If a run writes to the store.
     """
+    context = (context or Context()).with_step(suite.engine.step)
     groups: dict[tuple[str, str], dict[str, PlannedTrial]] = {}
     with Store(store_path(suite, results), write=True) as store:
         suite = tuned(suite, read(store.meta())) or suite
-    for trial in local.plan(suite):
+    for trial in local.plan(suite, context):
         if only is None or only(trial):
             groups.setdefault((trial.workload, trial.spec.backend), {}).setdefault(trial.optimizer, trial)
     found: list[PassTimes] = []
     still: list[str] = []
     with (
         _alone(),
-        backends.asking_for_step(suite.engine.step),
         Store(store_path(suite, results), write=True) as store,
         store.writing(),
     ):
@@ -113,6 +117,7 @@ def time_suite(
             timed = _time_group(
                 list(trials.values()),
                 suite,
+                context,
                 rounds=rounds,
                 seconds=round_seconds,
                 progress=progress,
@@ -131,6 +136,7 @@ def time_suite(
 def _time_group(
     trials: Sequence[PlannedTrial],
     suite: Suite,
+    context: Context,
     *,
     rounds: int,
     seconds: float,
@@ -139,7 +145,7 @@ def _time_group(
 ) -> list[PassTimes]:
     """Time the optimizers of a workload in turns; those that moved no weight are added to ``still``."""
     spec = trials[0].spec
-    dataset = _dataset(spec)
+    dataset = registry.of_workload(spec.workload, data_dir=context.data_dir)
     data = cut(dataset, spec.workload.split, spec.seeds, train_eval=spec.workload.train_eval)
     load = _Load()
     batch = len(data.train) if spec.workload.batch_size == "full" else spec.workload.batch_size
@@ -163,7 +169,7 @@ def _time_group(
     timed, step = [], 0.0
     for trial in trials:
         try:
-            one = _open(trial, dataset, data)
+            one = _open(trial, dataset, data, context)
             train(one, [(first, 1)])
             took, steps = train(one, [(first, 1)])
         except Exception as error:  # as a trial of it would: the others are timed without it
@@ -199,9 +205,9 @@ def _time_group(
     busy = load.busy()
     facts = {
         **environment.describe(suite.path.parent if suite.path else None),
-        **backends.engine(spec.backend).describe(spec.device),
+        **backends.engine(spec.backend, context).describe(spec.device),
     }
-    held = [_memory(one.trial, part * batch, progress) for one in moved]
+    held = [_memory(one.trial, part * batch, context, progress) for one in moved]
     return [
         PassTimes(
             config=step_times.config_id(to_plain(one.trial.spec)),
@@ -221,19 +227,19 @@ def _time_group(
     ]
 
 
-def _open(trial: PlannedTrial, dataset: Dataset, data: TrialData) -> _Timed:
+def _open(trial: PlannedTrial, dataset: Dataset, data: TrialData, context: Context) -> _Timed:
     spec = trial.spec
     built = build(spec.workload.model, dataset.info.shape, len(dataset.info.classes))
     weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
-    session = backends.engine(spec.backend).open(spec, built, data, weights)
+    session = backends.engine(spec.backend, context).open(spec, built, data, weights)
     clock = time.perf_counter()
     session.warm_up()
     return _Timed(trial, session, time.perf_counter() - clock)
 
 
-def _memory(trial: PlannedTrial, rows: int, progress: Callable[[str], None]) -> memory.Held:
+def _memory(trial: PlannedTrial, rows: int, context: Context, progress: Callable[[str], None]) -> memory.Held:
     try:
-        return memory.measure(trial.spec, rows=rows)
+        return memory.measure(trial.spec, rows=rows, context=context)
     except UserError as error:  # the times stand without it
         progress(str(error))
         return memory.Held(host_bytes=None, host_start_bytes=None, device_bytes=None)
@@ -263,11 +269,6 @@ def _trained(one: _Timed) -> Mapping[str, np.ndarray]:
     """Weights that an optimizer trains: running averages move whatever it does."""
     weights = one.session.weights()
     return {name: w for name, w in weights.items() if not name.rpartition("/")[2].startswith("moving_")}
-
-
-def _dataset(spec: TrialSpec) -> Dataset:
-    source = spec.workload.dataset
-    return registry.made(source) if spec.workload.smoke else registry.load(source)
 
 
 @contextlib.contextmanager

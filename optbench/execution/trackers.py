@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from optbench.environment import set_framework_variables, variable
 from optbench.errors import UserError
 from optbench.trial import Status, TrialRecord, to_plain
 
@@ -84,9 +84,9 @@ class MLflow:
         with _library("mlflow"):
             from mlflow import MlflowClient
             from mlflow.entities import Metric, Param
-        if not (uri := os.environ.get("MLFLOW_TRACKING_URI")):
+        if not (uri := variable("MLFLOW_TRACKING_URI")):
             uri = folder.absolute().as_uri()
-            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # asked for by newer versions
+            set_framework_variables({"MLFLOW_ALLOW_FILE_STORE": "true"})  # asked for by newer versions
         self._client, self._metric, self._param = MlflowClient(tracking_uri=uri), Metric, Param
         self._suite = suite
         self._experiment: str | None = None

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from optbench.datasets import registry
 from optbench.datasets.base import DataError, Dataset, cut
+from optbench.environment import Context
 from optbench.records.frames import declared_metrics
 from optbench.records.store import Store, StoredTrial, StoreError
 from optbench.stats.classifiers import McNemarResult, mcnemar_predictions
@@ -57,7 +59,9 @@ class ModelPair:
     sentence: str
 
 
-def diagnose(store: Store, trial: StoredTrial, *, epoch: str = "last") -> Diagnosis:
+def diagnose(
+    store: Store, trial: StoredTrial, *, epoch: str = "last", data_dir: Path | None = None
+) -> Diagnosis:
     """Count the errors of a trial.
 
     Parameters
@@ -67,6 +71,8 @@ def diagnose(store: Store, trial: StoredTrial, *, epoch: str = "last") -> Diagno
     trial : StoredTrial
     epoch : {"last", "best"}
         Whose predictions.
+    data_dir : Path, optional
+        Folder in which the data are looked for first.
 
     Returns
     -------
@@ -86,7 +92,7 @@ def diagnose(store: Store, trial: StoredTrial, *, epoch: str = "last") -> Diagno
             f"trial {trial.trial_id}: no predictions of the {epoch} epoch ({have}); choose another trial"
         )
     predicted = found[epoch].astype(np.int64)
-    dataset, rows, source = _test_part(trial)
+    dataset, rows, source = _test_part(trial, data_dir)
     truth = (dataset.y_test if source == "test" else dataset.y_train)[rows]
     if len(truth) != len(predicted):
         raise DataError(
@@ -114,7 +120,9 @@ def diagnose(store: Store, trial: StoredTrial, *, epoch: str = "last") -> Diagno
     )
 
 
-def best_two(store: Store, trial: StoredTrial, *, metric: str = "test_accuracy") -> ModelPair | None:
+def best_two(
+    store: Store, trial: StoredTrial, *, metric: str = "test_accuracy", data_dir: Path | None = None
+) -> ModelPair | None:
     """Compare the two best trained models of a trial's block on the same test examples.
 
     Parameters
@@ -124,6 +132,8 @@ def best_two(store: Store, trial: StoredTrial, *, metric: str = "test_accuracy")
         Names the block: workload, seed, backend and device.
     metric : str
         What makes a model the best.
+    data_dir : Path, optional
+        Folder in which the data are looked for first.
 
     Returns
     -------
@@ -141,7 +151,7 @@ def best_two(store: Store, trial: StoredTrial, *, metric: str = "test_accuracy")
     block.sort(key=lambda other: (-sign * other.metrics[metric], other.trial_id))
     if len(block) < 2:
         return None
-    dataset, rows, source = _test_part(trial)
+    dataset, rows, source = _test_part(trial, data_dir)
     truth = (dataset.y_test if source == "test" else dataset.y_train)[rows]
     first, second = (store.predictions(other.trial_id)["last"].astype(np.int64) for other in block[:2])
     test = mcnemar_predictions(truth, first, second)
@@ -166,16 +176,11 @@ def spec_of(trial: StoredTrial) -> TrialSpec:
     return parse(TrialSpec, dict(trial.spec))
 
 
-def _test_part(trial: StoredTrial) -> tuple[Dataset, IntArray, str]:
+def _test_part(trial: StoredTrial, data_dir: Path | None) -> tuple[Dataset, IntArray, str]:
     spec = spec_of(trial)
-    dataset = _dataset(spec)
+    dataset = registry.of_workload(spec.workload, data_dir=data_dir)
     data = cut(dataset, spec.workload.split, spec.seeds, train_eval=spec.workload.train_eval)
     return dataset, data.test.rows, "test" if data.test.x is dataset.x_test else "train"
-
-
-def _dataset(spec: TrialSpec) -> Dataset:
-    source = spec.workload.dataset
-    return registry.made(source) if spec.workload.smoke else registry.load(source)
 
 
 def _scores(confusion: IntArray) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -218,12 +223,16 @@ def _top_k(trial: StoredTrial, epoch: str) -> list[str]:
     return [f"The true class is among the first {k} for {found[k]:.2%} of them." for k in sorted(found)]
 
 
-def retrain(trial: StoredTrial) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], NDArray[Any]]:
+def retrain(
+    trial: StoredTrial, context: Context
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], NDArray[Any]]:
     """Train a recorded trial again on its backend and keep the weights, which a store does not.
 
     Parameters
     ----------
     trial : StoredTrial
+    context : Context
+        Threads and data folder.
 
     Returns
     -------
@@ -241,9 +250,9 @@ def retrain(trial: StoredTrial) -> tuple[dict[str, NDArray[Any]], dict[str, NDAr
     from optbench.execution import protocol
 
     spec = spec_of(trial)
-    engine = backends.engine(spec.backend)
+    engine = backends.engine(spec.backend, context)
     engine.resolve_device(spec.device)
-    dataset = _dataset(spec)
+    dataset = registry.of_workload(spec.workload, data_dir=context.data_dir)
     keeper = _Keeper(engine)
     protocol.run_trial(spec, keeper, dataset, environment={}, on_epoch=keeper.note)
     example = dataset.x_test[0]

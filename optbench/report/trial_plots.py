@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from optbench.environment import Context
 from optbench.records.store import Store, StoredTrial
 from optbench.report import diagnostics, plots
 
@@ -18,7 +19,13 @@ class TrialPlots:
 
 
 def write_trial_plots(
-    store: Store, trial: StoredTrial, folder: Path, *, epoch: str = "last", weights: bool = False
+    store: Store,
+    trial: StoredTrial,
+    folder: Path,
+    *,
+    epoch: str = "last",
+    weights: bool = False,
+    context: Context | None = None,
 ) -> TrialPlots:
     """Write the diagnostics of a trial.
 
@@ -34,6 +41,8 @@ def write_trial_plots(
     weights : bool
         Train the trial again, on its backend and device, for the plots of weights, filters and feature maps:
         a store keeps no weights.
+    context : Context, optional
+        Data folder, and threads of the training; the defaults if not given.
 
     Returns
     -------
@@ -44,8 +53,9 @@ def write_trial_plots(
     StoreError, DataError, BackendMissingError
         If the trial has no predictions, its dataset is missing, or its framework is not installed.
     """
-    found = diagnostics.diagnose(store, trial, epoch=epoch)
-    pair = diagnostics.best_two(store, trial)
+    context = context or Context()
+    found = diagnostics.diagnose(store, trial, epoch=epoch, data_dir=context.data_dir)
+    pair = diagnostics.best_two(store, trial, data_dir=context.data_dir)
     labels = {key: f"{workload}, {optimizer}" for key, workload, optimizer in store.plan()}
     title = labels.get(trial.trial_id, trial.trial_id)
     figures = {
@@ -54,7 +64,7 @@ def write_trial_plots(
         "errors": plots.misclassified(found, title=title),
     }
     if weights:
-        before, after, example = diagnostics.retrain(trial)
+        before, after, example = diagnostics.retrain(trial, context)
         figures |= {
             "weights": plots.weight_violins(before, after, title=title),
             "filters": plots.first_filters(after),

@@ -155,7 +155,7 @@ def score(metric: CustomMetric, probabilities: NDArray[np.float64], labels: NDAr
         array.flags.writeable = False
     try:
         value: Any = function(probabilities, labels)
-    except Exception as error:  # the user's code may fail in any way
+    except (Exception, SystemExit) as error:  # the user's code may fail in any way
         raise MetricError(
             f"metric {metric.name}: {metric.reference} failed ({type(error).__name__}: {one_line(error)}) on "
             f"probabilities {probabilities.shape} and labels {labels.shape}"

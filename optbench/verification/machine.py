@@ -11,6 +11,7 @@ from typing import Any
 
 from optbench import backends, environment
 from optbench.datasets import fetch, registry
+from optbench.environment import Context
 from optbench.errors import UserError
 
 #: Distributions of each framework; TensorFlow comes under several names.
@@ -29,7 +30,7 @@ OPTIONAL: Mapping[str, str] = {
 LITTLE_DISK = 2 * 2**30
 
 
-def examine(results: Path, *, full: bool = False) -> dict[str, Any]:
+def examine(results: Path, *, full: bool = False, context: Context | None = None) -> dict[str, Any]:
     """Look at this machine.
 
     Parameters
@@ -38,6 +39,8 @@ def examine(results: Path, *, full: bool = False) -> dict[str, Any]:
         Folder of all stores; its disk is looked at.
     full : bool
         Import the frameworks, which takes seconds, and ask each for its devices.
+    context : Context, optional
+        Threads and data folder; as the environment says if not given.
 
     Returns
     -------
@@ -45,9 +48,12 @@ def examine(results: Path, *, full: bool = False) -> dict[str, Any]:
         JSON-ready: ``machine`` (as records have it), ``frameworks``, ``packages``, ``threads``, ``compiler``,
         ``data``, ``disk_free_gb``, and ``advice``: sentences, empty if all is well.
     """
+    context = context or Context.from_environment()
     machine = environment.describe()
-    frameworks = {name: _framework(name, names, full=full) for name, names in FRAMEWORKS.items()}
-    compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
+    frameworks = {
+        name: _framework(name, names, context=context, full=full) for name, names in FRAMEWORKS.items()
+    }
+    compiler = shutil.which(environment.variable("CXX") or "c++") or shutil.which("g++")
     existing = next(path for path in (results.absolute(), *results.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     found = {
@@ -55,12 +61,12 @@ def examine(results: Path, *, full: bool = False) -> dict[str, Any]:
         "frameworks": frameworks,
         "packages": {name: _version((name,)) for name in OPTIONAL},
         "threads": {
-            "a trial": int(os.environ.get("OPTBENCH_THREADS", "1")),
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+            "a trial": context.threads,
+            "OMP_NUM_THREADS": environment.variable("OMP_NUM_THREADS"),
             "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         },
         "compiler": compiler,
-        "data": {name: _data(name) for name in registry.ENTRIES},
+        "data": {name: _data(name, context.data_dir) for name in registry.ENTRIES},
         "disk_free_gb": round(free / 2**30, 1),
     }
     return {**found, "advice": list(_advice(found, free))}
@@ -87,13 +93,13 @@ def render(found: Mapping[str, Any]) -> Iterator[str]:
     yield from found["advice"] or ["Nothing to mend."]
 
 
-def _framework(name: str, names: tuple[str, ...], *, full: bool) -> dict[str, Any]:
+def _framework(name: str, names: tuple[str, ...], *, context: Context, full: bool) -> dict[str, Any]:
     at = _version(names)
     devices: list[str] = []
     if full and at:
         for device in ("cpu", "cuda", "mps", "tpu"):
             try:
-                backends.resolve_device(name, device)
+                backends.resolve_device(name, device, context)
                 devices.append(device)
             except UserError:
                 continue
@@ -109,11 +115,11 @@ def _version(names: tuple[str, ...]) -> str | None:
     return None
 
 
-def _data(name: str) -> str | None:
+def _data(name: str, data_dir: Path | None) -> str | None:
     source = getattr(registry.ENTRIES[name], "source", None)
     if source is None:
         return "comes with optbench"
-    located = fetch.find(source, None)
+    located = fetch.find(source, data_dir)
     return str(located.folder) if located else None
 
 

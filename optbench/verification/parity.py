@@ -20,6 +20,7 @@ from optbench import backends as engines
 from optbench import matching
 from optbench.datasets import registry
 from optbench.datasets.base import cut
+from optbench.environment import Context
 from optbench.errors import UserError
 from optbench.models.layers import Activate, BatchNorm, Conv2D, Dense, MaxPool2D, Model, build
 from optbench.optimizers import FAMILIES, CanonicalConfig
@@ -102,6 +103,7 @@ def run(
     backends: Iterable[str] | None = None,
     precisions: Iterable[Precision] = ("float64", "float32"),
     progress: Callable[[str], None] | None = None,
+    context: Context | None = None,
 ) -> ParityReport:
     """Compare the training of the backends.
 
@@ -116,6 +118,8 @@ def run(
         the MLP and 2e-3 on the CNN, where rounding grows).
     progress : callable, optional
         Called with a line before each comparison.
+    context : Context, optional
+        Settings of the engines; the defaults if not given.
 
     Returns
     -------
@@ -132,7 +136,7 @@ def run(
         raise ParityError(f"unknown optimizer {optimizer!r}; choose from {', '.join(FAMILIES)}")
     chosen = tuple(engines.installed() if backends is None else dict.fromkeys(backends))
     for name in chosen:
-        engines.engine(name)
+        engines.engine(name, context)
     families = FAMILIES.values() if optimizer is None else [FAMILIES[optimizer]]
     cases = [case for family in families for case in family.parity_cases()] if len(chosen) > 1 else []
     rows = []
@@ -140,7 +144,7 @@ def run(
         name = f"{config.optimizer}, {label(config)}".removesuffix(", plain")
         if progress is not None:
             progress(f"{name} on {model.name}, {precision}")
-        rows.append(_compare(name, config, model, precision, chosen))
+        rows.append(_compare(name, config, model, precision, chosen, context))
     return ParityReport(backends=chosen, rows=tuple(rows))
 
 
@@ -171,7 +175,11 @@ def render(report: ParityReport) -> Group:
 
 
 def losses(
-    config: CanonicalConfig, model: Model, precision: Precision, backend: BackendName
+    config: CanonicalConfig,
+    model: Model,
+    precision: Precision,
+    backend: BackendName,
+    context: Context | None = None,
 ) -> NDArray[np.float64]:
     """Train 50 steps on the embedded digits and return the loss of each batch."""
     spec = TrialSpec(
@@ -188,13 +196,21 @@ def losses(
     weights = matching.initial_weights(built, spec.seeds.init, precision)
     orders = [matching.epoch_order(spec.seeds.order, epoch, len(data.train)) for epoch in (1, 2)]
     rows = data.train.rows[np.concatenate(orders)][: STEPS * BATCH]
-    return engines.engine(backend).open(spec, built, data, weights).train_epoch(rows, 1)
+    return engines.engine(backend, context).open(spec, built, data, weights).train_epoch(rows, 1)
 
 
 def _compare(
-    name: str, config: CanonicalConfig, model: Model, precision: Precision, chosen: tuple[str, ...]
+    name: str,
+    config: CanonicalConfig,
+    model: Model,
+    precision: Precision,
+    chosen: tuple[str, ...],
+    context: Context | None,
 ) -> Parity:
-    curves = {name: losses(config, model, precision, name) for name in chosen}  # type: ignore[arg-type]
+    curves = {
+        name: losses(config, model, precision, name, context)  # type: ignore[arg-type]
+        for name in chosen
+    }
     apart = {(a, b): _relative(curves[a], curves[b]) for a, b in combinations(chosen, 2)}
     worst = np.max(list(apart.values()), axis=0)
     early_bar = 1e-10 if precision == "float64" else 1e-5

@@ -12,6 +12,7 @@ import numpy as np
 
 from optbench import backends, environment
 from optbench.datasets import registry
+from optbench.environment import Context
 from optbench.execution.jobs import run_job
 from optbench.records import single
 from optbench.records.store import StoredTrial
@@ -46,7 +47,7 @@ class Rerun:
     lines: tuple[str, ...]
 
 
-def rerun(trial: StoredTrial, *, folder: Path) -> Rerun:
+def rerun(trial: StoredTrial, *, folder: Path, context: Context | None = None) -> Rerun:
     """Train a trial again, writing nothing.
 
     Parameters
@@ -55,6 +56,8 @@ def rerun(trial: StoredTrial, *, folder: Path) -> Rerun:
         As a store gives it.
     folder : Path
         Where an optimizer's file is looked for.
+    context : Context, optional
+        Threads and data folder; the defaults if not given.
 
     Returns
     -------
@@ -69,10 +72,14 @@ def rerun(trial: StoredTrial, *, folder: Path) -> Rerun:
     """
     _, found = single.planned(trial, folder=folder)
     spec = found.spec
-    backends.resolve_device(spec.backend, spec.device)
-    dataset = (registry.made if spec.workload.smoke else registry.load)(spec.workload.dataset)
+    context = context or Context()
+    backends.resolve_device(spec.backend, spec.device, context)
     (record,) = run_job(
-        [spec], dataset, facts=environment.describe(folder), checkpoints=None, on_epoch=lambda *news: None
+        [spec],
+        registry.of_workload(spec.workload, data_dir=context.data_dir),
+        context=context,
+        facts=environment.describe(folder),
+        checkpoints=None,
     )
     return compare(trial, record)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from optbench.environment import set_framework_variables
 from optbench.optimizers import OptimizerConfig, family_of
 from optbench.verification.problems import Arrays
 
@@ -57,7 +57,7 @@ def missing(backend: str) -> str | None:
 def session(backend: str) -> Iterator[None]:
     """Set a framework up for float64, and put its settings back afterwards."""
     if backend == "tensorflow":
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        set_framework_variables({"TF_CPP_MIN_LOG_LEVEL": "3"})
     if backend != "jax":
         yield
         return

@@ -8,6 +8,7 @@ from optbench import matching
 from optbench.backends import engine
 from optbench.datasets import registry
 from optbench.datasets.base import cut
+from optbench.environment import Context
 from optbench.execution.protocol import run_trial
 from optbench.models.layers import (
     Activate,
@@ -60,13 +61,13 @@ def spec(
     )
 
 
-def session(trial: TrialSpec):
+def session(trial: TrialSpec, *, context: Context | None = None):
     """Open a trial: the session, its initial weights, its data."""
     dataset = registry.load(trial.workload.dataset)
     data = cut(dataset, trial.workload.split, trial.seeds, train_eval=100)
     built = build(trial.workload.model, dataset.info.shape, len(dataset.info.classes))
     weights = matching.initial_weights(built, trial.seeds.init, trial.precision)
-    return engine(trial.backend).open(trial, built, data, weights), weights, data
+    return engine(trial.backend, context).open(trial, built, data, weights), weights, data
 
 
 def record(trial: TrialSpec):

@@ -10,10 +10,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 
-from optbench import backends, matching  # noqa: E402
+from optbench import matching  # noqa: E402
 from optbench.backends.base import MEASURED  # noqa: E402
 from optbench.backends.torch import compiled, graph, steps  # noqa: E402
-from optbench.errors import UserError  # noqa: E402
+from optbench.environment import Context  # noqa: E402
 from optbench.models import zoo  # noqa: E402
 from optbench.models.layers import Activate, Dense, Dropout, Model  # noqa: E402
 from optbench.optimizers import FAMILIES, SGD, WAME, Adam, AdamW, RMSprop  # noqa: E402
@@ -31,10 +31,9 @@ MODELS = {
 RULES = {"clip_norm": 0.5, "clip_value": 0.1, "weight_decay": 1e-3, "label_smoothing": 0.1}
 
 
-def trained(monkeypatch, way, trial, *, rates=(), epochs=3):
+def trained(way, trial, *, rates=(), epochs=3):
     """Batch losses, weights and state after a few epochs that end in a short batch."""
-    monkeypatch.setenv(backends.STEP_VARIABLE, way)
-    live, _, data = session(trial)
+    live, _, data = session(trial, context=Context(step=way))
     live.warm_up()
     found = []
     for epoch in range(1, epochs + 1):
@@ -58,34 +57,33 @@ def assert_same(one, other, rtol=0.0):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: o.optimizer)
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_the_step_by_hand_has_autograd_s_bits_with_every_optimizer(optimizer, precision, monkeypatch):
+def test_the_step_by_hand_has_autograd_s_bits_with_every_optimizer(optimizer, precision):
     trial = spec("torch", optimizer, Model(name="m", layers=MODELS["dropout"]), precision=precision)
-    eager, by_hand = (trained(monkeypatch, way, trial, rates=(3,)) for way in ("eager", "auto"))
+    eager, by_hand = (trained(way, trial, rates=(3,)) for way in ("eager", "auto"))
     assert (eager[3]["step"], by_hand[3]["step"]) == ("autograd", "hand-written")
     assert_same(eager, by_hand)
 
 
 @pytest.mark.parametrize("layers", MODELS.values(), ids=MODELS)
 @pytest.mark.parametrize("rules", [{}, RULES, {"batch_size": "full"}], ids=["plain", "rules", "full"])
-def test_the_step_by_hand_agrees_with_autograd_for_every_model(layers, rules, monkeypatch):
+def test_the_step_by_hand_agrees_with_autograd_for_every_model(layers, rules):
     trial = spec("torch", Adam(lr=0.01), Model(name="m", layers=layers), **rules)
-    eager, by_hand = (trained(monkeypatch, way, trial) for way in ("eager", "auto"))
+    eager, by_hand = (trained(way, trial) for way in ("eager", "auto"))
     assert by_hand[3]["step"] == "hand-written"
     assert_same(eager, by_hand, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("precision", "rtol"), [("float64", 1e-12), ("float32", 1e-5)])
-def test_penalties_by_hand_agree_with_autograd(precision, rtol, monkeypatch):
+def test_penalties_by_hand_agree_with_autograd(precision, rtol):
     layers = zoo.mlp(hidden=[32, 16], l1=1e-3, l2=1e-2)
     trial = spec("torch", SGD(lr=0.1), Model(name="m", layers=layers), precision=precision)
-    assert_same(*(trained(monkeypatch, way, trial) for way in ("eager", "auto")), rtol=rtol)
+    assert_same(*(trained(way, trial) for way in ("eager", "auto")), rtol=rtol)
 
 
-def test_a_checkpoint_goes_from_one_way_to_the_other(monkeypatch):
+def test_a_checkpoint_goes_from_one_way_to_the_other():
     trial = spec("torch", Adam(), Model(name="m", layers=MODELS["dropout"]), precision="float32")
-    whole = trained(monkeypatch, "auto", trial, epochs=3)
-    half = trained(monkeypatch, "eager", trial, epochs=2)
-    monkeypatch.setenv(backends.STEP_VARIABLE, "auto")
+    whole = trained("auto", trial, epochs=3)
+    half = trained("eager", trial, epochs=2)
     live, _, data = session(trial)
     live.warm_up()
     live.restore(half[2])
@@ -112,10 +110,10 @@ def test_what_is_not_written_out_goes_autograd_s_way(trial):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "rtol"), [("float64", 1e-9), ("float32", 1e-3)])
-def test_a_compiled_step_agrees_with_autograd(precision, rtol, monkeypatch):
+def test_a_compiled_step_agrees_with_autograd(precision, rtol):
     """With convolutions, batch normalisation, dropout, smoothing and a short last batch."""
     trial = spec("torch", SGD(lr=0.05), CNN, precision=precision, label_smoothing=0.1)
-    eager, one, two = (trained(monkeypatch, way, trial) for way in ("eager", "compiled", "compiled"))
+    eager, one, two = (trained(way, trial) for way in ("eager", "compiled", "compiled"))
     if one[3]["step"] != "compiled":
         pytest.skip(f"torch.compile does not work here: {one[3]['step_because']}")
     assert_same(eager, one, rtol=rtol)
@@ -123,13 +121,13 @@ def test_a_compiled_step_agrees_with_autograd(precision, rtol, monkeypatch):
 
 
 @pytest.mark.slow
-def test_trials_of_a_configuration_share_a_compiled_program(monkeypatch):
+def test_trials_of_a_configuration_share_a_compiled_program():
     trial = spec("torch", Adam(), Model(name="m", layers=MODELS["dropout"]), precision="float32")
-    first = trained(monkeypatch, "compiled", trial)
+    first = trained("compiled", trial)
     if first[3]["step"] != "compiled":
         pytest.skip(f"torch.compile does not work here: {first[3]['step_because']}")
     torch._dynamo.utils.counters.clear()
-    other = trained(monkeypatch, "compiled", replace(trial, optimizer=SGD(lr=0.1)))
+    other = trained("compiled", replace(trial, optimizer=SGD(lr=0.1)))
     assert other[3]["step"] == "compiled"
     assert not torch._dynamo.utils.counters["stats"].get("unique_graphs"), "nothing is compiled again"
 
@@ -143,7 +141,7 @@ def test_where_the_compiler_fails_autograd_goes_on_and_the_record_says_so(monkey
 
     monkeypatch.setattr(compiled, "compiled", broken)
     trial = spec("torch", Adam(), CNN, precision="float32")
-    eager, tried = (trained(monkeypatch, way, trial) for way in ("eager", "compiled"))
+    eager, tried = (trained(way, trial) for way in ("eager", "compiled"))
     assert tried[3]["step"] == "autograd"
     assert tried[3]["step_because"] == "compiled was asked for: RuntimeError: no compiler here"
     assert_same(eager, tried)
@@ -169,7 +167,7 @@ class Rehearsal:
 
 
 def rehearsed(monkeypatch, recorder):
-    def make(trial, built, options, found, again):
+    def make(trial, built, options, found, again, *, asked):
         return lambda live: graph.GraphStep(live.optimizer, recorder, "asked for")
 
     monkeypatch.setattr("optbench.backends.torch.engine.make_step", make)
@@ -179,10 +177,10 @@ def rehearsed(monkeypatch, recorder):
 def test_a_replayed_step_reads_its_batch_from_the_buffers(optimizer, monkeypatch):
     """Recorded once a learning rate; the first step of each, and the short last batch, are taken outside."""
     trial = spec("torch", optimizer, CNN, precision="float32")
-    eager = trained(monkeypatch, "eager", trial, rates=(3,))
+    eager = trained("eager", trial, rates=(3,))
     recorder = Rehearsal()
     rehearsed(monkeypatch, recorder)
-    replayed = trained(monkeypatch, "graph", trial, rates=(3,))
+    replayed = trained("graph", trial, rates=(3,))
     assert_same(eager, replayed)
     per_epoch = len(eager[0]) // 3 - 1
     assert recorder.recorded == 2
@@ -204,8 +202,8 @@ def test_a_replayed_step_reads_augmented_inputs(monkeypatch):
     assert_same(*found)
 
 
-def test_a_graph_without_a_gpu_is_said_in_the_record(monkeypatch):
-    facts = trained(monkeypatch, "graph", spec("torch", Adam(), CNN), epochs=1)[3]
+def test_a_graph_without_a_gpu_is_said_in_the_record():
+    facts = trained("graph", spec("torch", Adam(), CNN), epochs=1)[3]
     assert facts["step"] == "autograd"
     assert facts["step_because"] == "graph was asked for: it needs a CUDA device"
 
@@ -224,12 +222,6 @@ def test_optimizers_that_cannot_be_recorded_are_named():
     assert "moves its learning rate" in (against(author, same_bits=True) or "")
 
 
-def test_an_unknown_step_is_refused_with_the_known_ones(monkeypatch):
-    monkeypatch.setenv(backends.STEP_VARIABLE, "fast")
-    with pytest.raises(UserError, match="OPTBENCH_STEP: found 'fast'; choose one of auto, eager"):
-        session(spec("torch"))
-
-
 def test_images_say_how_they_are_laid_out():
     facts = session(spec("torch", model=CNN, precision="bfloat16"))[0].facts()
     assert facts["memory_format"] == "channels last"
@@ -243,20 +235,20 @@ def test_images_say_how_they_are_laid_out():
     ids=lambda o: o.optimizer,
 )  # fmt: skip
 @pytest.mark.parametrize("model", ["dropout", "cnn"])
-def test_a_cuda_graph_has_autograd_s_bits(optimizer, model, monkeypatch):
+def test_a_cuda_graph_has_autograd_s_bits(optimizer, model):
     layers = zoo.small_cnn() if model == "cnn" else MODELS[model]
     trial = replace(
         spec("torch", optimizer, Model(name="m", layers=layers), precision="float32"), device="cuda"
     )
-    eager, replayed = (trained(monkeypatch, way, trial, rates=(3,)) for way in ("eager", "graph"))
+    eager, replayed = (trained(way, trial, rates=(3,)) for way in ("eager", "graph"))
     assert replayed[3]["step"] == "graph", replayed[3]["step_because"]
     assert_same(eager, replayed)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu_the_clock_chooses_among_ways_of_the_same_bits(monkeypatch):
+def test_on_a_gpu_the_clock_chooses_among_ways_of_the_same_bits():
     trial = replace(spec("torch", Adam(), precision="float32"), device="cuda")
-    facts = trained(monkeypatch, "auto", trial)[3]
+    facts = trained("auto", trial)[3]
     assert facts["step"] in ("graph", "autograd")
     assert facts["step_because"] == MEASURED
 

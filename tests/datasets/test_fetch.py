@@ -72,8 +72,7 @@ def server():
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
     """A data folder of the test's own, and nothing to find elsewhere."""
-    monkeypatch.setenv(fetch.ENVIRONMENT, str(tmp_path / "data"))
-    monkeypatch.setattr(fetch.platformdirs, "user_cache_dir", lambda name: str(tmp_path / "cache"))
+    monkeypatch.setattr(fetch.platformdirs, "user_cache_dir", lambda name: str(tmp_path))
     monkeypatch.setattr(fetch, "DEBIAN", tmp_path / "debian")
     return tmp_path
 
@@ -172,7 +171,7 @@ def test_obtain_downloads_once_and_then_finds(server, cache):
 
 def test_files_are_looked_for_in_order(server, cache):
     source = gzipped_source(server)
-    for place in ("debian", "cache/data", "data"):
+    for place in ("debian", "data"):
         path = cache / place / "made" / "a"
         path.parent.mkdir(parents=True)
         path.write_bytes(CONTENT)

@@ -19,7 +19,8 @@ FILE_NAMES = [entry.info.name for entry in FILE_ENTRIES]
 @pytest.fixture
 def data(tmp_path, monkeypatch):
     """A data folder of the test's own; no other place, and no way to the net."""
-    monkeypatch.setenv(fetch.ENVIRONMENT, str(tmp_path))
+    folder = tmp_path / "cache" / "data"
+    folder.mkdir(parents=True)
     monkeypatch.setattr(fetch.platformdirs, "user_cache_dir", lambda name: str(tmp_path / "cache"))
     monkeypatch.setattr(fetch, "DEBIAN", tmp_path / "debian")
 
@@ -28,13 +29,13 @@ def data(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fetch, "download", refuse)
     registry.load.cache_clear()
-    yield tmp_path
+    yield folder
     registry.load.cache_clear()
 
 
 @pytest.fixture
 def shared(shared_data, monkeypatch):
-    monkeypatch.setenv(fetch.ENVIRONMENT, str(shared_data))
+    monkeypatch.setattr(fetch, "DEBIAN", shared_data)
     registry.load.cache_clear()
     yield shared_data
     registry.load.cache_clear()

@@ -5,6 +5,8 @@ import pytest
 pytest.importorskip("torch", reason="times steps with PyTorch")
 
 from optbench import api
+from optbench.environment import Context
+from optbench.execution import estimate as estimates
 from optbench.execution.estimate import calibrate, estimate
 from optbench.records.frames import load_results
 from optbench.suite.expand import trials
@@ -23,10 +25,14 @@ def test_the_store_s_own_timings_come_first(write_suite, tmp_path):
     assert (groups["wame"].trials, groups["wame"].missing) == (2, 2)
 
 
-def test_a_calibration_grows_with_the_budget(write_suite):
+def test_a_calibration_grows_with_the_budget(write_suite, monkeypatch):
+    """By a made clock: each piece of work that is timed takes as long as the others."""
+    timed = []
+    monkeypatch.setattr(estimates, "_seconds", lambda work: timed.append(work()) or 0.01)
     short, long = (
         trials(load_suite(write_suite(("epochs: 2", f"epochs: {epochs}"))), lambda b, d: "cpu")[0].spec
         for epochs in (10, 1000)
     )
-    calibrate(short)
-    assert 20 < calibrate(long) / calibrate(short) < 500
+    few, many = calibrate(short, Context()), calibrate(long, Context())
+    assert timed, "nothing was timed"
+    assert 90 < many / few < 100  # 100 times the epochs, and one test evaluation in each

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from optbench import api
-from optbench.execution import local, pool
+from optbench.execution import choice, local, pool
 from optbench.execution.jobs import InProcess
+from optbench.execution.worker import Done
 from optbench.records.frames import load_results
 from optbench.records.store import Store
 from optbench.suite.load import load_suite
@@ -210,28 +211,28 @@ def test_a_run_that_ends_leaves_no_worker_behind_and_goes_on(tmp_path, number):
 
 
 def test_auto_measures_a_long_suite_and_takes_workers(tmp_path, monkeypatch):
-    monkeypatch.setattr(pool, "SHORT", 0.0)
-    monkeypatch.setattr(pool, "LONG", 0.0)
+    monkeypatch.setattr(choice, "SHORT", 0.0)
+    monkeypatch.setattr(choice, "LONG", 0.0)
     measured = []
     real = pool.Pool.gain
     monkeypatch.setattr(pool.Pool, "gain", lambda self, spec: measured.append(real(self, spec)) or 2.0)
-    monkeypatch.setattr(pool, "most_workers", lambda: 2)
+    monkeypatch.setattr(choice, "most_workers", lambda threads: 2)
     assert api.run(load_suite(suite(tmp_path, seeds=2)), results=tmp_path, workers="auto").completed == 8
     assert len(measured) == 1
-    assert 0 < measured[0] < 10
+    assert measured[0] > 0
     with Store(tmp_path / "s") as store:
         assert {trial.environment.get("concurrent") for trial in store.trials()} == {2}
 
 
 def test_a_few_short_trials_settle_nothing_for_the_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(pool, "most_workers", lambda: 2)
+    monkeypatch.setattr(choice, "most_workers", lambda threads: 2)
     monkeypatch.setattr(pool.Pool, "open", lambda self, frameworks: None)
     planned = local.plan(load_suite(suite(tmp_path, seeds=2)))
-    auto = pool.AutoPool()
-    monkeypatch.setattr(pool, "work", lambda spec: 0.0)
+    auto = choice.AutoPool()
+    monkeypatch.setattr(choice, "work", lambda spec: 0.0)
     auto.prepare(planned)
     assert isinstance(auto._chosen, InProcess)
-    monkeypatch.setattr(pool, "work", lambda spec: 1.0)
+    monkeypatch.setattr(choice, "work", lambda spec: 1.0)
     auto.prepare(planned)
     chosen = auto._chosen
     assert isinstance(chosen, pool.Pool)
@@ -257,17 +258,17 @@ def test_auto_takes_workers_where_they_are_of_use(
     tmp_path, monkeypatch, short, long, gain, cores, limit, expected
 ):
     """``gain`` None is not measured, ``expected`` None this process; a limit needs a process to end."""
-    monkeypatch.setattr(pool, "SHORT", short)
-    monkeypatch.setattr(pool, "LONG", long)
+    monkeypatch.setattr(choice, "SHORT", short)
+    monkeypatch.setattr(choice, "LONG", long)
     monkeypatch.setattr(pool.Pool, "open", lambda self, frameworks: None)
     measured = []
     monkeypatch.setattr(pool.Pool, "gain", lambda self, spec: measured.append(spec) or gain)
-    monkeypatch.setattr(pool, "most_workers", lambda: cores)
+    monkeypatch.setattr(choice, "most_workers", lambda threads: cores)
     planned = local.plan(load_suite(suite(tmp_path, seeds=2)))
-    monkeypatch.setattr(pool, "work", lambda spec: 1.0 / len(planned))  # the suite takes a second
-    chosen, _ = pool.AutoPool(time_limit=limit)._choose(planned)
+    monkeypatch.setattr(choice, "work", lambda spec: 1.0 / len(planned))  # the suite takes a second
+    chosen, _ = choice.AutoPool(time_limit=limit)._choose(planned)
     chosen.close()
-    assert getattr(chosen, "_workers", None) == expected
+    assert getattr(chosen, "_count", None) == expected
     assert len(measured) == (gain is not None)
 
 
@@ -278,13 +279,23 @@ def test_a_wrong_number_of_workers_is_named(tmp_path):
     assert "--workers: found 'many'" in run.communicate()[0]
 
 
+def done_waits(inbox):
+    """Whether a result is among what workers have said; all of it is put back."""
+    said = [inbox.get() for _ in range(inbox.qsize())]
+    for message in said:
+        inbox.put(message)
+    return any(isinstance(message, Done) for _, message in said)
+
+
 def test_an_interruption_keeps_what_has_ended_in_a_worker(tmp_path):
     workers = pool.Pool(2)
 
     class Interrupted(Listener):
         def finished(self, trial, record):
-            if len(workers._pending) == 2:  # the one just stored, and one that has ended meanwhile
-                wait_for(lambda: all(future.done() for future in workers._pending))
+            self.stored = getattr(self, "stored", 0) + 1
+            if self.stored == 1:  # another one ends meanwhile
+                assert len(workers._tasks) == 2
+                wait_for(lambda: workers._inbox.qsize() and done_waits(workers._inbox))
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

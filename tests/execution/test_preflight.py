@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from optbench.environment import Context
 from optbench.execution import estimate, preflight
 from optbench.execution.preflight import BatchError, MemoryNeedError
 from optbench.suite.expand import trials
@@ -23,7 +24,7 @@ def test_a_model_beyond_the_memory_is_refused_with_both_numbers(write_suite, mon
     with pytest.raises(
         MemoryNeedError, match=r"3.21e\+08 parameters.*need at least 3.\d+ GB, and 1 GB are free"
     ):
-        estimate.calibrate(spec)
+        estimate.calibrate(spec, Context())
 
 
 @pytest.mark.parametrize("batch", ["1", "38"])
@@ -37,19 +38,19 @@ def test_a_batch_of_one_example_before_batch_normalisation_is_refused(write_suit
     rows = facts.train - estimate.validation_count(spec.workload.split, facts.train)
     assert batch == "1" or rows % 38 == 1, rows
     with pytest.raises(BatchError, match="batch normalisation needs two at least"):
-        estimate.calibrate(spec)
+        estimate.calibrate(spec, Context())
 
 
 def test_a_plan_of_many_learning_rates_is_calibrated_once(write_suite, monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(estimate, "calibrate", lambda spec: asked.append(spec) or 1.0)
+    monkeypatch.setattr(estimate, "calibrate", lambda spec, context: asked.append(spec) or 1.0)
     path = write_suite(("adam: {lr: 0.01}", "adam: {grid: {lr: [0.1, 0.01, 0.001]}}"))
     assert len(estimate.estimate(load_suite(path), results=tmp_path)) == 4
     assert len(asked) == 2
 
 
 def test_calibrations_end_after_their_seconds_and_the_rest_is_scaled(write_suite, monkeypatch, tmp_path):
-    monkeypatch.setattr(estimate, "calibrate", lambda spec: 10.0)
+    monkeypatch.setattr(estimate, "calibrate", lambda spec, context: 10.0)
     monkeypatch.setattr(estimate, "CALIBRATION_SECONDS", 0.0)
     path = write_suite(("epochs: 2", "epochs: 2\n    grid: {epochs: [1, 3]}"))
     seconds = {g.epochs: g.estimate.seconds for g in estimate.estimate(load_suite(path), results=tmp_path)}

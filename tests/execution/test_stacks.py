@@ -200,7 +200,9 @@ def test_a_suite_runs_in_stacks_and_grows(tmp_path):
 def test_auto_measures_once_and_remembers(tmp_path, monkeypatch):
     pytest.importorskip("torch")
     asked = []
-    monkeypatch.setattr(stacked, "best_size", lambda trials, *rest: asked.append(trials) or 4)
+    monkeypatch.setattr(
+        stacked, "best_size", lambda trials, *rest: asked.append(trials) or stacked.StackSize(4)
+    )
     local.run_suite(suite(tmp_path, size="auto"), results=tmp_path)
     assert len(asked) == 1, "once a workload"
     local.run_suite(suite(tmp_path, size="auto", seeds=8), results=tmp_path)
@@ -216,7 +218,9 @@ def test_a_class_of_ones_own_is_no_measure_for_the_others(tmp_path):
     entry = replace(entry, optimizers={"mine": mine, **entry.optimizers})
     planned = local.plan(replace(loaded, workloads=(entry,)))
     asked = []
-    sizes = stacked.Sizes("auto", planned, known={}, measure=lambda trials: asked.append(trials) or 4)
+    sizes = stacked.Sizes(
+        "auto", planned, known={}, measure=lambda trials: asked.append(trials) or stacked.StackSize(4)
+    )
     assert [sizes(trial) for trial in planned[:3]] == [1, 4, 4]
     assert [[(t.optimizer, t.spec.seeds.init) for t in trials] for trials in asked] == [
         [("adam", seed) for seed in range(5)]
@@ -237,7 +241,7 @@ def test_auto_chooses_a_size_that_the_trials_allow(tmp_path):
     pytest.importorskip("torch")
     trials = [t for t in local.plan(suite(tmp_path, size="auto")) if t.optimizer == "adam"]
     specs = [trial.spec for trial in trials]
-    assert stacked.best_size(specs, backends.engine("torch"), registry.load("digits")) in (1, 2, 4)
+    assert stacked.best_size(specs, backends.engine("torch"), registry.load("digits")).trials in (1, 2, 4)
 
 
 def test_what_cannot_be_stacked_is_trained_alone(tmp_path):

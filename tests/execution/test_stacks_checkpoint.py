@@ -10,6 +10,7 @@ import pytest
 
 from optbench import backends
 from optbench.datasets import registry
+from optbench.environment import Context
 from optbench.execution import jobs
 from optbench.execution import stacks as stacked
 from optbench.execution.checkpoint import Checkpoints
@@ -135,7 +136,7 @@ def test_a_job_trains_its_stack_from_the_checkpoint(tmp_path):
     checkpoints = Checkpoints(tmp_path, ALWAYS)
     train(wanted, checkpoints, cut_at=2)
     records = jobs.run_job(
-        wanted, registry.load("digits"), facts={}, checkpoints=checkpoints, on_epoch=lambda *news: None
+        wanted, registry.load("digits"), context=Context(), facts={}, checkpoints=checkpoints
     )
     assert {record.environment["checkpoint"] for record in records} == {"resumed"}
     assert {record.environment["stacked"] for record in records} == {3}

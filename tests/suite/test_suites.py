@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from optbench.datasets import fetch, registry
+from optbench.environment import Context
 from optbench.execution.local import run_suite, smoke
 from optbench.suite.expand import trials
 from optbench.suite.load import load_suite
@@ -44,7 +45,6 @@ def test_a_header_says_where_from_what_and_how_long(name):
 @pytest.fixture
 def offline(tmp_path, monkeypatch):
     """No data anywhere, and no way to the net."""
-    monkeypatch.setenv(fetch.ENVIRONMENT, str(tmp_path))
     monkeypatch.setattr(fetch.platformdirs, "user_cache_dir", lambda name: str(tmp_path))
     monkeypatch.setattr(fetch, "DEBIAN", tmp_path)
     monkeypatch.setattr(fetch, "download", lambda *a, **k: pytest.fail("a dry run goes to the net"))
@@ -108,17 +108,18 @@ def test_deepobs_uses_its_seeds_and_no_validation_part():
     [("mnist_mlp", "batch-256", "adam", 0.93), ("fashion_mnist", "head head=128", "adam", 0.75)],
 )
 def test_a_published_suite_starts_on_the_real_files(
-    name, workload, optimizer, accuracy, shared_data, tmp_path, monkeypatch
+    name, workload, optimizer, accuracy, shared_data, tmp_path
 ):
     from optbench.records.frames import load_results
 
-    monkeypatch.setenv(fetch.ENVIRONMENT, str(shared_data))
-    registry.load.cache_clear()
     suite = load(name)
     short = [replace(w, workload=replace(w.workload, epochs=1)) for w in suite.workloads]
     suite = replace(suite, workloads=tuple(short), seeds=suite.seeds[:1])
     outcome = run_suite(
-        suite, results=tmp_path, only=lambda t: (t.workload, t.optimizer) == (workload, optimizer)
+        suite,
+        results=tmp_path,
+        only=lambda t: (t.workload, t.optimizer) == (workload, optimizer),
+        context=Context(data_dir=shared_data),
     )
     (row,) = load_results(outcome.store).trials.to_dict("records")
     assert row["test_accuracy"] > accuracy

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,10 +9,11 @@ from typing import Any
 import jax
 
 from optbench.backends.arrays import Resident, keep_pages
-from optbench.backends.base import DeviceError, Stack, Weights
+from optbench.backends.base import DeviceError, Stack, Weights, check_started
 from optbench.backends.functional import Configuration, FunctionalSession, ProgramCache
 from optbench.backends.jax.programs import JaxPrograms
 from optbench.datasets.base import TrialData
+from optbench.environment import Context, set_framework_variables, variable
 from optbench.models.layers import BuiltLayer
 from optbench.trial import TrialSpec
 
@@ -26,13 +26,17 @@ class JaxEngine:
 
     name = "jax"
 
-    def __init__(self, *, threads: int) -> None:
-        self._threads = threads
-        with _start_up(threads):
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        with _start_up(context):
             jax.devices()
         keep_pages()
         self._resident = Resident()
         self._programs = ProgramCache(self._make)
+
+    def configure(self, context: Context) -> None:
+        """See :class:`optbench.backends.base.Engine`; XLA reads its threads once, when it starts."""
+        check_started(context, self._context, self.name)
 
     def resolve_device(self, device: str) -> str:
         """See :class:`optbench.backends.base.Engine`."""
@@ -46,7 +50,12 @@ class JaxEngine:
 
     def describe(self, device: str) -> Mapping[str, Any]:
         """See :class:`optbench.backends.base.Engine`."""
-        facts = {"framework": f"jax {jax.__version__}", "threads": self._threads, "device": device}
+        facts: dict[str, Any] = {
+            "framework": f"jax {jax.__version__}",
+            "threads": self._context.threads,
+            "device": device,
+            **({} if self._context.deterministic else {"deterministic": False}),
+        }
         if device != "cpu":
             found = _devices(device)[0]
             facts |= {"device_name": found.device_kind, "platform": found.client.platform_version}
@@ -88,20 +97,18 @@ def _devices(name: str) -> list[jax.Device]:
 
 
 @contextmanager
-def _start_up(threads: int) -> Iterator[None]:
+def _start_up(context: Context) -> Iterator[None]:
     """Set what XLA reads when its clients start, and put the environment back for child processes."""
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a GPU's memory as it is needed
-    flags = [os.environ.get("XLA_FLAGS", ""), "--xla_gpu_deterministic_ops=true"]
-    if threads == 1:
+    set_framework_variables({"XLA_PYTHON_CLIENT_PREALLOCATE": "false"})  # a GPU's memory as it is needed
+    flags = [variable("XLA_FLAGS") or ""]
+    if context.deterministic:
+        flags.append("--xla_gpu_deterministic_ops=true")
+    if context.threads == 1:
         flags.append("--xla_cpu_multi_thread_eigen=false")
-    ours = {"XLA_FLAGS": " ".join(filter(None, flags)), "PJRT_NPROC": str(threads), "NPROC": str(threads)}
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
+    threads = str(context.threads)
+    ours = {"XLA_FLAGS": " ".join(filter(None, flags)), "PJRT_NPROC": threads, "NPROC": threads}
+    before = set_framework_variables(ours, override=True)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        set_framework_variables(before, override=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -11,18 +10,18 @@ from importlib.util import find_spec
 from typing import Any
 
 from optbench.backends.tensorflow.quiet import quietly
+from optbench.environment import Context, set_framework_variables
 
-# Read when TensorFlow is imported; its notes about kernels and processors belong on no one's screen.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 with quietly():
+    # Read when TensorFlow is imported; its notes about kernels and processors belong on no one's screen.
+    set_framework_variables({"TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true"})
     if "tensorflow" not in sys.modules and find_spec("triton") is not None:
         # PyTorch's Triton and TensorFlow both carry LLVM, and the process aborts if Triton comes second.
         import_module("triton")
     import tensorflow as tf
 
 from optbench.backends.arrays import Resident, keep_pages
-from optbench.backends.base import DeviceError, Weights
+from optbench.backends.base import DeviceError, Weights, check_started
 from optbench.backends.functional import Configuration, FunctionalSession, ProgramCache
 from optbench.datasets.base import TrialData
 from optbench.errors import UserError
@@ -40,7 +39,9 @@ class TensorFlowEngine:
 
     name = "tensorflow"
 
-    def __init__(self, *, threads: int) -> None:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        threads = context.threads
         tf.get_logger().setLevel(logging.ERROR)
         try:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -50,13 +51,18 @@ class TensorFlowEngine:
                 f"backend tensorflow: this process has used TensorFlow before, not with {threads} threads, "
                 "which are part of a result; run trials before all else that uses it, or by `optbench run`"
             ) from None
-        tf.config.experimental.enable_op_determinism()
+        if context.deterministic:
+            tf.config.experimental.enable_op_determinism()
         tf.config.experimental.enable_tensor_float_32_execution(False)
         with quietly():  # XLA announces itself once, with the first program
             tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(0))
         keep_pages()
         self._resident = Resident()
         self._programs = ProgramCache(self._make)
+
+    def configure(self, context: Context) -> None:
+        """See :class:`optbench.backends.base.Engine`; TensorFlow reads its threads once, when it starts."""
+        check_started(context, self._context, self.name)
 
     def resolve_device(self, device: str) -> str:
         """See :class:`optbench.backends.base.Engine`."""
@@ -74,6 +80,7 @@ class TensorFlowEngine:
             "framework": f"tensorflow {tf.__version__}",
             "threads": tf.config.threading.get_intra_op_parallelism_threads(),
             "device": device,
+            **({} if self._context.deterministic else {"deterministic": False}),
         }
         if device == "cuda":
             details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])

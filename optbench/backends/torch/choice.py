@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from optbench.backends import wanted_step
 from optbench.backends.base import MEASURED
 from optbench.backends.functional import Configuration
 from optbench.backends.torch import dense
@@ -32,7 +31,13 @@ Found = dict[tuple[Configuration, object, str], str | None]
 
 
 def make_step(
-    trial: TrialSpec, built: tuple[BuiltLayer, ...], options: LossOptions, found: Found, again: Open
+    trial: TrialSpec,
+    built: tuple[BuiltLayer, ...],
+    options: LossOptions,
+    found: Found,
+    again: Open,
+    *,
+    asked: str,
 ) -> MakeStep:
     """Choose the way of a trial's steps.
 
@@ -44,13 +49,14 @@ def make_step(
         What the engine knows from trials before; a configuration is tried and timed once a process.
     again : callable
         Opens the trial a second time, for a try.
+    asked : str
+        The way asked for, or ``auto``; see :data:`optbench.environment.STEPS`.
 
     Returns
     -------
     callable
         Makes the step of a session.
     """
-    asked = wanted_step()
     if asked == "eager":
         return lambda session: AutogradStep("asked for")
     if asked == "compiled":

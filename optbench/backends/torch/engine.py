@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +21,7 @@ from optbench.backends.torch.model import LossOptions, TorchModel, from_torch, t
 from optbench.backends.torch.optimizers import make_optimizer, switch
 from optbench.backends.torch.steps import flush_denormals
 from optbench.datasets.base import Part, TrialData
+from optbench.environment import Context, set_framework_variables
 from optbench.matching import Indices
 from optbench.models.layers import BuiltLayer
 from optbench.optimizers import has_rule
@@ -33,16 +33,24 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, *, threads: int) -> None:
-        torch.set_num_threads(threads)
-        # Set before the first CUDA call, as cuBLAS reads it once.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        torch.backends.cudnn.benchmark = False
+    def __init__(self, context: Context) -> None:
+        if context.deterministic:  # before the first CUDA call, as cuBLAS reads it once
+            set_framework_variables({"CUBLAS_WORKSPACE_CONFIG": ":4096:8"})
+        self.configure(context)
         keep_pages()
         self._resident = Resident()
         self._found: Found = {}
+
+    def configure(self, context: Context) -> None:
+        """See :class:`optbench.backends.base.Engine`; also what an optimizer's code may have changed."""
+        self._context = context
+        torch.set_num_threads(context.threads)
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+        torch.set_grad_enabled(True)
+        torch.use_deterministic_algorithms(context.deterministic, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = False
 
     def resolve_device(self, device: str) -> str:
         """See :class:`optbench.backends.base.Engine`."""
@@ -64,6 +72,7 @@ class TorchEngine:
             "framework": f"torch {torch.__version__}",
             "threads": torch.get_num_threads(),
             "device": device,
+            **({} if self._context.deterministic else {"deterministic": False}),
         }
         if device == "cuda":
             facts |= {"device_name": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
@@ -81,7 +90,7 @@ class TorchEngine:
         half = spec.device if spec.precision == "bfloat16" else None
         options = LossOptions(smoothing=smoothing, half=half)
         again = partial(TorchSession, self, spec, built, data, weights, options)
-        return again(make_step(spec, built, options, self._found, again))
+        return again(make_step(spec, built, options, self._found, again, asked=self._context.step))
 
     def stack(
         self, specs: Sequence[TrialSpec], built: tuple[BuiltLayer, ...], sessions: Sequence[TorchSession]

@@ -7,12 +7,12 @@ way, as Triton takes numbers in float32.
 from __future__ import annotations
 
 import functools
-import os
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from optbench.environment import variable
 from optbench.optimizers.torch_kernels.plain import Hyper, addressable
 
 BLOCK = 1024
@@ -22,7 +22,7 @@ _ROOTS = {"inside": 0, "outside": 1, "none": 2}
 
 def interpreted() -> bool:
     """Whether Triton's interpreter runs kernels on the CPU (environment variable TRITON_INTERPRET)."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
+    return variable("TRITON_INTERPRET") == "1"
 
 
 def supports(w: Tensor, state_dtype: torch.dtype) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import os
 import platform
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ import platformdirs
 import torch
 from torch import Tensor
 
+from optbench.environment import variable
 from optbench.optimizers.torch_kernels.plain import Hyper, addressable
 
 SOURCE = Path(__file__).with_name("wame.cpp")
@@ -96,11 +96,11 @@ def available() -> str | None:
 
 
 def _built() -> Path:
-    compiler = shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")
+    compiler = shutil.which(variable("CXX") or "") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         raise KernelError("there is no C++ compiler (g++ or clang++, or the one that CXX names)")
     key = "\n".join((SOURCE.read_text(encoding="utf-8"), compiler, *FLAGS, platform.machine(), _cpu()))
-    folder = Path(os.environ.get("OPTBENCH_KERNELS") or platformdirs.user_cache_path("optbench") / "kernels")
+    folder = Path(variable("OPTBENCH_KERNELS") or platformdirs.user_cache_path("optbench") / "kernels")
     library = folder / f"wame-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     if library.exists():
         return library
