@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from optbench.task import increasing
 from optbench.trial import CosineSchedule, ReduceOnPlateau, Schedule, StepSchedule
 
 
@@ -45,7 +46,7 @@ class LearningRate:
         rule = self._schedule
         if not isinstance(rule, ReduceOnPlateau):
             return
-        value = row[rule.monitor] if rule.monitor == "val_loss" else -row[rule.monitor]
+        value = -increasing(rule.monitor, row[rule.monitor])
         if self._cooldown:
             self._cooldown -= 1
             self._waited = 0

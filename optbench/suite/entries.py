@@ -141,7 +141,7 @@ def _workload(
     model = declared.model(entry["model"], (*path, "model"), folder)
     facts = registry.info(dataset)
     try:
-        build(model, facts.shape, len(facts.classes))
+        build(model, facts.shape, facts.outputs)
     except ModelError as error:
         raise problem((*path, "model"), f"{error} (dataset {facts.name}: {facts.shape})") from None
     plain = {key: value for key, value in entry.items() if key not in (*EXTRAS, "schedule", "metrics")}

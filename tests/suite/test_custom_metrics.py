@@ -228,7 +228,7 @@ def test_packages_offer_metrics_by_name(write_suite, tmp_path, monkeypatch):
 
 
 def test_probabilities_are_those_of_the_outputs_whatever_their_size():
-    from optbench.execution.evaluation import probabilities
+    from optbench.execution.classification import probabilities
 
     found = probabilities(np.array([[1e4, 0.0], [0.0, np.log(3)]], dtype=np.float32))
     np.testing.assert_allclose(found, [[1, 0], [0.25, 0.75]], rtol=1e-6)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from optbench.backends.base import Weights
 from optbench.backends.functional import Configuration, State
+from optbench.backends.jax.losses import evaluated_loss, prediction, training_loss
 from optbench.backends.jax.model import JaxModel
 from optbench.optimizers import Custom
 from optbench.optimizers.optax import make_optimizer
@@ -35,6 +36,9 @@ class JaxPrograms:
         self._model = JaxModel(
             configuration.built, cpu=configuration.device == "cpu", precision=configuration.precision
         )
+        self._training_loss = training_loss(configuration.loss)
+        self._evaluated_loss = evaluated_loss(configuration.loss)
+        self._predict = prediction(configuration.targets)
         self._compiled: dict[tuple[Any, ...], Callable[..., Any]] = {}
         self._fixed_lr = False
 
@@ -170,8 +174,8 @@ class JaxPrograms:
 
         def objective(trained: Tree) -> tuple[Array, Tree]:
             weights = {**model, **trained}
-            logits, moved = self._model(weights, x, key=key, training=True)
-            losses = cross_entropy(logits, y, self._configuration.label_smoothing)
+            outputs, moved = self._model(weights, x, key=key, training=True)
+            losses = self._training_loss(outputs, y)
             return losses.mean() + self._model.penalty(weights), moved
 
         (loss, moved), gradients = jax.value_and_grad(objective, has_aux=True)(trained)
@@ -197,24 +201,14 @@ class JaxPrograms:
     def _run_evaluation(self, model: Tree, x: Array, y: Array, rows: Array) -> tuple[Array, Array, Array]:
         def batch(row: Array) -> tuple[Array, Array, Array]:
             unused = jnp.zeros(2, jnp.uint32)
-            logits, _ = self._model(model, x[row], key=unused, training=False)
-            return cross_entropy(logits, y[row]), logits.argmax(1).astype(jnp.int32), logits
+            outputs, _ = self._model(model, x[row], key=unused, training=False)
+            return self._evaluated_loss(outputs, y[row]), self._predict(outputs), outputs
 
         return lax.map(batch, rows)
 
 
 def _is_key(leaf: Any) -> bool:
     return isinstance(leaf, Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def cross_entropy(logits: Array, labels: Array, smoothing: float = 0.0) -> Array:
-    """Cross-entropy of each example, its target smoothed over all outputs."""
-    log_p = jax.nn.log_softmax(logits)
-    hit = labels[:, None] == jnp.arange(log_p.shape[1])
-    true = jnp.where(hit, log_p, 0).sum(1)  # the gradient of a gather is slow
-    if not smoothing:
-        return -true
-    return -((1 - smoothing) * true + smoothing * log_p.mean(1))
 
 
 def _enable_x64(enabled: bool) -> Any:

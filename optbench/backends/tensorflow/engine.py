@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -23,7 +24,7 @@ with quietly():
 
 from optbench.backends.arrays import Resident, keep_pages
 from optbench.backends.base import DeviceError, Weights
-from optbench.backends.functional import Configuration, FunctionalSession, ProgramCache
+from optbench.backends.functional import KEPT, Configuration, FunctionalSession
 from optbench.datasets.base import TrialData
 from optbench.errors import UserError
 from optbench.models.layers import BuiltLayer
@@ -56,7 +57,7 @@ class TensorFlowEngine:
             tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(0))
         keep_pages()
         self._resident = Resident()
-        self._programs = ProgramCache(self._make)
+        self._programs = lru_cache(KEPT)(self._make)
 
     def resolve_device(self, device: str) -> str:
         """See :class:`optbench.backends.base.Engine`."""
@@ -91,7 +92,7 @@ class TensorFlowEngine:
         self, spec: TrialSpec, built: tuple[BuiltLayer, ...], data: TrialData, weights: Weights
     ) -> FunctionalSession:
         """See :class:`optbench.backends.base.Engine`."""
-        programs = self._programs[Configuration.of(spec, built)]
+        programs = self._programs(Configuration.of(spec, built))
         return FunctionalSession(programs, self._resident, spec, built, data, weights)
 
     def _make(self, configuration: Configuration) -> TensorFlowPrograms:
