@@ -89,6 +89,8 @@ class Task:
         Recorded for the validation and the test part beside the loss, in this order.
     headline : tuple of str
         Those of them that are recorded for the training subset too, and stand among a trial's final numbers.
+    options : tuple of str
+        Fields of a workload that only this task has a meaning for.
     monitors : tuple of str
         What a workload may watch on the validation part.
     primary, monitor : str
@@ -102,6 +104,7 @@ class Task:
     view: Literal["confusion"]
     metrics: tuple[str, ...]
     headline: tuple[str, ...]
+    options: tuple[str, ...]
     monitors: tuple[MonitorName, ...]
     primary: str
     monitor: MonitorName
@@ -127,6 +130,7 @@ CLASSIFICATION = Task(
     view="confusion",
     metrics=("accuracy", "f1"),
     headline=("accuracy",),
+    options=("label_smoothing", "top_k", "per_class"),
     monitors=("val_accuracy", "val_loss"),
     primary="test_accuracy",
     monitor="val_accuracy",

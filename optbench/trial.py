@@ -393,15 +393,15 @@ def _identity(spec: TrialSpec, leave_out: str | None = None) -> str:
 
 
 _SPEC = sorted(f.name for f in fields(TrialSpec))
-#: Canonical JSON of the parts of specs, by the object's id: the trials of a suite share their parts. The
-#: object is kept beside it, so that its id stays its own; equal objects (1 and 1.0) may differ in their JSON.
-_PARTS: dict[int, tuple[Any, str]] = {}
+#: Attribute in which a part of a spec keeps its canonical JSON: the trials of a suite share their parts, and
+#: equal parts (1 and 1.0) may differ in it.
+_JSON = "_canonical_json"
 
 
 def _part(value: Any) -> str:
     if isinstance(value, str):
         return f'"{value}"'
-    if id(value) not in _PARTS:
+    if _JSON not in vars(value):
         plain = to_plain(value)
         if isinstance(value, Workload):
             del plain["model"]["name"]
@@ -410,7 +410,6 @@ def _part(value: Any) -> str:
                     plain["dataset"].pop(label, None)
             for metric in plain.get("metrics", ()):
                 del metric["minimise"]
-        if len(_PARTS) > 10_000:
-            _PARTS.clear()
-        _PARTS[id(value)] = value, _canonical(plain)
-    return _PARTS[id(value)][1]
+        object.__setattr__(value, _JSON, _canonical(plain))
+    text: str = vars(value)[_JSON]
+    return text

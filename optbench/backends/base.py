@@ -110,7 +110,7 @@ class Session(Protocol):
         Raises
         ------
         UnsavableError
-            If a user's optimizer keeps something that is no array or plain value.
+            If a custom optimizer keeps something that is no array or plain value.
         """
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:

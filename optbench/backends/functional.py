@@ -36,7 +36,7 @@ State = dict[str, Any]
 class Configuration:
     """What a program is compiled for, beside the shapes of the arrays it is called with.
 
-    The learning rate is an argument, so it is taken out of the optimizer's config (a class of the user's own
+    The learning rate is an argument, so it is taken out of the optimizer's config (a custom class
     keeps its arguments). Seeds, epochs, schedules and data are not in here.
     """
 
@@ -118,7 +118,7 @@ class FunctionalSession:
         weights: Weights,
     ) -> None:
         self._programs, self._data, self._precision = programs, data, stored_precision(spec.precision)
-        self._lr = spec.optimizer.lr or 0.0  # a class of the user's own may have none that we know of
+        self._lr = spec.optimizer.lr or 0.0  # a custom class may have none
         self._augmented = spec.workload.augment is not None
         size = spec.workload.batch_size
         self._batch = len(data.train) if size == "full" else size

@@ -33,7 +33,7 @@ class TaskMeasures:
     details : callable
         ``details(evaluation, part, info, workload)``: further metrics of the final model on the test part.
     scored : callable
-        ``scored(outputs)``: what a metric of the user's own is called with.
+        ``scored(outputs)``: what a custom metric is called with.
     recorded : callable
         ``recorded(predictions)``: predictions of several evaluations in the type that records store.
     """
@@ -76,12 +76,12 @@ def of_test(
     task, measures = TASKS[workload.task], MEASURES[workload.task]
     found = declared(task, evaluation, part, info, names=task.metrics)
     found |= measures.from_outputs(evaluation, part, workload)
-    found |= of_user(evaluation, part, workload)
+    found |= of_custom(evaluation, part, workload)
     return {**found, **(measures.details(evaluation, part, info, workload) if final else {})}
 
 
-def of_user(evaluation: Evaluation, part: Part, workload: Workload) -> dict[str, float]:
-    """Measure the user's own metrics, by name."""
+def of_custom(evaluation: Evaluation, part: Part, workload: Workload) -> dict[str, float]:
+    """Measure the custom metrics, by name."""
     if not workload.metrics or evaluation.outputs is None:
         return {}
     scored = MEASURES[workload.task].scored(evaluation.outputs)

@@ -58,7 +58,7 @@ class _Progress:
     best_value: float = -math.inf
     patience_value: float = -math.inf
     epochs_without: int = 0
-    ended: Status | None = None  # by the trial's own rules, before its last epoch
+    ended: Status | None = None  # by the trial's rules, before its last epoch
 
     def saved(self, session: Session, *, columns: Sequence[str], seconds: float) -> Saved:
         """Put this, with rows as ``columns``, and the session's state into a checkpoint's form."""
@@ -360,14 +360,14 @@ def _finish(
     clock = time.perf_counter()
     outputs = evaluation.needs_outputs(workload)
     evaluations = {"last": session.evaluate("test", outputs=outputs)}
-    metrics |= _own_validation(session, data, workload, "")
+    metrics |= _custom_validation(session, data, workload, "")
     if "best_epoch" in metrics:
         if progress.best_epoch != last:
             session.recall()
             evaluations["best"] = session.evaluate("test", outputs=outputs)
         else:
             evaluations["best"] = evaluations["last"]
-        metrics |= _own_validation(session, data, workload, "_best")
+        metrics |= _custom_validation(session, data, workload, "_best")
     kept = "best" if workload.early_stopping and workload.early_stopping.restore_best else "last"
     for name, found in (*evaluations.items(), ("", evaluations[kept])):
         measured = evaluation.of_test(found, data.test, data.info, workload, final=not name)
@@ -376,11 +376,13 @@ def _finish(
     return metrics, dict(zip(evaluations, small, strict=True)), time.perf_counter() - clock
 
 
-def _own_validation(session: Session, data: TrialData, workload: Workload, suffix: str) -> dict[str, float]:
-    """Metrics of the user's own on the validation part, by the weights as they are."""
+def _custom_validation(
+    session: Session, data: TrialData, workload: Workload, suffix: str
+) -> dict[str, float]:
+    """Custom metrics on the validation part, by the weights as they are."""
     if workload.metrics is None or not len(data.validation):
         return {}
-    found = evaluation.of_user(session.evaluate("validation", outputs=True), data.validation, workload)
+    found = evaluation.of_custom(session.evaluate("validation", outputs=True), data.validation, workload)
     return {f"val_{name}{suffix}": value for name, value in found.items()}
 
 

@@ -81,10 +81,10 @@ class JaxPrograms:
         return self._call(self._run_epoch, state, self._rate(lr), x, y, places, rows)
 
     def epochs(
-        self, states: State, lrs: Array, x: Array, y: Array, places: Array, rows: Array, *, own: bool
+        self, states: State, lrs: Array, x: Array, y: Array, places: Array, rows: Array, *, pool_each: bool
     ) -> tuple[State, Array]:
-        """:meth:`epoch` of several trials side by side, each with a pool of its ``own`` or all with one."""
-        program = self._run_epochs_own if own else self._run_epochs
+        """:meth:`epoch` of several trials side by side, with a pool for each or one for all."""
+        program = self._run_epochs_pool_each if pool_each else self._run_epochs
         return self._call(program, states, lrs, x, y, places, rows)
 
     def evaluate(self, state: State, x: Array, y: Array, rows: Array) -> tuple[Array, Array, Array]:
@@ -137,7 +137,7 @@ class JaxPrograms:
         return make_optimizer(self._configuration.optimizer, learning_rate=None if self._fixed_lr else lr)
 
     def _asks_for_a_number(self, trained: Tree) -> bool:
-        """Tell whether an optimizer of the user's own cannot take its learning rate as an array."""
+        """Tell whether a custom optimizer cannot take its learning rate as an array."""
         config = self._configuration.optimizer
         if not isinstance(config, Custom):
             return False
@@ -164,7 +164,7 @@ class JaxPrograms:
     def _run_epochs(self, *arguments: Any) -> Any:
         return jax.vmap(self._run_epoch, in_axes=(0, 0, None, None, 0, 0))(*arguments)
 
-    def _run_epochs_own(self, *arguments: Any) -> Any:
+    def _run_epochs_pool_each(self, *arguments: Any) -> Any:
         return jax.vmap(self._run_epoch)(*arguments)
 
     def _step(self, state: State, lr: Array, x: Array, y: Array) -> tuple[State, Array]:

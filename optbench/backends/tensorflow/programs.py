@@ -75,7 +75,7 @@ class RuleSolver:
 
 
 class KerasSolver:
-    """A Keras optimizer of the user's own.
+    """A custom Keras optimizer.
 
     Its variables and the weights are only its workbench: each step puts the state there, lets the optimizer
     update it and takes it away again, so that the program stays pure (Keras has no ``stateless_apply`` on
@@ -138,8 +138,8 @@ class TensorFlowPrograms:
         self._training_loss = training_loss(configuration.loss)
         self._evaluated_loss = evaluated_loss(configuration.loss)
         self._predict = prediction(configuration.targets)
-        own = configuration.optimizer
-        self._solver: Solver = KerasSolver(own) if isinstance(own, Custom) else RuleSolver(own)
+        config = configuration.optimizer
+        self._solver: Solver = KerasSolver(config) if isinstance(config, Custom) else RuleSolver(config)
         self._update = self._solver.update
         weights = sum(math.prod(p.shape) for layer in configuration.built for p in layer.parameters)
         if isinstance(self._solver, RuleSolver) and not xla and weights >= LARGE:

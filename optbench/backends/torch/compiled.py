@@ -19,6 +19,9 @@ from optbench.models.layers import BuiltLayer
 
 #: Configurations whose programs a process keeps.
 KEPT = 256
+#: What a compiler that is missing or fails raises: Dynamo's and Inductor's errors are RuntimeErrors, those of
+#: a program that cannot be started are of the system. The record says which it was.
+COMPILER_ERRORS = (RuntimeError, OSError, ImportError)
 Loss = Callable[[Mapping[str, Tensor], Tensor, Tensor, list[Tensor]], Tensor]
 
 
@@ -47,13 +50,13 @@ class CompiledStep(AutogradStep):
         """See :class:`optbench.backends.torch.steps.Step`."""
         try:
             super().warm_up(state, rows)
-        except Exception as error:  # no compiler here, or an operation that it does not know
+        except COMPILER_ERRORS as error:
             self._loss, self.name = None, "autograd"
             self.why = f"compiled was asked for: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
             super().warm_up(state, rows)
 
     def loss(self, state: TrainState, x: Tensor, rows: Tensor) -> Tensor:
-        """See :class:`AutogradStep`."""
+        """See :class:`optbench.backends.torch.steps.AutogradStep`."""
         if self._loss is None or len(rows) < state.batch:
             return super().loss(state, x, rows)
         masks = state.model.masks(len(rows), x.dtype)

@@ -245,8 +245,8 @@ def direct(
     if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW) and not group["amsgrad"]:
         averages, squares, steps = ([s[name] for s in states] for name in ("exp_avg", "exp_avg_sq", "step"))
         count = torch.stack(steps)  # one for all weights is moved at once
-        for state, own in zip(states, count.unbind(), strict=True):
-            state["step"] = own
+        for state, step in zip(states, count.unbind(), strict=True):
+            state["step"] = step
         steps = list(count.unbind())
         beta1, beta2 = group["betas"]
         decoupled = group.get("decoupled_weight_decay", type(optimizer) is torch.optim.AdamW)

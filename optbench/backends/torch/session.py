@@ -50,7 +50,7 @@ class TorchSession:
         dropout_seed = int(matching.stream(spec.seeds.dropout, "dropout").integers(2**63))
         self.model = TorchModel(built, weights, device=self._device, dropout_seed=dropout_seed)
         self.params = self.model.parameters()
-        self._own_class = isinstance(spec.optimizer, Custom)
+        self._custom = isinstance(spec.optimizer, Custom)
         pool_x, pool_y = pool(data.train)
         self.train_state = TrainState(
             model=self.model,
@@ -115,7 +115,7 @@ class TorchSession:
     def train_epoch(self, rows: Indices, epoch: int, x: NDArray[Any] | None = None) -> NDArray[np.float64]:
         """See :class:`optbench.backends.base.Session`."""
         self._set_products()
-        if self._own_class:
+        if self._custom:
             switch(self.optimizer, "train")
         which = self.on_device(rows)
         state = self.train_state
@@ -123,7 +123,7 @@ class TorchSession:
             losses = self._step.epoch(state, state.pool_x, which, which)
         else:
             losses = self._step.epoch(state, self.inputs(x), self.on_device(np.arange(len(rows))), which)
-        if self._own_class:
+        if self._custom:
             switch(self.optimizer, "eval")
         return losses.double().cpu().numpy()
 
@@ -184,7 +184,7 @@ class TorchSession:
         copied = {
             "lr": np.array(self.train_state.lr),
             "dropout": self.model.generator.get_state().numpy().copy(),
-            **saving.export(self.optimizer, self.params, own=self._own_class),
+            **saving.export(self.optimizer, self.params, custom=self._custom),
         }
         for part, tensors in (("weights", self.model.weights), ("remembered", self._remembered)):
             copied |= {f"{part}/{name}": from_torch(tensor) for name, tensor in tensors.items()}

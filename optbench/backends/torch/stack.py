@@ -36,11 +36,11 @@ class TorchStack:
     ) -> None:
         config, workload = specs[0].optimizer, specs[0].workload
         if isinstance(config, Custom):
-            raise NotStackableError("an optimizer of the user's own may mix what stacked trials keep apart")
+            raise NotStackableError("a custom optimizer may mix what stacked trials keep apart")
         if specs[0].precision not in ("float32", "float64"):
             raise NotStackableError(f"{specs[0].precision} is for trials alone")
         if workload.schedule is not None and workload.schedule.kind == "reduce_on_plateau":
-            raise NotStackableError("reduce_on_plateau gives each trial a learning rate of its own")
+            raise NotStackableError("reduce_on_plateau gives each trial another learning rate")
         self._workload, self._config = workload, config
         self._each_loss = loss_function(LossSpec.of(workload), reduction="none")
         self._built, self._sessions = built, list(sessions)
@@ -94,8 +94,8 @@ class TorchStack:
             for k, session in enumerate(sessions):
                 for name, w in session.model.weights.items():
                     w.copy_(self._weights[name][k])
-                for own, w in zip(session.params, self._params, strict=True):
-                    session.optimizer.state[own] = self._entry(self._optimizer.state[w], w, k)
+                for single, w in zip(session.params, self._params, strict=True):
+                    session.optimizer.state[single] = self._entry(self._optimizer.state[w], w, k)
         return list(torch.stack(losses, 1).double().cpu().numpy())
 
     def _trained(self) -> list[Tensor]:
@@ -127,7 +127,7 @@ class TorchStack:
 
     @staticmethod
     def _entry(state: Mapping[str, Any], w: Tensor, which: Any) -> dict[str, Any]:
-        """State of one weight for some of the trials; what is not element by element is all trials' own."""
+        """State of one weight for some of the trials; what is not element by element is shared by all."""
         return {
             name: value[which] if isinstance(value, Tensor) and value.shape == w.shape else value
             for name, value in state.items()
