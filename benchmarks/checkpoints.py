@@ -52,7 +52,7 @@ def main() -> None:
                 precision="float32",
             )
             data = cut(dataset, workload.split, spec.seeds, train_eval=100)
-            built = build(model, dataset.info.shape, len(dataset.info.classes))
+            built = build(model, dataset.info.shape, dataset.info.outputs)
             weights = matching.initial_weights(built, 0, "float32")
             session = backends.engine(backend).open(spec, built, data, weights)
             session.warm_up()

@@ -61,7 +61,7 @@ def opened(spec: TrialSpec, steps: int, way: str = "auto") -> tuple[Any, Any]:
     """Open a trial whose steps are taken so; its session and the rows of so many full batches."""
     dataset = registry.load(spec.workload.dataset)
     data = cut(dataset, spec.workload.split, spec.seeds, train_eval=10)
-    built = build(spec.workload.model, dataset.info.shape, len(dataset.info.classes))
+    built = build(spec.workload.model, dataset.info.shape, dataset.info.outputs)
     weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
     session = backends.engine("torch", Context(step=way)).open(spec, built, data, weights)
     return session, np.resize(data.train.rows, steps * BATCH)

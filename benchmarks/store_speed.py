@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from optbench.execution import local
-from optbench.execution.protocol import HISTORY
 from optbench.records.store import Store
 from optbench.suite.load import load_suite
 from optbench.suite.spec import store_path
+from optbench.task import CLASSIFICATION
 from optbench.trial import Fingerprints, TrialRecord, block_id, trial_id
 
 SUITE = """
@@ -61,7 +61,7 @@ def fill(folder: Path, trials: int) -> float:
     first: TrialRecord | None = None
     with Store(store_path(suite, folder), write=True) as store, store.writing():
         for trial in local.plan(suite):
-            values = random.random((len(HISTORY), 30))
+            values = random.random((len(CLASSIFICATION.history), 30))
             record = TrialRecord(
                 trial_id=trial_id(trial.spec),
                 block_id=block_id(trial.spec),
@@ -70,7 +70,7 @@ def fill(folder: Path, trials: int) -> float:
                 fingerprints=Fingerprints(
                     split="0" * 64, init="1" * 64, order="2" * 64, order_by_epoch=tuple(range(29))
                 ),
-                history=dict(zip(HISTORY, values, strict=True)),
+                history=dict(zip(CLASSIFICATION.history, values, strict=True)),
                 metrics={f"metric_{k}": float(value) for k, value in enumerate(values[:, 0])},
                 timings={"step": 1.0, "eval": 0.1, "total": 1.2},
                 predictions={"last": random.integers(0, 10, 360, dtype=np.uint8)},

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,21 +106,56 @@ def short_digest(fingerprint_hex: str) -> int:
 def _draw(
     initializer: Initializer, shape: tuple[int, ...], generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    if initializer.name == "zeros":
-        return np.zeros(shape)
-    if initializer.name == "constant":
-        return np.full(shape, initializer.value)
-    if initializer.name == "normal":
-        return generator.normal(initializer.mean, initializer.sd, shape)
-    if initializer.name == "truncated_normal":
-        return initializer.mean + initializer.sd * _truncated_standard_normal(shape, generator)
-    fan_in, fan_out = _fans(shape)
-    scheme, _, family = initializer.name.partition("_")
-    variance = 2 / (fan_in + fan_out) if scheme == "glorot" else 2 / fan_in
-    if family == "normal":
-        return generator.normal(0, math.sqrt(variance), shape)
-    limit = math.sqrt(3 * variance)
-    return generator.uniform(-limit, limit, shape)
+    if initializer.name not in INITIALIZERS:
+        raise NotImplementedError(f"no initialiser {initializer.name!r}, only {', '.join(INITIALIZERS)}")
+    return INITIALIZERS[initializer.name](initializer, shape, generator)
+
+
+Draw = Callable[[Initializer, tuple[int, ...], np.random.Generator], NDArray[np.float64]]
+
+
+def _scaled_uniform(variance: Callable[[int, int], float]) -> Draw:
+    def draw(
+        initializer: Initializer, shape: tuple[int, ...], generator: np.random.Generator
+    ) -> NDArray[np.float64]:
+        limit = math.sqrt(3 * variance(*_fans(shape)))
+        return generator.uniform(-limit, limit, shape)
+
+    return draw
+
+
+def _scaled_normal(variance: Callable[[int, int], float]) -> Draw:
+    def draw(
+        initializer: Initializer, shape: tuple[int, ...], generator: np.random.Generator
+    ) -> NDArray[np.float64]:
+        return generator.normal(0, math.sqrt(variance(*_fans(shape))), shape)
+
+    return draw
+
+
+def _glorot(fan_in: int, fan_out: int) -> float:
+    return 2 / (fan_in + fan_out)
+
+
+def _he(fan_in: int, fan_out: int) -> float:
+    return 2 / fan_in
+
+
+#: How each initialiser of :class:`optbench.models.layers.Initializer` draws.
+INITIALIZERS: Mapping[str, Draw] = MappingProxyType(
+    {
+        "glorot_uniform": _scaled_uniform(_glorot),
+        "glorot_normal": _scaled_normal(_glorot),
+        "he_uniform": _scaled_uniform(_he),
+        "he_normal": _scaled_normal(_he),
+        "normal": lambda start, shape, generator: generator.normal(start.mean, start.sd, shape),
+        "truncated_normal": lambda start, shape, generator: (
+            start.mean + start.sd * _truncated_standard_normal(shape, generator)
+        ),
+        "constant": lambda start, shape, generator: np.full(shape, start.value),
+        "zeros": lambda start, shape, generator: np.zeros(shape),
+    }
+)
 
 
 def _truncated_standard_normal(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float64]:

@@ -86,9 +86,21 @@ class Metric:
         return "larger" if self.maximised else "smaller"
 
 
+TaskName = Literal["classification"]
+#: What may pick the best epoch or stop a training; each task says which of them are its own.
+MonitorName = Literal["val_accuracy", "val_loss"]
+
+#: Columns of every history behind those of the task.
+COMMON_HISTORY = ("batch_loss", "lr", "step_seconds", "eval_seconds")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What a workload asks of a model.
+    """What a workload asks of a model: the facts that engines, protocol and reports take from it.
+
+    What a task needs code for is looked up by these names: the loss in each backend's ``LOSSES``, the kind of
+    targets in ``PREDICTIONS`` there and in :data:`optbench.datasets.targets.TARGETS`, the task itself in
+    :data:`optbench.execution.evaluation.MEASURES`.
 
     Attributes
     ----------
@@ -96,35 +108,65 @@ class Task:
         ``classification``.
     loss : str
         Name of the loss that is trained and evaluated; each backend has a function of that name.
+    loss_options : tuple of str
+        Fields of a workload that are arguments of the loss in training.
     targets : str
-        Kind of an example's target: ``label``, a class counted from 0.
+        Kind of an example's target and of its prediction: ``label``, a class counted from 0.
     view : str
         How the errors of one model are shown: ``confusion``.
     metrics : tuple of str
         Recorded for the validation and the test part beside the loss, in this order.
+    headline : tuple of str
+        Those of them that are recorded for the training subset too, and stand among a trial's final numbers.
+    options : tuple of str
+        Fields of a workload that only this task has a meaning for.
+    monitors : tuple of str
+        What a workload may watch on the validation part.
     primary, monitor : str
         Tested by a report, and watched on the validation part, unless a suite says otherwise.
     """
 
-    name: str
+    name: TaskName
     loss: str
+    loss_options: tuple[str, ...]
     targets: Literal["label"]
     view: Literal["confusion"]
     metrics: tuple[str, ...]
+    headline: tuple[str, ...]
+    options: tuple[str, ...]
+    monitors: tuple[MonitorName, ...]
     primary: str
-    monitor: str
+    monitor: MonitorName
+
+    @property
+    def history(self) -> tuple[str, ...]:
+        """Columns of a trial's history, in the order of the records."""
+        train = (f"train_{name}" for name in ("loss", *self.headline))
+        validation = (f"val_{name}" for name in ("loss", *self.metrics))
+        return (*train, *validation, *COMMON_HISTORY)
+
+    @property
+    def final(self) -> tuple[str, ...]:
+        """Columns of the history whose last values are among a trial's metrics."""
+        return tuple(f"{part}_{name}" for part in ("train", "val") for name in ("loss", *self.headline))
 
 
 CLASSIFICATION = Task(
     name="classification",
     loss="cross_entropy",
+    loss_options=("label_smoothing",),
     targets="label",
     view="confusion",
     metrics=("accuracy", "f1"),
+    headline=("accuracy",),
+    options=("label_smoothing", "top_k", "per_class"),
+    monitors=("val_accuracy", "val_loss"),
     primary="test_accuracy",
     monitor="val_accuracy",
 )
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (CLASSIFICATION,)})
+#: The task of a workload that names none; it leaves no trace in a trial's identity.
+DEFAULT_TASK = CLASSIFICATION
 
 
 _SYMBOLS: Mapping[str, str] = MappingProxyType({"share": "%", "seconds": "s", "bytes": "B"})

@@ -2,7 +2,7 @@
 
 Facts only: frozen dataclasses, and the content hashes that name them. A field that may be ``None`` has it as
 its default and means a feature that is off; it is left out of the hash, so that a new feature does not rename
-the trials of yesterday.
+the trials of yesterday. So is a field marked :data:`UNTOLD` where it has its default.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Union
 
 import numpy as np
@@ -19,13 +20,15 @@ from numpy.typing import NDArray
 
 from optbench.models.layers import Model
 from optbench.optimizers import OptimizerConfig
-from optbench.task import FORBID_EXTRA, CustomMetric
+from optbench.task import DEFAULT_TASK, FORBID_EXTRA, CustomMetric, MonitorName, TaskName
 
 BackendName = Literal["torch", "tensorflow", "jax"]
 DeviceName = Literal["cpu", "cuda", "mps", "tpu"]
 Precision = Literal["float32", "float64", "bfloat16", "tf32"]
 Status = Literal["completed", "diverged", "crashed"]
-MonitorName = Literal["val_accuracy", "val_loss"]
+
+#: Metadata of a field that is left out of plain data, and so of the hash, where it has its default.
+UNTOLD = MappingProxyType({"untold": True})
 
 STREAMS = ("split", "init", "order", "dropout", "augment")
 
@@ -69,7 +72,7 @@ class EarlyStopping:
 
     __pydantic_config__ = FORBID_EXTRA
 
-    monitor: MonitorName = "val_accuracy"
+    monitor: MonitorName = DEFAULT_TASK.monitor
     patience: Annotated[int, Gt(0)] = 10
     min_delta: Annotated[float, Ge(0)] = 0.0
     restore_best: bool = True
@@ -200,6 +203,8 @@ class Workload:
     ----------
     dataset : str or OwnData
         A registered name, or data of the user's own.
+    task : str
+        What is asked of the model; its loss, metrics and columns are those of :data:`optbench.task.TASKS`.
     model : Model
         A named architecture with its parameters, layers, or a function of the user's own.
     batch_size : int or "full"
@@ -233,7 +238,7 @@ class Workload:
     augment : Augment, optional
         Random changes of the training images.
     top_k : tuple of int, optional
-        Record ``test_top<k>_accuracy`` for each k.
+        Record how often the true class is among the k likeliest of the test part, for each k.
     per_class : True, optional
         Record precision, recall and F1 of every class on the test part.
     metrics : tuple of CustomMetric, optional
@@ -243,13 +248,14 @@ class Workload:
     """
 
     dataset: str | OwnData
+    task: TaskName = field(default=DEFAULT_TASK.name, metadata=UNTOLD)
     model: Model
     batch_size: Annotated[int, Gt(0)] | Literal["full"]
     epochs: Annotated[int, Gt(0)]
     split: Split = Split()
     shuffle: bool = True
     train_eval: Annotated[int, Gt(0)] | Literal["all"] = 1000
-    monitor: MonitorName = "val_accuracy"
+    monitor: MonitorName = DEFAULT_TASK.monitor
     early_stopping: EarlyStopping | None = None
     divergence: Divergence = Divergence()
     schedule: Schedule | None = None
@@ -304,19 +310,18 @@ class TrialRecord:
     Attributes
     ----------
     history : mapping of str to float64 array
-        One value an epoch, epoch 0 (before the first step) included: ``train_loss``, ``train_accuracy`` (in
-        evaluation mode on the fixed subset), ``val_loss``, ``val_accuracy``, ``val_f1`` (macro average),
-        ``batch_loss`` (mean over the epoch's batches in training mode), ``lr``, ``step_seconds``,
-        ``eval_seconds``. NaN where there is no value.
+        One value an epoch, epoch 0 (before the first step) included; the columns are the task's
+        (:attr:`optbench.task.Task.history`): ``train_...`` in evaluation mode on the fixed subset,
+        ``val_...`` on the validation part, ``batch_loss`` (mean over the epoch's batches in training mode),
+        ``lr``, ``step_seconds``, ``eval_seconds``. NaN where there is no value.
     metrics : mapping of str to float
-        Final numbers, shares in [0, 1]; ``test_accuracy``, ``test_loss`` and ``test_f1`` (macro average) are
-        those of the final model, and where the workload asks for them ``test_top<k>_accuracy``,
-        ``test_precision[<class>]``, ``test_recall[<class>]``, ``test_f1[<class>]``, and the user's own
-        ``test_<name>`` and ``val_<name>``.
+        Final numbers, shares in [0, 1]; ``test_<metric>`` for the loss and each metric of the task are those
+        of the final model, and where the workload asks for them those of its options, by class as
+        ``test_<metric>[<class>]``, and the user's own ``test_<name>`` and ``val_<name>``.
     timings : mapping of str to float
         Seconds: ``setup``, ``warm_up``, ``augment``, ``step``, ``eval``, ``total``.
     predictions : mapping of str to integer array
-        Predicted class of every test example, by ``last`` and ``best`` epoch.
+        Prediction for every test example, by ``last`` and ``best`` epoch.
     environment : mapping
         Hardware, versions, threads, git state.
     error : str or None
@@ -331,7 +336,7 @@ class TrialRecord:
     history: Mapping[str, NDArray[np.float64]]
     metrics: Mapping[str, float]
     timings: Mapping[str, float]
-    predictions: Mapping[str, NDArray[np.integer[Any]]]
+    predictions: Mapping[str, NDArray[Any]]
     environment: Mapping[str, Any]
     started: str
     error: str | None = None
@@ -343,12 +348,13 @@ def stored_precision(precision: str) -> str:
 
 
 def to_plain(value: Any) -> Any:
-    """Turn a spec into JSON-ready mappings, lists and scalars, leaving out what is ``None``."""
+    """Turn a spec into JSON-ready mappings, lists and scalars, leaving out what is ``None`` or untold."""
     if is_dataclass(value) and not isinstance(value, type):
+        told = ((f, getattr(value, f.name)) for f in fields(value))
         return {
-            f.name: to_plain(getattr(value, f.name))
-            for f in fields(value)
-            if getattr(value, f.name) is not None
+            f.name: to_plain(part)
+            for f, part in told
+            if part is not None and not (f.metadata.get("untold") and part == f.default)
         }
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
@@ -393,15 +399,15 @@ def _identity(spec: TrialSpec, leave_out: str | None = None) -> str:
 
 
 _SPEC = sorted(f.name for f in fields(TrialSpec))
-#: Canonical JSON of the parts of specs, by the object's id: the trials of a suite share their parts. The
-#: object is kept beside it, so that its id stays its own; equal objects (1 and 1.0) may differ in their JSON.
-_PARTS: dict[int, tuple[Any, str]] = {}
+#: Attribute in which a part of a spec keeps its canonical JSON: the trials of a suite share their parts, and
+#: equal parts (1 and 1.0) may differ in it.
+_JSON = "_canonical_json"
 
 
 def _part(value: Any) -> str:
     if isinstance(value, str):
         return f'"{value}"'
-    if id(value) not in _PARTS:
+    if _JSON not in vars(value):
         plain = to_plain(value)
         if isinstance(value, Workload):
             del plain["model"]["name"]
@@ -410,7 +416,6 @@ def _part(value: Any) -> str:
                     plain["dataset"].pop(label, None)
             for metric in plain.get("metrics", ()):
                 del metric["minimise"]
-        if len(_PARTS) > 10_000:
-            _PARTS.clear()
-        _PARTS[id(value)] = value, _canonical(plain)
-    return _PARTS[id(value)][1]
+        object.__setattr__(value, _JSON, _canonical(plain))
+    text: str = vars(value)[_JSON]
+    return text

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,14 @@ def relu_after_pool(built: tuple[BuiltLayer, ...]) -> list[tuple[BuiltLayer, boo
     return out
 
 
+def penalties(built: tuple[BuiltLayer, ...]) -> list[tuple[str, float, float]]:
+    """Kernels with declared penalties: (name, l1, l2) for l1 * sum|w| + l2 * sum w^2, as in Keras."""
+    rates = (
+        (place.name, getattr(place.layer, "l1", 0.0), getattr(place.layer, "l2", 0.0)) for place in built
+    )
+    return [(f"{name}/kernel", l1, l2) for name, l1, l2 in rates if l1 or l2]
+
+
 def layout(built: tuple[BuiltLayer, ...]) -> dict[str, Any]:
     """How a model of images is computed, for the record; nothing for others."""
     if not any(isinstance(place.layer, Conv2D) for place in built):
@@ -62,32 +70,39 @@ def layout(built: tuple[BuiltLayer, ...]) -> dict[str, Any]:
     return {"memory_format": "channels last", "relu_after_pool": moved}
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Pool:
+    """A pool that is wanted on a device: the same one where pool, device, dtype and scaling agree."""
+
+    pool: str
+    device: str
+    dtype: str
+    scaling: str
+    part: Part = field(compare=False)
+    data: TrialData = field(compare=False)
+    put: Callable[[NDArray[Any]], Any] = field(compare=False)
+
+
 class Resident:
     """Pools on a device, scaled, the last few of them kept: the trials of a suite share them."""
 
     def __init__(self) -> None:
-        self._pools: OrderedDict[tuple[Any, ...], tuple[NDArray[Any], Any, Any]] = OrderedDict()
+        self._pool = lru_cache(POOLS)(_put_pool)
 
     def pool(
-        self,
-        part: Part,
-        data: TrialData,
-        *,
-        device: str,
-        dtype: str,
-        put: Callable[[NDArray[Any]], Any],
+        self, part: Part, data: TrialData, *, device: str, dtype: str, put: Callable[[NDArray[Any]], Any]
     ) -> tuple[Any, Any]:
-        """Inputs and labels of a part's whole pool; ``put`` copies an array to the device."""
-        scaling = (data.shift, data.scale) if data.shift is None else data.fingerprint
-        key = (id(part.x), device, dtype, scaling)
-        if key not in self._pools:
-            # The stored array is kept alive, so that its id stays its own.
-            self._pools[key] = (part.x, put(scaled(part.x, data, dtype)), put(np.array(part.y)))
-            while len(self._pools) > POOLS:
-                self._pools.popitem(last=False)
-        self._pools.move_to_end(key)
-        _, x, y = self._pools[key]
-        return x, y
+        """Inputs and targets of a part's whole pool; ``put`` copies an array to the device."""
+        scaling = f"scale {data.scale}" if data.shift is None else data.fingerprint
+        wanted = _Pool(
+            pool=part.pool, device=device, dtype=dtype, scaling=scaling, part=part, data=data, put=put
+        )
+        return self._pool(wanted)
+
+
+def _put_pool(wanted: _Pool) -> tuple[Any, Any]:
+    inputs = scaled(wanted.part.x, wanted.data, wanted.dtype)
+    return wanted.put(inputs), wanted.put(np.array(wanted.part.y))
 
 
 def keep_pages() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,23 +18,49 @@ from optbench.environment import Context
 from optbench.errors import UserError
 from optbench.matching import Indices
 from optbench.models.layers import BuiltLayer
-from optbench.trial import TrialSpec
+from optbench.task import TASKS
+from optbench.trial import TrialSpec, Workload
 
 #: Why a step was taken so: the clock found it the fastest of several ways with the same bits.
 MEASURED = "measured"
 
 PartName = Literal["train_eval", "validation", "test"]
 Weights = Mapping[str, NDArray[Any]]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSpec:
+    """The loss of a trial: its name in each backend's table of losses, and the options of its training."""
+
+    name: str
+    options: tuple[tuple[str, float], ...] = ()
+
+    @classmethod
+    def of(cls, workload: Workload) -> LossSpec:
+        """Take the loss of a workload's task, with those of its options that the workload sets."""
+        task = TASKS[workload.task]
+        values = ((name, getattr(workload, name)) for name in task.loss_options)
+        return cls(name=task.loss, options=tuple((n, value) for n, value in values if value is not None))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Loss (mean cross-entropy), accuracy in [0, 1], predicted class of each example, logits if wanted."""
+    """What an engine finds on a part of the data; the task's other metrics follow from the predictions.
+
+    Attributes
+    ----------
+    loss : float
+        Mean of the task's loss over the examples, without the options of its training.
+    predictions : array, [n, ...]
+        The task's kind of prediction for each example, in the order of the part.
+    outputs : array, [n, outputs], optional
+        What the model gives for each example, if asked for.
+    """
 
     loss: float
-    accuracy: float
-    predictions: NDArray[np.int64]
-    logits: NDArray[Any] | None = None
+    predictions: NDArray[Any]
+    outputs: NDArray[Any] | None = None
 
 
 class Session(Protocol):
@@ -55,15 +81,15 @@ class Session(Protocol):
         """Take one step a batch over rows of the training pool, in order, the last short batch included.
 
         ``x`` [len(rows), *shape], unscaled as the pool is, takes the place of the pool's inputs where the
-        images are augmented; the labels stay those of the rows. A step is: gradient of the loss with label
-        smoothing and penalties, ``clip_value``, ``clip_norm``, ``weight_decay``, the optimizer's update.
+        images are augmented; the targets stay those of the rows. A step is: gradient of the loss with its
+        options and penalties, ``clip_value``, ``clip_norm``, ``weight_decay``, the optimizer's update.
 
         Returns the loss of each batch as it was before its step, in training mode with penalties; the device
         is synchronised.
         """
 
-    def evaluate(self, part: PartName, *, logits: bool = False) -> Evaluation:
-        """Evaluate a part in evaluation mode, by plain cross-entropy; the device is synchronised."""
+    def evaluate(self, part: PartName, *, outputs: bool = False) -> Evaluation:
+        """Evaluate a part in evaluation mode; the device is synchronised."""
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of the steps to come."""
@@ -85,7 +111,7 @@ class Session(Protocol):
         Raises
         ------
         UnsavableError
-            If a user's optimizer keeps something that is no array or plain value.
+            If a custom optimizer keeps something that is no array or plain value.
         """
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -147,6 +173,28 @@ class Engine(Protocol):
         self, spec: TrialSpec, built: tuple[BuiltLayer, ...], data: TrialData, weights: Weights
     ) -> Session:
         """Build the model with these weights and its optimizer on the trial's device."""
+
+
+def entry(table: Mapping[str, T], name: str, table_of: str) -> T:
+    """Look up what a backend has for a name of the vocabulary.
+
+    Parameters
+    ----------
+    table : mapping
+        One of a backend's tables.
+    name : str
+        Kind of layer, activation, loss ...
+    table_of : str
+        What the table holds, for the message: ``torch activations``.
+
+    Raises
+    ------
+    NotImplementedError
+        If the backend lacks it; nothing is ever put in its place.
+    """
+    if name not in table:
+        raise NotImplementedError(f"{table_of}: there is none for {name!r}, only for {', '.join(table)}")
+    return table[name]
 
 
 class NotStackableError(Exception):

@@ -8,22 +8,22 @@ learning rates, and two sessions never touch each other.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optbench import matching
 from optbench.backends.arrays import Resident, evaluation_batch, layout, scaled
-from optbench.backends.base import Evaluation, PartName, Weights
+from optbench.backends.base import Evaluation, LossSpec, PartName, Weights
 from optbench.datasets.base import TrialData
 from optbench.matching import Indices
 from optbench.models.layers import BuiltLayer
 from optbench.optimizers import OptimizerConfig, has_rule
+from optbench.task import TASKS
 from optbench.trial import TrialSpec, stored_precision
 
 #: Configurations whose compiled programs a process keeps.
@@ -44,7 +44,9 @@ class Configuration:
     optimizer: OptimizerConfig
     device: str
     precision: str
-    label_smoothing: float
+    loss: LossSpec
+    #: Kind of targets and predictions, see :class:`optbench.task.Task`.
+    targets: str
     clip_value: float | None
     clip_norm: float | None
     weight_decay: float | None
@@ -58,7 +60,8 @@ class Configuration:
             optimizer=replace(optimizer, lr=1.0) if has_rule(optimizer) else optimizer,
             device=spec.device,
             precision=spec.precision,
-            label_smoothing=workload.label_smoothing or 0.0,
+            loss=LossSpec.of(workload),
+            targets=TASKS[workload.task].targets,
             clip_value=workload.clip_value,
             clip_norm=workload.clip_norm,
             weight_decay=workload.weight_decay,
@@ -84,10 +87,10 @@ class Programs(Protocol):
         """Make the state before the first step: ``model`` holds the weights, ``key`` seeds dropout."""
 
     def epoch(self, state: State, lr: float, x: Any, y: Any, places: Any, rows: Any) -> tuple[State, Any]:
-        """Take one step a row: inputs ``x[places]``, labels ``y[rows]``. Returns the losses [batches]."""
+        """Take one step a row: inputs ``x[places]``, targets ``y[rows]``. Returns the losses [batches]."""
 
     def evaluate(self, state: State, x: Any, y: Any, rows: Any) -> tuple[Any, Any, Any]:
-        """Losses and predicted classes [batches, batch], logits [batches, batch, outputs]."""
+        """Losses and predictions [batches, batch, ...], outputs [batches, batch, outputs]."""
 
     def leaves(self, tree: Any) -> list[NDArray[Any]]:
         """Copy out the arrays of a state, or of a part of one, in a fixed order."""
@@ -100,30 +103,6 @@ class Programs(Protocol):
 
     def prepare_evaluation(self, state: State, x: Any, y: Any, rows: Any) -> None:
         """Compile :meth:`evaluate` for these shapes."""
-
-
-P = TypeVar("P", bound=Programs)
-
-
-class ProgramCache(Generic[P]):
-    """Programs by configuration, the least recently used dropped beyond :data:`KEPT`."""
-
-    def __init__(self, make: Callable[[Configuration], P]) -> None:
-        self._make = make
-        self._programs: OrderedDict[Configuration, P] = OrderedDict()
-
-    def __getitem__(self, configuration: Configuration) -> P:
-        """Find or make the programs of a configuration."""
-        if configuration not in self._programs:
-            self._programs[configuration] = self._make(configuration)
-            while len(self._programs) > KEPT:
-                self._programs.popitem(last=False)
-        self._programs.move_to_end(configuration)
-        return self._programs[configuration]
-
-    def __len__(self) -> int:
-        """Count the configurations kept."""
-        return len(self._programs)
 
 
 class FunctionalSession:
@@ -201,23 +180,22 @@ class FunctionalSession:
                     batches = [
                         self._programs.put(batched(indices[part], self._batch)) for indices in (places, rows)
                     ]
-                    self._state, found = self._programs.epoch(self._state, self._lr, pool, self._y, *batches)
-                    losses.append(found)
-            return np.concatenate([np.asarray(found, np.float64) for found in losses])
+                    self._state, taken = self._programs.epoch(self._state, self._lr, pool, self._y, *batches)
+                    losses.append(taken)
+            return np.concatenate([np.asarray(taken, np.float64) for taken in losses])
 
-    def evaluate(self, part: PartName, *, logits: bool = False) -> Evaluation:
+    def evaluate(self, part: PartName, *, outputs: bool = False) -> Evaluation:
         """See :class:`optbench.backends.base.Session`."""
         x, y, which = self._parts[part]
         n = len(which)
         with self._programs.scope():
-            found = self._programs.evaluate(self._state, x, y, self._evaluation[part])
-            losses, predictions = (np.asarray(array).reshape(-1)[:n] for array in found[:2])
-            outputs = np.asarray(found[2]).reshape(-1, found[2].shape[-1])[:n] if logits else None
+            evaluated = self._programs.evaluate(self._state, x, y, self._evaluation[part])
+            wanted = evaluated if outputs else evaluated[:2]
+            arrays = [np.asarray(a).reshape(-1, *a.shape[2:])[:n] for a in wanted]
         return Evaluation(
-            loss=float(losses.sum(dtype=np.float64)) / n,
-            accuracy=float(np.mean(predictions == which.labels)),
-            predictions=predictions.astype(np.int64),
-            logits=outputs,
+            loss=float(arrays[0].sum(dtype=np.float64)) / n,
+            predictions=arrays[1],
+            outputs=arrays[2] if outputs else None,
         )
 
     def set_lr(self, lr: float) -> None:
@@ -238,12 +216,12 @@ class FunctionalSession:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """See :class:`optbench.backends.base.Session`."""
-        found = {"lr": np.array(self._lr)}
+        copied = {"lr": np.array(self._lr)}
         with self._programs.scope():
             for part, tree in (("state", self._state), ("remembered", self._remembered)):
                 leaves = self._programs.leaves(tree) if tree is not None else []
-                found |= {f"{part}/{number}": _raw(leaf) for number, leaf in enumerate(leaves)}
-        return found
+                copied |= {f"{part}/{number}": _raw(leaf) for number, leaf in enumerate(leaves)}
+        return copied
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """See :class:`optbench.backends.base.Session`."""

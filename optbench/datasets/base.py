@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench import matching
+from optbench.datasets.targets import TARGETS
 from optbench.errors import UserError
 from optbench.matching import Indices
 from optbench.trial import Seeds, Split
@@ -37,7 +38,7 @@ class DatasetInfo:
     shape : tuple of int
         One example: (features,) or (height, width, channels).
     classes : tuple of str
-        Class names in label order.
+        Class names in label order; empty where the targets are no labels.
     train, test : int
         Examples in each published part.
     validation : int
@@ -47,6 +48,8 @@ class DatasetInfo:
         divides by standard deviation of the training part, ``none`` leaves them.
     licence, source, citation : str
         For the NOTICE and for papers.
+    targets : str
+        Kind of the targets, see :attr:`optbench.task.Task.targets`.
     """
 
     name: str
@@ -60,11 +63,17 @@ class DatasetInfo:
     source: str
     citation: str
     validation: int = 0
+    targets: Literal["label"] = "label"
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs a model of these data needs."""
+        return TARGETS[self.targets].outputs(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A dataset in memory: inputs [n, *shape] as stored (uint8 or float), labels [n] from 0.
+    """A dataset in memory: inputs [n, *shape] as stored (uint8 or float), targets [n] of its kind.
 
     ``notes`` tells what was found odd in the files and mended.
     """
@@ -84,18 +93,22 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Examples of one part: a pool of arrays and the rows of it that belong to the part."""
+    """Examples of one part: a pool of inputs and targets, and the rows of it that belong to the part.
+
+    ``pool`` names the two arrays by their content, so that parts of one pool share what is made of them.
+    """
 
     x: NDArray[Any]
-    y: NDArray[np.int64]
+    y: NDArray[Any]
     rows: Indices
+    pool: str
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """Labels of the part's examples, in the order of its rows."""
+    @cached_property
+    def targets(self) -> NDArray[Any]:
+        """Targets of the part's examples, in the order of its rows."""
         return self.y[self.rows]
 
 
@@ -157,7 +170,7 @@ def cut(dataset: Dataset, split: Split, seeds: Seeds, *, train_eval: int | Liter
             f"dataset {dataset.info.name}: split.validation asks for {count} of the {len(source)} "
             f"{split.source} examples; leave at least one"
         )
-    chosen = choose(source, count, split.how, generator)
+    chosen = choose(source, count, split.how, generator, targets=dataset.info.targets)
     kept = np.setdiff1d(np.arange(len(source), dtype=np.int64), chosen)
     everything = np.arange(len(dataset.y_train), dtype=np.int64)
     train_rows = kept if split.source == "train" else everything
@@ -167,9 +180,10 @@ def cut(dataset: Dataset, split: Split, seeds: Seeds, *, train_eval: int | Liter
     shift, scale = _scaling(dataset, train_rows)
 
     def part(source: str, rows: Indices) -> Part:
+        pool = f"{dataset.digest}/{source}"
         if source == "train":
-            return Part(x=dataset.x_train, y=dataset.y_train, rows=rows)
-        return Part(x=dataset.x_test, y=dataset.y_test, rows=rows)
+            return Part(x=dataset.x_train, y=dataset.y_train, rows=rows, pool=pool)
+        return Part(x=dataset.x_test, y=dataset.y_test, rows=rows, pool=pool)
 
     return TrialData(
         info=dataset.info,
@@ -190,30 +204,26 @@ def validation_count(split: Split, source: int) -> int:
     return round(split.validation * source) if split.validation < 1 else int(split.validation)
 
 
-def choose(labels: NDArray[np.int64], count: int, how: str, generator: np.random.Generator) -> Indices:
-    """Pick ``count`` examples ``random``, ``stratified``, or from the ``tail``; their rows, sorted."""
-    n = len(labels)
+def choose(y: NDArray[Any], count: int, how: str, generator: np.random.Generator, *, targets: str) -> Indices:
+    """Pick ``count`` examples ``random``, ``stratified``, or from the ``tail``; their rows, sorted.
+
+    ``targets`` is the kind of the targets y.
+    """
+    n = len(y)
     if how in ("tail", "published"):
         return np.arange(n - count, n, dtype=np.int64)
-    order = generator.permutation(n)
     if how == "random":
-        return np.sort(order[:count])
-    # Stratified: every class gives its share, the largest remainders give one more. The permutation picks
-    # within a class and breaks equal remainders.
-    classes, members = np.unique(labels, return_counts=True)
-    share = members * (count / n)
-    quota = np.floor(share).astype(np.int64)
-    tiebreak = generator.permutation(len(classes))
-    by_remainder = np.lexsort((tiebreak, -(share - quota)))
-    quota[by_remainder[: count - int(quota.sum())]] += 1
-    shuffled = labels[order]
-    chosen = [order[np.flatnonzero(shuffled == c)[:q]] for c, q in zip(classes, quota, strict=True)]
-    return np.sort(np.concatenate(chosen)).astype(np.int64)
+        return np.sort(generator.permutation(n)[:count])
+    if how == "stratified":
+        chosen: Indices = TARGETS[targets].stratified(y, count, generator)
+        return chosen
+    raise ValueError(f"split.how: found {how!r}")
 
 
 def hold_out(labels: NDArray[np.int64], count: int) -> tuple[Indices, Indices]:
     """Rows for training and for testing of data without a test part: stratified, the same in every trial."""
-    test = choose(labels, count, "stratified", np.random.Generator(np.random.PCG64(TEST_SEED)))
+    generator = np.random.Generator(np.random.PCG64(TEST_SEED))
+    test = choose(labels, count, "stratified", generator, targets="label")
     return np.setdiff1d(np.arange(len(labels), dtype=np.int64), test), test
 
 

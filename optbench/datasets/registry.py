@@ -15,6 +15,7 @@ from optbench.datasets.base import DataError, Dataset, DatasetInfo
 from optbench.datasets.bundled import BUNDLED_ENTRIES, BundledEntry
 from optbench.datasets.download import Progress
 from optbench.datasets.published import FILE_ENTRIES, FileEntry
+from optbench.datasets.targets import TARGETS
 from optbench.trial import OwnData, Workload
 
 Entry = FileEntry | BundledEntry
@@ -85,7 +86,7 @@ def verify(name: str, *, data_dir: str | Path | None = None) -> tuple[fetch.Chec
 
 @lru_cache(maxsize=4)
 def load(dataset: str | OwnData, *, data_dir: str | Path | None = None) -> Dataset:
-    """Read a dataset into memory, with labels checked against its facts; download it if need be.
+    """Read a dataset into memory, with targets checked against its facts; download it if need be.
 
     Its files are looked for in ``data_dir`` first, see :func:`optbench.datasets.fetch.data_folders`. The last
     four stay in memory. Their arrays are read-only, as every trial of a run shares them.
@@ -112,22 +113,14 @@ def of_workload(workload: Workload, *, data_dir: str | Path | None = None) -> Da
 
 @lru_cache(maxsize=8)
 def made(dataset: str | OwnData, *, train: int = 60, test: int = 30) -> Dataset:
-    """Make data of a dataset's shape and classes for a dry run: noisy class prototypes, no download.
+    """Make data of a dataset's shape and kind of targets for a dry run, without a download.
 
-    What is trained on it says nothing about the optimizer. Each part has at least one example a class.
+    What is trained on it says nothing about the optimizer.
     """
     facts = info(dataset)
     generator = np.random.Generator(np.random.PCG64(0))
-    classes = len(facts.classes)
-    prototypes = generator.uniform(0, 255, (classes, *facts.shape))
-
-    def draw(count: int) -> tuple[np.ndarray, np.ndarray]:
-        y = np.arange(count, dtype=np.int64) % classes
-        noisy = prototypes[y] * 0.7 + generator.uniform(0, 76, (count, *facts.shape))
-        return noisy.astype(np.uint8 if facts.scaling == "pixels" else np.float32), y
-
-    x_train, y_train = draw(max(train, classes))
-    x_test, y_test = draw(max(test, classes))
+    parts = TARGETS[facts.targets].made(facts, (train, test), generator)
+    (x_train, y_train), (x_test, y_test) = parts
     validation = max(1, round(facts.validation / facts.train * len(x_train))) if facts.validation else 0
     return _frozen(
         Dataset(
@@ -141,13 +134,10 @@ def made(dataset: str | OwnData, *, train: int = 60, test: int = 30) -> Dataset:
 
 
 def _frozen(dataset: Dataset) -> Dataset:
-    classes = len(dataset.info.classes)
     for array in (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test):
         array.flags.writeable = False
-    for labels in (dataset.y_train, dataset.y_test):
-        if labels.min() < 0 or labels.max() >= classes:
-            raise DataError(
-                f"dataset {dataset.info.name}: found labels {labels.min()} to {labels.max()} where 0 to "
-                f"{classes - 1} are allowed: a file is altered; fetch it again"
-            )
+    for targets in (dataset.y_train, dataset.y_test):
+        problem = TARGETS[dataset.info.targets].problem(targets, dataset.info)
+        if problem is not None:
+            raise DataError(f"dataset {dataset.info.name}: {problem}: a file is altered; fetch it again")
     return dataset

@@ -178,7 +178,7 @@ class _Calibrations:
 
     def estimate(self, spec: TrialSpec) -> Estimate:
         facts = registry.info(spec.workload.dataset)
-        if count_parameters(build(spec.workload.model, facts.shape, len(facts.classes))) > MOST_PARAMETERS:
+        if count_parameters(build(spec.workload.model, facts.shape, facts.outputs)) > MOST_PARAMETERS:
             preflight.check_memory(spec, facts)
             return Estimate(seconds=work(spec) * statistics.median(self._rates or [1.0]), source="guess")
         return Estimate(seconds=self._seconds(spec), source="calibration")
@@ -207,7 +207,7 @@ def work(spec: TrialSpec) -> float:
 @lru_cache(maxsize=1024)  # a plan asks for each of its trials, several times
 def _work(workload: Workload) -> float:
     facts = registry.info(workload.dataset)
-    multiplied = multiplications(build(workload.model, facts.shape, len(facts.classes)))
+    multiplied = multiplications(build(workload.model, facts.shape, facts.outputs))
     n_train, _ = _sizes(workload, facts.train, facts.test)
     batch = n_train if workload.batch_size == "full" else workload.batch_size
     return workload.epochs * (n_train * multiplied * MULTIPLICATION + math.ceil(n_train / batch) * STEP)
@@ -222,7 +222,7 @@ def calibrate(spec: TrialSpec, context: Context) -> float:
     steps = math.ceil(n_train / batch)
     preflight.check_memory(spec, facts)
     preflight.check_batches(spec, facts)
-    built = build(workload.model, facts.shape, len(facts.classes))
+    built = build(workload.model, facts.shape, facts.outputs)
     # A large batch is timed by a part of it, and few examples of a large model are evaluated.
     most = max(2, CALIBRATION_WORK // (multiplications(built) + math.prod(facts.shape)))
     part = min(batch, most)

@@ -1,69 +1,93 @@
-"""Classification metrics from arrays: precision, recall, F1, ranks behind top-k accuracy, probabilities."""
+"""What is recorded of an evaluation: the metrics that the task declares, by a table of its functions."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
+
+from optbench.backends.base import Evaluation
+from optbench.datasets.base import DatasetInfo, Part
+from optbench.execution import classification
+from optbench.suite import custom_metrics
+from optbench.task import TASKS, Task
+from optbench.trial import Workload
 
 
 @dataclass(frozen=True, kw_only=True)
-class PerClass:
-    """Precision, recall and F1 of each class, [classes]; ``macro_f1`` is their plain mean.
+class TaskMeasures:
+    """Functions of one task.
 
-    A ratio over nothing is 0, as in scikit-learn, but a class that neither occurs nor is predicted has NaN
-    and is left out of the mean.
-    """
-
-    precision: NDArray[np.float64]
-    recall: NDArray[np.float64]
-    f1: NDArray[np.float64]
-    macro_f1: float
-
-
-def per_class(
-    labels: NDArray[np.integer[Any]], predictions: NDArray[np.integer[Any]], classes: int
-) -> PerClass:
-    """Compute precision, recall and F1 from true and predicted classes.
-
-    Parameters
+    Attributes
     ----------
-    labels, predictions : array of int, [n]
-        A prediction may lie beyond the classes, where the model has more outputs; it is then simply wrong.
-    classes : int
-        Number of classes.
+    metrics : mapping
+        By the names of :attr:`optbench.task.Task.metrics`: ``metric(evaluation, part, info)``.
+    needs_outputs : callable
+        ``needs_outputs(workload)``: whether :attr:`from_outputs` computes something.
+    from_outputs : callable
+        ``from_outputs(evaluation, part, workload)``: metrics of the workload's options that need the model's
+        outputs, by name.
+    details : callable
+        ``details(evaluation, part, info, workload)``: further metrics of the final model on the test part.
+    scored : callable
+        ``scored(outputs)``: what a custom metric is called with.
+    recorded : callable
+        ``recorded(predictions)``: predictions of several evaluations in the type that records store.
     """
-    hits = np.bincount(labels[labels == predictions], minlength=classes)[:classes].astype(np.float64)
-    true = np.bincount(labels, minlength=classes)[:classes]
-    predicted = np.bincount(predictions, minlength=classes)[:classes]
-    seen = true + predicted > 0
-    precision, recall, f1 = (
-        np.where(seen, hits / np.where(total > 0, total, 1), np.nan)
-        for total in (predicted, true, (true + predicted) / 2)
-    )
-    return PerClass(precision=precision, recall=recall, f1=f1, macro_f1=float(f1[seen].mean()))
+
+    metrics: Mapping[str, Callable[[Evaluation, Part, DatasetInfo], float]]
+    needs_outputs: Callable[[Workload], bool]
+    from_outputs: Callable[[Evaluation, Part, Workload], dict[str, float]]
+    details: Callable[[Evaluation, Part, DatasetInfo, Workload], dict[str, float]]
+    scored: Callable[[NDArray[Any]], NDArray[Any]]
+    recorded: Callable[[Iterable[NDArray[Any]]], list[NDArray[Any]]]
 
 
-def ranks(logits: NDArray[Any], labels: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """Count the outputs placed before the true class, [n]; 0 is a right prediction.
+#: By the names of :data:`optbench.task.TASKS`.
+MEASURES: Mapping[str, TaskMeasures] = MappingProxyType(
+    {
+        "classification": TaskMeasures(
+            metrics=classification.METRICS,
+            needs_outputs=classification.needs_outputs,
+            from_outputs=classification.from_outputs,
+            details=classification.details,
+            scored=classification.probabilities,
+            recorded=classification.recorded,
+        )
+    }
+)
 
-    Among equal outputs the first comes first, so that a model which has collapsed to a constant does not get
-    every answer right. An example with an output that is not a number ranks last.
-    """
-    n, outputs = logits.shape
-    true = logits[np.arange(n), labels][:, None]
-    before = (logits > true) | ((logits == true) & (np.arange(outputs) < labels[:, None]))
-    found: NDArray[np.int64] = before.sum(axis=1)
-    found[np.isnan(logits).any(axis=1)] = outputs
-    return found
+
+def declared(
+    task: Task, evaluation: Evaluation, part: Part, info: DatasetInfo, *, names: Iterable[str]
+) -> dict[str, float]:
+    """Measure the loss and these metrics of a task, by name."""
+    functions = MEASURES[task.name].metrics
+    return {"loss": evaluation.loss, **{name: functions[name](evaluation, part, info) for name in names}}
 
 
-def probabilities(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Softmax of the outputs in float64, [n, outputs]."""
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=1, keepdims=True)
-    np.exp(shifted, out=shifted)
-    shifted /= shifted.sum(axis=1, keepdims=True)
-    return shifted
+def of_test(
+    evaluation: Evaluation, part: Part, info: DatasetInfo, workload: Workload, *, final: bool
+) -> dict[str, float]:
+    """Measure everything that is recorded of the test part, by name; details of the ``final`` model alone."""
+    task, measures = TASKS[workload.task], MEASURES[workload.task]
+    found = declared(task, evaluation, part, info, names=task.metrics)
+    found |= measures.from_outputs(evaluation, part, workload)
+    found |= of_custom(evaluation, part, workload)
+    return {**found, **(measures.details(evaluation, part, info, workload) if final else {})}
+
+
+def of_custom(evaluation: Evaluation, part: Part, workload: Workload) -> dict[str, float]:
+    """Measure the custom metrics, by name."""
+    if not workload.metrics or evaluation.outputs is None:
+        return {}
+    scored = MEASURES[workload.task].scored(evaluation.outputs)
+    return {metric.name: custom_metrics.score(metric, scored, part.targets) for metric in workload.metrics}
+
+
+def needs_outputs(workload: Workload) -> bool:
+    """Whether an evaluation must hand out the model's outputs."""
+    return workload.metrics is not None or MEASURES[workload.task].needs_outputs(workload)

@@ -67,7 +67,7 @@ def main() -> None:
     data = cut(dataset, workload.split, spec.seeds, train_eval=workload.train_eval)
     engine = backends.engine(spec.backend, context)
     start = _status("VmRSS")
-    built = build(workload.model, dataset.info.shape, len(dataset.info.classes))
+    built = build(workload.model, dataset.info.shape, dataset.info.outputs)
     session = engine.open(spec, built, data, matching.initial_weights(built, spec.seeds.init, spec.precision))
     session.warm_up()
     order = data.train.rows[:rows]

@@ -84,7 +84,7 @@ def check_memory(spec: TrialSpec, facts: DatasetInfo) -> None:
         If it does not fit.
     """
     workload = spec.workload
-    built = build(workload.model, facts.shape, len(facts.classes))
+    built = build(workload.model, facts.shape, facts.outputs)
     parameters = count_parameters(built)
     batch = facts.train if workload.batch_size == "full" else min(workload.batch_size, facts.train)
     needed = 12 * parameters
@@ -108,7 +108,7 @@ def check_batches(spec: TrialSpec, facts: DatasetInfo) -> None:
         If the batch size is 1, or the last batch of an epoch has one example.
     """
     workload = spec.workload
-    built = build(workload.model, facts.shape, len(facts.classes))
+    built = build(workload.model, facts.shape, facts.outputs)
     if not any(isinstance(b.layer, BatchNorm) and math.prod(b.input_shape[:-1]) == 1 for b in built):
         return
     size = facts.train if workload.batch_size == "full" else workload.batch_size

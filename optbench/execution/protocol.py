@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -13,16 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench import matching
-from optbench.backends.base import MEASURED, Engine, Evaluation, Session, UnsavableError
+from optbench.backends.base import MEASURED, Engine, PartName, Session, UnsavableError
 from optbench.datasets.augmentation import Augmentation
 from optbench.datasets.base import Dataset, TrialData, cut
-from optbench.execution import evaluation as measures
+from optbench.execution import evaluation
 from optbench.execution.checkpoint import CheckpointError, Checkpoints, Saved, Slot, Slots
 from optbench.execution.schedules import LearningRate
 from optbench.matching import Indices
 from optbench.models.layers import build
-from optbench.suite import custom_metrics
-from optbench.task import sign_of
+from optbench.task import TASKS, Task, sign_of
 from optbench.trial import Fingerprints, Status, TrialRecord, TrialSpec, Workload, block_id, trial_id
 
 #: Called after each evaluation with the epoch and its row of the history.
@@ -42,18 +41,6 @@ class EpochRequest:
 #: A trial under way: asks for epoch after epoch, is answered with the batch losses, ends in its record.
 Training = Generator[EpochRequest, NDArray[np.float64], TrialRecord]
 
-HISTORY = (
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "val_f1",
-    "batch_loss",
-    "lr",
-    "step_seconds",
-    "eval_seconds",
-)
-
 
 @dataclass
 class _Progress:
@@ -71,20 +58,20 @@ class _Progress:
     best_value: float = -math.inf
     patience_value: float = -math.inf
     epochs_without: int = 0
-    ended: Status | None = None  # by the trial's own rules, before its last epoch
+    ended: Status | None = None  # by the trial's rules, before its last epoch
 
-    def saved(self, session: Session, *, seconds: float) -> Saved:
-        """Put this and the session's state into a checkpoint's form."""
+    def saved(self, session: Session, *, columns: Sequence[str], seconds: float) -> Saved:
+        """Put this, with rows as ``columns``, and the session's state into a checkpoint's form."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "rows"}
-        history = np.array([[row[name] for name in HISTORY] for row in self.rows])
+        history = np.array([[row[name] for name in columns] for row in self.rows])
         arrays = {f"session/{name}": array for name, array in session.state().items()}
         return Saved(progress={**plain, "seconds_before": seconds}, arrays={"history": history, **arrays})
 
     @classmethod
-    def resumed(cls, saved: Saved, session: Session) -> _Progress:
+    def resumed(cls, saved: Saved, session: Session, *, columns: Sequence[str]) -> _Progress:
         """Go back to a checkpoint."""
         progress = cls(**saved.progress)
-        progress.rows = [dict(zip(HISTORY, row, strict=True)) for row in saved.arrays["history"].tolist()]
+        progress.rows = [dict(zip(columns, row, strict=True)) for row in saved.arrays["history"].tolist()]
         state = {name: array for name, array in saved.arrays.items() if name.startswith("session/")}
         session.restore({name.removeprefix("session/"): array for name, array in state.items()})
         return progress
@@ -148,9 +135,9 @@ def training(
     """Go through a trial, leaving the epochs of training to the caller; see :func:`run_trial`."""
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     clock = time.perf_counter()
-    workload = spec.workload
+    workload, columns = spec.workload, TASKS[spec.workload.task].history
     data = cut(dataset, workload.split, spec.seeds, train_eval=workload.train_eval)
-    built = build(workload.model, dataset.info.shape, len(dataset.info.classes))
+    built = build(workload.model, dataset.info.shape, dataset.info.outputs)
     weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
     init = matching.fingerprint(*(part for item in weights.items() for part in item))
     session = engine.open(spec, built, data, weights)
@@ -163,7 +150,7 @@ def training(
         identity = {**facts, "split": data.fingerprint, "init": init}
         if facts.get("step_because") == MEASURED:  # the clock may find another, which has the same bits
             del identity["step"]
-        keep = _Keeper(checkpoints.of(whole_id(spec), identity), clock)
+        keep = _Keeper(checkpoints.of(whole_id(spec), identity), columns, clock)
         try:
             progress = keep.resume(session) or progress
         except CheckpointError as error:
@@ -174,7 +161,7 @@ def training(
     if keep is not None:
         keep.trial_done(session, progress)
     metrics, predictions, test_seconds = _finish(workload, session, data, progress, status)
-    history = {name: np.array([row[name] for row in progress.rows]) for name in HISTORY}
+    history = {name: np.array([row[name] for row in progress.rows]) for name in columns}
     return TrialRecord(
         trial_id=trial_id(spec),
         block_id=block_id(spec),
@@ -214,8 +201,8 @@ def whole_id(spec: TrialSpec) -> str:
 class _Keeper:
     """Writes a trial's checkpoint now and then, and goes back to it."""
 
-    def __init__(self, file: Slot, clock: float) -> None:
-        self._file, self._clock = file, clock
+    def __init__(self, file: Slot, columns: Sequence[str], clock: float) -> None:
+        self._file, self._columns, self._clock = file, columns, clock
         self.note = ""
 
     def resume(self, session: Session) -> _Progress | None:
@@ -224,7 +211,7 @@ class _Keeper:
         if saved is None:
             return None
         try:
-            progress = _Progress.resumed(saved, session)
+            progress = _Progress.resumed(saved, session, columns=self._columns)
         except Exception as error:  # a framework may say in any way that these are not its arrays
             raise CheckpointError(f"cannot be restored ({type(error).__name__}: {error})") from error
         self.note = "resumed"
@@ -246,7 +233,7 @@ class _Keeper:
             return
         try:
             seconds = progress.seconds_before + time.perf_counter() - self._clock
-            self._file.save(progress.saved(session, seconds=seconds))
+            self._file.save(progress.saved(session, columns=self._columns, seconds=seconds))
         except (UnsavableError, OSError) as error:  # a full disk ends the checkpoints, not the trial
             self._file.seconds = 0.0
             self.note = self.note or f"none: {error}"
@@ -261,7 +248,7 @@ def _train(
     keep: _Keeper | None,
 ) -> Generator[EpochRequest, NDArray[np.float64], Status]:
     workload = spec.workload
-    # A class of the user's own may have no learning rate that we know of, and then no schedule either.
+    # A custom class may have no learning rate, and then no schedule either.
     initial = math.nan if spec.optimizer.lr is None else spec.optimizer.lr
     rate = LearningRate(workload.schedule, initial, workload.epochs)
     for row in progress.rows[1:]:
@@ -286,7 +273,7 @@ def _train(
             losses = yield EpochRequest(session=session, rows=rows, epoch=epoch, x=x)
             step_seconds = time.perf_counter() - clock
             progress.steps += len(losses)
-        row = _evaluate(session, data)
+        row = _evaluate(session, data, TASKS[workload.task])
         row |= {"batch_loss": float(np.mean(losses)), "lr": progress.lr, "step_seconds": step_seconds}
         progress.rows.append(row)
         if on_epoch is not None:
@@ -308,24 +295,20 @@ def _train(
     return "diverged" if progress.epochs_above else "completed"
 
 
-def _evaluate(session: Session, data: TrialData) -> dict[str, float]:
+def _evaluate(session: Session, data: TrialData, task: Task) -> dict[str, float]:
+    """Evaluate an epoch; NaN for the validation part where there is none."""
     clock = time.perf_counter()
-    train = session.evaluate("train_eval")
-    row = {
-        "train_loss": train.loss,
-        "train_accuracy": train.accuracy,
-        "val_loss": math.nan,
-        "val_accuracy": math.nan,
-        "val_f1": math.nan,
-    }
-    if len(data.validation):
-        validation = session.evaluate("validation")
-        scores = measures.per_class(data.validation.labels, validation.predictions, len(data.info.classes))
-        row |= {
-            "val_loss": validation.loss,
-            "val_accuracy": validation.accuracy,
-            "val_f1": scores.macro_f1,
-        }
+    row: dict[str, float] = {}
+    part: PartName
+    for prefix, part, examples, names in (
+        ("train", "train_eval", data.train_eval, task.headline),
+        ("val", "validation", data.validation, task.metrics),
+    ):
+        if len(examples):
+            found = evaluation.declared(task, session.evaluate(part), examples, data.info, names=names)
+        else:
+            found = dict.fromkeys(("loss", *names), math.nan)
+        row |= {f"{prefix}_{name}": value for name, value in found.items()}
     row["eval_seconds"] = time.perf_counter() - clock
     return row
 
@@ -361,77 +344,46 @@ def _stop(
 
 def _finish(
     workload: Workload, session: Session, data: TrialData, progress: _Progress, status: Status
-) -> tuple[dict[str, float], dict[str, NDArray[np.integer[Any]]], float]:
+) -> tuple[dict[str, float], dict[str, NDArray[Any]], float]:
     """Final metrics; the test part is looked at here, once the best epoch is settled, and never before."""
     last = len(progress.rows) - 1
-    row = progress.rows[last]
+    row, final = progress.rows[last], TASKS[workload.task].final
     metrics = {"epochs": float(last), "steps": float(progress.steps)}
     metrics["state_bytes"] = float(session.state_bytes())
-    metrics |= {name: row[name] for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")}
+    metrics |= {name: row[name] for name in final}
     if math.isfinite(progress.best_value):
         best_row = progress.rows[progress.best_epoch]
         metrics["best_epoch"] = float(progress.best_epoch)
-        metrics |= {f"{name}_best": best_row[name] for name in ("val_loss", "val_accuracy")}
+        metrics |= {f"{name}_best": best_row[name] for name in final if name.startswith("val_")}
     if status == "diverged":
         return metrics, {}, 0.0
     clock = time.perf_counter()
-    logits = workload.top_k is not None or workload.metrics is not None
-    evaluations = {"last": session.evaluate("test", logits=logits)}
-    metrics |= _own_validation(session, data, workload, "")
+    outputs = evaluation.needs_outputs(workload)
+    evaluations = {"last": session.evaluate("test", outputs=outputs)}
+    metrics |= _custom_validation(session, data, workload, "")
     if "best_epoch" in metrics:
         if progress.best_epoch != last:
             session.recall()
-            evaluations["best"] = session.evaluate("test", logits=logits)
+            evaluations["best"] = session.evaluate("test", outputs=outputs)
         else:
             evaluations["best"] = evaluations["last"]
-        metrics |= _own_validation(session, data, workload, "_best")
-    final = "best" if workload.early_stopping and workload.early_stopping.restore_best else "last"
-    for name, evaluation in (*evaluations.items(), ("", evaluations[final])):
-        metrics |= _test_metrics(evaluation, data, workload, f"_{name}" if name else "")
-    small: type[np.integer[Any]]
-    small = np.uint8 if max(e.predictions.max() for e in evaluations.values()) < 256 else np.uint16
-    predictions = {name: evaluation.predictions.astype(small) for name, evaluation in evaluations.items()}
-    return metrics, predictions, time.perf_counter() - clock
+        metrics |= _custom_validation(session, data, workload, "_best")
+    kept = "best" if workload.early_stopping and workload.early_stopping.restore_best else "last"
+    for name, found in (*evaluations.items(), ("", evaluations[kept])):
+        measured = evaluation.of_test(found, data.test, data.info, workload, final=not name)
+        metrics |= {f"test_{metric}{f'_{name}' if name else ''}": value for metric, value in measured.items()}
+    small = evaluation.MEASURES[workload.task].recorded(e.predictions for e in evaluations.values())
+    return metrics, dict(zip(evaluations, small, strict=True)), time.perf_counter() - clock
 
 
-def _test_metrics(
-    evaluation: Evaluation, data: TrialData, workload: Workload, suffix: str
+def _custom_validation(
+    session: Session, data: TrialData, workload: Workload, suffix: str
 ) -> dict[str, float]:
-    labels, classes = data.test.labels, data.info.classes
-    scores = measures.per_class(labels, evaluation.predictions, len(classes))
-    found = {
-        f"test_loss{suffix}": evaluation.loss,
-        f"test_accuracy{suffix}": evaluation.accuracy,
-        f"test_f1{suffix}": scores.macro_f1,
-    }
-    if evaluation.logits is not None:
-        ranks = measures.ranks(evaluation.logits, labels)
-        found |= {f"test_top{k}_accuracy{suffix}": float((ranks < k).mean()) for k in workload.top_k or ()}
-        found |= {
-            f"test_{name}{suffix}": value for name, value in _own(workload, evaluation.logits, labels).items()
-        }
-    if workload.per_class and not suffix:
-        for name in ("precision", "recall", "f1"):
-            values = zip(classes, getattr(scores, name), strict=True)
-            found |= {f"test_{name}[{c}]": float(value) for c, value in values if math.isfinite(value)}
-    return found
-
-
-def _own_validation(session: Session, data: TrialData, workload: Workload, suffix: str) -> dict[str, float]:
-    """Metrics of the user's own on the validation part, by the weights as they are."""
+    """Custom metrics on the validation part, by the weights as they are."""
     if workload.metrics is None or not len(data.validation):
         return {}
-    logits = session.evaluate("validation", logits=True).logits
-    assert logits is not None
-    scores = _own(workload, logits, data.validation.labels)
-    return {f"val_{name}{suffix}": value for name, value in scores.items()}
-
-
-def _own(workload: Workload, logits: NDArray[Any], labels: NDArray[np.integer[Any]]) -> dict[str, float]:
-    if not workload.metrics:
-        return {}
-    probabilities = measures.probabilities(logits)
-    return {metric.name: custom_metrics.score(metric, probabilities, labels) for metric in workload.metrics}
+    found = evaluation.of_custom(session.evaluate("validation", outputs=True), data.validation, workload)
+    return {f"val_{name}{suffix}": value for name, value in found.items()}
 
 
 def _seconds(work: Callable[[], None]) -> float:

@@ -305,7 +305,7 @@ def _open(spec: TrialSpec, engine: _OpeningEngine, dataset: Dataset) -> matching
     """Open a trial for timing; returns the rows of a few steps."""
     workload = spec.workload
     data = cut(dataset, workload.split, spec.seeds, train_eval=workload.train_eval)
-    built = build(workload.model, dataset.info.shape, len(dataset.info.classes))
+    built = build(workload.model, dataset.info.shape, dataset.info.outputs)
     engine.open(spec, built, data, matching.initial_weights(built, spec.seeds.init, spec.precision))
     batch = len(data.train) if workload.batch_size == "full" else workload.batch_size
     return data.train.rows[: batch * TIMED_STEPS]

@@ -229,7 +229,7 @@ def _time_group(
 
 def _open(trial: PlannedTrial, dataset: Dataset, data: TrialData, context: Context) -> _Timed:
     spec = trial.spec
-    built = build(spec.workload.model, dataset.info.shape, len(dataset.info.classes))
+    built = build(spec.workload.model, dataset.info.shape, dataset.info.outputs)
     weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
     session = backends.engine(spec.backend, context).open(spec, built, data, weights)
     clock = time.perf_counter()

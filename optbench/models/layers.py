@@ -8,10 +8,10 @@ height x width x channels, convolution kernels [height, width, in, out], dense k
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Annotated, Literal, Union, get_args
+from typing import Annotated, Any, Literal, Union, get_args
 
 from annotated_types import Ge, Gt, Lt, MinLen
 
@@ -56,7 +56,10 @@ ONES = Initializer(name="constant", value=1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Dense:
-    """Fully connected layer, ``activation(x @ kernel + bias)``; ``units: null`` means one a class."""
+    """Fully connected layer, ``activation(x @ kernel + bias)``.
+
+    ``units: null`` means the outputs that the task asks for: one a class.
+    """
 
     __pydantic_config__ = FORBID_EXTRA
 
@@ -73,7 +76,7 @@ class Dense:
 class Conv2D:
     """2-D convolution (cross-correlation); ``same`` pads as TensorFlow does, the odd pixel at the end.
 
-    ``filters: null`` means one a class.
+    ``filters: null`` means the outputs that the task asks for: one a class.
     """
 
     __pydantic_config__ = FORBID_EXTRA
@@ -197,11 +200,15 @@ class BuiltLayer:
     parameters: tuple[Parameter, ...] = ()
 
 
+#: Output shape and parameters of a layer.
+Shaped = tuple[tuple[int, ...], tuple[Parameter, ...]]
+
+
 class ModelError(ValueError):
     """A model whose layers do not fit each other or the data."""
 
 
-def build(model: Model, input_shape: tuple[int, ...], classes: int) -> tuple[BuiltLayer, ...]:
+def build(model: Model, input_shape: tuple[int, ...], outputs: int) -> tuple[BuiltLayer, ...]:
     """Infer every shape and parameter of a model.
 
     Parameters
@@ -210,8 +217,9 @@ def build(model: Model, input_shape: tuple[int, ...], classes: int) -> tuple[Bui
         The layers, first to last.
     input_shape : tuple of int
         Shape of one example: (features,) or (height, width, channels).
-    classes : int
-        Number of classes; the units of a dense layer that leaves them open.
+    outputs : int
+        Outputs that the data ask for (:attr:`optbench.datasets.base.DatasetInfo.outputs`); the units of a
+        dense layer that leaves them open.
 
     Returns
     -------
@@ -222,7 +230,7 @@ def build(model: Model, input_shape: tuple[int, ...], classes: int) -> tuple[Bui
     Raises
     ------
     ModelError
-        If a layer cannot take its input, or the last layer does not give at least one value a class.
+        If a layer cannot take its input, or the last layer gives fewer values than are asked for.
 
     Examples
     --------
@@ -235,15 +243,15 @@ def build(model: Model, input_shape: tuple[int, ...], classes: int) -> tuple[Bui
     shape = tuple(input_shape)
     for layer in model.layers:
         if isinstance(layer, Dense) and len(shape) > 1:
-            flatten = _build_layer(Flatten(), counts, shape, classes)
+            flatten = _build_layer(Flatten(), counts, shape, outputs)
             built.append(flatten)
             shape = flatten.output_shape
-        built.append(_build_layer(layer, counts, shape, classes))
+        built.append(_build_layer(layer, counts, shape, outputs))
         shape = built[-1].output_shape
-    if len(shape) != 1 or shape[0] < classes:
+    if len(shape) != 1 or shape[0] < outputs:
         raise ModelError(
-            f"model {model.name!r} ends in shape {shape}, but the data has {classes} classes; "
-            f"end it in a dense layer (units left open) or a global average over {classes} filters"
+            f"model {model.name!r} ends in shape {shape}, but the data ask for {outputs} outputs (one a "
+            f"class); end it in a dense layer (units left open) or a global average over {outputs} filters"
         )
     return tuple(built)
 
@@ -254,10 +262,7 @@ def count_parameters(built: tuple[BuiltLayer, ...], *, trainable_only: bool = Fa
     for layer in built:
         for parameter in layer.parameters:
             if parameter.trainable or not trainable_only:
-                size = 1
-                for axis in parameter.shape:
-                    size *= axis
-                total += size
+                total += math.prod(parameter.shape)
     return total
 
 
@@ -276,49 +281,80 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _build_layer(layer: Layer, counts: dict[str, int], shape: tuple[int, ...], classes: int) -> BuiltLayer:
+def _build_layer(layer: Layer, counts: dict[str, int], shape: tuple[int, ...], outputs: int) -> BuiltLayer:
     counts[layer.kind] = counts.get(layer.kind, 0) + 1
     name = f"{layer.kind}_{counts[layer.kind]}"
-    output, parameters = shape, ()  # type: tuple[int, ...], tuple[Parameter, ...]
-    if isinstance(layer, Dense):
-        units = layer.units or classes
-        output = (units,)
-        parameters = _kernel_and_bias(name, layer, (shape[0], units))
-    elif isinstance(layer, Conv2D):
-        height, width, channels = _image(name, shape)
-        filters = layer.filters or classes
-        output = (
-            _window(name, height, layer.kernel, layer.stride, layer.padding),
-            _window(name, width, layer.kernel, layer.stride, layer.padding),
-            filters,
-        )
-        parameters = _kernel_and_bias(name, layer, (layer.kernel, layer.kernel, channels, filters))
-    elif isinstance(layer, MaxPool2D):
-        height, width, channels = _image(name, shape)
-        stride = layer.stride or layer.size
-        output = (
-            _window(name, height, layer.size, stride, layer.padding),
-            _window(name, width, layer.size, stride, layer.padding),
-            channels,
-        )
-    elif isinstance(layer, GlobalAveragePool2D):
-        output = (_image(name, shape)[2],)
-    elif isinstance(layer, Flatten):
-        size = 1
-        for axis in shape:
-            size *= axis
-        output = (size,)
-    elif isinstance(layer, BatchNorm):
-        parameters = tuple(
-            Parameter(name=f"{name}/{part}", shape=(shape[-1],), initializer=start, trainable=trainable)
-            for part, start, trainable in (
-                ("gamma", ONES, True),
-                ("beta", ZEROS, True),
-                ("moving_mean", ZEROS, False),
-                ("moving_variance", ONES, False),
-            )
-        )
+    if layer.kind not in SHAPES:
+        raise NotImplementedError(f"layer {name}: no shape is declared for its kind, only for {list(SHAPES)}")
+    output, parameters = SHAPES[layer.kind](layer, name, shape, outputs)
     return BuiltLayer(name=name, layer=layer, input_shape=shape, output_shape=output, parameters=parameters)
+
+
+def _dense(layer: Dense, name: str, shape: tuple[int, ...], outputs: int) -> Shaped:
+    units = layer.units or outputs
+    return (units,), _kernel_and_bias(name, layer, (shape[0], units))
+
+
+def _conv2d(layer: Conv2D, name: str, shape: tuple[int, ...], outputs: int) -> Shaped:
+    height, width, channels = _image(name, shape)
+    filters = layer.filters or outputs
+    output = (
+        _window(name, height, layer.kernel, layer.stride, layer.padding),
+        _window(name, width, layer.kernel, layer.stride, layer.padding),
+        filters,
+    )
+    return output, _kernel_and_bias(name, layer, (layer.kernel, layer.kernel, channels, filters))
+
+
+def _max_pool2d(layer: MaxPool2D, name: str, shape: tuple[int, ...], outputs: int) -> Shaped:
+    height, width, channels = _image(name, shape)
+    stride = layer.stride or layer.size
+    return (
+        _window(name, height, layer.size, stride, layer.padding),
+        _window(name, width, layer.size, stride, layer.padding),
+        channels,
+    ), ()
+
+
+def _global_average_pool2d(
+    layer: GlobalAveragePool2D, name: str, shape: tuple[int, ...], outputs: int
+) -> Shaped:
+    return (_image(name, shape)[2],), ()
+
+
+def _batch_norm(layer: BatchNorm, name: str, shape: tuple[int, ...], outputs: int) -> Shaped:
+    return shape, tuple(
+        Parameter(name=f"{name}/{part}", shape=(shape[-1],), initializer=start, trainable=trainable)
+        for part, start, trainable in (
+            ("gamma", ONES, True),
+            ("beta", ZEROS, True),
+            ("moving_mean", ZEROS, False),
+            ("moving_variance", ONES, False),
+        )
+    )
+
+
+def _flatten(layer: Flatten, name: str, shape: tuple[int, ...], outputs: int) -> Shaped:
+    return (math.prod(shape),), ()
+
+
+def _unchanged(layer: Dropout | Activate, name: str, shape: tuple[int, ...], outputs: int) -> Shaped:
+    return shape, ()
+
+
+#: Output shape and parameters, each with its initialiser, of every kind of layer; see :data:`LAYERS`.
+SHAPES: Mapping[str, Callable[[Any, str, tuple[int, ...], int], Shaped]] = MappingProxyType(
+    {
+        "dense": _dense,
+        "conv2d": _conv2d,
+        "max_pool2d": _max_pool2d,
+        "global_average_pool2d": _global_average_pool2d,
+        "batch_norm": _batch_norm,
+        "dropout": _unchanged,
+        "flatten": _flatten,
+        "activation": _unchanged,
+    }
+)
 
 
 def _kernel_and_bias(name: str, layer: Dense | Conv2D, shape: tuple[int, ...]) -> tuple[Parameter, ...]:

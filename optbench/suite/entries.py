@@ -20,7 +20,7 @@ from optbench.optimizers import FAMILIES, OptimizerConfig, custom
 from optbench.suite import declared
 from optbench.suite.report_spec import Targets
 from optbench.suite.validation import InvalidError, listed, names, parse, problem, shown, unknown_choice
-from optbench.task import CustomMetric
+from optbench.task import TASKS, CustomMetric
 from optbench.trial import STREAMS, ReduceOnPlateau, Seeds, Workload, to_plain
 from optbench.tuning.space import with_values
 
@@ -124,7 +124,7 @@ def _workload(
     model = declared.model(entry["model"], (*path, "model"), folder)
     facts = registry.info(dataset)
     try:
-        build(model, facts.shape, len(facts.classes))
+        build(model, facts.shape, facts.outputs)
     except ModelError as error:
         raise problem((*path, "model"), f"{error} (dataset {facts.name}: {facts.shape})") from None
     plain = {key: value for key, value in entry.items() if key not in (*EXTRAS, "schedule", "metrics")}
@@ -137,8 +137,10 @@ def _workload(
         schedule=declared.schedule(entry.get("schedule"), (*path, "schedule")),
         metrics=tuple(metrics[name] for name in sorted(metrics)) or None,
     )
-    if workload.early_stopping is not None and "monitor" not in entry:
-        workload = replace(workload, monitor=workload.early_stopping.monitor)
+    if "monitor" not in entry:
+        stopping = workload.early_stopping
+        watched = TASKS[workload.task].monitor if stopping is None else stopping.monitor
+        workload = replace(workload, monitor=watched)
     chosen = _chosen(entry.get("optimizers"), optimizers, (*path, "optimizers"))
     _refuse_misfits(workload, facts, chosen, path)
 
@@ -163,7 +165,8 @@ def _workload(
 def _refuse_misfits(
     workload: Workload, facts: DatasetInfo, chosen: Mapping[str, OptimizerConfig], path: KeyPath
 ) -> None:
-    """Refuse features that the workload's data or optimizers cannot serve."""
+    """Refuse features that the workload's task, data or optimizers cannot serve."""
+    _refuse_other_tasks(workload, facts, path)
     split = workload.split
     if split.how == "published" and (not facts.validation or split.source != "train"):
         raise problem(
@@ -191,6 +194,27 @@ def _refuse_misfits(
     for key in ("schedule", "weight_decay"):
         if getattr(workload, key) is not None and blind:
             raise problem((*path, key), f"needs a learning rate, but {listed(blind)} has no argument lr")
+
+
+def _refuse_other_tasks(workload: Workload, facts: DatasetInfo, path: KeyPath) -> None:
+    """Refuse data, monitors and options that are not those of the workload's task."""
+    task = TASKS[workload.task]
+    if facts.targets != task.targets:
+        raise problem(
+            (*path, "task"),
+            f"found {task.name}, which needs {task.targets} targets; {facts.name}'s are {facts.targets}",
+        )
+    monitors: dict[tuple[str, ...], str] = {("monitor",): workload.monitor}
+    for key, rule in (("early_stopping", workload.early_stopping), ("schedule", workload.schedule)):
+        if (monitor := getattr(rule, "monitor", None)) is not None:
+            monitors[key, "monitor"] = monitor
+    for place, monitor in monitors.items():
+        if monitor not in task.monitors:
+            raise problem((*path, *place), f"found {monitor}; {task.name} has {listed(task.monitors)}")
+    for other in TASKS.values():
+        for option in other.options:
+            if option not in task.options and getattr(workload, option) is not None:
+                raise problem((*path, option), f"belongs to {other.name}; this workload asks for {task.name}")
 
 
 def _chosen(choice: Any, optimizers: dict[str, OptimizerConfig], path: KeyPath) -> dict[str, OptimizerConfig]:

@@ -10,8 +10,8 @@ from annotated_types import Ge, Gt
 
 from optbench.optimizers import OptimizerConfig
 from optbench.suite.validation import InvalidError, parse, problem, shown, unknown_choice
-from optbench.task import FORBID_EXTRA
-from optbench.trial import MonitorName, Seeds, Workload, to_plain
+from optbench.task import FORBID_EXTRA, MonitorName
+from optbench.trial import Seeds, Workload, to_plain
 from optbench.tuning.space import Axis, family_axes, grid, read_axes, with_values
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from optbench.suite.entries import SuiteWorkload
 from optbench.suite.spec import PlannedTrial, Suite
 from optbench.suite.tuning_section import Tuning
 from optbench.suite.validation import InvalidError
-from optbench.task import sign_of
-from optbench.trial import MonitorName, TrialSpec, Workload, content_hash, to_plain, trial_id
+from optbench.task import MonitorName, sign_of
+from optbench.trial import TrialSpec, Workload, content_hash, to_plain, trial_id
 from optbench.tuning.journal import KEY, Journal, Setting, Stage, Study, Training
 from optbench.tuning.space import Axis, with_values
 from optbench.tuning.strategies import Answer, Ask, Strategy, strategy

@@ -192,7 +192,7 @@ def losses(
     )
     dataset = registry.load("digits")
     data = cut(dataset, spec.workload.split, spec.seeds, train_eval=BATCH)
-    built = build(model, dataset.info.shape, len(dataset.info.classes))
+    built = build(model, dataset.info.shape, dataset.info.outputs)
     weights = matching.initial_weights(built, spec.seeds.init, precision)
     orders = [matching.epoch_order(spec.seeds.order, epoch, len(data.train)) for epoch in (1, 2)]
     rows = data.train.rows[np.concatenate(orders)][: STEPS * BATCH]

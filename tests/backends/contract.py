@@ -65,7 +65,7 @@ def session(trial: TrialSpec, *, context: Context | None = None):
     """Open a trial: the session, its initial weights, its data."""
     dataset = registry.load(trial.workload.dataset)
     data = cut(dataset, trial.workload.split, trial.seeds, train_eval=100)
-    built = build(trial.workload.model, dataset.info.shape, len(dataset.info.classes))
+    built = build(trial.workload.model, dataset.info.shape, dataset.info.outputs)
     weights = matching.initial_weights(built, trial.seeds.init, trial.precision)
     return engine(trial.backend, context).open(trial, built, data, weights), weights, data
 

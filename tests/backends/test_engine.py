@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from importlib import import_module
 
 import numpy as np
@@ -10,7 +11,6 @@ import pytest
 
 from optbench import backends, matching
 from optbench.backends.base import BackendMissingError, DeviceError
-from optbench.backends.functional import ProgramCache
 from optbench.datasets import registry
 from optbench.models.layers import (
     BatchNorm,
@@ -145,12 +145,11 @@ def test_dropout_draws_a_new_mask_each_step_and_keeps_the_mean(backend):
 
 def test_evaluation_is_in_evaluation_mode_and_counts_by_hand(backend):
     live, _, data = session(spec(backend, model=CNN))
-    first, second = live.evaluate("validation", logits=True), live.evaluate("validation")
+    first, second = live.evaluate("validation", outputs=True), live.evaluate("validation")
     assert first.loss == second.loss
     labels = data.validation.y[data.validation.rows]
-    assert first.accuracy == pytest.approx(np.mean(first.predictions == labels))
-    assert second.logits is None
-    logits = first.logits
+    assert second.outputs is None
+    logits = first.outputs
     np.testing.assert_array_equal(logits.argmax(axis=1), first.predictions)
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     assert first.loss == pytest.approx(-log_p[np.arange(len(labels)), labels].mean(), rel=1e-12)
@@ -325,7 +324,7 @@ def test_relu_behind_the_pooling_trains_the_same_bits(backend, ties, monkeypatch
         built = build(RELU_CNN, data.info.shape, 10)
         engine = backends.engine(backend)
         if hasattr(engine, "_programs"):
-            monkeypatch.setattr(engine, "_programs", ProgramCache(engine._make))
+            monkeypatch.setattr(engine, "_programs", lru_cache(engine._make))
         live = engine.open(trial, built, data, weights)
         found.append((live.train_epoch(data.train.rows[:320], 1), live.weights()))
     (losses, weights), (declared_losses, declared) = found

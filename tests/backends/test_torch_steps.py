@@ -167,8 +167,8 @@ class Rehearsal:
 
 
 def rehearsed(monkeypatch, recorder):
-    def make(trial, built, options, found, again, *, asked):
-        return lambda live: graph.GraphStep(live.optimizer, recorder, "asked for")
+    def make(trial, built, obstacles, open_trial, *, asked):
+        return lambda state: graph.GraphStep(state.optimizer, recorder, "asked for")
 
     monkeypatch.setattr("optbench.backends.torch.engine.make_step", make)
 

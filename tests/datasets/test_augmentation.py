@@ -46,7 +46,7 @@ def test_the_warp_agrees_with_scipy(fill, seed, height, width, channels):
 
 def part(n=40, dtype=np.uint8):
     images = np.random.default_rng(1).integers(0, 256, (n, 6, 5, 1)).astype(dtype)
-    return Part(x=images, y=np.zeros(n, np.int64), rows=np.arange(0, n, 2))
+    return Part(x=images, y=np.zeros(n, np.int64), rows=np.arange(0, n, 2), pool="images")
 
 
 def test_nothing_asked_for_changes_nothing():

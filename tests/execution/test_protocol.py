@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from optbench.backends.base import Evaluation
 from optbench.datasets import registry
+from optbench.datasets.base import Dataset
 from optbench.execution.protocol import run_trial
 from optbench.models.layers import Dense, Model
 from optbench.optimizers import Adam
 from optbench.trial import Divergence, EarlyStopping, Seeds, Split, TrialSpec, Workload
+
+
+def round_numbers():
+    """Data whose parts have 1000 validation and 100 test examples, so that scripted shares are exact."""
+    x, y = np.zeros((1100, 8, 8, 1), np.uint8), np.arange(1100) % 10
+    info = replace(registry.info("digits"), train=1100, test=100)
+    return Dataset(info=info, x_train=x, y_train=y, x_test=x[:100], y_test=y[:100])
 
 
 class ScriptedSession:
@@ -33,12 +42,13 @@ class ScriptedSession:
         self.calls.append(f"train {epoch}")
         return np.array(self.batch_losses[epoch - 1], dtype=float)
 
-    def evaluate(self, part, *, logits=False):
+    def evaluate(self, part, *, outputs=False):
         if part == "test":
             self.calls.append(f"test {self.epoch}")
         accuracy = self.accuracies[self.epoch] if part == "validation" else self.epoch / 100
-        predictions = np.zeros(len(getattr(self.data, part)), dtype=np.int64)
-        return Evaluation(loss=1 - accuracy, accuracy=accuracy, predictions=predictions)
+        targets = getattr(self.data, part).targets
+        right = np.arange(len(targets)) < round(accuracy * len(targets))
+        return Evaluation(loss=1 - accuracy, predictions=np.where(right, targets, (targets + 1) % 10))
 
     def set_lr(self, lr):
         pass
@@ -76,7 +86,7 @@ class ScriptedEngine:
         return self.session
 
 
-def run(accuracies, batch_losses=None, **workload):
+def run(accuracies, batch_losses=None, *, split=Split(validation=1000), **workload):  # noqa: B008
     epochs = len(accuracies) - 1
     session = ScriptedSession(accuracies, batch_losses or [[1.0, 0.5]] * epochs)
     spec = TrialSpec(
@@ -85,6 +95,7 @@ def run(accuracies, batch_losses=None, **workload):
             model=Model(name="m", layers=(Dense(),)),
             batch_size=64,
             epochs=epochs,
+            split=split,
             **workload,
         ),
         optimizer=Adam(),
@@ -97,7 +108,7 @@ def run(accuracies, batch_losses=None, **workload):
     record = run_trial(
         spec,
         ScriptedEngine(session),
-        registry.load("digits"),
+        round_numbers(),
         environment={},
         on_epoch=lambda epoch, row: seen.append(epoch),
     )

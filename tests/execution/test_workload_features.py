@@ -51,7 +51,7 @@ def one_step(engine, **features):
     """Weights before and after one full-batch step of plain gradient descent, and its loss."""
     trial = spec(**features)
     data = cut(registry.made("digits"), Split(), trial.seeds, train_eval="all")
-    built = build(LINEAR, data.info.shape, len(data.info.classes))
+    built = build(LINEAR, data.info.shape, data.info.outputs)
     before = matching.initial_weights(built, 0, "float64")
     session = engine.open(trial, built, data, before)
     loss = session.train_epoch(data.train.rows, 1)[0]
@@ -73,7 +73,7 @@ def test_label_smoothing_is_in_the_training_loss_alone(engine):
     x = data.train.x[data.train.rows].reshape(len(data.train), -1) / 255
     logits = x @ before["dense_1/kernel"]
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    true = log_p[np.arange(len(x)), data.train.labels]
+    true = log_p[np.arange(len(x)), data.train.targets]
     assert plain == pytest.approx(-true.mean(), rel=1e-12)
     assert smooth == pytest.approx(-(0.8 * true + 0.2 * log_p.mean(axis=1)).mean(), rel=1e-12)
     records = [run(engine, spec(label_smoothing=s)) for s in (None, 0.2)]

@@ -59,7 +59,7 @@ def test_parameter_counts_with_and_without_running_averages():
     [
         ((Conv2D(filters=2, kernel=3), Dense()), (16,), "needs images"),
         ((Conv2D(filters=2, kernel=9), Dense()), (8, 8, 1), "nothing is left"),
-        ((Dense(units=3),), (16,), "10 classes"),
+        ((Dense(units=3),), (16,), "10 outputs"),
         ((Conv2D(filters=20, kernel=3),), (8, 8, 1), "ends in shape"),
     ],
 )

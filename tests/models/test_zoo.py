@@ -79,16 +79,14 @@ def test_deepobs_starts_within_two_sigma_and_with_its_bias():
 
 def test_the_torch_engine_trains_every_model():
     torch = pytest.importorskip("torch")
-    from optbench.backends.torch.model import LossOptions, TorchModel
+    from optbench.backends.torch.model import TorchModel
 
     for name in ZOO:
         shape = COLOUR if "cifar" in name else GREY
         layers = built(name, shape)
         weights = matching.initial_weights(layers, 0, "float32")
         model = TorchModel(layers, weights, device=torch.device("cpu"), dropout_seed=0)
-        logits = model.network.logits(
-            model.weights, torch.rand(2, *shape), training=True, draw=model.draw, options=LossOptions()
-        )
-        assert logits.shape == (2, 10)
-        logits.sum().backward()
+        outputs = model.network.outputs(model.weights, torch.rand(2, *shape), training=True, draw=model.draw)
+        assert outputs.shape == (2, 10)
+        outputs.sum().backward()
         assert all(w.grad is not None for w in model.parameters())

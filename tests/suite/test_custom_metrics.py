@@ -262,7 +262,7 @@ def test_a_share_stays_one(suite_with, tmp_path):
 
 
 def test_probabilities_are_those_of_the_outputs_whatever_their_size():
-    from optbench.execution.evaluation import probabilities
+    from optbench.execution.classification import probabilities
 
     found = probabilities(np.array([[1e4, 0.0], [0.0, np.log(3)]], dtype=np.float32))
     np.testing.assert_allclose(found, [[1, 0], [0.25, 0.75]], rtol=1e-6)

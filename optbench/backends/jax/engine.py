@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import jax
 
 from optbench.backends.arrays import Resident, keep_pages
 from optbench.backends.base import DeviceError, Stack, Weights, check_started
-from optbench.backends.functional import Configuration, FunctionalSession, ProgramCache
+from optbench.backends.functional import KEPT, Configuration, FunctionalSession
 from optbench.backends.jax.programs import JaxPrograms
+from optbench.backends.jax.stack import JaxStack
 from optbench.datasets.base import TrialData
 from optbench.environment import Context, set_framework_variables, variable
 from optbench.models.layers import BuiltLayer
@@ -32,7 +34,7 @@ class JaxEngine:
             jax.devices()
         keep_pages()
         self._resident = Resident()
-        self._programs = ProgramCache(self._make)
+        self._programs = lru_cache(KEPT)(self._make)
 
     def configure(self, context: Context) -> None:
         """See :class:`optbench.backends.base.Engine`; XLA reads its threads once, when it starts."""
@@ -71,7 +73,7 @@ class JaxEngine:
         self, spec: TrialSpec, built: tuple[BuiltLayer, ...], data: TrialData, weights: Weights
     ) -> FunctionalSession:
         """See :class:`optbench.backends.base.Engine`."""
-        programs = self._programs[Configuration.of(spec, built)]
+        programs = self._programs(Configuration.of(spec, built))
         return FunctionalSession(programs, self._resident, spec, built, data, weights)
 
     def stack(
@@ -81,8 +83,6 @@ class JaxEngine:
         sessions: Sequence[FunctionalSession],
     ) -> Stack:
         """Join trials that differ in their seeds alone; raises ``NotStackableError``."""
-        from optbench.backends.jax.stack import JaxStack
-
         return JaxStack(specs, sessions)
 
     def _make(self, configuration: Configuration) -> JaxPrograms:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from optbench.backends.base import Weights
 from optbench.backends.functional import Configuration, State
+from optbench.backends.jax.losses import evaluated_loss, prediction, training_loss
 from optbench.backends.jax.model import JaxModel
 from optbench.optimizers import has_rule
 from optbench.optimizers.optax import make_optimizer
@@ -35,6 +36,9 @@ class JaxPrograms:
         self._model = JaxModel(
             configuration.built, cpu=configuration.device == "cpu", precision=configuration.precision
         )
+        self._training_loss = training_loss(configuration.loss)
+        self._evaluated_loss = evaluated_loss(configuration.loss)
+        self._predict = prediction(configuration.targets)
         self._compiled: dict[tuple[Any, ...], Callable[..., Any]] = {}
         self._fixed_lr = False
 
@@ -77,10 +81,10 @@ class JaxPrograms:
         return self._call(self._run_epoch, state, self._rate(lr), x, y, places, rows)
 
     def epochs(
-        self, states: State, lrs: Array, x: Array, y: Array, places: Array, rows: Array, *, own: bool
+        self, states: State, lrs: Array, x: Array, y: Array, places: Array, rows: Array, *, pool_each: bool
     ) -> tuple[State, Array]:
-        """:meth:`epoch` of several trials side by side, each with a pool of its ``own`` or all with one."""
-        program = self._run_epochs_own if own else self._run_epochs
+        """:meth:`epoch` of several trials side by side, with a pool for each or one for all."""
+        program = self._run_epochs_pool_each if pool_each else self._run_epochs
         return self._call(program, states, lrs, x, y, places, rows)
 
     def evaluate(self, state: State, x: Array, y: Array, rows: Array) -> tuple[Array, Array, Array]:
@@ -160,7 +164,7 @@ class JaxPrograms:
     def _run_epochs(self, *arguments: Any) -> Any:
         return jax.vmap(self._run_epoch, in_axes=(0, 0, None, None, 0, 0))(*arguments)
 
-    def _run_epochs_own(self, *arguments: Any) -> Any:
+    def _run_epochs_pool_each(self, *arguments: Any) -> Any:
         return jax.vmap(self._run_epoch)(*arguments)
 
     def _step(self, state: State, lr: Array, x: Array, y: Array) -> tuple[State, Array]:
@@ -170,8 +174,8 @@ class JaxPrograms:
 
         def objective(trained: Tree) -> tuple[Array, Tree]:
             weights = {**model, **trained}
-            logits, moved = self._model(weights, x, key=key, training=True)
-            losses = cross_entropy(logits, y, self._configuration.label_smoothing)
+            outputs, moved = self._model(weights, x, key=key, training=True)
+            losses = self._training_loss(outputs, y)
             return losses.mean() + self._model.penalty(weights), moved
 
         (loss, moved), gradients = jax.value_and_grad(objective, has_aux=True)(trained)
@@ -197,24 +201,14 @@ class JaxPrograms:
     def _run_evaluation(self, model: Tree, x: Array, y: Array, rows: Array) -> tuple[Array, Array, Array]:
         def batch(row: Array) -> tuple[Array, Array, Array]:
             unused = jnp.zeros(2, jnp.uint32)
-            logits, _ = self._model(model, x[row], key=unused, training=False)
-            return cross_entropy(logits, y[row]), logits.argmax(1).astype(jnp.int32), logits
+            outputs, _ = self._model(model, x[row], key=unused, training=False)
+            return self._evaluated_loss(outputs, y[row]), self._predict(outputs), outputs
 
         return lax.map(batch, rows)
 
 
 def _is_key(leaf: Any) -> bool:
     return isinstance(leaf, Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def cross_entropy(logits: Array, labels: Array, smoothing: float = 0.0) -> Array:
-    """Cross-entropy of each example, its target smoothed over all outputs."""
-    log_p = jax.nn.log_softmax(logits)
-    hit = labels[:, None] == jnp.arange(log_p.shape[1])
-    true = jnp.where(hit, log_p, 0).sum(1)  # the gradient of a gather is slow
-    if not smoothing:
-        return -true
-    return -((1 - smoothing) * true + smoothing * log_p.mean(1))
 
 
 def _enable_x64(enabled: bool) -> Any:

@@ -46,12 +46,14 @@ class JaxStack:
         programs = first._programs
         assert isinstance(programs, JaxPrograms)
         with programs.scope():
-            own = xs is not None or any(s._x is not first._x for s in members)
+            pool_each = xs is not None or any(s._x is not first._x for s in members)
             if xs is not None:
                 pools = [programs.put(scaled(xs[k], sessions[k]._data, first._precision)) for k in places]
             else:
                 pools = [s._x for s in members]
-            x, y = (jnp.stack(pools), jnp.stack([s._y for s in members])) if own else (first._x, first._y)
+            x, y = (
+                (jnp.stack(pools), jnp.stack([s._y for s in members])) if pool_each else (first._x, first._y)
+            )
             state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[s._state for s in members])
             lrs = programs._rate([s._lr for s in members])
             n = len(rows[0])
@@ -63,8 +65,8 @@ class JaxStack:
                         programs.put(np.stack([batched(indices[k][part], first._batch) for k in places]))
                         for indices in (rows if xs is None else [np.arange(n)] * len(rows), rows)
                     ]
-                    state, found = programs.epochs(state, lrs, x, y, *where, own=own)
-                    losses.append(np.asarray(found, np.float64))
+                    state, taken = programs.epochs(state, lrs, x, y, *where, pool_each=pool_each)
+                    losses.append(np.asarray(taken, np.float64))
             for k, session in enumerate(sessions):
                 session._state = jax.tree.map(lambda leaf, k=k: leaf[k], state)
         return list(np.concatenate(losses, axis=1)[: len(sessions)])

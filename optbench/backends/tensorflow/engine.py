@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -22,7 +23,7 @@ with quietly():
 
 from optbench.backends.arrays import Resident, keep_pages
 from optbench.backends.base import DeviceError, Weights, check_started
-from optbench.backends.functional import Configuration, FunctionalSession, ProgramCache
+from optbench.backends.functional import KEPT, Configuration, FunctionalSession
 from optbench.datasets.base import TrialData
 from optbench.errors import UserError
 from optbench.models.layers import BuiltLayer
@@ -58,7 +59,7 @@ class TensorFlowEngine:
             tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(0))
         keep_pages()
         self._resident = Resident()
-        self._programs = ProgramCache(self._make)
+        self._programs = lru_cache(KEPT)(self._make)
 
     def configure(self, context: Context) -> None:
         """See :class:`optbench.backends.base.Engine`; TensorFlow reads its threads once, when it starts."""
@@ -98,7 +99,7 @@ class TensorFlowEngine:
         self, spec: TrialSpec, built: tuple[BuiltLayer, ...], data: TrialData, weights: Weights
     ) -> FunctionalSession:
         """See :class:`optbench.backends.base.Engine`."""
-        programs = self._programs[Configuration.of(spec, built)]
+        programs = self._programs(Configuration.of(spec, built))
         return FunctionalSession(programs, self._resident, spec, built, data, weights)
 
     def _make(self, configuration: Configuration) -> TensorFlowPrograms:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from optbench.backends.base import Weights
 from optbench.backends.functional import Configuration, State
+from optbench.backends.tensorflow.losses import evaluated_loss, prediction, training_loss
 from optbench.backends.tensorflow.model import TensorFlowModel
 from optbench.models.layers import Conv2D, MaxPool2D
 from optbench.optimizers import CanonicalConfig, OptimizerConfig, family_of, has_rule
@@ -128,6 +129,9 @@ class TensorFlowPrograms:
         self._model = TensorFlowModel(
             configuration.built, xla=xla, half=configuration.precision == "bfloat16"
         )
+        self._training_loss = training_loss(configuration.loss)
+        self._evaluated_loss = evaluated_loss(configuration.loss)
+        self._predict = prediction(configuration.targets)
         config: Any = configuration.optimizer
         self._solver: Solver = (RuleSolver if has_rule(config) else KerasSolver)(config)
         self._update = self._solver.update
@@ -217,8 +221,8 @@ class TensorFlowPrograms:
             tape.watch(trained)
             weights = {**model, **trained}
             seed = state["key"] + tf.stack([0, t])
-            logits, moved = self._model(weights, x, seed=seed, training=True)
-            losses = cross_entropy(logits, y, self._configuration.label_smoothing)
+            outputs, moved = self._model(weights, x, seed=seed, training=True)
+            losses = self._training_loss(outputs, y)
             loss = tf.reduce_mean(losses) + self._model.penalty(weights)
         gradients = self._clip(tape.gradient(loss, trained))
         decay = self._configuration.weight_decay
@@ -242,32 +246,15 @@ class TensorFlowPrograms:
         self, model: Tree, x: Tensor, y: Tensor, rows: Tensor, steps: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         batches, batch = rows.shape
-        outputs = self._configuration.built[-1].output_shape
+        shape = self._configuration.built[-1].output_shape
         dtype = stored_precision(self._configuration.precision)
 
-        def step(k: Tensor, *found: Tensor) -> tuple[Tensor, ...]:
-            logits, _ = self._model(model, tf.gather(x, rows[k]), seed=tf.zeros(2, tf.int32), training=False)
-            values = (
-                cross_entropy(logits, tf.gather(y, rows[k])),
-                tf.argmax(logits, 1, output_type=tf.int32),
-                logits,
-            )
-            return k + 1, *(array.write(k, value) for array, value in zip(found, values, strict=True))
+        def step(k: Tensor, losses: Tensor, outputs: Tensor) -> tuple[Tensor, ...]:
+            x_batch, y_batch = tf.gather(x, rows[k]), tf.gather(y, rows[k])
+            values, _ = self._model(model, x_batch, seed=tf.zeros(2, tf.int32), training=False)
+            return k + 1, losses.write(k, self._evaluated_loss(values, y_batch)), outputs.write(k, values)
 
-        arrays = [
-            tf.TensorArray(kind, batches, element_shape=shape)
-            for kind, shape in ((dtype, [batch]), ("int32", [batch]), (dtype, [batch, *outputs]))
-        ]
+        arrays = [tf.TensorArray(dtype, batches, element_shape=size) for size in ([batch], [batch, *shape])]
         loop = tf.while_loop(lambda k, *_: k < steps, step, (tf.constant(0), *arrays), parallel_iterations=1)
-        losses, predictions, logits = (array.stack() for array in loop[1:])
-        return losses, predictions, logits
-
-
-def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of each example, its target smoothed over all outputs."""
-    log_p = tf.nn.log_softmax(logits)
-    hit = labels[:, tf.newaxis] == tf.range(log_p.shape[1])
-    true = tf.reduce_sum(tf.where(hit, log_p, tf.zeros_like(log_p)), 1)  # the gradient of a gather is slow
-    if not smoothing:
-        return -true
-    return -((1 - smoothing) * true + smoothing * tf.reduce_mean(log_p, 1))
+        losses, outputs = (array.stack() for array in loop[1:])
+        return losses, self._predict(outputs), outputs

@@ -4,38 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from optbench.backends.base import MEASURED
+from optbench.backends.base import MEASURED, LossSpec
 from optbench.backends.functional import Configuration
-from optbench.backends.torch import dense
 from optbench.backends.torch.compiled import CompiledStep, Program
+from optbench.backends.torch.dense import DenseStep, can_be_written_out
 from optbench.backends.torch.graph import CudaRecorder, GraphStep, obstacle
-from optbench.backends.torch.model import LossOptions
-from optbench.backends.torch.steps import AutogradStep, Step
+from optbench.backends.torch.session import TorchSession, half_device
+from optbench.backends.torch.steps import AutogradStep, MakeStep
 from optbench.models.layers import BuiltLayer
 from optbench.trial import TrialSpec
-
-if TYPE_CHECKING:
-    from optbench.backends.torch.engine import TorchSession
 
 #: Full batches that a measurement times, and the share of autograd's time that a graph must not exceed.
 TIMED_STEPS = 12
 WORTH = 0.95
 
-MakeStep = Callable[["TorchSession"], Step]
 #: Opens the trial once more, to try a way of its steps.
-Open = Callable[[MakeStep], "TorchSession"]
-#: What has been found about graphs in this process: the reason against one, or None.
-Found = dict[tuple[Configuration, object, str], str | None]
+OpenTrial = Callable[[MakeStep], TorchSession]
+#: Reason against a graph, or None, by configuration, batch size and what was asked for.
+GraphObstacles = dict[tuple[Configuration, object, str], str | None]
 
 
 def make_step(
     trial: TrialSpec,
     built: tuple[BuiltLayer, ...],
-    options: LossOptions,
-    found: Found,
-    again: Open,
+    obstacles: GraphObstacles,
+    open_trial: OpenTrial,
     *,
     asked: str,
 ) -> MakeStep:
@@ -43,11 +37,11 @@ def make_step(
 
     Parameters
     ----------
-    trial, built, options
+    trial, built
         What is trained.
-    found : dict
+    obstacles : dict
         What the engine knows from trials before; a configuration is tried and timed once a process.
-    again : callable
+    open_trial : callable
         Opens the trial a second time, for a try.
     asked : str
         The way asked for, or ``auto``; see :data:`optbench.environment.STEPS`.
@@ -55,36 +49,37 @@ def make_step(
     Returns
     -------
     callable
-        Makes the step of a session.
+        Makes the step of a trial's state.
     """
     if asked == "eager":
-        return lambda session: AutogradStep("asked for")
+        return lambda state: AutogradStep("asked for")
     if asked == "compiled":
         if trial.device == "mps":
-            return lambda session: AutogradStep("compiled was asked for: not on mps")
-        return lambda session: CompiledStep(Program(built=built, options=options), "asked for")
-    if asked == "auto" and dense.takes(trial, built):
-        return lambda session: dense.DenseStep(built, "dense layers on a CPU")
+            return lambda state: AutogradStep("compiled was asked for: not on mps")
+        program = Program(built=built, loss=LossSpec.of(trial.workload), half=half_device(trial))
+        return lambda state: CompiledStep(program, "asked for")
+    if asked == "auto" and can_be_written_out(trial, built):
+        return lambda state: DenseStep(built, "dense layers on a CPU")
     if trial.device != "cuda":
         why = "graph was asked for: it needs a CUDA device" if asked == "graph" else "the only one here"
-        return lambda session: AutogradStep(why)
+        return lambda state: AutogradStep(why)
     key = (Configuration.of(trial, built), trial.workload.batch_size, asked)
-    if key not in found:
-        found[key] = _against_graph(again, measure=asked == "auto")
-    against = found[key]
+    if key not in obstacles:
+        obstacles[key] = _against_graph(open_trial, measure=asked == "auto")
+    against = obstacles[key]
     if against is None:
         why = MEASURED if asked == "auto" else "asked for"
-        return lambda session: GraphStep(session.optimizer, CudaRecorder(), why)
-    return lambda session: AutogradStep(against if asked == "auto" else f"graph was asked for: {against}")
+        return lambda state: GraphStep(state.optimizer, CudaRecorder(), why)
+    return lambda state: AutogradStep(against if asked == "auto" else f"graph was asked for: {against}")
 
 
-def _against_graph(again: Open, *, measure: bool) -> str | None:
+def _against_graph(open_trial: OpenTrial, *, measure: bool) -> str | None:
     """Try the trial's steps as a graph; the reason against it, or None."""
-    plain = again(lambda session: AutogradStep(""))
+    plain = open_trial(lambda state: AutogradStep(""))
     if (reason := obstacle(plain.optimizer, same_bits=measure)) is not None:
         return reason
     try:
-        graph = again(lambda session: GraphStep(session.optimizer, CudaRecorder(), ""))
+        graph = open_trial(lambda state: GraphStep(state.optimizer, CudaRecorder(), ""))
         taken = _seconds(graph)
     except RuntimeError as error:  # an operation that cannot be recorded
         return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

@@ -7,43 +7,42 @@ the memory that each of them asks for, and the optimizer's bookkeeping: a third 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from optbench.backends.base import LossSpec, entry
+from optbench.backends.torch.losses import WRITTEN_OUT
+from optbench.backends.torch.state import TrainState
 from optbench.backends.torch.steps import batches
 from optbench.models import layers as spec
 from optbench.models.layers import BuiltLayer
 from optbench.optimizers import has_rule
 from optbench.trial import TrialSpec
 
-if TYPE_CHECKING:
-    from optbench.backends.torch.engine import TorchSession
-
 aten = torch.ops.aten
-#: In-place functions, and their derivatives from their results: (gradient, result) -> gradient, in place.
+#: In-place functions, and their derivatives from their results: (gradient, result) -> gradient, in place. A
+#: model with any other activation takes its steps by autograd.
 ACTIVATIONS: Mapping[str, tuple[Callable[[Tensor], object], Callable[[Tensor, Tensor], object]]] = {
+    "linear": (lambda y: y, lambda g, y: g),
     "relu": (torch.relu_, lambda g, y: aten.threshold_backward.grad_input(g, y, 0, grad_input=g)),
     "tanh": (torch.tanh_, lambda g, y: aten.tanh_backward.grad_input(g, y, grad_input=g)),
     "sigmoid": (torch.sigmoid_, lambda g, y: aten.sigmoid_backward.grad_input(g, y, grad_input=g)),
 }
 
 
-def takes(trial: TrialSpec, built: tuple[BuiltLayer, ...]) -> bool:
+def can_be_written_out(trial: TrialSpec, built: tuple[BuiltLayer, ...]) -> bool:
     """Whether a trial's step can be written out: dense layers, simple activations and dropout, on a CPU."""
     if trial.device != "cpu" or trial.precision not in ("float32", "float64"):
         return False
     # A custom class may keep a gradient, whose memory the next step uses again.
     if not has_rule(trial.optimizer):
         return False
-    return all(
-        isinstance(place.layer, spec.Flatten | spec.Dropout)
-        or (
-            isinstance(place.layer, spec.Dense | spec.Activate)
-            and place.layer.activation in (*ACTIVATIONS, "linear")
-        )
+    return LossSpec.of(trial.workload).name in WRITTEN_OUT and all(
+        place.layer.kind in LAYERS and getattr(place.layer, "activation", "linear") in ACTIVATIONS
         for place in built
     )
 
@@ -59,38 +58,38 @@ class DenseStep:
         self._gradients: list[Tensor] = []
 
     @torch.no_grad()
-    def warm_up(self, session: TorchSession, rows: Tensor) -> None:
+    def warm_up(self, state: TrainState, rows: Tensor) -> None:
         """See :class:`optbench.backends.torch.steps.Step`."""
-        x, y = session.pool_x.flatten(1), session.pool_y.index_select(0, rows)
-        self._tape(session, len(rows)).run(x, rows, y, x.new_empty(()))
+        x, y = state.pool_x.flatten(1), state.pool_y.index_select(0, rows)
+        self._tape(state, len(rows)).run(x, rows, y, x.new_empty(()))
 
     @torch.no_grad()
-    def epoch(self, session: TorchSession, pool: Tensor, places: Tensor, rows: Tensor) -> Tensor:
+    def epoch(self, state: TrainState, pool: Tensor, places: Tensor, rows: Tensor) -> Tensor:
         """See :class:`optbench.backends.torch.steps.Step`."""
         pool = pool.flatten(1)
-        cut = batches(session, places, session.pool_y.index_select(0, rows))
+        cut = batches(state, places, state.pool_y.index_select(0, rows))
         losses = pool.new_empty(len(cut[0]))
         step: Callable[[], object] | None = None
-        for place, labels, loss in zip(*cut, losses.unbind(), strict=True):
-            self._tape(session, len(place)).run(pool, place, labels, loss)
-            session.regularize()
+        for place, targets, loss in zip(*cut, losses.unbind(), strict=True):
+            self._tape(state, len(place)).run(pool, place, targets, loss)
+            state.regularize()
             if step is None:  # the state is there after a first step, and may be new since the last epoch
-                session.optimizer.step()
-                step = direct(session.optimizer, session.params, self._gradients)
+                state.optimizer.step()
+                step = direct(state.optimizer, state.params, self._gradients)
             else:
                 step()
-        for w in session.params:
+        for w in state.params:
             w.grad = None
         return losses
 
-    def _tape(self, session: TorchSession, n: int) -> _Tape:
+    def _tape(self, state: TrainState, n: int) -> _Tape:
         if not self._gradients:
-            self._gradients = [torch.empty_like(w, requires_grad=False) for w in session.params]
-        if session.params[0].grad is not self._gradients[0]:
-            for w, g in zip(session.params, self._gradients, strict=True):
+            self._gradients = [torch.empty_like(w, requires_grad=False) for w in state.params]
+        if state.params[0].grad is not self._gradients[0]:
+            for w, g in zip(state.params, self._gradients, strict=True):
                 w.grad = g
         if n not in self._tapes:
-            self._tapes[n] = _Tape(session, self._built, n)
+            self._tapes[n] = _Tape(state, self._built, n)
         return self._tapes[n]
 
 
@@ -109,19 +108,17 @@ class _Affine:
         self._of_bias: Any = bias.grad
         self._y = kernel.new_empty((n, kernel.shape[1]), requires_grad=False)
         self._of_x = None if first else kernel.new_empty((n, kernel.shape[0]), requires_grad=False)
-        self._activation = ACTIVATIONS.get(activation)
+        self._activate, self._derive = entry(ACTIVATIONS, activation, "torch activations written out")
         self._kernel_t, self._x_t = self._kernel.t(), self._y
 
     def forward(self, x: Tensor) -> Tensor:
         self._x_t = x.t()
         torch.addmm(self._bias, x, self._kernel, out=self._y)
-        if self._activation is not None:
-            self._activation[0](self._y)
+        self._activate(self._y)
         return self._y
 
     def backward(self, g: Tensor) -> Tensor:
-        if self._activation is not None:
-            self._activation[1](g, self._y)
+        self._derive(g, self._y)
         torch.mm(self._x_t, g, out=self._of_kernel)
         torch.sum(g, 0, out=self._of_bias)
         return g if self._of_x is None else torch.mm(g, self._kernel_t, out=self._of_x)
@@ -130,7 +127,7 @@ class _Affine:
 class _Activation:
     def __init__(self, activation: str, like: Tensor) -> None:
         self._y = torch.empty_like(like)
-        self._activate, self._derive = ACTIVATIONS[activation]
+        self._activate, self._derive = entry(ACTIVATIONS, activation, "torch activations written out")
 
     def forward(self, x: Tensor) -> Tensor:
         self._activate(self._y.copy_(x))
@@ -154,48 +151,74 @@ class _Dropout:
         return g.mul_(self._mask)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where a layer is written out: an output ``like`` this, and whether it is the first with weights."""
+
+    name: str
+    state: TrainState
+    like: Tensor
+    first: bool
+
+
+def _dense(layer: spec.Dense, place: _Place) -> _Layer:
+    kernel, bias = (place.state.model.weights[f"{place.name}/{part}"] for part in ("kernel", "bias"))
+    return _Affine(kernel, bias, layer.activation, len(place.like), first=place.first)
+
+
+def _activate(layer: spec.Activate, place: _Place) -> _Layer | None:
+    return None if layer.activation == "linear" else _Activation(layer.activation, place.like)
+
+
+def _dropout(layer: spec.Dropout, place: _Place) -> _Layer | None:
+    if not layer.rate:
+        return None
+    return _Dropout(1 - layer.rate, place.like.flatten(1), place.state.model.generator)
+
+
+def _flatten(layer: spec.Flatten, place: _Place) -> None:
+    return None
+
+
+#: Layers that are written out, None where there is nothing to do: the pool is flat. A model with a layer of
+#: any other kind takes its steps by autograd.
+LAYERS: Mapping[str, Callable[[Any, _Place], _Layer | None]] = {
+    "dense": _dense,
+    "activation": _activate,
+    "dropout": _dropout,
+    "flatten": _flatten,
+}
+
+
 class _Tape:
     """Forward and backward pass of one batch size, with the memory of everything between."""
 
-    def __init__(self, session: TorchSession, built: tuple[BuiltLayer, ...], n: int) -> None:
-        model, like = session.model, session.pool_x
+    def __init__(self, state: TrainState, built: tuple[BuiltLayer, ...], n: int) -> None:
+        model, like = state.model, state.pool_x
         self._x = like.new_empty((n, like[0].numel()))
         self._layers: list[_Layer] = []
         self._deep: list[_Layer] = []  # those whose gradients are needed
         for place in built:
-            layer, out = place.layer, like.new_empty((n, *place.output_shape))
-            if isinstance(layer, spec.Dense):
-                kernel, bias = (model.weights[f"{place.name}/{part}"] for part in ("kernel", "bias"))
-                self._layers.append(_Affine(kernel, bias, layer.activation, n, first=not self._deep))
-            elif isinstance(layer, spec.Activate) and layer.activation != "linear":
-                self._layers.append(_Activation(layer.activation, out))
-            elif isinstance(layer, spec.Dropout) and layer.rate:
-                self._layers.append(_Dropout(1 - layer.rate, out.flatten(1), model.generator))
-            else:
+            out = like.new_empty((n, *place.output_shape))
+            where = _Place(name=place.name, state=state, like=out, first=not self._deep)
+            layer = entry(LAYERS, place.layer.kind, "torch layers written out")(place.layer, where)
+            if layer is None:
                 continue
-            if self._deep or isinstance(layer, spec.Dense):
-                self._deep.insert(0, self._layers[-1])
-        outputs = built[-1].output_shape[0]
-        self._log_p, self._of_log_p, self._of_logits = (like.new_empty((n, outputs)) for _ in range(3))
-        self._total = like.new_empty(())
-        smoothing = session.workload.label_smoothing or 0.0
-        self._hit, self._rest = like.new_full((), 1 - smoothing), smoothing / outputs
+            self._layers.append(layer)
+            if self._deep or isinstance(layer, _Affine):
+                self._deep.insert(0, layer)
+        loss = state.loss_spec
+        make_loss = entry(WRITTEN_OUT, loss.name, "torch losses written out")
+        self._loss = make_loss(like, n, built[-1].output_shape[0], **dict(loss.options))
         self._penalty = partial(model.network.penalty, model.weights)
         self._penalised = [(model.weights[name], l1, l2) for name, l1, l2 in model.network.penalties]
 
     def run(self, pool: Tensor, places: Tensor, y: Tensor, loss: Tensor) -> None:
-        """Write the loss of ``pool[places]`` with labels y, and the gradients into those of the weights."""
+        """Write the loss of ``pool[places]`` with targets y, and the gradients into those of the weights."""
         x = torch.index_select(pool, 0, places, out=self._x)
         for layer in self._layers:
             x = layer.forward(x)
-        log_p, g = self._log_p, self._of_log_p
-        torch._log_softmax(x, 1, False, out=log_p)
-        aten.nll_loss_forward.output(log_p, y, None, 1, -100, output=loss, total_weight=self._total)
-        aten.nll_loss_backward.grad_input(self._hit, log_p, y, None, 1, -100, self._total, grad_input=g)
-        if self._rest:
-            loss.mul_(self._hit).add_(log_p.sum(1).mean(), alpha=-self._rest)
-            g.sub_(self._rest / len(y))
-        g = aten._log_softmax_backward_data.out(g, log_p, 1, x.dtype, out=self._of_logits)
+        g = self._loss.run(x, y, loss)
         for layer in self._deep:
             g = layer.backward(g)
         if (penalty := self._penalty()) is not None:
@@ -223,8 +246,8 @@ def direct(
     if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW) and not group["amsgrad"]:
         averages, squares, steps = ([s[name] for s in states] for name in ("exp_avg", "exp_avg_sq", "step"))
         count = torch.stack(steps)  # one for all weights is moved at once
-        for state, own in zip(states, count.unbind(), strict=True):
-            state["step"] = own
+        for state, step in zip(states, count.unbind(), strict=True):
+            state["step"] = step
         steps = list(count.unbind())
         beta1, beta2 = group["betas"]
         decoupled = group.get("decoupled_weight_decay", type(optimizer) is torch.optim.AdamW)

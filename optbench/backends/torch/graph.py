@@ -13,16 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from optbench.backends.torch.optimizers import declared
+from optbench.backends.torch.state import TrainState
 from optbench.backends.torch.steps import AutogradStep, batches
-
-if TYPE_CHECKING:
-    from optbench.backends.torch.engine import TorchSession
 
 
 class Recorder(Protocol):
@@ -92,74 +90,74 @@ class GraphStep(AutogradStep):
         # PyTorch would warn of the steps that are taken before the recording.
         optimizer._warned_capturable_if_run_uncaptured = True
 
-    def epoch(self, session: TorchSession, pool: Tensor, places: Tensor, rows: Tensor) -> Tensor:
+    def epoch(self, state: TrainState, pool: Tensor, places: Tensor, rows: Tensor) -> Tensor:
         """See :class:`optbench.backends.torch.steps.Step`."""
-        buffers = self._fill(session, pool, places, rows)
-        all_places, all_rows = batches(session, places, rows)
-        whole, done = len(rows) // session.batch, 0
+        buffers = self._fill(state, pool, places, rows)
+        all_places, all_rows = batches(state, places, rows)
+        whole, done = len(rows) // state.batch, 0
         losses: list[Tensor] = []
-        if whole and (self._replay is None or session.lr != self._lr):
+        if whole and (self._replay is None or state.lr != self._lr):
             # A step of the ordinary kind makes the optimizer's state and the libraries' workspaces.
             with self._recorder.aside():
-                losses = self.steps(session, buffers.pool, all_places[:1], all_rows[:1])
+                losses = self.steps(state, buffers.pool, all_places[:1], all_rows[:1])
             done = 1
-            self._record(session, buffers)
-        counts = _counts(session.optimizer)
+            self._record(state, buffers)
+        counts = _counts(state.optimizer)
         buffers.batch.fill_(done)
         for _ in range(done, whole):
             assert self._replay is not None
             self._replay()
-        for state, name, count in counts:
-            state[name] = count + whole - done
+        for kept, name, count in counts:
+            kept[name] = count + whole - done
         losses += buffers.losses[done:whole].unbind()
-        losses += self.steps(session, buffers.pool, all_places[whole:], all_rows[whole:])
+        losses += self.steps(state, buffers.pool, all_places[whole:], all_rows[whole:])
         return torch.stack(losses)
 
-    def _fill(self, session: TorchSession, pool: Tensor, places: Tensor, rows: Tensor) -> _Buffers:
+    def _fill(self, state: TrainState, pool: Tensor, places: Tensor, rows: Tensor) -> _Buffers:
         """Bring an epoch to where the recording looks for it."""
-        held, resident = self._buffers, pool is session.pool_x
+        held, resident = self._buffers, pool is state.pool_x
         if held is None or len(rows) > len(held.rows) or resident != held.resident:
             self._replay = None
-            held = self._buffers = _Buffers(session, pool, rows)
+            held = self._buffers = _Buffers(state, pool, rows)
         if not resident:
             held.pool[: len(pool)] = pool
         held.places[: len(places)] = places
         held.rows[: len(rows)] = rows
         return held
 
-    def _record(self, session: TorchSession, buffers: _Buffers) -> None:
-        for state in session.optimizer.state.values():
-            for name, value in state.items():
+    def _record(self, state: TrainState, buffers: _Buffers) -> None:
+        for kept in state.optimizer.state.values():
+            for name, value in kept.items():
                 if isinstance(value, Tensor):  # a state that was saved by another way may lie on the host
-                    state[name] = value.to(buffers.pool.device)
+                    kept[name] = value.to(buffers.pool.device)
 
         def step() -> None:
-            index = buffers.batch * session.batch + buffers.first
+            index = buffers.batch * state.batch + buffers.first
             x = buffers.pool.index_select(0, buffers.places.index_select(0, index))
-            loss = self.loss(session, x, buffers.rows.index_select(0, index))
+            loss = self.loss(state, x, buffers.rows.index_select(0, index))
             loss.backward()
-            session.update()
+            state.update()
             buffers.losses.index_copy_(0, buffers.batch, loss.detach()[None])
             buffers.batch.add_(1)
 
-        counts = _counts(session.optimizer)
+        counts = _counts(state.optimizer)
         self._replay = None  # the old recording's memory goes first
-        self._replay = self._recorder.record(step, session.model.generator)
-        self._lr = session.lr
-        for state, name, count in counts:  # recording a step counts it and does not take it
-            state[name] = count
+        self._replay = self._recorder.record(step, state.model.generator)
+        self._lr = state.lr
+        for kept, name, count in counts:  # recording a step counts it and does not take it
+            kept[name] = count
 
 
 class _Buffers:
     """What a recorded step reads and writes."""
 
-    def __init__(self, session: TorchSession, pool: Tensor, rows: Tensor) -> None:
-        self.resident = pool is session.pool_x
+    def __init__(self, state: TrainState, pool: Tensor, rows: Tensor) -> None:
+        self.resident = pool is state.pool_x
         self.pool = pool if self.resident else torch.empty_like(pool)
         self.places, self.rows = torch.zeros_like(rows), torch.zeros_like(rows)
         self.batch = rows.new_zeros(1)
-        self.first = torch.arange(session.batch, device=rows.device)
-        self.losses = pool.new_zeros(-(-len(rows) // session.batch))
+        self.first = torch.arange(state.batch, device=rows.device)
+        self.losses = pool.new_zeros(-(-len(rows) // state.batch))
 
 
 def _counts(optimizer: torch.optim.Optimizer) -> list[tuple[dict[str, Any], str, int]]:

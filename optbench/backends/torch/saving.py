@@ -18,7 +18,9 @@ PLAIN = (bool, int, float, str, type(None))
 _COMMON = frozenset(vars(torch.optim.SGD([torch.zeros(1)], lr=0.1)))
 
 
-def export(optimizer: torch.optim.Optimizer, params: list[Tensor], *, own: bool) -> dict[str, NDArray[Any]]:
+def export(
+    optimizer: torch.optim.Optimizer, params: list[Tensor], *, custom: bool
+) -> dict[str, NDArray[Any]]:
     """Copy an optimizer's state out.
 
     Parameters
@@ -26,8 +28,8 @@ def export(optimizer: torch.optim.Optimizer, params: list[Tensor], *, own: bool)
     optimizer : Optimizer
     params : list of Tensor
         What it trains.
-    own : bool
-        Whether the class is a user's own, which may keep numbers in its groups and in attributes of its own.
+    custom : bool
+        Whether the class is a custom one, which may keep numbers in its groups and in further attributes.
 
     Returns
     -------
@@ -37,7 +39,7 @@ def export(optimizer: torch.optim.Optimizer, params: list[Tensor], *, own: bool)
     Raises
     ------
     UnsavableError
-        If a user's class keeps anything but tensors, plain values, and lists and mappings of them.
+        If a custom class keeps anything but tensors, plain values, and lists and mappings of them.
     """
     arrays: dict[str, NDArray[Any]] = {}
     numbers = {id(w): number for number, w in enumerate(params)}
@@ -48,7 +50,7 @@ def export(optimizer: torch.optim.Optimizer, params: list[Tensor], *, own: bool)
             [numbers[id(w)], _plain(dict(entry), arrays, "state")] for w, entry in optimizer.state.items()
         ]
     }
-    if own:
+    if custom:
         structure["groups"] = [
             {name: _plain(value, arrays, name) for name, value in group.items() if name != "params"}
             for group in optimizer.param_groups

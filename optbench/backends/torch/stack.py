@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from optbench.backends.base import NotStackableError
-from optbench.backends.torch.engine import TorchSession
-from optbench.backends.torch.model import ACTIVATIONS, _max_pool, _padding
+from optbench.backends.arrays import penalties
+from optbench.backends.base import LossSpec, NotStackableError
+from optbench.backends.torch.losses import loss_function
 from optbench.backends.torch.optimizers import make_optimizer
+from optbench.backends.torch.session import TorchSession
+from optbench.backends.torch.stacked_layers import StackedWeights, forward
 from optbench.backends.torch.steps import flush_denormals
 from optbench.matching import Indices
-from optbench.models import layers as spec
 from optbench.models.layers import BuiltLayer
 from optbench.optimizers import family_of
 from optbench.trial import TrialSpec
-
-Forward = Callable[[Tensor], Tensor]
 
 
 class TorchStack:
@@ -42,8 +40,9 @@ class TorchStack:
         if specs[0].precision not in ("float32", "float64"):
             raise NotStackableError(f"{specs[0].precision} is for trials alone")
         if workload.schedule is not None and workload.schedule.kind == "reduce_on_plateau":
-            raise NotStackableError("reduce_on_plateau gives each trial a learning rate of its own")
+            raise NotStackableError("reduce_on_plateau gives each trial another learning rate")
         self._workload, self._config = workload, config
+        self._each_loss = loss_function(LossSpec.of(workload), reduction="none")
         self._built, self._sessions = built, list(sessions)
         self._weights = {
             name: torch.stack([s.model.weights[name].detach() for s in sessions])
@@ -67,20 +66,24 @@ class TorchStack:
         self._keep(sessions)
         for group in self._optimizer.param_groups:
             group["lr"] = sessions[0].lr
-        batch = sessions[0].batch
-        labels = torch.stack(
-            [s.pool_y.index_select(0, s._rows(r)) for s, r in zip(sessions, rows, strict=True)]
+        states = [session.train_state for session in sessions]
+        batch = states[0].batch
+        targets = torch.stack(
+            [
+                s.train_state.pool_y.index_select(0, s.on_device(r))
+                for s, r in zip(sessions, rows, strict=True)
+            ]
         )
-        pools = [s.pool_x if xs is None else s._inputs(xs[k]) for k, s in enumerate(sessions)]
+        pools = [s.train_state.pool_x if xs is None else s.inputs(xs[k]) for k, s in enumerate(sessions)]
         one_pool = pools[0] if all(pool is pools[0] for pool in pools) else None
-        places = torch.stack([sessions[0]._rows(r if xs is None else np.arange(len(r))) for r in rows])
+        places = torch.stack([sessions[0].on_device(r if xs is None else np.arange(len(r))) for r in rows])
         losses = []
-        for place, label in zip(places.split(batch, 1), labels.split(batch, 1), strict=True):
+        for place, target in zip(places.split(batch, 1), targets.split(batch, 1), strict=True):
             if one_pool is not None:
                 x = one_pool.index_select(0, place.reshape(-1)).view(*place.shape, *one_pool.shape[1:])
             else:
                 x = torch.stack([p.index_select(0, at) for p, at in zip(pools, place, strict=True)])
-            loss = self._loss(x, label)
+            loss = self._loss(x, target)
             loss.sum().backward()
             self._regularize(sessions[0].lr)
             self._optimizer.step()
@@ -91,8 +94,8 @@ class TorchStack:
             for k, session in enumerate(sessions):
                 for name, w in session.model.weights.items():
                     w.copy_(self._weights[name][k])
-                for own, w in zip(session.params, self._params, strict=True):
-                    session.optimizer.state[own] = self._entry(self._optimizer.state[w], w, k)
+                for single, w in zip(session.params, self._params, strict=True):
+                    session.optimizer.state[single] = self._entry(self._optimizer.state[w], w, k)
         return list(torch.stack(losses, 1).double().cpu().numpy())
 
     def _trained(self) -> list[Tensor]:
@@ -102,9 +105,11 @@ class TorchStack:
         """Make the forward pass over the stacked weights as they are now."""
         self._params = [self._weights[name] for name in self._sessions[0].model.trainable]
         self._kernels = [w for n, w in self._weights.items() if n.endswith("/kernel")]
-        self._generators = [s.model.generator for s in self._sessions]
-        self._penalties: list[tuple[Tensor, float, float]] = []
-        self._layers = [self._forward(layer) for layer in self._built]
+        stacked = StackedWeights(
+            weights=self._weights, generators=[s.model.generator for s in self._sessions]
+        )
+        self._penalties = [(self._weights[name], l1, l2) for name, l1, l2 in penalties(self._built)]
+        self._layers = [forward(layer, stacked) for layer in self._built]
         self._optimizer = optimizer
 
     def _keep(self, sessions: Sequence[TorchSession]) -> None:
@@ -122,26 +127,21 @@ class TorchStack:
 
     @staticmethod
     def _entry(state: Mapping[str, Any], w: Tensor, which: Any) -> dict[str, Any]:
-        """State of one weight for some of the trials; what is not element by element is all trials' own."""
+        """State of one weight for some of the trials; what is not element by element is shared by all."""
         return {
             name: value[which] if isinstance(value, Tensor) and value.shape == w.shape else value
             for name, value in state.items()
         }
 
-    def _loss(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Loss of each trial, [trials]: x is [trials, batch, *shape], labels [trials, batch]."""
+    def _loss(self, x: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each trial, [trials]: x is [trials, batch, *shape], targets [trials, batch]."""
         if x.ndim == 5:
             trials, batch, height, width, channels = x.shape
             x = x.permute(1, 0, 4, 2, 3).reshape(batch, trials * channels, height, width)
         for function in self._layers:
             x = function(x)
-        losses = F.cross_entropy(
-            x.flatten(0, 1),
-            labels.flatten(),
-            label_smoothing=self._workload.label_smoothing or 0.0,
-            reduction="none",
-        )
-        loss = losses.view(labels.shape).mean(1)
+        losses = self._each_loss(x.flatten(0, 1), targets.flatten())
+        loss = losses.view(targets.shape).mean(1)
         for w, l1, l2 in self._penalties:
             if l1:
                 loss = loss + l1 * w.abs().flatten(1).sum(1)
@@ -165,89 +165,3 @@ class TorchStack:
                 g.mul_(factor.view(-1, *[1] * (g.ndim - 1)))
         if decay is not None and self._kernels:
             torch._foreach_mul_(self._kernels, 1 - lr * decay)
-
-    def _forward(self, built: BuiltLayer) -> Forward:
-        layer = built.layer
-        if isinstance(layer, spec.Dense):
-            return self._dense(built.name, layer)
-        if isinstance(layer, spec.Conv2D):
-            return self._conv(built, layer)
-        if isinstance(layer, spec.MaxPool2D):
-            return _max_pool(built, layer)
-        if isinstance(layer, spec.GlobalAveragePool2D):
-            return lambda x: self._by_trial(x.mean((2, 3), keepdim=True)).flatten(2)
-        if isinstance(layer, spec.Flatten):
-            return lambda x: (self._by_trial(x) if x.ndim == 4 else x).flatten(2)
-        if isinstance(layer, spec.Activate):
-            return ACTIVATIONS.get(layer.activation, _identity)
-        if isinstance(layer, spec.Dropout):
-            return self._dropout(layer)
-        return self._batch_norm(built.name, layer)
-
-    def _by_trial(self, x: Tensor) -> Tensor:
-        """From [batch, trials * channels, h, w] to [trials, batch, h, w, channels]."""
-        batch, _, height, width = x.shape
-        return x.view(batch, len(self._sessions), -1, height, width).permute(1, 0, 3, 4, 2)
-
-    def _kernel_and_bias(self, name: str, layer: spec.Dense | spec.Conv2D) -> tuple[Tensor, Tensor]:
-        kernel = self._weights[f"{name}/kernel"]
-        if layer.l1 or layer.l2:
-            self._penalties.append((kernel, layer.l1, layer.l2))
-        return kernel, self._weights[f"{name}/bias"]
-
-    def _dense(self, name: str, layer: spec.Dense) -> Forward:
-        kernel, bias = self._kernel_and_bias(name, layer)
-        activation = ACTIVATIONS.get(layer.activation, _identity)
-        return lambda x: activation(torch.baddbmm(bias.unsqueeze(1), x, kernel))
-
-    def _conv(self, built: BuiltLayer, layer: spec.Conv2D) -> Forward:
-        kernel, bias = self._kernel_and_bias(built.name, layer)
-        activation = ACTIVATIONS.get(layer.activation, _identity)
-        left, right, top, bottom = pad = _padding(built, layer.kernel, layer.stride, layer.padding)
-        groups = len(self._sessions)
-
-        def function(x: Tensor) -> Tensor:
-            around = (top, left)
-            if left != right or top != bottom:
-                x, around = F.pad(x, pad), (0, 0)
-            weights = kernel.flatten(0, 1)
-            return activation(F.conv2d(x, weights, bias.flatten(), layer.stride, around, groups=groups))
-
-        return function
-
-    def _dropout(self, layer: spec.Dropout) -> Forward:
-        keep = 1 - layer.rate
-
-        def function(x: Tensor) -> Tensor:
-            masks = []
-            for generator in self._generators:
-                if x.ndim == 4:  # drawn in the memory order of a trial alone: channels last
-                    shape = (x.shape[0], *x.shape[2:], x.shape[1] // len(self._generators))
-                    mask = torch.empty(shape, dtype=x.dtype, device=x.device)
-                    masks.append(mask.bernoulli_(keep, generator=generator).permute(0, 3, 1, 2))
-                else:
-                    mask = torch.empty(x.shape[1:], dtype=x.dtype, device=x.device)
-                    masks.append(mask.bernoulli_(keep, generator=generator))
-            return x * (torch.cat(masks, 1) if x.ndim == 4 else torch.stack(masks)).div_(keep)
-
-        return function if layer.rate else _identity
-
-    def _batch_norm(self, name: str, layer: spec.BatchNorm) -> Forward:
-        gamma, beta, mean, variance = (
-            self._weights[f"{name}/{part}"] for part in ("gamma", "beta", "moving_mean", "moving_variance")
-        )
-
-        def function(x: Tensor) -> Tensor:
-            flat = x.ndim == 3
-            z = x.transpose(0, 1).flatten(1) if flat else x
-            z = F.batch_norm(
-                z, mean.view(-1), variance.view(-1), gamma.view(-1), beta.view(-1),
-                True, 1 - layer.momentum, layer.epsilon,
-            )  # fmt: skip
-            return z.view(x.shape[1], x.shape[0], -1).transpose(0, 1) if flat else z
-
-        return function
-
-
-def _identity(x: Tensor) -> Tensor:
-    return x

@@ -8,15 +8,14 @@ of the same bits: no result depends on how busy a machine was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from optbench.backends.torch.engine import TorchSession
+from optbench.backends.torch.state import TrainState
 
 
 @contextmanager
@@ -33,18 +32,21 @@ def flush_denormals() -> Iterator[None]:
 
 
 class Step(Protocol):
-    """A way to take the steps of one session."""
+    """A way to take the steps of one state."""
 
     #: As the record has it.
     name: str
     #: Why this one.
     why: str
 
-    def warm_up(self, session: TorchSession, rows: Tensor) -> None:
+    def warm_up(self, state: TrainState, rows: Tensor) -> None:
         """Compile and allocate what a step on these rows needs; gradients may be left behind."""
 
-    def epoch(self, session: TorchSession, pool: Tensor, places: Tensor, rows: Tensor) -> Tensor:
-        """Take a step a batch, inputs ``pool[places]``, labels those of ``rows``; losses [batches]."""
+    def epoch(self, state: TrainState, pool: Tensor, places: Tensor, rows: Tensor) -> Tensor:
+        """Take a step a batch, inputs ``pool[places]``, targets those of ``rows``; losses [batches]."""
+
+
+MakeStep = Callable[[TrainState], Step]
 
 
 class AutogradStep:
@@ -55,31 +57,31 @@ class AutogradStep:
     def __init__(self, why: str) -> None:
         self.why = why
 
-    def warm_up(self, session: TorchSession, rows: Tensor) -> None:
+    def warm_up(self, state: TrainState, rows: Tensor) -> None:
         """See :class:`Step`."""
-        self.loss(session, session.pool_x.index_select(0, rows), rows).backward()
+        self.loss(state, state.pool_x.index_select(0, rows), rows).backward()
 
-    def epoch(self, session: TorchSession, pool: Tensor, places: Tensor, rows: Tensor) -> Tensor:
+    def epoch(self, state: TrainState, pool: Tensor, places: Tensor, rows: Tensor) -> Tensor:
         """See :class:`Step`."""
-        return torch.stack(self.steps(session, pool, *batches(session, places, rows)))
+        return torch.stack(self.steps(state, pool, *batches(state, places, rows)))
 
     def steps(
-        self, session: TorchSession, pool: Tensor, places: Sequence[Tensor], rows: Sequence[Tensor]
+        self, state: TrainState, pool: Tensor, places: Sequence[Tensor], rows: Sequence[Tensor]
     ) -> list[Tensor]:
         """Take a step for each of these batches; their losses."""
         losses = []
         for place, batch in zip(places, rows, strict=True):
-            loss = self.loss(session, pool.index_select(0, place), batch)
+            loss = self.loss(state, pool.index_select(0, place), batch)
             loss.backward()
-            session.update()
+            state.update()
             losses.append(loss.detach())
         return losses
 
-    def loss(self, session: TorchSession, x: Tensor, rows: Tensor) -> Tensor:
+    def loss(self, state: TrainState, x: Tensor, rows: Tensor) -> Tensor:
         """Loss of a batch in training mode, with penalties."""
-        return session.loss(x, rows)
+        return state.loss(x, rows)
 
 
-def batches(session: TorchSession, *rows: Tensor) -> list[tuple[Tensor, ...]]:
+def batches(state: TrainState, *rows: Tensor) -> list[tuple[Tensor, ...]]:
     """Cut rows of an epoch into batches, the last one as short as it is."""
-    return [indices.split(session.batch) for indices in rows]
+    return [indices.split(state.batch) for indices in rows]

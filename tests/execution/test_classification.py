@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support, top_k_accuracy_score
 
-from optbench.execution.evaluation import per_class, ranks
+from optbench.execution.classification import per_class, ranks
 
 
 @pytest.fixture

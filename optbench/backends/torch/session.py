@@ -1,0 +1,233 @@
+"""One trial under way in PyTorch: data resident on the device, no synchronisation inside an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from optbench import matching
+from optbench.backends.arrays import evaluation_batch, layout, scaled
+from optbench.backends.base import Evaluation, LossSpec, PartName, Weights, entry
+from optbench.backends.torch import saving
+from optbench.backends.torch.losses import LOSSES, PREDICTIONS
+from optbench.backends.torch.model import TorchModel, from_torch, to_torch
+from optbench.backends.torch.optimizers import make_optimizer, switch
+from optbench.backends.torch.state import GradientRules, TrainState
+from optbench.backends.torch.steps import MakeStep, flush_denormals
+from optbench.datasets.base import Part, TrialData
+from optbench.matching import Indices
+from optbench.models.layers import BuiltLayer
+from optbench.optimizers import has_rule
+from optbench.task import TASKS
+from optbench.trial import TrialSpec, stored_precision
+
+#: Inputs and targets of a part's whole pool on the device.
+Pool = Callable[[Part], tuple[Tensor, Tensor]]
+
+
+class TorchSession:
+    """One trial under way; see :class:`optbench.backends.base.Session`."""
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        built: tuple[BuiltLayer, ...],
+        data: TrialData,
+        weights: Weights,
+        pool: Pool,
+        make_step: MakeStep,
+    ) -> None:
+        self._device, self._precision, self._data = torch.device(spec.device), spec.precision, data
+        workload, task = spec.workload, TASKS[spec.workload.task]
+        loss = LossSpec.of(workload)
+        self._half = half_device(spec)
+        dropout_seed = int(matching.stream(spec.seeds.dropout, "dropout").integers(2**63))
+        self.model = TorchModel(built, weights, device=self._device, dropout_seed=dropout_seed)
+        self.params = self.model.parameters()
+        self._custom = not has_rule(spec.optimizer)
+        pool_x, pool_y = pool(data.train)
+        self.train_state = TrainState(
+            model=self.model,
+            optimizer=make_optimizer(spec.optimizer, self.params),
+            loss=loss,
+            half=self._half,
+            rules=GradientRules.of(workload),
+            pool_x=pool_x,
+            pool_y=pool_y,
+            batch=len(data.train) if workload.batch_size == "full" else workload.batch_size,
+            lr=spec.optimizer.lr or 0.0,  # a custom class without one takes no weight decay
+        )
+        self.optimizer = self.train_state.optimizer
+        self._parts = {
+            name: (*pool(part), self.on_device(part.rows))
+            for name, part in (
+                ("train_eval", data.train_eval),
+                ("validation", data.validation),
+                ("test", data.test),
+            )
+        }
+        self._evaluation_batch = evaluation_batch(built)
+        self._evaluated_loss = partial(entry(LOSSES, loss.name, "torch losses"), reduction="sum")
+        self._predict = entry(PREDICTIONS, task.targets, "torch predictions")
+        self._first_rows = data.train.rows[: self.train_state.batch]
+        self._remembered: dict[str, Tensor] = {}
+        self._stored, self._layout = stored_precision(spec.precision), layout(built)
+        self._step = make_step(self.train_state)
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the steps to come."""
+        return self.train_state.lr
+
+    def facts(self) -> Mapping[str, Any]:
+        """Name the way of a step, the layout it computes in, the optimizer's class and its kernel."""
+        optimizer = self.optimizer
+        form = next((name for name in ("fused", "foreach") if optimizer.defaults.get(name)), "plain")
+        return {
+            "optimizer": type(optimizer).__qualname__,
+            "kernel": getattr(optimizer, "path", form),
+            "step": self._step.name,
+            "step_because": self._step.why,
+            "stored": self._stored,
+            **self._layout,
+        }
+
+    def warm_up(self) -> None:
+        """Run one forward and backward pass, and let the optimizer compile what it must."""
+        state = self.model.generator.get_state()
+        self.remember()
+        self._set_products()
+        self._step.warm_up(self.train_state, self.on_device(self._first_rows))
+        self.optimizer.zero_grad(set_to_none=True)
+        if hasattr(self.optimizer, "warm_up"):
+            self.optimizer.warm_up()
+        self.recall()
+        self.model.generator.set_state(state)
+        self._synchronize()
+
+    @flush_denormals()
+    def train_epoch(self, rows: Indices, epoch: int, x: NDArray[Any] | None = None) -> NDArray[np.float64]:
+        """See :class:`optbench.backends.base.Session`."""
+        self._set_products()
+        if self._custom:
+            switch(self.optimizer, "train")
+        which = self.on_device(rows)
+        state = self.train_state
+        if x is None:
+            losses = self._step.epoch(state, state.pool_x, which, which)
+        else:
+            losses = self._step.epoch(state, self.inputs(x), self.on_device(np.arange(len(rows))), which)
+        if self._custom:
+            switch(self.optimizer, "eval")
+        return losses.double().cpu().numpy()
+
+    def some_rows(self, count: int) -> Indices:
+        """Training rows of so many full batches."""
+        return np.resize(self._first_rows, count * self.train_state.batch)
+
+    @torch.inference_mode()
+    def evaluate(self, part: PartName, *, outputs: bool = False) -> Evaluation:
+        """See :class:`optbench.backends.base.Session`."""
+        x, y, rows = self._parts[part]
+        self._set_products()
+        total = torch.zeros((), dtype=torch.float64, device="cpu" if x.device.type == "mps" else x.device)
+        predictions, kept = [], []
+        for batch in rows.split(self._evaluation_batch):
+            output = self.model.network.outputs(
+                self.model.weights,
+                x.index_select(0, batch),
+                training=False,
+                draw=self.model.draw,
+                half=self._half,
+            )
+            total += self._evaluated_loss(output, y.index_select(0, batch)).to(total)
+            predictions.append(self._predict(output))
+            if outputs:
+                kept.append(output)
+        return Evaluation(
+            loss=total.item() / len(rows),
+            predictions=torch.cat(predictions).cpu().numpy(),
+            outputs=torch.cat(kept).cpu().numpy() if outputs else None,
+        )
+
+    def set_lr(self, lr: float) -> None:
+        """See :class:`optbench.backends.base.Session`."""
+        self.train_state.set_lr(lr)
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """See :class:`optbench.backends.base.Session`."""
+        return {name: from_torch(tensor) for name, tensor in self.model.weights.items()}
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """See :class:`optbench.backends.base.Session`."""
+        for name, tensor in self.model.weights.items():
+            if name in self._remembered:
+                self._remembered[name].copy_(tensor)
+            else:
+                self._remembered[name] = tensor.detach().clone()
+
+    @torch.no_grad()
+    def recall(self) -> None:
+        """See :class:`optbench.backends.base.Session`."""
+        for name, tensor in self.model.weights.items():
+            tensor.copy_(self._remembered[name])
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See :class:`optbench.backends.base.Session`."""
+        copied = {
+            "lr": np.array(self.train_state.lr),
+            "dropout": self.model.generator.get_state().numpy().copy(),
+            **saving.export(self.optimizer, self.params, custom=self._custom),
+        }
+        for part, tensors in (("weights", self.model.weights), ("remembered", self._remembered)):
+            copied |= {f"{part}/{name}": from_torch(tensor) for name, tensor in tensors.items()}
+        return copied
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """See :class:`optbench.backends.base.Session`."""
+        if f"remembered/{next(iter(self.model.weights))}" in state:
+            self.remember()
+        for part, tensors in (("weights", self.model.weights), ("remembered", self._remembered)):
+            for name, tensor in tensors.items():
+                tensor.copy_(torch.from_numpy(to_torch(state[f"{part}/{name}"])))
+        saving.restore(self.optimizer, self.params, state)
+        self.model.generator.set_state(torch.from_numpy(state["dropout"]))
+        self.train_state.lr = float(state["lr"])
+
+    def state_bytes(self) -> int:
+        """See :class:`optbench.backends.base.Session`."""
+        return saving.state_bytes(self.optimizer)
+
+    def inputs(self, x: NDArray[Any]) -> Tensor:
+        """Scale inputs that are not the pool's and bring them to the device."""
+        dtype = str(self.train_state.pool_x.dtype).removeprefix("torch.")
+        return torch.from_numpy(scaled(x, self._data, dtype)).to(self._device)
+
+    def on_device(self, rows: Indices) -> Tensor:
+        """Bring row numbers to the device."""
+        return torch.from_numpy(rows).to(self._device)
+
+    def _set_products(self) -> None:
+        """Switch TF32, PyTorch's own switches being for the whole process (cuDNN's is on by default)."""
+        if self._device.type == "cuda":
+            on = self._precision == "tf32"
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
+
+    def _synchronize(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+        elif self._device.type == "mps":
+            torch.mps.synchronize()
+
+
+def half_device(spec: TrialSpec) -> str | None:
+    """Device on which autocast computes in bfloat16; None for a trial in another precision."""
+    return spec.device if spec.precision == "bfloat16" else None

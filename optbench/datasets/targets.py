@@ -1,0 +1,44 @@
+"""What data owe to the kind of their targets: one entry a kind, see :attr:`optbench.task.Task.targets`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from optbench.datasets import classification
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetKind:
+    """Functions of one kind of target.
+
+    Attributes
+    ----------
+    outputs : callable
+        ``outputs(facts)``: how many outputs a model needs.
+    stratified : callable
+        ``stratified(targets, count, generator)``: rows of a sample that keeps the targets' distribution.
+    problem : callable
+        ``problem(targets, facts)``: what is wrong with the targets of a part, or None.
+    made : callable
+        ``made(facts, counts, generator)``: made-up inputs and targets, a pair for each count, for a dry run.
+    """
+
+    outputs: Callable[..., int]
+    stratified: Callable[..., Any]
+    problem: Callable[..., str | None]
+    made: Callable[..., list[tuple[Any, Any]]]
+
+
+TARGETS: Mapping[str, TargetKind] = MappingProxyType(
+    {
+        "label": TargetKind(
+            outputs=classification.outputs,
+            stratified=classification.stratified,
+            problem=classification.problem,
+            made=classification.made,
+        )
+    }
+)
