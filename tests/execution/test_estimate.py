@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("torch", reason="times steps with PyTorch")
 
 from optbench import api
+from optbench.execution import estimate as estimates
 from optbench.execution.estimate import calibrate, estimate
 from optbench.records.frames import load_results
 from optbench.suite.expand import trials
@@ -23,10 +24,35 @@ def test_the_store_s_own_timings_come_first(write_suite, tmp_path):
     assert (groups["wame"].trials, groups["wame"].missing) == (2, 2)
 
 
+@pytest.fixture
+def a_second_each(monkeypatch):
+    """Let every step and every evaluation take a second, whatever this machine is doing."""
+
+    def measured(work):
+        work()
+        return 1.0
+
+    monkeypatch.setattr(estimates, "_seconds", measured)
+
+
+@pytest.mark.usefixtures("a_second_each")
 def test_a_calibration_grows_with_the_budget(write_suite):
-    short, long = (
-        trials(load_suite(write_suite(("epochs: 2", f"epochs: {epochs}"))), lambda b, d: "cpu")[0].spec
-        for epochs in (10, 1000)
+    short, medium, long = (
+        calibrate(spec_of(write_suite(("epochs: 2", f"epochs: {epochs}")))) for epochs in (10, 11, 1000)
     )
-    calibrate(short)
-    assert 20 < calibrate(long) / calibrate(short) < 500
+    epoch = medium - short
+    assert epoch > 6, "six steps and the evaluations"
+    assert long - short == pytest.approx(990 * epoch)
+
+
+@pytest.mark.usefixtures("a_second_each")
+def test_a_calibration_counts_the_steps_and_the_evaluated_examples(write_suite):
+    spec = spec_of(write_suite())
+    assert spec.workload.train_eval == 1000
+    # digits has 1437 training examples, 144 of them for validation, and 360 for testing: an epoch is 6 batches
+    # of 256 and 1144 evaluated examples. A calibration evaluates 1000 made ones in its second.
+    assert calibrate(spec) == pytest.approx(2 * (6 + 1.144) + 0.36)
+
+
+def spec_of(path):
+    return trials(load_suite(path), lambda backend, device: "cpu")[0].spec

@@ -48,7 +48,7 @@ def test_every_optimizer_is_timed_on_the_real_shapes(backend, write_suite, tmp_p
         assert entry.steps_per_epoch == 6
         assert entry.steps % 6 == 0, "whole epochs, the short batch included"
         assert len(entry.step_seconds) == len(entry.eval_seconds) == 3
-        assert all(0 < seconds < 1 for seconds in (*entry.step_seconds, *entry.eval_seconds))
+        assert all(seconds > 0 for seconds in (*entry.step_seconds, *entry.eval_seconds))
         assert entry.warm_up_seconds > 0
         assert entry.facts["framework"].startswith(backend)
     wame, adam = found
