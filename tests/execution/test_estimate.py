@@ -49,8 +49,8 @@ def test_a_calibration_grows_with_the_budget(write_suite):
 def test_a_calibration_counts_the_steps_and_the_evaluated_examples(write_suite):
     spec = spec_of(write_suite())
     assert spec.workload.train_eval == 1000
-    # digits has 1437 training examples, 144 of them for validation, and 360 for testing: an epoch is 6 batches
-    # of 256 and 1144 evaluated examples. A calibration evaluates 1000 made ones in its second.
+    # digits has 1437 training examples, 144 of them for validation, and 360 for testing. An epoch is 6
+    # batches of 256 and 1144 evaluated examples. A calibration evaluates 1000 made ones in its second.
     assert calibrate(spec) == pytest.approx(2 * (6 + 1.144) + 0.36)
 
 
