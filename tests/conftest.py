@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# One thread a process, as a trial has it: test processes on every core leave no core for more.
+for _library in ("OMP", "MKL", "OPENBLAS"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+# A shell's background job ignores Ctrl-C, and so would every run that is started and interrupted here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY = """
 suite: tiny
@@ -22,6 +33,19 @@ optimizers:
 seeds: 2
 analysis: {baseline: wame}
 """
+
+
+@contextmanager
+def inside(folder, **environment):
+    """Work in a folder with environment variables, and undo what commands change for their process."""
+    before, handler = os.getcwd(), signal.getsignal(signal.SIGTERM)
+    os.chdir(folder)
+    try:
+        with mock.patch.dict(os.environ, environment):
+            yield
+    finally:
+        os.chdir(before)
+        signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture

@@ -7,15 +7,11 @@ and is parsed.
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-from contextlib import contextmanager
-from unittest import mock
 
 import pytest
 import typer
@@ -24,6 +20,7 @@ from typer.testing import CliRunner
 from optbench import api
 from optbench.cli import app
 from optbench.records.store import Store
+from tests.conftest import inside as in_folder
 from tests.records.test_foreign import keras_log
 from tests.suite.test_plugins import install, write_package
 from tests.test_docs import PAGES, ROOT, blocks, write_files
@@ -141,17 +138,8 @@ SINGLE = list(
 )
 
 
-@contextmanager
 def inside(folder):
-    """Work in a folder, and undo what commands change for their process."""
-    before, handler = os.getcwd(), signal.getsignal(signal.SIGTERM)
-    os.chdir(folder)
-    try:
-        with mock.patch.dict(os.environ, OPTBENCH_DATA=str(folder / "data"), COLUMNS="150"):
-            yield
-    finally:
-        os.chdir(before)
-        signal.signal(signal.SIGTERM, handler)
+    return in_folder(folder, OPTBENCH_DATA=str(folder / "data"), COLUMNS="150")
 
 
 @pytest.fixture(scope="session")

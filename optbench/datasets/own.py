@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from optbench import matching
 from optbench.datasets.base import DataError, Dataset, DatasetInfo, hold_out
+from optbench.datasets.formats import read_csv
 from optbench.suite.references import ImportProblem, load_object
 from optbench.suite.validation import one_line, shown
 from optbench.trial import OwnData
@@ -156,7 +157,7 @@ def _csv(own: OwnData, path: Path) -> tuple[NDArray[Any], ...]:
     import pandas as pd
 
     try:
-        table = pd.read_csv(path)
+        table = read_csv(path)
     except (ValueError, pd.errors.ParserError) as error:
         raise DataError(f"{path}: not a readable CSV file ({one_line(error)})") from None
     if own.label not in table.columns:

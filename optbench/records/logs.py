@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from optbench.datasets.formats import read_csv
 from optbench.errors import UserError
 from optbench.suite.validation import one_line, shown
 from optbench.task import NAMES
@@ -234,7 +235,9 @@ def _keras(path: Path, below: Path, naming: Naming) -> RunLog:
     import pandas as pd
 
     try:
-        frame = pd.read_csv(path, sep=None, engine="python", encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            separator = max(",;\t", key=file.readline().count)
+        frame = read_csv(path, sep=separator, encoding="utf-8-sig")
     except (ValueError, OSError) as error:  # pandas' errors of parsing are ValueErrors
         raise LogError(f"{path}: not a CSV table ({one_line(error)})") from None
     frame.columns = [str(name).strip() for name in frame.columns]

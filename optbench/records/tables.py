@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from optbench.datasets.formats import read_csv
 from optbench.stats.classifiers import McNemarResult, mcnemar_predictions
 from optbench.stats.common import StatsError, to_plain
 from optbench.stats.compare import RESERVED, Comparison, compare_table
@@ -119,7 +120,7 @@ def _read(path: Path) -> tuple[pd.DataFrame, str]:
         with warnings.catch_warnings():
             # A warning of pandas says that it left cells out.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(
+            frame = read_csv(
                 path, sep=separator, encoding="utf-8-sig", skipinitialspace=True, index_col=False
             )
     except (

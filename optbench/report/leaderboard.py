@@ -371,8 +371,8 @@ def _row(
         target_epoch=_median(hit, "target_epoch"),
         target_seconds=_median(hit, "target_seconds") if timed else math.nan,
         target_reached=len(hit) if hit is not None else 0,
-        seconds_per_epoch=float(epoch_seconds.median()) if epoch_seconds is not None else math.nan,
-        step_ms=float((1000 * epoch_seconds / steps).median()) if epoch_seconds is not None else math.nan,
+        seconds_per_epoch=_middle(epoch_seconds),
+        step_ms=_middle(1000 * epoch_seconds / steps) if epoch_seconds is not None else math.nan,
         state_bytes=_median(completed, "state_bytes"),
         tuning_seconds=_median(completed, "tuning_seconds"),
         comparison=comparison,
@@ -381,7 +381,13 @@ def _row(
 
 
 def _median(frame: pd.DataFrame | None, column: str) -> float:
-    return float(frame[column].median()) if frame is not None and column in frame and len(frame) else math.nan
+    return _middle(frame[column]) if frame is not None and column in frame else math.nan
+
+
+def _middle(values: pd.Series | None) -> float:
+    """Give the median of what was measured; pandas 2 warns where that is nothing."""
+    known = None if values is None else values.dropna()
+    return math.nan if known is None or known.empty else float(known.median())
 
 
 def _average(frame: pd.DataFrame, column: str) -> float:

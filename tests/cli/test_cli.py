@@ -4,33 +4,46 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 import optbench
+from optbench.cli import app
 from optbench.records.step_times import read
 from optbench.records.store import Store
 from optbench.suite.load import load_suite
+from tests.conftest import inside
 from tests.report.conftest import fill_store
 
 pytest.importorskip("torch", reason="runs trials with PyTorch")
 
 
-def run(*arguments, cwd=None, **environment) -> subprocess.CompletedProcess[str]:
+def run(*arguments, cwd=".") -> subprocess.CompletedProcess[str]:
+    """Run a command line in this process, which has everything imported; an error it hides is raised."""
+    with inside(cwd, COLUMNS="140"):
+        done = CliRunner().invoke(app, [*map(str, arguments)])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+
+def program(*arguments) -> subprocess.CompletedProcess[str]:
+    """Run a command line as a user does, in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "optbench.cli", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "140", **environment},
+        env={**os.environ, "COLUMNS": "140"},
     )
 
 
 def test_run_report_list_and_show(write_suite, tmp_path):
     path, results = write_suite(), tmp_path / "results"
-    done = run("run", path, "--results", results)
+    done = program("run", path, "--results", results)
     assert done.returncode == 0, done.stderr
     assert "4 completed, 0 diverged, 0 crashed, 0 not run" in done.stdout
     assert "smallest attainable" in done.stdout
@@ -95,6 +108,15 @@ def test_bad_options_exit_with_2_and_say_what_is_allowed(write_suite, tmp_path, 
     assert "Traceback" not in done.stderr
 
 
+def test_a_bad_suite_ends_the_program_with_2_and_no_traceback(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text(BAD["misspelt key"])
+    done = program("run", path, "--results", tmp_path / "results")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{path}:")
+    assert "Traceback" not in done.stderr
+
+
 def test_a_plan_runs_nothing(write_suite, tmp_path):
     done = run("run", write_suite(), "--results", tmp_path / "results", "--plan")
     assert done.returncode == 0
@@ -125,10 +147,10 @@ def test_a_batch_that_no_batch_normalisation_takes_is_said_before_anything_is_tr
 
 
 @pytest.mark.slow
-def test_time_runs_what_is_missing_then_only_times(write_suite, tmp_path):
+def test_time_runs_what_is_missing_then_only_times(write_suite, tmp_path, monkeypatch):
     command = ("run", write_suite(), "--results", tmp_path, "--time", "--only", "optimizer=adam")
-    environment = {"TMPDIR": str(tmp_path)}  # a lock of this test's own
-    first, second = run(*command, **environment), run(*command, **environment)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # a lock of this test's own
+    first, second = run(*command), run(*command)
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert "2 trials run" in first.stdout
     assert "0 trials run" in second.stdout
@@ -200,7 +222,7 @@ def test_missing_data_exits_with_3_and_the_way_to_get_it(write_suite, tmp_path):
 
 
 def test_version_and_help():
-    assert run("--version").stdout == f"optbench {optbench.__version__}\n"
+    assert program("--version").stdout == f"optbench {optbench.__version__}\n"
     for command in ("run", "plan", "report", "compare", "list", "show"):
         done = run(command, "--help")
         assert done.returncode == 0

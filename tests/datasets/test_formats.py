@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 from pathlib import Path
 
 import numpy as np
@@ -163,3 +164,10 @@ def test_read_bytes_checks_the_decompressed_content(tmp_path):
         formats.read_bytes(path)
     with pytest.raises(DataError, match="cannot be read"):
         formats.read_bytes(tmp_path / "none")
+
+
+def test_numbers_of_a_csv_table_are_read_to_their_last_bit():
+    rng = np.random.default_rng(0)
+    numbers = [*rng.random(1000), *rng.normal(scale=1e200, size=1000), 1.0000076293949887]
+    text = "x\n" + "\n".join(repr(float(x)) for x in numbers)
+    assert formats.read_csv(io.StringIO(text))["x"].tolist() == numbers

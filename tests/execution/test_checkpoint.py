@@ -346,7 +346,7 @@ engine: {batch_seeds: STACKED}
     indirect=["backend"],
 )
 def test_kill_9_in_mid_trial_then_the_same_command_goes_on(backend, seeds, stacked, write_suite, tmp_path):
-    text = LONG.replace("BACKEND", backend).replace("EPOCHS", "150")
+    text = LONG.replace("BACKEND", backend).replace("EPOCHS", "80")
     text = text.replace("SEEDS", seeds).replace("STACKED", stacked)
     path = write_suite(text=text, name="long.yaml")
     command = [sys.executable, "-m", "optbench.cli", "run", str(path), "--checkpoint-minutes", "0.001"]
@@ -361,7 +361,7 @@ def test_kill_9_in_mid_trial_then_the_same_command_goes_on(backend, seeds, stack
     assert whole.returncode == 0, output
     kills = 0
     folder = tmp_path / "cut" / "long"
-    while kills < 3:
+    while kills < 2:
         process = start(tmp_path / "cut")
         before = {path: path.stat().st_mtime_ns for path in folder.glob("checkpoints/*.npz")}
         while process.poll() is None:

@@ -25,14 +25,36 @@ def test_the_store_s_own_timings_come_first(write_suite, tmp_path):
     assert (groups["wame"].trials, groups["wame"].missing) == (2, 2)
 
 
-def test_a_calibration_grows_with_the_budget(write_suite, monkeypatch):
-    """By a made clock: each piece of work that is timed takes as long as the others."""
-    timed = []
-    monkeypatch.setattr(estimates, "_seconds", lambda work: timed.append(work()) or 0.01)
-    short, long = (
-        trials(load_suite(write_suite(("epochs: 2", f"epochs: {epochs}"))), lambda b, d: "cpu")[0].spec
-        for epochs in (10, 1000)
+@pytest.fixture
+def a_second_each(monkeypatch):
+    """Let every step and every evaluation take a second, whatever this machine is doing."""
+
+    def measured(work):
+        work()
+        return 1.0
+
+    monkeypatch.setattr(estimates, "_seconds", measured)
+
+
+@pytest.mark.usefixtures("a_second_each")
+def test_a_calibration_grows_with_the_budget(write_suite):
+    short, medium, long = (
+        calibrate(spec_of(write_suite(("epochs: 2", f"epochs: {epochs}"))), Context())
+        for epochs in (10, 11, 1000)
     )
-    few, many = calibrate(short, Context()), calibrate(long, Context())
-    assert timed, "nothing was timed"
-    assert 90 < many / few < 100  # 100 times the epochs, and one test evaluation in each
+    epoch = medium - short
+    assert epoch > 6, "six steps and the evaluations"
+    assert long - short == pytest.approx(990 * epoch)
+
+
+@pytest.mark.usefixtures("a_second_each")
+def test_a_calibration_counts_the_steps_and_the_evaluated_examples(write_suite):
+    spec = spec_of(write_suite())
+    assert spec.workload.train_eval == 1000
+    # digits has 1437 training examples, 144 of them for validation, and 360 for testing. An epoch is 6
+    # batches of 256 and 1144 evaluated examples. A calibration evaluates 1000 made ones in its second.
+    assert calibrate(spec, Context()) == pytest.approx(2 * (6 + 1.144) + 0.36)
+
+
+def spec_of(path):
+    return trials(load_suite(path), lambda backend, device: "cpu")[0].spec

@@ -150,7 +150,7 @@ seeds: 3
 """
 
 
-@pytest.mark.parametrize("shots", [2, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("shots", [2, pytest.param(5, marks=pytest.mark.nightly)])
 def test_kill_9_at_random_moments_then_the_same_command_gives_the_same_store(write_suite, tmp_path, shots):
     path = write_suite(text=KILLED, name="killed.yaml")
     command = [sys.executable, "-m", "optbench.cli", "run", str(path), "--results"]
@@ -165,9 +165,7 @@ def test_kill_9_at_random_moments_then_the_same_command_gives_the_same_store(wri
             env=environment,
         )
 
-    whole = start(tmp_path / "whole")
-    output, _ = whole.communicate(timeout=300)
-    assert whole.returncode == 0, output
+    api.run(path, results=tmp_path / "whole")
     expected = content(tmp_path / "whole" / "killed")
     assert len(expected) == 18
 
@@ -190,9 +188,7 @@ def test_kill_9_at_random_moments_then_the_same_command_gives_the_same_store(wri
         partial = content(store)
         assert all(expected[key] == value for key, value in partial.items())
     assert kills >= min(shots, 3), "the run was over before it could be killed often enough"
-    final = start(tmp_path / "cut")
-    output, _ = final.communicate(timeout=300)
-    assert final.returncode == 0, output
+    api.run(path, results=tmp_path / "cut")
     assert content(store) == expected
     with Store(store) as opened:
         assert {trial.attempts for trial in opened.trials()} == {1}

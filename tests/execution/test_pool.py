@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import signal
@@ -139,7 +140,7 @@ def test_times_of_trials_side_by_side_are_not_compared(side_by_side):
         assert {t.environment["concurrent"] for t in store.trials()} == {2}
 
 
-def killed_while_running(tmp_path, *, seeds, every, epochs=6):
+def killed_while_running(tmp_path, *, seeds, every, epochs=6, most=math.inf):
     """Kill a random worker every so often until the run ends; returns how many were killed.
 
     Between two shots a trial is stored: a busy machine may start workers more slowly than they are shot.
@@ -149,7 +150,7 @@ def killed_while_running(tmp_path, *, seeds, every, epochs=6):
     run = start(path, tmp_path / "shot", "--workers", "2")
     chance, shots = random.Random(0), 0
     wait_for(lambda: stored(tmp_path / "shot") > 0 or run.poll() is not None)
-    while run.poll() is None:
+    while run.poll() is None and shots < most:
         before = stored(tmp_path / "shot")
         if (workers := children(run.pid)) and run.poll() is None:
             with contextlib.suppress(ProcessLookupError):
@@ -169,10 +170,10 @@ def killed_while_running(tmp_path, *, seeds, every, epochs=6):
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
 def test_killed_workers_lose_nothing(tmp_path):
-    assert killed_while_running(tmp_path, seeds=16, every=0.7) > 0
+    assert killed_while_running(tmp_path, seeds=5, every=0.3, most=2) > 0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
 def test_a_hundred_trials_under_fire(tmp_path):
     assert killed_while_running(tmp_path, seeds=25, every=2, epochs=60) > 2
@@ -183,8 +184,9 @@ def test_a_trial_beyond_its_time_limit_is_missing_data_and_the_others_go_on(tmp_
     (tmp_path / "sleeper.py").write_text(SLEEPER)
     text = path.read_text().replace("sgd: {lr: 0.1}", "sleepy: {class: sleeper.py:Sleeper, lr: 0.1}")
     path.write_text(text)
-    outcome = api.run(path, results=tmp_path, workers=2, time_limit=5)
-    assert (outcome.completed, outcome.crashed) == (2, 2)
+    only = {"only": lambda trial: trial.spec.workload.dataset == "iris"}
+    outcome = api.run(path, results=tmp_path, workers=2, time_limit=5, **only)
+    assert (outcome.completed, outcome.crashed) == (1, 1)
     with Store(tmp_path / "s") as store:
         (reason, *_) = [t.error for t in store.trials() if t.status == "crashed"]
     assert "limit of 5 seconds" in reason
@@ -194,19 +196,19 @@ def test_a_trial_beyond_its_time_limit_is_missing_data_and_the_others_go_on(tmp_
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_a_run_that_ends_leaves_no_worker_behind_and_goes_on(tmp_path, number):
-    path = suite(tmp_path, seeds=40, epochs=30)
+    path = suite(tmp_path, seeds=40, epochs=10)
     run = start(path, tmp_path, "--workers", "2")
     wait_for(lambda: stored(tmp_path) > 2)
     workers = children(run.pid)
     assert len(workers) == 2
     run.send_signal(number)
-    output = run.communicate(timeout=30)[0]
+    output = run.communicate(timeout=120)[0]
     assert run.returncode == (130 if number == signal.SIGINT else -9), output
-    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), 10)
+    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
     before = content(tmp_path / "s")
-    api.run(path, results=tmp_path, only=lambda trial: trial.spec.seeds.init < 4, workers=2)
+    api.run(path, results=tmp_path, only=lambda trial: trial.spec.seeds.init < 2, workers=2)
     after = content(tmp_path / "s")
-    assert len(after) >= 16
+    assert len(after) >= 8
     assert all(after[key] == before[key] for key in before)
 
 

@@ -48,15 +48,17 @@ def test_damaged_input_ends_in_a_message(kind, material, tmp_path):
     assert not found, "\n\n".join(found)
 
 
-@pytest.mark.slow
-def test_ten_thousand_damaged_inputs_end_in_a_message():
+@pytest.mark.parametrize(
+    "cases", [pytest.param(1000, marks=pytest.mark.slow), pytest.param(10_000, marks=pytest.mark.nightly)]
+)
+def test_many_damaged_inputs_end_in_a_message(cases):
     """Two processes take half of the cases each; what fails names the case that repeats it."""
-    command = [sys.executable, "-m", "tests.fuzz", "--cases", "5000", "--verbose", "--first"]
+    command = [sys.executable, "-m", "tests.fuzz", "--cases", str(cases // 2), "--verbose", "--first"]
     halves = [
         subprocess.Popen(
             [*command, first], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        for first in ("0", "5000")
+        for first in ("0", str(cases // 2))
     ]
     outputs = [half.communicate()[0] for half in halves]
     assert [half.returncode for half in halves] == [0, 0], "\n".join(outputs)

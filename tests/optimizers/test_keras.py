@@ -7,18 +7,24 @@ import sys
 
 import pytest
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("keras") is None, reason="needs Keras 3"),
-]
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("keras") is None, reason="needs Keras 3")
 
-BACKENDS = [
-    pytest.param(
-        name,
-        marks=pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"needs {name}"),
-    )
-    for name in ("tensorflow", "jax", "torch")
-]
+
+def backends(**marks):
+    """Parameters of the backends of Keras, each with the marker that says when it is run."""
+    return [
+        pytest.param(
+            name,
+            marks=[
+                getattr(pytest.mark, mark),
+                pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"needs {name}"),
+            ],
+        )
+        for name, mark in marks.items()
+    ]
+
+
+BACKENDS = backends(tensorflow="slow", jax="slow", torch="slow")
 
 PRELUDE = """
 import numpy as np, keras
@@ -132,7 +138,7 @@ def test_golden_vectors_and_traps(backend):
     python(GOLDEN, backend)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", backends(tensorflow="slow", jax="nightly", torch="nightly"))
 def test_every_family_follows_its_reference(backend):
     python(FAMILIES, backend)
 
@@ -147,5 +153,6 @@ def test_it_is_rebuilt_from_its_config(backend):
     python(CONFIG, backend)
 
 
+@pytest.mark.slow
 def test_the_keras_flavors_are_the_steps_of_keras_own_classes():
     python(FLAVOR, "tensorflow")

@@ -206,7 +206,8 @@ def test_unusable_differences_are_refused_with_what_was_found(bad):
     )
 )
 def test_midranks_are_those_of_scipy(values):
-    assert (midranks(values) == stats.rankdata(values, axis=-1)).all()
+    finite = np.clip(values, -9, 9)  # of -inf and inf together some versions of SciPy make nan
+    assert (midranks(values) == stats.rankdata(finite, axis=-1)).all()
 
 
 def test_a_margin_of_many_orders_more_than_the_spread_is_equivalence_without_a_warning():

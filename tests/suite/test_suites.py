@@ -53,7 +53,7 @@ def offline(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in SUITES]
+    "name", [pytest.param(name, marks=pytest.mark.nightly if name in LARGE else ()) for name in SUITES]
 )
 def test_a_dry_run_goes_through_offline(name, offline):
     pytest.importorskip("torch")

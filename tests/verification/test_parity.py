@@ -44,11 +44,15 @@ def test_frameworks_train_alike(precision):
     assert report.passed, shown(report)
 
 
-@pytest.mark.slow
-def test_frameworks_train_alike_with_every_canonical_optimizer():
+@pytest.mark.parametrize(
+    "precision",
+    [pytest.param("float64", marks=pytest.mark.slow), pytest.param("float32", marks=pytest.mark.nightly)],
+)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_frameworks_train_alike_with_every_canonical_optimizer(family, precision):
     if len(backends.installed()) < 2:
         pytest.skip("parity needs two frameworks; one or none is installed")
-    report = parity.run()
+    report = parity.run(family, precisions=[precision])
     assert report.passed, shown(report)
 
 
