@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from optbench import backends
+from optbench.backends.base import NotStackableError
 from optbench.datasets import registry
 from optbench.execution import local, pool
 from optbench.execution import stacks as stacked
@@ -27,6 +30,7 @@ from optbench.models.layers import (
 )
 from optbench.optimizers import SGD, WAME, Adagrad, Adam, AdamW, Nadam, RMSprop, custom
 from optbench.records.store import Store
+from optbench.report.terminal import RunView
 from optbench.suite.load import load_suite
 from optbench.trial import Augment, EarlyStopping, ReduceOnPlateau, Seeds, StepSchedule, TrialSpec, Workload
 
@@ -254,6 +258,93 @@ def test_what_cannot_be_stacked_is_trained_alone(tmp_path):
     with Store(tmp_path / "s") as store:
         assert {trial.environment.get("stacked") for trial in store.trials()} == {None}
         assert all("step" in trial.timings for trial in store.trials())
+        assert {trial.environment["not_stacked"] for trial in store.trials()} == {
+            "reduce_on_plateau gives each trial a learning rate of its own"
+        }
+
+
+def test_a_refused_stack_is_a_line_on_the_screen(tmp_path):
+    pytest.importorskip("torch")
+    loaded = suite(tmp_path, size=5, seeds=2)
+    entry = loaded.workloads[0]
+    stubborn = replace(entry, workload=replace(entry.workload, schedule=ReduceOnPlateau()))
+    loaded = replace(loaded, workloads=(stubborn,))
+    console = Console(file=io.StringIO(), width=200)
+    with RunView(loaded, console) as view:
+        local.run_suite(loaded, results=tmp_path, observer=view)
+    said = console.file.getvalue()
+    assert said.count("trained one by one on digits/mlp, not in a stack: reduce_on_plateau") == 1
+
+
+def broken_stack(error):
+    def fail(*arguments, **options):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (NotStackableError("of different kinds"), "completed", "of different kinds"),
+        (MemoryError("no room"), "completed", "out of memory with 5 trials at once (no room)"),
+        (RuntimeError("CUDA out of memory. Tried .."), "completed", "out of memory with 5 trials"),
+        (ValueError("a slip"), "crashed", "ValueError: a slip (in a stack of 5; `batch_seeds: off`"),
+        (SystemExit(0), "crashed", "sys.exit(0) (in a stack of 5"),
+    ],
+    ids=["refused", "memory", "GPU memory", "unknown", "exit"],
+)
+def test_known_reasons_train_alone_and_others_crash(tmp_path, monkeypatch, error, status, said):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(stacked, "run_stack", broken_stack(error))
+    outcome = local.run_suite(
+        suite(tmp_path, size=5), results=tmp_path, only=lambda trial: trial.optimizer == "adam"
+    )
+    with Store(outcome.store) as store:
+        found = list(store.trials())
+    assert {trial.status for trial in found} == {status}
+    for trial in found:
+        assert said in (trial.error if status == "crashed" else trial.environment["not_stacked"])
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (NotStackableError("not these"), "not these"),
+        (MemoryError("no room"), "2 trials at once are out of memory"),
+        (KeyError("moment"), "not measured: KeyError: 'moment'"),
+    ],
+)
+def test_a_measurement_that_fails_is_told_and_remembered(tmp_path, monkeypatch, error, said):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(stacked._OpeningEngine, "stack", broken_stack(error))
+    for seeds in (2, 3):  # the second run measures nothing
+        outcome = local.run_suite(suite(tmp_path, size="auto", seeds=seeds), results=tmp_path)
+        assert outcome.crashed == 0
+        monkeypatch.setattr(stacked, "best_size", lambda *arguments: pytest.fail("measured twice"))
+    with Store(outcome.store) as store:
+        assert {trial.environment["not_stacked"] for trial in store.trials()} == {said}
+
+
+def test_stacks_of_an_optimizer_with_moments_are_measured(tmp_path):
+    """A session that was timed alone has moments, a fresh one has none: they must not meet in a stack."""
+    pytest.importorskip("torch")
+    specs = [t.spec for t in local.plan(suite(tmp_path, size="auto")) if t.optimizer == "adam"]
+    measured = []
+    real = stacked._OpeningEngine.stack
+
+    class Watched(stacked._OpeningEngine):
+        def stack(self, specs, sessions, rows):
+            measured.append(len(specs))
+            return real(self, specs, sessions, rows)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stacked, "_OpeningEngine", Watched)
+        patched.setattr(stacked, "_fastest", lambda work: work() is None or 1.0)
+        patched.setattr(stacked, "_seconds", lambda work: work() is None or 0.0)
+        size = stacked.best_size(specs, backends.engine("torch"), registry.load("digits"))
+    assert measured == [2, 4]
+    assert size == stacked.StackSize(4)
 
 
 def test_a_wrong_size_is_named(tmp_path):
