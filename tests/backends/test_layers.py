@@ -43,6 +43,7 @@ NAMES = [
 
 
 def tables(backend):
+    backends.engine(backend)  # sets the threads of a framework, which must come before all else
     return import_module(f"optbench.backends.{backend}.layers")
 
 
@@ -201,7 +202,6 @@ def without(monkeypatch, module, table, name):
 def test_what_a_table_lacks_is_named_when_a_trial_is_opened(backend, table, name, monkeypatch):
     """Nothing is put in the place of an activation or a layer that is missing."""
     without(monkeypatch, tables(backend), table, name)
-    backends.engine(backend)
     with pytest.raises(NotImplementedError, match=f"{backend}.* there is none for '{name}'"):
         # A configuration that no other test has compiled.
         session(trial_of(backend, SGD(lr=0.1), GELU, precision="bfloat16", clip_norm=1.25))

@@ -5,6 +5,7 @@ Images are NHWC, kernels HWIO.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +24,12 @@ Forward = Callable[[Weights, Tensor, Tensor, bool], tuple[Tensor, dict[str, Tens
 #: (layer, its place in the model, whether XLA compiles it) -> its function.
 Builder = Callable[[Any, BuiltLayer, bool], Forward]
 
+
+def _gelu(x: Tensor) -> Tensor:
+    """GELU by the error function; ``tf.nn.gelu`` rounds the root of 2 to float32 in every precision."""
+    return 0.5 * x * (1.0 + tf.math.erf(x / tf.constant(math.sqrt(2), x.dtype)))
+
+
 ACTIVATIONS: Mapping[str, Plain] = MappingProxyType(
     {
         "linear": lambda x: x,
@@ -30,7 +37,7 @@ ACTIVATIONS: Mapping[str, Plain] = MappingProxyType(
         "tanh": tf.tanh,
         "sigmoid": tf.sigmoid,
         "elu": tf.nn.elu,
-        "gelu": lambda x: tf.nn.gelu(x, approximate=False),
+        "gelu": _gelu,
     }
 )
 
