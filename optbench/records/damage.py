@@ -1,4 +1,4 @@
-"""Find the value of a damaged store that no run wrote."""
+"""Find the invalid value in a damaged store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ READING_ERRORS = (AttributeError, IndexError, KeyError, TypeError, ValueError, R
 
 
 def first_damage(db: sqlite3.Connection) -> str | None:
-    """Look through a store for the first value that no run wrote; None if there is none."""
+    """Describe the first invalid value in a store; None if all are valid."""
     try:
         environments = set()
         for key, facts in db.execute("SELECT id, facts FROM environments"):
@@ -40,7 +40,7 @@ def first_damage(db: sqlite3.Connection) -> str | None:
 
 
 def damaged_field(row: Sequence[Any], environments: Collection[str]) -> str | None:
-    """Name the first field of a trial's row that does not hold what it must; None if all do.
+    """Name the first field of a trial's row that is invalid; None if all are valid.
 
     Parameters
     ----------
@@ -67,9 +67,9 @@ def damaged_field(row: Sequence[Any], environments: Collection[str]) -> str | No
         ("timings", timings, is_numbers),
         ("history_columns", columns, lambda value: _is_list_of(str, value)),
     )
-    for name, text, is_sound in checks:
+    for name, text, is_valid in checks:
         try:
-            if not is_sound(json.loads(text)):
+            if not is_valid(json.loads(text)):
                 return name
         except READING_ERRORS:
             return name

@@ -65,7 +65,7 @@ class StoreBusyError(StoreError):
 
 
 class DamageError(ValueError):
-    """A value in a store that no run wrote; the open store makes a :class:`StoreError` of it."""
+    """An invalid value in a store; the open store makes a :class:`StoreError` of it."""
 
 
 def format_of(db: sqlite3.Connection) -> int:

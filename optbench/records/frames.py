@@ -24,7 +24,7 @@ from optbench.trial import STREAMS, content_hash
 from optbench.tuning import journal as tuning_journal
 from optbench.tuning.journal import Journal
 
-#: Fingerprint of an imported trial: whoever imported it says that it matches, and nothing proves it.
+#: Fingerprint of an imported trial: its user declared that it matches others, and nothing proves it.
 DECLARED = "declared"
 
 
@@ -109,8 +109,8 @@ def load_results(*paths: str | Path) -> Results:
     Returns
     -------
     Results
-        See there for columns and units. A trial that several stores hold is read once; a crash gives way to
-        a record that is none.
+        See there for columns and units. A trial that several stores hold is read once; its crash in
+        one is replaced by its outcome in another.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def load_results(*paths: str | Path) -> Results:
     roles = gathered.roles
     role = np.array([roles[key]["role"] if key in roles else "" for key in gathered.rows], dtype=object)
     evaluated = role == ""
-    _refuse_doubles(frame[evaluated], paths)
+    _refuse_duplicates(frame[evaluated], paths)
     histories = [h for h, keep in zip(gathered.histories.values(), evaluated, strict=True) if keep]
     trials = frame[evaluated].reset_index(drop=True) if roles else frame
     with naming_damage(paths):
@@ -208,7 +208,7 @@ class _Gathered:
             }
             row = _trial_row(trial, place)
             if several:
-                row |= _contents(trial.spec)
+                row |= _content_hashes(trial.spec)
             if trial.trial_id in self.roles:
                 row["resumed"] = trial.environment.get("checkpoint") == "resumed"
             if passes:
@@ -218,7 +218,7 @@ class _Gathered:
             self.orders[trial.trial_id] = trial.order_by_epoch
 
     def _has_better(self, trial: StoredTrial) -> bool:
-        """Whether another store's record of a trial stays: only a crash gives way, and only to an outcome."""
+        """Whether an earlier store's record is kept: only a crash is replaced, and only by an outcome."""
         known = self.rows.get(trial.trial_id)
         return known is not None and (known["status"] != "crashed" or trial.status == "crashed")
 
@@ -230,13 +230,13 @@ class _Gathered:
         return number
 
 
-def _refuse_doubles(trials: pd.DataFrame, paths: Sequence[str | Path]) -> None:
+def _refuse_duplicates(trials: pd.DataFrame, paths: Sequence[str | Path]) -> None:
     """Refuse a store in which one optimizer has two trials in a block: no plan gives it two."""
     if trials.empty:
         return
-    double = trials[trials.duplicated(["store", "workload", "optimizer", "block"], keep=False)]
-    if len(double):
-        _, pair = next(iter(double.groupby(["store", "workload", "optimizer", "block"], sort=False)))
+    duplicates = trials[trials.duplicated(["store", "workload", "optimizer", "block"], keep=False)]
+    if len(duplicates):
+        _, pair = next(iter(duplicates.groupby(["store", "workload", "optimizer", "block"], sort=False)))
         one, two = pair["trial_id"].iloc[:2]
         with Store(paths[int(pair["store"].iloc[0])]) as store:
             raise store.damaged(
@@ -401,8 +401,8 @@ def _trial_row(trial: StoredTrial, place: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _contents(spec: Mapping[str, Any]) -> dict[str, str]:
-    """What tells equal labels of several stores apart."""
+def _content_hashes(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Hashes of workload and optimizer: what tells equal labels of several stores apart."""
     workload = dict(spec["workload"])
     workload["model"] = {**workload["model"], "name": ""}
     if isinstance(workload["dataset"], dict):

@@ -20,7 +20,7 @@ from optbench.trial import Status
 
 
 class History(Mapping[str, NDArray[np.float64]]):
-    """A trial's history, one array [epochs] a column, unpacked when it is first looked into.
+    """A trial's history, one array [epochs] a column, unpacked on first access.
 
     Attributes
     ----------

@@ -18,8 +18,8 @@ from optbench.suite.spec import PlannedTrial, Suite
 from optbench.task import known
 from optbench.trial import trial_id
 
-#: Keys of a workload's record that a suite file writes otherwise, or not at all.
-_ELSEWHERE = ("dataset", "model", "metrics", "smoke")
+#: Keys of a recorded workload that :func:`as_suite` writes in another form, or leaves out.
+_OTHER_KEYS = ("dataset", "model", "metrics", "smoke")
 
 
 class NotRunnableError(UserError):
@@ -63,7 +63,7 @@ def as_suite(trial: StoredTrial, *, workload: str = "", optimizer: str = "") -> 
                 "name": workload or given["model"]["name"],
                 "dataset": _dataset(given["dataset"]),
                 "model": given["model"],
-                **{key: value for key, value in given.items() if key not in _ELSEWHERE},
+                **{key: value for key, value in given.items() if key not in _OTHER_KEYS},
                 **_metrics(given.get("metrics", ())),
             }
         ],

@@ -1,4 +1,4 @@
-"""Step times from a timing pass: what is kept of it, and under which name it is found again.
+"""Step times from a timing pass: what a store keeps of it, and under which key.
 
 A store keeps one entry a configuration and machine in its ``meta`` table, key ``timing/<config>/<machine>``.
 """
@@ -82,7 +82,7 @@ class PassTimes:
 
 @dataclass(frozen=True)
 class Median:
-    """A median and an interval that covers the true one with a probability of ``level``, whatever the law."""
+    """A median and an interval that covers the true one with probability ``level``, for any distribution."""
 
     value: float
     low: float

@@ -34,7 +34,7 @@ from optbench.records.reading import History, StoredTrial, StoreReader, TrialSum
 from optbench.suite.validation import one_line
 from optbench.trial import TrialRecord, content_hash, to_plain
 
-#: What SQLite says where the file is sound and the world around it is not, and what helps.
+#: SQLite errors that are no damage of the file, and what helps.
 _REMEDIES = {
     "database or disk is full": "make room on its disk",
     "database is locked": "end the program that has it open",
@@ -73,8 +73,11 @@ class Store(StoreReader):
             else:
                 self._db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
             self._bring_to_newest_format(write=write)
-        except (sqlite3.Error, UnicodeDecodeError) as error:  # the second: a message with bytes of the file
-            raise self._surroundings_error(error) or StoreError(
+        except (
+            sqlite3.Error,
+            UnicodeDecodeError,
+        ) as error:  # UnicodeDecodeError: the message quotes bytes of the file
+            raise self._remediable(error) or StoreError(
                 f"{self.path}: not a readable store ({one_line(error)}); restore it, or move "
                 "it away and run again"
             ) from None
@@ -94,16 +97,14 @@ class Store(StoreReader):
             if isinstance(error, DamageError):
                 raise self.damaged(str(error)) from None
             if isinstance(error, sqlite3.Error):
-                raise self._surroundings_error(error) or self.damaged(
-                    f"SQLite says: {one_line(error)}"
-                ) from None
+                raise self._remediable(error) or self.damaged(f"SQLite says: {one_line(error)}") from None
             if isinstance(error, READING_ERRORS) and (damage := first_damage(self._db)) is not None:
                 raise self.damaged(damage) from None
         finally:
             self.close()
 
-    def _surroundings_error(self, error: Exception) -> StoreError | None:
-        """Make the error of a full disk or a locked file; None for any other."""
+    def _remediable(self, error: Exception) -> StoreError | None:
+        """Make the error of a full disk or a locked file, with its remedy; None for any other."""
         if (remedy := _REMEDIES.get(str(error))) is None:
             return None
         return StoreError(

@@ -1,4 +1,4 @@
-"""From frames and statistics to what people look at."""
+"""Reports: leaderboards, tables, plots and pages from frames and statistics."""
 
 import sys
 from types import ModuleType

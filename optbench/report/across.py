@@ -32,7 +32,7 @@ from optbench.suite.report_spec import ReportSpec
 from optbench.task import Metric
 
 #: Fingerprints by which trials of several settings are paired.
-_MARKS = ["split", "init", "order"]
+_FINGERPRINTS = ["split", "init", "order"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,9 +150,11 @@ def settings_compared(results: Results, spec: ReportSpec) -> list[SettingCompari
     for (workload, optimizer), part in trials.groupby(["workload", "optimizer"], sort=False):
         names = sorted(set(_joined(part, several, " ")))
         # A crash has no fingerprints, and so no pair: the other setting's trial stands alone in its block.
-        marked = part[part[_MARKS].notna().all(axis=1)]
-        blocks = _joined(marked, ["seed", *_MARKS], "/")
-        named = marked.assign(optimizer=_joined(marked, several, " "), block=blocks, block_id=blocks)
+        fingerprinted = part[part[_FINGERPRINTS].notna().all(axis=1)]
+        blocks = _joined(fingerprinted, ["seed", *_FINGERPRINTS], "/")
+        named = fingerprinted.assign(
+            optimizer=_joined(fingerprinted, several, " "), block=blocks, block_id=blocks
+        )
         named = named.drop_duplicates(["block", "optimizer"])
         table = oriented(named, metric, maximise=maximise).reindex(columns=names)
         if len(names) < 2 or table.empty:

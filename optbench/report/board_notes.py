@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def board_notes(rows: Sequence[Row], trials: pd.DataFrame, results: Results, spec: ReportSpec) -> list[str]:
     """Say what a reader must know beside the numbers of a leaderboard."""
     comparisons = [row.comparison for row in rows if row.comparison is not None]
-    notes = _cannot_say(rows, trials)
+    notes = _limits(rows, trials)
     notes += list(dict.fromkeys(f"{c.attainable}." for c in comparisons if c.verdict.word != "crashed"))
     planned = max(len(spec.seeds), trials["block_id"].nunique())
     missing = sum(planned - c.n for c in comparisons)
@@ -44,8 +44,8 @@ def board_notes(rows: Sequence[Row], trials: pd.DataFrame, results: Results, spe
     return notes
 
 
-def _cannot_say(rows: Sequence[Row], trials: pd.DataFrame) -> list[str]:
-    """Sentences for results from which little follows."""
+def _limits(rows: Sequence[Row], trials: pd.DataFrame) -> list[str]:
+    """Sentences about results that allow few conclusions, or none."""
     statuses = set(trials["status"])
     notes = []
     if len(rows) == 1:

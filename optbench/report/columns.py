@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from optbench.report.leaderboard import Leaderboard, Row
 
 T = TypeVar("T")
-#: Something of one optimizer's row on a leaderboard.
+#: A value of one optimizer's row on a leaderboard.
 OfRow = Callable[["Leaderboard", "Row"], T]
 Shown = Literal["always", "detail", "extra"]
 

@@ -253,16 +253,16 @@ def retrain(
     engine = backends.engine(spec.backend, context)
     engine.resolve_device(spec.device)
     dataset = registry.of_workload(spec.workload, data_dir=context.data_dir)
-    keeper = _Keeper(engine)
-    protocol.run_trial(spec, keeper, dataset, environment={}, on_epoch=keeper.note)
+    recorder = _WeightRecorder(engine)
+    protocol.run_trial(spec, recorder, dataset, environment={}, on_epoch=recorder.note)
     example = dataset.x_test[0]
-    data = keeper.data
+    data = recorder.data
     shift = 0.0 if data.shift is None else data.shift
-    return keeper.before, keeper.after, np.asarray((example - shift) * data.scale)
+    return recorder.before, recorder.after, np.asarray((example - shift) * data.scale)
 
 
-class _Keeper:
-    """An engine that keeps the weights of its one session at the start and after each epoch."""
+class _WeightRecorder:
+    """An engine that records the weights of its session at the start and after each epoch."""
 
     def __init__(self, engine: Any) -> None:
         self._engine: Any = engine

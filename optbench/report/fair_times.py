@@ -1,4 +1,4 @@
-"""Whose times a report may show: those of trials that ran alone on one machine, else the timing pass."""
+"""Which times a report shows: those of trials that ran alone on one machine, else the timing pass."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SETTING = ("backend", "device", "precision")
 
 
 def with_fair_times(results: Results) -> Results:
-    """Take back the wall-time claims that trials cannot make, and put the timing pass in their place.
+    """Omit the times that are not fair to compare, or replace them by those of the timing pass.
 
     Trials of one workload, backend, device and precision are compared by the clock, so they share a source.
     Where all ran alone on one machine, their own times stand. Elsewhere those of a timing pass do, if one
@@ -84,7 +84,7 @@ def with_fair_times(results: Results) -> Results:
 
 
 def without_times(results: Results) -> Results:
-    """Take back every time claim: for a report that cannot tell which of them are fair."""
+    """Omit every time: for a report that cannot tell which of them are fair to compare."""
     names = ("step_seconds", "eval_seconds", "seconds")
     frames = {
         name: frame.assign(**{column: math.nan for column in names if column in frame})
@@ -94,12 +94,12 @@ def without_times(results: Results) -> Results:
 
 
 def _ran(trials: pd.DataFrame) -> pd.DataFrame:
-    """Trials with an outcome: a crash measured no time, so nothing about times is asked of it."""
+    """Trials that did not crash: only they measured times."""
     return trials[trials["status"] != "crashed"]
 
 
 def _on_one_machine(results: Results, trials: pd.DataFrame) -> bool:
-    """Whether nothing recorded says that some trials ran on different machines."""
+    """Whether the recorded facts allow that all of these trials ran on one machine."""
     if "environment" not in trials:
         return True
     return one_machine(results.environments[number] for number in trials["environment"].unique())
@@ -165,7 +165,7 @@ def time_notes(results: Results, trials: pd.DataFrame) -> list[str]:
 
 
 def disturbed(entry: PassTimes) -> str:
-    """Say that a pass had no quiet machine."""
+    """Say that other processes kept the machine busy during a pass."""
     return (
         f"During the timing pass other processes kept {entry.busy:.0%} of the machine busy: time again when "
         "it is quiet."

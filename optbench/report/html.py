@@ -95,7 +95,7 @@ def render(report: Report, *, pictures: Sequence[Picture]) -> str:
         omnibus=report.failures.attempt("Friedman's tests", lambda: _omnibus(report)) or [],
         missing=report.failures.sentences,
     )
-    # A name must not turn the direction of the text after it.
+    # Names may hold characters that change the direction of the text after them.
     return re.sub("[\u202a-\u202e\u2066-\u2069]", "\ufffd", page)
 
 

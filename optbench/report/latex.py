@@ -1,4 +1,4 @@
-"""Text as LaTeX sets it."""
+"""Text in LaTeX."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LATEX = {
 
 
 def escape_latex(text: str) -> str:
-    r"""Write a text so that LaTeX sets it as it stands.
+    r"""Escape a text so that LaTeX prints it literally.
 
     Letters up to Latin Extended-A pass; what a standard font lacks (an emoji) is written as its code point.
 

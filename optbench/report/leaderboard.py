@@ -118,7 +118,7 @@ class Leaderboard:
         return frozenset(r.optimizer for r in self.rows if r.crashed and not (r.completed or r.diverged))
 
     def verdict(self, row: Row) -> str:
-        """Say in one word how an optimizer stands to the baseline."""
+        """Say in one word how an optimizer compares with the baseline."""
         if row.optimizer in self.crashed:
             return "crashed"
         return row.comparison.verdict.word if row.comparison is not None else "baseline"

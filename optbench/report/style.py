@@ -32,7 +32,7 @@ class LineStyle:
 
 
 def line_styles(optimizers: Iterable[str]) -> dict[str, LineStyle]:
-    """Give every optimizer its style: families have theirs always, others take what is free in order."""
+    """Give every optimizer its style: known families have a fixed one, others the next that is free."""
     labels = list(dict.fromkeys(optimizers))
     combinations = [
         LineStyle(

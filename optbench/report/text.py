@@ -89,7 +89,7 @@ def markdown(table: TextTable) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Take the meaning from every character that Markdown gives one, and line breaks."""
+    """Escape every character that has a meaning in Markdown, and replace line breaks by spaces."""
     for character in "\\`*_{}[]<>#|&~$":
         text = text.replace(character, "\\" + character)
     return " ".join(text.split())

@@ -26,7 +26,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """A moment of a run. ``scores`` are the primary metrics of completed trials by workload and optimizer."""
+    """State of a run. ``scores`` are the primary metrics of completed trials by workload and optimizer."""
 
     title: str
     planned: int
@@ -104,7 +104,7 @@ def look(store: Store, *, metric: Metric, recent: int = 4) -> Standing:
 
 
 def render(standing: Standing, *, metric: Metric) -> Group:
-    """Lay out a moment of a run."""
+    """Lay out the state of a run."""
     done = sum(standing.counts.values())
     bar = ProgressBar(total=max(standing.planned, 1), completed=done, width=40)
     words = ", ".join(f"{count} {status}" for status, count in standing.counts.items()) or "no trial yet"

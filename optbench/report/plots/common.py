@@ -63,7 +63,7 @@ def new_figure(width: float = 9.0, height: float = 3.6) -> Figure:
 
 
 def tidy(axes: Axes, *, grid: str = "both") -> None:
-    """Take away what is no data."""
+    """Draw a light grid and hide the frame's upper and right edge."""
     axes.grid(visible=True, which="major", axis=grid, color=_GRID, linewidth=0.6)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
