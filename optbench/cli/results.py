@@ -110,7 +110,7 @@ def compare(
     """Run the statistics alone on any table of results."""
     with errors(table):
         from optbench.records import tables
-        from optbench.report import comparison as view
+        from optbench.report import comparison_terminal as view
 
         if predictions:
             models = tables.compare_predictions(table, baseline=baseline, correction=correction)

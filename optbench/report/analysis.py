@@ -15,7 +15,7 @@ from optbench.report.fair_times import with_fair_times, without_times
 from optbench.report.leaderboard import LEADERBOARD, Leaderboard, leaderboards
 from optbench.report.leaderboard_columns import leaderboard_table
 from optbench.report.methods import methods_paragraph
-from optbench.report.tables import (
+from optbench.report.side_tables import (
     across_table,
     metrics_table,
     pairs_table,

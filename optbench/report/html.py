@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from optbench.report.analysis import Report, comparisons_table, leading_tables, side_tables
 from optbench.report.figures import Plot
 from optbench.report.plots import svg_for_page
-from optbench.report.tables import (
+from optbench.report.side_tables import (
     friedman_note,
     trials_table,
 )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from optbench.records.tables import TableError, compare_file, compare_predictions, read_results
-from optbench.report.comparison import render_comparison, render_predictions
+from optbench.report.comparison_terminal import render_comparison, render_predictions
 from tests.stats.published_tables import DEMSAR
 
 LONG = """dataset,optimizer,seed,test_accuracy,status

@@ -12,7 +12,7 @@ import pytest
 from optbench import api
 from optbench.records.frames import load_results
 from optbench.report.analysis import analyse, main_tables
-from optbench.report.tables import pairs_table
+from optbench.report.side_tables import pairs_table
 from optbench.suite.load import load_suite
 from tests.conftest import write_changed
 from tests.report.conftest import fill_store

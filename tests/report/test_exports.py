@@ -21,7 +21,7 @@ from optbench.report.columns import number_column
 from optbench.report.exports import csv_text, table_csv
 from optbench.report.leaderboard import Leaderboard, Row
 from optbench.report.leaderboard_columns import leaderboard_table
-from optbench.report.tables import across_table, pairs_table, settings_table
+from optbench.report.side_tables import across_table, pairs_table, settings_table
 from optbench.report.terminal import rich_table
 from optbench.report.timing_table import pass_table
 from optbench.report.tuning import tuning_table, untuned_table
