@@ -241,7 +241,7 @@ def _notes(
     stability: Stability | None,
 ) -> list[str]:
     notes = [
-        "On these workloads: signed ranks within each workload, summed; nothing is claimed about others. "
+        "On these workloads: the average of their mean differences; nothing is claimed about others. "
         "On new workloads: the workload is the unit, one value each, however many seeds went into it."
     ]
     count = len(boards)

@@ -127,6 +127,7 @@ def _sentence(groups: dict[str, list[str]], baseline: str) -> str:
         "better": f"better than {baseline}",
         "worse": f"worse than {baseline}",
         "equivalent": f"equivalent to {baseline} within the margin",
+        "mixed": f"mixed against {baseline}",
         "inconclusive": f"inconclusive against {baseline}",
     }
     parts = [f"{_listed(groups[word])} {phrase}" for word, phrase in phrases.items() if word in groups]

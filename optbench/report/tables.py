@@ -82,7 +82,7 @@ _PASS_COLUMNS = (
 
 def across_table(found: Across) -> TextTable:
     """Lay out the comparison over workloads."""
-    words = ("better", "worse", "equivalent", "inconclusive")
+    words = ("better", "worse", "equivalent", "mixed", "inconclusive")
     rows, values = [], []
     for row in found.rows:
         these, new, count = row.these, row.new, row.conjunction

@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from optbench.stats.collapses import FEWEST_RUNS, collapse_counts
 from optbench.stats.common import FloatArray, StatsError, differences
 from optbench.stats.corrections import adjust
 from optbench.stats.effects import (
@@ -24,9 +25,10 @@ from optbench.stats.effects import (
     rank_effect,
     standardized_difference,
 )
+from optbench.stats.equivalence import Equivalence, equivalence
+from optbench.stats.flips import MeanTest, mean_of_means
 from optbench.stats.paired import (
     EXACT_FLIPS,
-    EquivalenceResult,
     Interval,
     PairCorrelation,
     PairedTResult,
@@ -37,7 +39,6 @@ from optbench.stats.paired import (
     paired_t,
     sign_flip,
     signed_rank,
-    tost,
 )
 from optbench.stats.power import attainability
 from optbench.stats.ranks import (
@@ -49,7 +50,7 @@ from optbench.stats.ranks import (
     nemenyi_cd,
     rank_intervals,
 )
-from optbench.stats.verdict import Verdict, verdict
+from optbench.stats.verdict import MeanSays, Verdict, verdict
 
 UNDECIDED = Verdict("inconclusive", "not decided yet")
 
@@ -78,7 +79,9 @@ class PairedComparison:
 
     `n` pairs were used and `n_missing` blocks of the family lack one of the two. `p_adjusted` and
     `smallest_adjusted_p` are after the family's correction. `sign_flip` is None above 30 pairs, where `t`
-    serves.
+    serves. `mean` and `hodges_lehmann` have intervals of this comparison alone; `average` (the mean, by sign
+    flips) and `simultaneous` (the Hodges-Lehmann shift) have the level that holds for the family together, as
+    `p_adjusted` and `average_p_adjusted` do. `n_collapsed_*` count runs far below their optimizer's median.
     """
 
     candidate: str
@@ -94,10 +97,15 @@ class PairedComparison:
     t: PairedTResult | None = None
     mean: MeanDifference | None = None
     hodges_lehmann: Interval | None = None
+    simultaneous: Interval | None = None
+    average: MeanTest | None = None
+    average_p_adjusted: float = math.nan
+    n_collapsed_candidate: int = 0
+    n_collapsed_baseline: int = 0
     standardized: StandardizedDifference | None = None
     rank: RankEffect | None = None
     correlation: PairCorrelation | None = None
-    equivalence: EquivalenceResult | None = None
+    equivalence: Equivalence | None = None
     equivalence_p_adjusted: float = math.nan
     attainable: str = "n=0: no block holds both optimizers"
     verdict: Verdict = UNDECIDED
@@ -162,7 +170,12 @@ def compare_family(
     'wame beats adam: adjusted p = 0.0312 <= 0.05.'
     """
     pairs = settings.pairs(names)
-    raw = [_compare(table[:, c], table[:, b], str(names[c]), str(names[b]), settings) for c, b in pairs]
+    known = ~np.isnan(table)
+    usable = sum(bool((known[:, c] & known[:, b]).any()) for c, b in pairs)
+    level = simultaneous_confidence(usable, settings)
+    raw = [
+        _compare(table[:, c], table[:, b], str(names[c]), str(names[b]), settings, level) for c, b in pairs
+    ]
     comparisons = _decide(raw, settings)
     complete = table[~np.isnan(table).any(axis=1)]
     means = [_mean(column) * (1 if maximise else -1) for column in table.T]
@@ -211,8 +224,31 @@ def _missing_notes(table: FloatArray, names: Sequence[str], blocks: str) -> list
     ]
 
 
+def simultaneous_confidence(comparisons: int, settings: Settings) -> float:
+    """The level of each interval so that all of a family hold together (Bonferroni).
+
+    Parameters
+    ----------
+    comparisons : int
+        Those that can be made.
+    settings : Settings
+        Under the corrections "none" and "bh" nothing holds together: each interval has 1 - alpha.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> simultaneous_confidence(5, Settings(None, "all"))
+    0.99
+    """
+    together = 1 if settings.correction in ("none", "bh") else max(1, comparisons)
+    return 1 - settings.alpha / together
+
+
 def _compare(
-    a: FloatArray, b: FloatArray, candidate: str, baseline: str, settings: Settings
+    a: FloatArray, b: FloatArray, candidate: str, baseline: str, settings: Settings, level: float
 ) -> PairedComparison:
     keep = ~(np.isnan(a) | np.isnan(b))
     counted = PairedComparison(
@@ -227,17 +263,25 @@ def _compare(
         return counted
     a, b = a[keep], b[keep]
     d = differences(a, b)
+    fell = collapse_counts(a, b)
+    alone = hodges_lehmann(d, confidence=1 - settings.alpha)
     return replace(
         counted,
         signed_rank=signed_rank(d),
         sign_flip=sign_flip(d) if d.size <= EXACT_FLIPS else None,
         t=paired_t(d),
         mean=mean_difference(d, confidence=1 - settings.alpha),
-        hodges_lehmann=hodges_lehmann(d, confidence=1 - settings.alpha),
+        hodges_lehmann=alone,
+        simultaneous=alone if level == 1 - settings.alpha else hodges_lehmann(d, confidence=level),
+        average=mean_of_means([d], confidence=level),
+        n_collapsed_candidate=fell[0],
+        n_collapsed_baseline=fell[1],
         standardized=standardized_difference(d),
         rank=rank_effect(d),
         correlation=pair_correlation(a, b),
-        equivalence=None if settings.margin is None else tost(d, margin=settings.margin),
+        equivalence=None
+        if settings.margin is None
+        else equivalence(d, margin=settings.margin, collapsed=sum(fell)),
     )
 
 
@@ -278,22 +322,29 @@ def _decide(raw: list[PairedComparison], settings: Settings) -> list[PairedCompa
     p = [c.signed_rank.pvalue if c.signed_rank else math.nan for c in raw]
     adjusted = adjust_family(p, settings)
     same = adjust_family([c.equivalence.pvalue if c.equivalence else math.nan for c in raw], settings)
+    means = adjust_family([c.average.pvalue if c.average else math.nan for c in raw], settings)
     # The first step of every step-down method multiplies the smallest p by the size of the family.
     factor = 1 if settings.correction in ("none", "bh") else sum(not math.isnan(x) for x in p)
     decided = []
-    for c, p_adjusted, p_same in zip(raw, adjusted.tolist(), same.tolist(), strict=True):
+    for c, p_adjusted, p_same, p_mean in zip(
+        raw, adjusted.tolist(), same.tolist(), means.tolist(), strict=True
+    ):
         if c.signed_rank is None or c.rank is None:
             no_pairs = verdict(pvalue=math.nan, direction=0.0, candidate=c.candidate, baseline=c.baseline)
             decided.append(replace(c, verdict=no_pairs))
             continue
         smallest = min(1.0, c.signed_rank.smallest_attainable_p * factor)
+        direction = c.rank.rank_biserial
         reason = verdict(
             pvalue=p_adjusted,
-            direction=c.rank.rank_biserial,
+            direction=direction,
             alpha=settings.alpha,
             margin=settings.margin,
             equivalence_pvalue=p_same,
+            equivalence_note=_unseen(c),
             smallest_p=smallest,
+            mean=_mean_says(c, p_mean, settings.alpha),
+            identical_in=c.n if c.signed_rank.n_zeros == c.n else 0,
             candidate=c.candidate,
             baseline=c.baseline,
         )
@@ -303,6 +354,8 @@ def _decide(raw: list[PairedComparison], settings: Settings) -> list[PairedCompa
                 p_adjusted=p_adjusted,
                 smallest_adjusted_p=smallest,
                 equivalence_p_adjusted=p_same,
+                average_p_adjusted=p_mean,
+                simultaneous=_on_one_side(c.simultaneous, direction, found=p_adjusted <= settings.alpha),
                 attainable=_attainable(c.n - c.signed_rank.n_zeros, c.n, settings.alpha, factor),
                 verdict=reason,
             )
@@ -310,7 +363,51 @@ def _decide(raw: list[PairedComparison], settings: Settings) -> list[PairedCompa
     return decided
 
 
+def _on_one_side(interval: Interval | None, direction: float, *, found: bool) -> Interval | None:
+    """Cut a simultaneous interval at 0 where a later step of the correction found the difference.
+
+    Bonferroni's intervals hold together, but Holm finds more; an interval compatible with Holm's decisions
+    ends at 0 there (Strassburger and Bretz 2008, Stat. Med. 27, 4914-4927; Guilbaud 2008, Biom. J. 50,
+    678-692).
+    """
+    if interval is None or not found or not interval.low <= 0 <= interval.high:
+        return interval
+    low, high = (0.0, interval.high) if direction > 0 else (interval.low, 0.0)
+    return replace(
+        interval, low=low, high=high, method=f"{interval.method}, cut at 0 by the correction's step"
+    )
+
+
+def _mean_says(c: PairedComparison, p_adjusted: float, alpha: float) -> MeanSays | None:
+    if c.average is None:
+        return None
+    fell = (
+        f"collapsed runs: {c.n_collapsed_candidate} of {c.n} of {c.candidate}, "
+        f"{c.n_collapsed_baseline} of {c.n} of {c.baseline}"
+    )
+    if math.isnan(c.average.pvalue):  # a diverged run is infinitely bad: the mean favours who has fewer
+        lost, theirs = c.n_diverged_candidate, c.n_diverged_baseline
+        sign = (theirs > lost) - (theirs < lost)
+        said = f"diverged runs: {lost} of {c.candidate}, {theirs} of {c.baseline}"
+        return MeanSays(sign * math.inf if sign else 0.0, sign, said)
+    mean = c.average
+    said = f"mean difference {mean.estimate:.3g} [{mean.low:.3g}, {mean.high:.3g}]"
+    sign = ((mean.estimate > 0) - (mean.estimate < 0)) if p_adjusted <= alpha else 0
+    return MeanSays(mean.estimate, sign, f"{said}; {fell}" if c.n >= FEWEST_RUNS else said)
+
+
+def _unseen(c: PairedComparison) -> str:
+    if c.equivalence is None:
+        return ""
+    return (
+        f"; no run collapsed, which leaves a rate of up to {c.equivalence.unseen_rate:.0%} possible and says "
+        "nothing of the mean beyond these runs"
+    )
+
+
 def _attainable(useful: int, n: int, alpha: float, comparisons: int) -> str:
+    if n and not useful:
+        return f"{n} of {n} pairs are equal: no test of a difference can be made"
     text = attainability(useful, alpha=alpha, comparisons=comparisons)
     return text if useful == n else f"{n - useful} of {n} pairs are equal; {text}"
 

@@ -15,7 +15,7 @@ from optbench.stats.common import StatsError
 from optbench.stats.compare import DOCUMENTED_KEYS, SCHEMA, compare_table, direction_of
 from optbench.stats.datasets import collapse, leave_one_out, on_these_datasets
 from optbench.stats.families import Settings
-from optbench.stats.paired import signed_rank
+from optbench.stats.paired import sign_flip, signed_rank
 
 
 def trials(values, *, dataset="mnist", optimizers=("adam", "wame")):
@@ -218,12 +218,21 @@ def test_seeds_are_not_pooled_into_datasets():
     assert any("cannot generalise" in n for n in few.notes)
 
 
-def test_stratified_test_on_one_dataset_is_the_signed_rank_test():
+def test_the_test_on_these_datasets_is_on_one_dataset_the_sign_flip_test_of_the_mean():
     table = np.random.default_rng(0).normal(size=(9, 2))
-    stratified = on_these_datasets({"d": table}, ["x", "y"], settings=Settings("y", "baseline"))[0]
-    plain = signed_rank(table[:, 0] - table[:, 1])
-    assert (stratified.pvalue, stratified.statistic) == (plain.pvalue, plain.statistic)
-    assert stratified.estimate == pytest.approx((table[:, 0] - table[:, 1]).mean())
+    these = on_these_datasets({"d": table}, ["x", "y"], settings=Settings("y", "baseline"))[0]
+    d = table[:, 0] - table[:, 1]
+    assert these.pvalue == sign_flip(d).pvalue
+    assert these.estimate == these.statistic == pytest.approx(d.mean())
+
+
+def test_these_datasets_with_a_diverged_trial_are_tested_by_ranks_and_no_mean_is_said():
+    table = np.random.default_rng(0).normal(size=(9, 2))
+    table[0, 0] = -np.inf
+    these = on_these_datasets({"d": table}, ["x", "y"], settings=Settings("y", "baseline"))[0]
+    assert these.pvalue == signed_rank(np.r_[-np.inf, table[1:, 0] - table[1:, 1]]).pvalue
+    assert math.isnan(these.estimate)
+    assert "diverged" in these.reason
 
 
 def test_cells_are_medians_where_a_trial_diverged_and_only_there():
