@@ -50,6 +50,7 @@ from optbench.stats.ranks import (
     nemenyi_cd,
     rank_intervals,
 )
+from optbench.stats.skew import SkewedMean, johnson_t
 from optbench.stats.verdict import MeanSays, Verdict, verdict
 
 UNDECIDED = Verdict("inconclusive", "not decided yet")
@@ -81,7 +82,7 @@ class PairedComparison:
     `smallest_adjusted_p` are after the family's correction. `sign_flip` is None above 30 pairs, where `t`
     serves. `mean` and `hodges_lehmann` have intervals of this comparison alone; `average` (the mean, by sign
     flips) and `simultaneous` (the Hodges-Lehmann shift) have the level that holds for the family together, as
-    `p_adjusted` and `average_p_adjusted` do. `n_collapsed_*` count runs far below their optimizer's median.
+    `p_adjusted` and `average_p_adjusted` do. `skew` is the mean with the skewness seen allowed for. `n_collapsed_*` count runs far below their optimizer's median.
     """
 
     candidate: str
@@ -100,6 +101,8 @@ class PairedComparison:
     simultaneous: Interval | None = None
     average: MeanTest | None = None
     average_p_adjusted: float = math.nan
+    skew: SkewedMean | None = None
+    skew_p_adjusted: float = math.nan
     n_collapsed_candidate: int = 0
     n_collapsed_baseline: int = 0
     standardized: StandardizedDifference | None = None
@@ -274,6 +277,7 @@ def _compare(
         hodges_lehmann=alone,
         simultaneous=alone if level == 1 - settings.alpha else hodges_lehmann(d, confidence=level),
         average=mean_of_means([d], confidence=level),
+        skew=johnson_t(d),
         n_collapsed_candidate=fell[0],
         n_collapsed_baseline=fell[1],
         standardized=standardized_difference(d),
@@ -323,12 +327,12 @@ def _decide(raw: list[PairedComparison], settings: Settings) -> list[PairedCompa
     adjusted = adjust_family(p, settings)
     same = adjust_family([c.equivalence.pvalue if c.equivalence else math.nan for c in raw], settings)
     means = adjust_family([c.average.pvalue if c.average else math.nan for c in raw], settings)
+    skewed = adjust_family([c.skew.pvalue if c.skew else math.nan for c in raw], settings)
     # The first step of every step-down method multiplies the smallest p by the size of the family.
     factor = 1 if settings.correction in ("none", "bh") else sum(not math.isnan(x) for x in p)
     decided = []
-    for c, p_adjusted, p_same, p_mean in zip(
-        raw, adjusted.tolist(), same.tolist(), means.tolist(), strict=True
-    ):
+    for i, c in enumerate(raw):
+        p_adjusted, p_same = float(adjusted[i]), float(same[i])
         if c.signed_rank is None or c.rank is None:
             no_pairs = verdict(pvalue=math.nan, direction=0.0, candidate=c.candidate, baseline=c.baseline)
             decided.append(replace(c, verdict=no_pairs))
@@ -343,7 +347,7 @@ def _decide(raw: list[PairedComparison], settings: Settings) -> list[PairedCompa
             equivalence_pvalue=p_same,
             equivalence_note=_unseen(c),
             smallest_p=smallest,
-            mean=_mean_says(c, p_mean, settings.alpha),
+            mean=_mean_says(c, float(means[i]), float(skewed[i]), settings.alpha),
             identical_in=c.n if c.signed_rank.n_zeros == c.n else 0,
             candidate=c.candidate,
             baseline=c.baseline,
@@ -354,7 +358,8 @@ def _decide(raw: list[PairedComparison], settings: Settings) -> list[PairedCompa
                 p_adjusted=p_adjusted,
                 smallest_adjusted_p=smallest,
                 equivalence_p_adjusted=p_same,
-                average_p_adjusted=p_mean,
+                average_p_adjusted=float(means[i]),
+                skew_p_adjusted=float(skewed[i]),
                 simultaneous=_on_one_side(c.simultaneous, direction, found=p_adjusted <= settings.alpha),
                 attainable=_attainable(c.n - c.signed_rank.n_zeros, c.n, settings.alpha, factor),
                 verdict=reason,
@@ -378,7 +383,7 @@ def _on_one_side(interval: Interval | None, direction: float, *, found: bool) ->
     )
 
 
-def _mean_says(c: PairedComparison, p_adjusted: float, alpha: float) -> MeanSays | None:
+def _mean_says(c: PairedComparison, p_adjusted: float, p_skewed: float, alpha: float) -> MeanSays | None:
     if c.average is None:
         return None
     fell = (
@@ -393,6 +398,9 @@ def _mean_says(c: PairedComparison, p_adjusted: float, alpha: float) -> MeanSays
     mean = c.average
     said = f"mean difference {mean.estimate:.3g} [{mean.low:.3g}, {mean.high:.3g}]"
     sign = ((mean.estimate > 0) - (mean.estimate < 0)) if p_adjusted <= alpha else 0
+    if sign and c.skew is not None and c.skew.against(sign) and p_skewed > alpha:
+        sign = 0
+        said += f", but with their skewness of {c.skew.skewness:.2g} allowed for p = {p_skewed:.2g}"
     return MeanSays(mean.estimate, sign, f"{said}; {fell}" if c.n >= FEWEST_RUNS else said)
 
 

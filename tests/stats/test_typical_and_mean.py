@@ -9,6 +9,7 @@ import pytest
 from optbench.stats.collapses import collapse_counts, collapsed, unseen_rate
 from optbench.stats.equivalence import equivalence
 from optbench.stats.families import Settings, compare_family
+from optbench.stats.skew import johnson_t
 from optbench.tables import compare_file
 
 CASES = Path("/work/shared/cases")
@@ -72,7 +73,23 @@ def test_better_means_that_typical_run_and_mean_both_show_it():
             assert c.average.low > 0
             assert c.simultaneous.low >= 0
     assert words.count("mixed") > 30
-    assert words.count("better") < words.count("mixed")
+    assert words.count("better") / len(words) <= 0.05 + 3 * 0.0126
+
+
+def test_johnsons_t_is_students_without_skewness_and_smaller_against_a_long_tail():
+    d = np.array([-1.0, 0.0, 1.0]) + 2
+    assert johnson_t(d).statistic == pytest.approx(2 * math.sqrt(3))
+    tail = np.array([1.0, 0.9, 1.1, 1.2, 0.8, -0.5])
+    assert johnson_t(tail).against(1)
+    plain = tail.mean() / tail.std(ddof=1) * math.sqrt(6)
+    assert 0 < johnson_t(tail).statistic < plain
+    # Johnson (1978), equation 2.5, written out in raw moments.
+    n, m, s2 = 6, tail.mean(), tail.var(ddof=1)
+    k = ((tail - m) ** 3).sum() * n / ((n - 1) * (n - 2))
+    assert johnson_t(tail).statistic == pytest.approx(
+        (m + k / (6 * s2 * n) + k * m**2 / (3 * s2**2)) / math.sqrt(s2 / n)
+    )
+    assert "standard deviation is 0" in johnson_t([1.0, 1.0, 1.0]).reason
 
 
 def test_identical_pairs_are_called_identical():
