@@ -21,6 +21,7 @@ from optbench.stats.datasets import (
     Stability,
     StratifiedComparison,
     collapse,
+    compare_new_datasets,
     conjunctions,
     leave_one_out,
     on_these_datasets,
@@ -169,8 +170,8 @@ def _across(boards: Sequence[Leaderboard], names: list[str], suite: Suite) -> Ac
     )
     tables = {b.title: b.table.reindex(columns=names).to_numpy(dtype=float) for b in boards}
     cells, medians = collapse(tables)
-    family = compare_family(
-        cells, names, settings=declared, scope="new workloads", maximise=maximise, blocks="workloads"
+    family = compare_new_datasets(
+        tables, names, settings=declared, scope="new workloads", maximise=maximise, blocks="workloads"
     )
     complete = cells[~np.isnan(cells).any(axis=1)]
     these = {c.candidate: c for c in on_these_datasets(tables, names, settings=declared)}

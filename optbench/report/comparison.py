@@ -225,7 +225,7 @@ def _ranks(family: FamilyResult, result: Comparison) -> RenderableType:
     f = family.friedman
     if f is None:
         return Text("")
-    columns = ["optimizer", "mean rank", "bootstrap interval", "letters", "rank interval"]
+    columns = ["optimizer", "mean rank", "95% interval", "letters", "rank interval"]
     table = _grid("Mean ranks (1 = best)", columns, left=["optimizer"])
     for i in sorted(range(f.k), key=lambda i: f.mean_ranks[i]):
         interval = family.rank_intervals[i] if family.rank_intervals else None

@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from optbench.stats.common import FloatArray, IntArray, StatsError, check_fraction, to_plain
+from optbench.stats.common import (
+    FloatArray,
+    IntArray,
+    StatsError,
+    check_fraction,
+    count_resolution,
+    stored_resolution,
+    to_plain,
+)
 from optbench.stats.datasets import (
     FEWEST_DATASETS,
     Conjunction,
     Stability,
     StratifiedComparison,
     collapse,
+    compare_new_datasets,
     conjunctions,
     leave_one_out,
     on_these_datasets,
@@ -131,6 +140,7 @@ def compare_table(
     correction: str = "holm",
     margin: float | None = None,
     family: Literal["baseline", "all"] | None = None,
+    examples: int | Mapping[str, int] | None = None,
 ) -> Comparison:
     """Run the decision procedure on a tidy table.
 
@@ -153,6 +163,9 @@ def compare_table(
         Difference, in the metric's units, that does not matter: enables the verdict "equivalent".
     family : {"baseline", "all"}, optional
         By default "baseline" if a baseline is given, else "all" pairs.
+    examples : int or mapping of dataset to int, optional
+        Size of the test part: where all values of a dataset are multiples of its inverse, as accuracies are,
+        differences are rounded to it, so that equal counts are ties.
 
     Returns
     -------
@@ -188,7 +201,14 @@ def compare_table(
     values = _oriented(frame, metric, larger)
     notes: list[str] = []
     tables, names = block_tables(frame, values)
-    settings = Settings(baseline, family or ("baseline" if baseline else "all"), alpha, correction, margin)
+    settings = Settings(
+        baseline,
+        family or ("baseline" if baseline else "all"),
+        alpha,
+        correction,
+        margin,
+        _resolution(tables, examples, notes),
+    )
     check_settings(settings, names)
     summary = InputSummary(
         rows=len(frame),
@@ -234,6 +254,25 @@ def compare_table(
     )
 
 
+def _resolution(
+    tables: Mapping[str, FloatArray], examples: int | Mapping[str, int] | None, notes: list[str]
+) -> float | Mapping[str, float] | None:
+    """The step of the values: counts over the test part where known, else what 32-bit storage left."""
+    stored = stored_resolution(np.concatenate([t.ravel() for t in tables.values()]))
+    steps: dict[str, float] = {}
+    for dataset, table in tables.items():
+        size = examples.get(dataset) if isinstance(examples, Mapping) else examples
+        step = None if size is None else count_resolution(table, size)
+        if size is not None and step is None:
+            notes.append(f"{dataset}: the values are no shares of {size} test examples, not rounded to them")
+        if step is not None:
+            steps[dataset] = step
+    if stored is not None and len(steps) < len(tables):
+        notes.append(f"the values were stored as 32-bit floats: differences are rounded to {stored:g}")
+        return {name: steps.get(name, stored) for name in (*tables, "new datasets")} if steps else stored
+    return steps or None
+
+
 def _new_datasets(
     tables: Mapping[str, FloatArray], names: Sequence[str], settings: Settings, larger: bool, notes: list[str]
 ) -> tuple[FamilyResult | None, Stability | None]:
@@ -251,10 +290,7 @@ def _new_datasets(
         notes.append(f"cells of datasets with diverged trials are medians over seeds, not means: {shown}")
     complete = cells[~np.isnan(cells).any(axis=1)]
     stability = leave_one_out(complete, names) if len(complete) >= 2 and len(names) > 2 else None
-    result = compare_family(
-        cells, names, settings=settings, scope="new datasets", maximise=larger, blocks="datasets"
-    )
-    return result, stability
+    return compare_new_datasets(tables, names, settings=settings, maximise=larger), stability
 
 
 def _time_to_target(
@@ -269,6 +305,8 @@ def _time_to_target(
     reached = (frame["reached"] == True).to_numpy()  # noqa: E712 - a missing value is not True
     status = frame["status"].astype(str).to_numpy() if "status" in frame else np.full(len(frame), "completed")
     budget = frame["budget"].to_numpy(dtype=float) if "budget" in frame else None
+    if budget is not None:
+        _check_budgets(frame, budget)
     if budget is None:
         notes.append("no column budget: the longest time of each dataset is its budget")
     time = np.where(reached, clock, np.inf)
@@ -283,6 +321,19 @@ def _time_to_target(
             continue
         results += time_to_target(times, names, dataset=dataset, budget=limit, settings=settings)
     return tuple(results)
+
+
+def _check_budgets(frame: pd.DataFrame, budget: FloatArray) -> None:
+    """One budget a dataset: min(T, B) under two budgets compares the budgets."""
+    known = frame.assign(budget=budget).dropna(subset=["budget"])
+    for dataset, part in known.groupby("dataset", sort=False)["budget"]:
+        found = sorted(part.unique().tolist())
+        if len(found) > 1:
+            shown = ", ".join(f"{b:g}" for b in found[:5])
+            raise StatsError(
+                f"budget: found {shown} on dataset {dataset}; times to target are compared under one budget "
+                "a dataset: give all rows the smallest one, and call what was reached later not reached"
+            )
 
 
 def _check_columns(frame: pd.DataFrame, metric: str) -> None:

@@ -17,7 +17,13 @@ import numpy as np
 
 from optbench.stats.common import FloatArray, differences
 from optbench.stats.corrections import holm, partial_conjunction
-from optbench.stats.families import Settings, adjust_family, simultaneous_confidence
+from optbench.stats.families import (
+    FamilyResult,
+    Settings,
+    adjust_family,
+    compare_family,
+    simultaneous_confidence,
+)
 from optbench.stats.flips import MeanTest, mean_of_means
 from optbench.stats.heterogeneity import Heterogeneity, heterogeneity
 from optbench.stats.paired import one_sided_pvalues, pratt_weights
@@ -80,7 +86,9 @@ class Stability:
     flips: tuple[str, ...]
 
 
-def paired_columns(table: FloatArray, candidate: int, baseline: int) -> FloatArray:
+def paired_columns(
+    table: FloatArray, candidate: int, baseline: int, *, resolution: float | None = None
+) -> FloatArray:
     """Oriented differences of the blocks that hold both optimizers.
 
     Parameters
@@ -88,6 +96,8 @@ def paired_columns(table: FloatArray, candidate: int, baseline: int) -> FloatArr
     table : ndarray, shape (n, k)
     candidate, baseline : int
         Columns.
+    resolution : float, optional
+        Step of the values.
 
     Returns
     -------
@@ -101,7 +111,7 @@ def paired_columns(table: FloatArray, candidate: int, baseline: int) -> FloatArr
     """
     a, b = table[:, candidate], table[:, baseline]
     keep = ~(np.isnan(a) | np.isnan(b))
-    return differences(a[keep], b[keep]) if keep.any() else np.empty(0)
+    return differences(a[keep], b[keep], resolution=resolution) if keep.any() else np.empty(0)
 
 
 def on_these_datasets(
@@ -138,7 +148,7 @@ def on_these_datasets(
     level = simultaneous_confidence(len(pairs), settings)
     raw = []
     for c, b in pairs:
-        columns = {d: paired_columns(t, c, b) for d, t in tables.items()}
+        columns = {d: paired_columns(t, c, b, resolution=settings.step(d)) for d, t in tables.items()}
         parts = {d: x for d, x in columns.items() if x.size}
         raw.append(_stratified(parts, str(names[c]), str(names[b]), settings.alpha, level))
     adjusted = adjust_family([r.pvalue for r, _ in raw], settings)
@@ -280,6 +290,78 @@ def collapse(tables: Mapping[str, FloatArray]) -> tuple[FloatArray, tuple[str, .
     return np.array(cells, dtype=np.float64), tuple(medians)
 
 
+def pair_cells(
+    tables: Mapping[str, FloatArray], candidate: int, baseline: int
+) -> tuple[FloatArray, FloatArray, tuple[str, ...]]:
+    """One value per dataset for each of two optimizers, from the blocks that these two share.
+
+    Parameters
+    ----------
+    tables : mapping of dataset to ndarray, shape (n_d, k)
+    candidate, baseline : int
+        Columns.
+
+    Returns
+    -------
+    candidate, baseline : ndarray, shape (D,)
+    medians : tuple of str
+        As of `collapse`; what a third optimizer lacks or loses does not matter here.
+
+    Examples
+    --------
+    >>> table = np.array([[1.0, 2.0, np.nan], [3.0, 5.0, 1.0]])
+    >>> pair_cells({"a": table}, 0, 1)
+    (array([2.]), array([3.5]), ())
+    """
+    cells, medians = collapse({d: t[:, [candidate, baseline]] for d, t in tables.items()})
+    return cells[:, 0], cells[:, 1], medians
+
+
+def compare_new_datasets(
+    tables: Mapping[str, FloatArray],
+    names: Sequence[str],
+    *,
+    settings: Settings,
+    scope: str = "new datasets",
+    blocks: str = "datasets",
+    maximise: bool = True,
+) -> FamilyResult:
+    """Compare on new datasets: the dataset is the unit, and a pair's cells come from the pair's own blocks.
+
+    Parameters
+    ----------
+    tables : mapping of dataset to ndarray, shape (n_d, k)
+    names : sequence of str
+    settings : Settings
+    scope, blocks, maximise
+        As of `optbench.stats.families.compare_family`.
+
+    Returns
+    -------
+    FamilyResult
+        Its means, ranks and Friedman's test are over the blocks that all optimizers share.
+
+    Examples
+    --------
+    >>> tables = {str(i): np.array([[2.0, 1.0], [2.5, 1.0]]) for i in range(6)}
+    >>> compare_new_datasets(tables, ["x", "y"], settings=Settings("y", "baseline")).comparisons[0].n
+    6
+    """
+
+    def columns(candidate: int, baseline: int) -> tuple[FloatArray, FloatArray]:
+        return pair_cells(tables, candidate, baseline)[:2]
+
+    return compare_family(
+        collapse(tables)[0],
+        names,
+        settings=settings,
+        scope=scope,
+        maximise=maximise,
+        blocks=blocks,
+        columns=columns,
+    )
+
+
 def _cell(column: FloatArray, by_median: bool) -> float:
     known = np.sort(column[~np.isnan(column)])
     if not known.size:
@@ -322,7 +404,8 @@ def conjunctions(
     level = settings.alpha / (2 * len(pairs))
     result = []
     for c, b in pairs:
-        parts = [d for d in (paired_columns(t, c, b) for t in tables.values()) if d.size]
+        columns = [paired_columns(t, c, b, resolution=settings.step(d)) for d, t in tables.items()]
+        parts = [d for d in columns if d.size]
         sides = np.array([one_sided_pvalues(d) for d in parts]).reshape(-1, 2)
         better, worse = (int((partial_conjunction(p) <= level).sum()) if parts else 0 for p in sides.T)
         result.append(Conjunction(str(names[c]), str(names[b]), len(parts), better, worse, level))

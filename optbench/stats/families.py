@@ -7,7 +7,7 @@ the same, and `compare_family` is the only place where it is written.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
@@ -27,6 +27,7 @@ from optbench.stats.effects import (
 )
 from optbench.stats.equivalence import Equivalence, equivalence
 from optbench.stats.flips import MeanTest, mean_of_means
+from optbench.stats.missing import Sensitivity, sensitivities
 from optbench.stats.paired import (
     EXACT_FLIPS,
     Interval,
@@ -46,7 +47,7 @@ from optbench.stats.ranks import (
     bonferroni_dunn_cd,
     compact_letters,
     friedman,
-    mean_rank_bootstrap,
+    mean_rank_intervals,
     nemenyi_cd,
     rank_intervals,
 )
@@ -58,13 +59,21 @@ UNDECIDED = Verdict("inconclusive", "not decided yet")
 
 @dataclass(frozen=True)
 class Settings:
-    """What was declared: `family` is "baseline" (each against `baseline`) or "all" (all pairs)."""
+    """What was declared: `family` is "baseline" (each against `baseline`) or "all" (all pairs).
+
+    `resolution` is the step of the metric's values, for all datasets or by dataset.
+    """
 
     baseline: str | None
     family: Literal["baseline", "all"]
     alpha: float = 0.05
     correction: str = "holm"
     margin: float | None = None
+    resolution: float | Mapping[str, float] | None = None
+
+    def step(self, scope: str) -> float | None:
+        """The step of the metric's values on a dataset; None if it is not known."""
+        return self.resolution.get(scope) if isinstance(self.resolution, Mapping) else self.resolution
 
     def pairs(self, names: Sequence[str]) -> list[tuple[int, int]]:
         """Indices (candidate, baseline) of every comparison of the family."""
@@ -82,7 +91,9 @@ class PairedComparison:
     `smallest_adjusted_p` are after the family's correction. `sign_flip` is None above 30 pairs, where `t`
     serves. `mean` and `hodges_lehmann` have intervals of this comparison alone; `average` (the mean, by sign
     flips) and `simultaneous` (the Hodges-Lehmann shift) have the level that holds for the family together, as
-    `p_adjusted` and `average_p_adjusted` do. `skew` is the mean with the skewness seen allowed for. `n_collapsed_*` count runs far below their optimizer's median.
+    `p_adjusted` and `average_p_adjusted` do. `skew` tests the mean with the skewness seen allowed for.
+    `n_collapsed_*` count runs far below their optimizer's median. `sensitivity` is None where no run is
+    missing.
     """
 
     candidate: str
@@ -110,6 +121,7 @@ class PairedComparison:
     correlation: PairCorrelation | None = None
     equivalence: Equivalence | None = None
     equivalence_p_adjusted: float = math.nan
+    sensitivity: Sensitivity | None = None
     attainable: str = "n=0: no block holds both optimizers"
     verdict: Verdict = UNDECIDED
 
@@ -146,6 +158,7 @@ def compare_family(
     scope: str,
     maximise: bool = True,
     blocks: str = "blocks",
+    columns: Callable[[int, int], tuple[FloatArray, FloatArray]] | None = None,
 ) -> FamilyResult:
     """Run the paired procedure on one table of blocks x optimizers.
 
@@ -160,6 +173,9 @@ def compare_family(
         Names for the result and its sentences.
     maximise : bool
         Gives `means` back their sign.
+    columns : callable, optional
+        The values of a candidate and a baseline, by their numbers, where a pair is not compared by the
+        columns of `table` (see `optbench.stats.datasets.pair_cells`).
 
     Returns
     -------
@@ -173,13 +189,20 @@ def compare_family(
     'wame beats adam: adjusted p = 0.0312 <= 0.05.'
     """
     pairs = settings.pairs(names)
-    known = ~np.isnan(table)
-    usable = sum(bool((known[:, c] & known[:, b]).any()) for c, b in pairs)
+    values = [columns(c, b) if columns else (table[:, c], table[:, b]) for c, b in pairs]
+    usable = sum(bool((~np.isnan(a) & ~np.isnan(b)).any()) for a, b in values)
     level = simultaneous_confidence(usable, settings)
     raw = [
-        _compare(table[:, c], table[:, b], str(names[c]), str(names[b]), settings, level) for c, b in pairs
+        _compare(*pair, str(names[c]), str(names[b]), settings, level, scope)
+        for pair, (c, b) in zip(values, pairs, strict=True)
     ]
-    comparisons = _decide(raw, settings)
+    known = sensitivities(
+        values,
+        adjust=lambda p: adjust_family(p, settings),
+        alpha=settings.alpha,
+        resolution=settings.step(scope),
+    )
+    comparisons = [replace(c, sensitivity=s) for c, s in zip(_decide(raw, settings), known, strict=True)]
     complete = table[~np.isnan(table).any(axis=1)]
     means = [_mean(column) * (1 if maximise else -1) for column in table.T]
     notes = _missing_notes(table, names, blocks)
@@ -187,8 +210,8 @@ def compare_family(
     if omnibus is None and len(names) > 2:
         notes.append(f"{scope}: {len(complete)} complete {blocks}, Friedman's test needs 2")
     low = high = np.full(len(names), np.nan)
-    if len(complete) >= 6:
-        low, high = mean_rank_bootstrap(complete)
+    if len(complete) and len(names) > 1:
+        low, high = mean_rank_intervals(complete)
     letters, intervals, distance = None, None, math.nan
     if settings.family == "all":
         letters, intervals = _letters(comparisons, names, complete)
@@ -251,7 +274,13 @@ def simultaneous_confidence(comparisons: int, settings: Settings) -> float:
 
 
 def _compare(
-    a: FloatArray, b: FloatArray, candidate: str, baseline: str, settings: Settings, level: float
+    a: FloatArray,
+    b: FloatArray,
+    candidate: str,
+    baseline: str,
+    settings: Settings,
+    level: float,
+    scope: str,
 ) -> PairedComparison:
     keep = ~(np.isnan(a) | np.isnan(b))
     counted = PairedComparison(
@@ -265,7 +294,7 @@ def _compare(
     if not keep.any():
         return counted
     a, b = a[keep], b[keep]
-    d = differences(a, b)
+    d = differences(a, b, resolution=settings.step(scope))
     fell = collapse_counts(a, b)
     alone = hodges_lehmann(d, confidence=1 - settings.alpha)
     return replace(
