@@ -20,6 +20,7 @@ from optbench.stats.common import (
     stored_resolution,
     to_plain,
 )
+from optbench.stats.crossed import is_crossed
 from optbench.stats.datasets import (
     FEWEST_DATASETS,
     Conjunction,
@@ -31,7 +32,7 @@ from optbench.stats.datasets import (
     leave_one_out,
     on_these_datasets,
 )
-from optbench.stats.families import FamilyResult, Settings, check_settings, compare_family
+from optbench.stats.families import Crossing, FamilyResult, Settings, check_settings, compare_family
 from optbench.stats.survival import TimeToTarget, time_to_target
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def compare_table(
     margin: float | None = None,
     family: Literal["baseline", "all"] | None = None,
     examples: int | Mapping[str, int] | None = None,
+    streams: tuple[str, str] | None = None,
 ) -> Comparison:
     """Run the decision procedure on a tidy table.
 
@@ -166,6 +168,9 @@ def compare_table(
     examples : int or mapping of dataset to int, optional
         Size of the test part: where all values of a dataset are multiples of its inverse, as accuracies are,
         differences are rounded to it, so that equal counts are ties.
+    streams : (str, str), optional
+        Columns with the seeds of two streams, such as init and order. On datasets where they are crossed the
+        blocks are not independent and are analysed as crossed (see `optbench.stats.crossed`).
 
     Returns
     -------
@@ -227,17 +232,20 @@ def compare_table(
         notes.append(
             f"{summary.diverged} of {summary.rows} trials diverged: ranked worst, ties with each other"
         )
+    crossed = _crossings(frame, streams, notes) if streams else {}
     within: tuple[FamilyResult, ...] = ()
     these: tuple[StratifiedComparison, ...] = ()
     counted: tuple[Conjunction, ...] = ()
     if max(len(t) for t in tables.values()) > 1:
         within = tuple(
-            compare_family(t, names, settings=settings, scope=d, maximise=larger, blocks="seeds")
+            compare_family(
+                t, names, settings=settings, scope=d, maximise=larger, blocks="seeds", crossing=crossed.get(d)
+            )
             for d, t in tables.items()
         )
         if len(tables) > 1:
-            these = on_these_datasets(tables, names, settings=settings)
-            counted = conjunctions(tables, names, settings=settings)
+            these = on_these_datasets(tables, names, settings=settings, crossings=crossed or None)
+            counted = () if crossed else conjunctions(tables, names, settings=settings)
     else:
         notes.append("one trial per dataset and optimizer: no test within a dataset is possible")
     new, stability = _new_datasets(tables, names, settings, larger, notes)
@@ -252,6 +260,33 @@ def compare_table(
         time_to_target=_time_to_target(frame, names, settings, notes),
         notes=tuple(notes),
     )
+
+
+def _crossings(frame: pd.DataFrame, streams: tuple[str, str], notes: list[str]) -> dict[str, Crossing]:
+    """The datasets on which the seeds of two streams are crossed, with the levels of each block."""
+    import pandas as pd
+
+    lacking = [c for c in streams if c not in frame.columns]
+    if lacking:
+        raise StatsError(f"streams: {', '.join(lacking)} not found; found are {', '.join(map(str, frame))}")
+    if (frame.groupby(["dataset", "seed"], sort=False)[list(streams)].nunique() > 1).any(axis=None):
+        raise StatsError(f"streams: a seed has two values of {' or '.join(streams)} within one dataset")
+    levels = []
+    for stream in streams:
+        codes = pd.factorize(frame[stream])[0].astype(np.float64)
+        tables, _ = block_tables(frame, codes)
+        levels.append({d: np.nanmax(t, axis=1).astype(np.int64) for d, t in tables.items()})
+    found = {}
+    for dataset, first in levels[0].items():
+        second = levels[1][dataset]
+        if is_crossed(first, second):
+            found[dataset] = Crossing(streams, first, second)
+            grid = f"{np.unique(first).size} {streams[0]} x {np.unique(second).size} {streams[1]}"
+            notes.append(
+                f"{dataset}: {grid} seeds are crossed; trials that share one are not independent, so means "
+                "are tested against the variance of both, and counts over datasets are left out"
+            )
+    return found
 
 
 def _resolution(

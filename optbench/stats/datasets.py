@@ -17,7 +17,15 @@ import numpy as np
 
 from optbench.stats.common import FloatArray, differences
 from optbench.stats.corrections import holm, partial_conjunction
+from optbench.stats.crossed import (
+    CrossedMean,
+    combine_means,
+    complete_table,
+    crossed_mean,
+    independent_mean,
+)
 from optbench.stats.families import (
+    Crossing,
     FamilyResult,
     Settings,
     adjust_family,
@@ -115,7 +123,11 @@ def paired_columns(
 
 
 def on_these_datasets(
-    tables: Mapping[str, FloatArray], names: Sequence[str], *, settings: Settings
+    tables: Mapping[str, FloatArray],
+    names: Sequence[str],
+    *,
+    settings: Settings,
+    crossings: Mapping[str, Crossing] | None = None,
 ) -> tuple[StratifiedComparison, ...]:
     """Compare on exactly these datasets: the average of the mean differences, by sign flips within datasets.
 
@@ -125,6 +137,9 @@ def on_these_datasets(
         Blocks x optimizers, oriented, NaN missing, ``-inf`` diverged.
     names : sequence of str, length k
     settings : Settings
+    crossings : mapping of dataset to Crossing, optional
+        Where the seeds of two streams are crossed: the means of the datasets are then averaged by
+        `optbench.stats.crossed.combine_means`, as flips of single pairs would take them to be independent.
 
     Returns
     -------
@@ -150,7 +165,8 @@ def on_these_datasets(
     for c, b in pairs:
         columns = {d: paired_columns(t, c, b, resolution=settings.step(d)) for d, t in tables.items()}
         parts = {d: x for d, x in columns.items() if x.size}
-        raw.append(_stratified(parts, str(names[c]), str(names[b]), settings.alpha, level))
+        found = _stratified(parts, str(names[c]), str(names[b]), level)
+        raw.append(_with_crossings(found, tables, c, b, crossings) if crossings else found)
     adjusted = adjust_family([r.pvalue for r, _ in raw], settings)
     factor = round(settings.alpha / (1 - level))
     return tuple(
@@ -160,7 +176,7 @@ def on_these_datasets(
 
 
 def _stratified(
-    parts: Mapping[str, FloatArray], candidate: str, baseline: str, alpha: float, level: float
+    parts: Mapping[str, FloatArray], candidate: str, baseline: str, level: float
 ) -> tuple[StratifiedComparison, float]:
     """One comparison before its correction, and a number of the sign of its statistic."""
     finite = all(np.isfinite(d).all() for d in parts.values())
@@ -194,6 +210,41 @@ def _stratified(
         verdict=Verdict("inconclusive", ""),
     )
     return result, direction
+
+
+def _with_crossings(
+    found: tuple[StratifiedComparison, float],
+    tables: Mapping[str, FloatArray],
+    candidate: int,
+    baseline: int,
+    crossings: Mapping[str, Crossing],
+) -> tuple[StratifiedComparison, float]:
+    """The same question with test and interval from crossed means."""
+    result, nan = found[0], math.nan
+    means = []
+    for dataset, table in tables.items():
+        keep = ~np.isnan(table[:, [candidate, baseline]]).any(axis=1)
+        if keep.any():
+            d = np.full(len(table), np.nan)
+            d[keep] = paired_columns(table, candidate, baseline)
+            means.append(_one_mean(d, crossings.get(dataset), result.confidence))
+    bare = replace(result, better_on=(), worse_on=(), heterogeneity=None, smallest_attainable_p=0.0)
+    broken = next((m for m in means if m is None or m.reason is not None), None)
+    if not means or broken is not None or None in means:
+        reason = broken.reason if broken else "refused: too few crossed seeds are complete"
+        return replace(bare, pvalue=nan, low=nan, high=nan, method="none", reason=reason), 0.0
+    known = [m for m in means if m is not None]
+    estimate, low, high, p = combine_means(known, confidence=result.confidence)
+    return replace(
+        bare, statistic=estimate, estimate=estimate, low=low, high=high, pvalue=p, method="crossed means"
+    ), estimate
+
+
+def _one_mean(d: FloatArray, crossing: Crossing | None, confidence: float) -> CrossedMean | None:
+    if crossing is None:
+        return independent_mean(d[~np.isnan(d)], confidence=confidence)
+    table, _ = complete_table(d, crossing.first, crossing.second)
+    return crossed_mean(table, confidence=confidence) if min(table.shape, default=0) > 1 else None
 
 
 def _no_test(level: float) -> MeanTest:
