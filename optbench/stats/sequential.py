@@ -1,10 +1,11 @@
 """Looking before all seeds are run, done right: a design that says after each block whether to go on.
 
 Adding seeds until p <= 0.05 finds a difference between equals in 19 % of cases (looks at every n from 6 to
-30). Two designs keep 5 % over all looks together. *Group-sequential*: looks at declared numbers of pairs, each
-with its share of alpha; exact, and nearly as powerful as one look at the end. *Anytime*: bets on the signs of
-the differences, in numbers of pairs that nobody needs to declare; looks at any time, for as long as one likes.
-Both take each sign to be a fair coin given the sizes, as the signed-rank test does, ties and zeros included.
+30). Two designs keep 5 % over all looks together. *Group-sequential*: looks at declared numbers of pairs,
+each with its share of alpha; exact, and nearly as powerful as one look at the end. *Anytime*: bets on the
+signs of
+the differences; looks at any time, at numbers of pairs that nobody needs to declare. Both take each sign to
+be a fair coin given the sizes, as the signed-rank test does, ties and zeros included.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from optbench.stats.effects import rank_effect
 from optbench.stats.paired import Interval, hodges_lehmann
 
 Kind = Literal["group", "anytime"]
+Word = Literal["better", "worse", "undecided"]
 Spending = Literal["obrien-fleming", "pocock"]
 _DRAWS = 9_999
 #: Stakes that the anytime design mixes, as shares of the capital.
@@ -47,7 +49,7 @@ class SequentialLook:
     """
 
     n: int
-    word: Literal["better", "worse", "undecided"]
+    word: Word
     p: float
     e: float
     level: float
@@ -112,7 +114,9 @@ class SequentialPlan:
         if self.kind not in ("group", "anytime"):
             raise StatsError(f"sequential: kind: found {self.kind!r}, allowed are group, anytime")
         if self.spending not in _SPENDING:
-            raise StatsError(f"sequential: spending: found {self.spending!r}, allowed are {', '.join(_SPENDING)}")
+            raise StatsError(
+                f"sequential: spending: found {self.spending!r}, allowed are {', '.join(_SPENDING)}"
+            )
         ascending = all(a < b for a, b in zip(self.looks, self.looks[1:], strict=False))
         if not self.looks or self.looks[0] < 1 or not ascending:
             raise StatsError(f"sequential: looks: found {self.looks}, allowed are ascending numbers of pairs")
@@ -158,8 +162,8 @@ class SequentialPlan:
         """
         if len(differences) > self.comparisons:
             raise StatsError(
-                f"sequential: found {len(differences)} comparisons, {self.comparisons} were declared; alpha is "
-                "shared over those"
+                f"sequential: found {len(differences)} comparisons, {self.comparisons} were declared; alpha "
+                "is shared over those"
             )
         sizes = {name: np.asarray(d).size for name, d in differences.items()}
         looks = {name: self.look(d) for name, d in differences.items() if sizes[name]}
@@ -175,7 +179,9 @@ class SequentialPlan:
             sentence = f"the budget of {self.budget} pairs is spent; undecided: {open_}"
         else:
             sentence = f"{seen} pairs, next look at {following[0]}; undecided: {open_}"
-        return SequentialState(looks, decided, decided or spent, following[0] if following else None, sentence)
+        return SequentialState(
+            looks, decided, decided or spent, following[0] if following else None, sentence
+        )
 
 
 _SPENDING: Mapping[str, Callable[[float, float], float]] = {
@@ -199,8 +205,8 @@ def _signed_ranks(x: FloatArray) -> FloatArray:
 def _group(x: FloatArray, plan: SequentialPlan) -> SequentialLook:
     """All planned looks so far, on the observed signs and on sampled ones together.
 
-    The observed path is one of draws + 1 exchangeable ones, and at most the share of them that may be spent is
-    rejected at each look: the level holds exactly, whatever the ties.
+    The observed path is one of draws + 1 exchangeable ones, and at most the share of them that may be spent
+    is rejected at each look: the level holds exactly, whatever the ties.
     """
     level, looks = plan.level, [n for n in plan.looks if n <= x.size]
     if not looks:
@@ -209,7 +215,8 @@ def _group(x: FloatArray, plan: SequentialPlan) -> SequentialLook:
     signs = np.vstack([np.zeros(plan.budget), _paths(plan.budget, draws)])
     signs[0, : x.size] = np.sign(x)
     alive = np.ones(len(signs), dtype=bool)
-    rejected, spent, p, nominal, word = 0, 0.0, 1.0, 0.0, "undecided"
+    rejected, spent, p, nominal = 0, 0.0, 1.0, 0.0
+    word: Word = "undecided"
     for n in looks:
         total = np.abs(signs[:, :n] @ _signed_ranks(x[:n]))
         may = _SPENDING[plan.spending](n / plan.budget, level)
@@ -224,7 +231,7 @@ def _group(x: FloatArray, plan: SequentialPlan) -> SequentialLook:
         alive &= ~out
     interval = _repeated(x[:n], nominal)
     method = f"group-sequential, {plan.spending}, {draws} sampled sign paths"
-    return SequentialLook(n, word, p, math.nan, level, spent, interval, method)  # type: ignore[arg-type]
+    return SequentialLook(n, word, p, math.nan, level, spent, interval, method)
 
 
 def _critical(values: FloatArray, may: int) -> float:
@@ -277,7 +284,7 @@ def e_process(d: ArrayLike, *, scores: Literal["signs", "ranks"] = "ranks") -> F
     Examples
     --------
     >>> e_process([1.0, 2.0, 3.0], scores="signs").round(2).tolist()
-    [1.0, 1.35, 2.06]
+    [1.0, 1.36, 2.07]
     """
     x = round_significant(one_dimensional(d))
     score = np.sign(x)
@@ -291,35 +298,46 @@ def e_process(d: ArrayLike, *, scores: Literal["signs", "ranks"] = "ranks") -> F
 
 
 def _anytime(x: FloatArray, plan: SequentialPlan) -> SequentialLook:
-    capital = e_process(x, scores="signs")
-    best = float(capital.max())
-    p = min(1.0, 1 / best)
-    word: Literal["better", "worse", "undecided"] = "undecided"
+    capital = e_process(x)
+    p = min(1.0, 1 / float(capital.max()))
+    word: Word = "undecided"
     n = int(x.size)
     if p <= plan.level:
         n = int(np.flatnonzero(capital >= 1 / plan.level)[0]) + 1
-        word = "better" if (np.sign(x[:n])).sum() > 0 else "worse"
-    interval = _sequence(x, plan.level)
-    return SequentialLook(n, word, p, float(capital[-1]), plan.level, plan.level, interval, "anytime, bets on signs")
+        word = "better" if rank_effect(x[:n]).rank_biserial > 0 else "worse"
+    interval = _sequence(x, plan.level, shown=word)
+    return SequentialLook(
+        n, word, p, float(capital[-1]), plan.level, plan.level, interval, "anytime, bets on signs by rank"
+    )
 
 
-def _sequence(x: FloatArray, level: float) -> Interval:
-    """The medians that the bets never refuted: between two of the differences, or one side unbounded."""
-    finite = np.unique(x[np.isfinite(x)])
+def _sequence(x: FloatArray, level: float, *, shown: Word) -> Interval:
+    """Shifts that the bets never refuted, by bisection from the Hodges-Lehmann estimate outwards."""
     n = int(x.size)
-    middle = float(np.median(finite)) if finite.size else math.nan
-    method = "confidence sequence of the median"
+    estimate = hodges_lehmann(x).estimate
+    finite = x[np.isfinite(x)]
+    method = "confidence sequence, inverts the bets"
+    if math.isnan(estimate) or not math.isfinite(estimate) or not finite.size:
+        return Interval(estimate, -math.inf, math.inf, 1 - level, n, method, "unbounded: diverged trials")
 
     def kept(theta: float) -> bool:
-        with np.errstate(invalid="ignore"):
-            return bool(e_process(x - theta, scores="signs").max() < 1 / level)
+        return bool(e_process(x - theta).max() < 1 / level)
 
-    between = (finite[1:] + finite[:-1]) / 2
-    inside = [i for i, theta in enumerate(between) if kept(float(theta))]
-    if finite.size < 2 or not inside:
-        return Interval(middle, -math.inf, math.inf, 1 - level, n, method, "unbounded: too few pairs")
-    open_low, open_high = kept(float(finite[0]) - 1), kept(float(finite[-1]) + 1)
-    low = -math.inf if open_low else float(finite[inside[0]])
-    high = math.inf if open_high else float(finite[inside[-1] + 1])
-    reason = "unbounded: too few pairs" if open_low or open_high else None
-    return Interval(middle, low, high, 1 - level, n, method, reason)
+    wide = float(np.ptp(finite)) + abs(estimate) + 1e-300
+    ends = []
+    for side in (-1, 1):
+        inside, outside = estimate, estimate + 2 * side * wide
+        if kept(outside):
+            ends.append(side * math.inf)
+            continue
+        for _ in range(40):
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if kept(middle) else (inside, middle)
+        ends.append(outside)
+    low, high = ends
+    if shown == "better":
+        low = max(low, 0.0)
+    elif shown == "worse":
+        high = min(high, 0.0)
+    reason = "unbounded: too few pairs" if math.isinf(low) or math.isinf(high) else None
+    return Interval(estimate, low, high, 1 - level, n, method, reason)
