@@ -32,7 +32,7 @@ from optbench.stats.datasets import (
     leave_one_out,
     on_these_datasets,
 )
-from optbench.stats.families import Crossing, FamilyResult, Settings, check_settings, compare_family
+from optbench.stats.families import BRIEF, Crossing, FamilyResult, Settings, check_settings, compare_family
 from optbench.stats.survival import TimeToTarget, time_to_target
 
 if TYPE_CHECKING:
@@ -245,7 +245,10 @@ def compare_table(
         )
         if len(tables) > 1:
             these = on_these_datasets(tables, names, settings=settings, crossings=crossed or None)
-            counted = () if crossed else conjunctions(tables, names, settings=settings)
+            large = len(settings.pairs(names)) > BRIEF
+            counted = () if crossed or large else conjunctions(tables, names, settings=settings)
+            if large:
+                notes.append("so many comparisons: counts over datasets and names of datasets are left out")
     else:
         notes.append("one trial per dataset and optimizer: no test within a dataset is possible")
     new, stability = _new_datasets(tables, names, settings, larger, notes)

@@ -1,10 +1,8 @@
 """Several datasets, two separate questions: *on these datasets* and *on new datasets*.
 
 On these datasets, the seeds are the sample: the quantity is the average over datasets of the mean difference,
-each dataset weighing the same, and nothing is claimed beyond them. On
-new datasets, the dataset is the unit: each cell is one value, and D datasets give D differences, however many
-seeds went into the cells. Seeds x datasets are never pooled as if independent (see docs/statistics.md for
-what that does to the false-positive rate).
+each dataset weighing the same. On new datasets, the dataset is the unit: D datasets give D differences,
+however many seeds went in. Seeds x datasets are never pooled as if independent.
 """
 
 from __future__ import annotations
@@ -25,6 +23,7 @@ from optbench.stats.crossed import (
     independent_mean,
 )
 from optbench.stats.families import (
+    BRIEF,
     Crossing,
     FamilyResult,
     Settings,
@@ -165,7 +164,7 @@ def on_these_datasets(
     for c, b in pairs:
         columns = {d: paired_columns(t, c, b, resolution=settings.step(d)) for d, t in tables.items()}
         parts = {d: x for d, x in columns.items() if x.size}
-        found = _stratified(parts, str(names[c]), str(names[b]), level)
+        found = _stratified(parts, str(names[c]), str(names[b]), level, brief=len(pairs) > BRIEF)
         raw.append(_with_crossings(found, tables, c, b, crossings) if crossings else found)
     adjusted = adjust_family([r.pvalue for r, _ in raw], settings)
     factor = round(settings.alpha / (1 - level))
@@ -176,7 +175,7 @@ def on_these_datasets(
 
 
 def _stratified(
-    parts: Mapping[str, FloatArray], candidate: str, baseline: str, level: float
+    parts: Mapping[str, FloatArray], candidate: str, baseline: str, level: float, *, brief: bool = False
 ) -> tuple[StratifiedComparison, float]:
     """One comparison before its correction, and a number of the sign of its statistic."""
     finite = all(np.isfinite(d).all() for d in parts.values())
@@ -186,7 +185,8 @@ def _stratified(
     if parts and finite:
         test = mean_of_means(list(parts.values()), confidence=level)
         direction = test.estimate
-        better, worse = _one_by_one(parts, alpha=1 - level)
+        if not brief:
+            better, worse = _one_by_one(parts, alpha=1 - level)
     elif parts:
         test, direction = _by_ranks(list(parts.values()), level)
     result = StratifiedComparison(

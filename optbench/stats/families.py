@@ -37,7 +37,13 @@ from optbench.stats.ranks import (
     rank_intervals,
 )
 
+#: Families of more comparisons than this are analysed in brief, with a note.
+BRIEF = 500
+#: Letters of more optimizers than this would take long and tell nobody anything.
+_MOST_LETTERS = 26
+
 __all__ = [
+    "BRIEF",
     "Crossing",
     "FamilyResult",
     "PairedComparison",
@@ -119,9 +125,13 @@ def compare_family(
     values = [columns(c, b) if columns else (table[:, c], table[:, b]) for c, b in pairs]
     usable = sum(bool((~np.isnan(a) & ~np.isnan(b)).any()) for a, b in values)
     level = simultaneous_confidence(usable, settings)
+    brief = len(pairs) > BRIEF
     raw = [
         with_crossing(
-            compare_pair(*pair, str(names[c]), str(names[b]), settings, level, scope), *pair, level, crossing
+            compare_pair(*pair, str(names[c]), str(names[b]), settings, level, scope, brief),
+            *pair,
+            level,
+            crossing,
         )
         for pair, (c, b) in zip(values, pairs, strict=True)
     ]
@@ -135,6 +145,11 @@ def compare_family(
     complete = table[~np.isnan(table).any(axis=1)]
     means = [_mean(column) * (1 if maximise else -1) for column in table.T]
     notes = _missing_notes(table, names, blocks)
+    if brief:
+        notes.append(
+            f"{len(pairs)} comparisons: in brief, without Hodges-Lehmann intervals, sign flips, equivalence "
+            "and letters; name a baseline for all of it"
+        )
     omnibus = friedman(complete) if len(complete) >= 2 and len(names) > 2 else None
     if omnibus is None and len(names) > 2:
         notes.append(f"{scope}: {len(complete)} complete {blocks}, Friedman's test needs 2")
@@ -181,12 +196,14 @@ def _missing_notes(table: FloatArray, names: Sequence[str], blocks: str) -> list
 
 def _letters(
     comparisons: Sequence[PairedComparison], names: Sequence[str], complete: FloatArray
-) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
+) -> tuple[tuple[str, ...] | None, tuple[tuple[int, int], ...]]:
     k = len(names)
     signs = np.zeros((k, k), dtype=np.int64)
     for (i, j), c in zip(combinations(range(k), 2), comparisons, strict=True):
         found = {"better": 1, "worse": -1}.get(c.verdict.word, 0)
         signs[i, j], signs[j, i] = found, -found
+    if k > _MOST_LETTERS:
+        return None, tuple(rank_intervals(signs))
     merit = np.argsort(friedman(complete).mean_ranks, kind="stable").tolist() if len(complete) >= 2 else None
     return tuple(compact_letters(signs != 0, order=merit)), tuple(rank_intervals(signs))
 

@@ -29,7 +29,7 @@ from optbench.stats.walsh import interval_rank, kept_shifts, walsh_order
 #: The sign-flip test counts all sign patterns up to this many non-zero pairs, and samples them above.
 EXACT_FLIPS = 30
 #: Up to this many pairs an interval of tied differences inverts the tied test; above, ties hardly matter.
-_INVERTED = 100
+_INVERTED = 60
 DIVERGED_REASON = "undefined: a diverged trial has no finite value (ranks still count it, as the worst)"
 
 
@@ -334,7 +334,7 @@ def hodges_lehmann(d: ArrayLike, *, confidence: float = 0.95) -> Interval:
 
     Notes
     -----
-    It holds exactly the shifts that `signed_rank` keeps, its zeros and ties included, up to 100 pairs. Above,
+    It holds exactly the shifts that `signed_rank` keeps, its zeros and ties included, up to 60 pairs. Above,
     the order statistics are those without ties (in O(n) memory), and 0 lies in the interval exactly if the
     test keeps it.
 

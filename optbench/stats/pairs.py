@@ -156,6 +156,7 @@ def compare_pair(
     settings: Settings,
     level: float,
     scope: str,
+    brief: bool = False,
 ) -> PairedComparison:
     """Every test and interval of one comparison, before its family's correction.
 
@@ -169,6 +170,9 @@ def compare_pair(
         Confidence of the intervals that hold for the family together.
     scope : str
         The dataset, for the step of its values.
+    brief : bool
+        Of a very large family: leave out what takes long (Hodges-Lehmann intervals, flips, skewness,
+        equivalence, correlation); the mean's test and interval are Student's.
 
     Returns
     -------
@@ -194,6 +198,16 @@ def compare_pair(
         return counted
     a, b = a[keep], b[keep]
     d = differences(a, b, resolution=settings.step(scope))
+    if brief:
+        mean = mean_difference(d, confidence=1 - settings.alpha)
+        return replace(
+            counted,
+            signed_rank=signed_rank(d),
+            t=paired_t(d),
+            mean=mean,
+            rank=rank_effect(d),
+            average=_student(d, level),
+        )
     fell = collapse_counts(a, b)
     alone = hodges_lehmann(d, confidence=1 - settings.alpha)
     return replace(
@@ -215,6 +229,11 @@ def compare_pair(
         if settings.margin is None
         else equivalence(d, margin=settings.margin, collapsed=sum(fell)),
     )
+
+
+def _student(d: FloatArray, level: float) -> MeanTest:
+    m, t = mean_difference(d, confidence=level), paired_t(d)
+    return MeanTest(m.estimate, m.low, m.high, level, t.pvalue, 0.0, m.n, 1, "Student's t", m.reason)
 
 
 def with_crossing(
@@ -379,6 +398,8 @@ def _mean_says(c: PairedComparison, p_adjusted: float, p_skewed: float, alpha: f
         f"collapsed runs: {c.n_collapsed_candidate} of {c.n} of {c.candidate}, "
         f"{c.n_collapsed_baseline} of {c.n} of {c.baseline}"
     )
+    if math.isnan(c.average.pvalue) and math.isfinite(c.average.estimate):
+        return MeanSays(c.average.estimate, (c.average.estimate > 0) - (c.average.estimate < 0), fell)
     if math.isnan(c.average.pvalue):  # a diverged run is infinitely bad: the mean favours who has fewer
         lost, theirs = c.n_diverged_candidate, c.n_diverged_baseline
         sign = (theirs > lost) - (theirs < lost)
