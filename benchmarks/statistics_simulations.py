@@ -4,7 +4,8 @@
                                                 [--write docs/statistics.md]
 
 prints one Markdown table per simulation, and can replace the tables between the markers in the page.
-`--scale` multiplies the repetitions, `--quick` takes a tenth; draws are seeded: the same scale and versions give the same table.
+`--scale` multiplies the repetitions, `--quick` takes a tenth; draws are seeded: the
+same scale and versions give the same table.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""One table a claim: level and power where pairs are skewed, collapse, repeat, are looked at early or are none.
+"""One table a claim: level and power where pairs are skewed, collapse, repeat, or are looked at early.
 
 Entries are percent with their Monte Carlo standard error; the nominal level is 5 %. Run by
 ``benchmarks/statistics_simulations.py``.
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from optbench.stats.crossed import crossed_mean, two_way_examples
+from optbench.stats.datasets import on_these_datasets
 from optbench.stats.equivalence import equivalence
 from optbench.stats.families import Settings, compare_family
 from optbench.stats.flips import mean_of_means
@@ -70,23 +71,35 @@ def typical_and_mean(runs: int) -> pd.DataFrame:
 
 
 def these_datasets(runs: int) -> pd.DataFrame:
-    """Average over 4 workloads of 0: false positives of its test, coverage of its interval, heterogeneity."""
+    """Average over 4 workloads of 0: false positives of its test and of the verdict; heterogeneity."""
     rows = []
     for name, draw in list(MEAN_ZERO.items())[:4]:
         for effects in (0.0, 1.0):
             for n in (5, 20):
-                rng, hits = np.random.default_rng(n), np.zeros(3)
+                rng, hits = np.random.default_rng(n), np.zeros(4)
                 for _ in range(runs):
                     shift = effects * np.array([1, -1, 2, -2])
                     parts = [draw(rng, n) + s for s in shift]
                     hits[0] += mean_of_means(parts).pvalue <= ALPHA
                     h = heterogeneity(parts)
-                    hits[1] += h.q_pvalue <= ALPHA
-                    hits[2] += h.opposite_pvalue <= ALPHA
+                    hits[2] += h.q_pvalue <= ALPHA
+                    hits[3] += h.opposite_pvalue <= ALPHA
+                    tables = {str(i): np.column_stack([np.zeros(n), d]) for i, d in enumerate(parts)}
+                    (r,) = on_these_datasets(tables, ["b", "a"], settings=Settings("b", "baseline"))
+                    hits[1] += r.verdict.word in ("better", "worse")
                 said = "none" if effects == 0 else "+1, -1, +2, -2"
                 rows.append([name, said, n, *(rate(x, runs) for x in hits)])
     return pd.DataFrame(
-        rows, columns=["differences", "effects", "seeds", "average, sign flips", "Q (Welch)", "Gail-Simon"]
+        rows,
+        columns=[
+            "differences",
+            "effects",
+            "seeds",
+            "sign flips",
+            "better or worse",
+            "Q (Welch)",
+            "Gail-Simon",
+        ],
     )
 
 
@@ -108,9 +121,10 @@ def equivalence_level(runs: int) -> pd.DataFrame:
     for name, draw in MEAN_ZERO.items():
         for n in (5, 10, 20):
             margin = 3.0
-            rng, hits = np.random.default_rng(n), np.zeros(3)
+            rng, hits = np.random.default_rng(n), np.zeros(4)
             for _ in range(runs):
                 d = draw(rng, n)
+                hits[3] += equivalence(d - margin, margin=margin).pvalue <= ALPHA
                 hits[0] += equivalence(d - MEDIAN.get(name, 0.0) - margin, margin=margin).pvalue <= ALPHA
                 hits[1] += tost(d - margin, margin=margin).pvalue <= ALPHA
                 hits[2] += equivalence(d - MEDIAN.get(name, 0.0), margin=margin).pvalue <= ALPHA
@@ -141,7 +155,7 @@ def crossed(runs: int) -> pd.DataFrame:
 
 
 def two_way(runs: int) -> pd.DataFrame:
-    """Seeds x test examples, no difference over new examples; `lean`: how far examples favour one of the two."""
+    """Seeds x test examples, no difference over new ones; `lean`: how far examples favour one of the two."""
     rows = []
     for seeds in (3, 5, 10):
         for examples in (100, 1000):
@@ -158,7 +172,7 @@ def two_way(runs: int) -> pd.DataFrame:
 
 
 def sequential(runs: int) -> pd.DataFrame:
-    """Looks at 6, 9, ... 30 pairs: share of samples with a difference found, and the mean number of pairs run."""
+    """Looks at 6, 9, ... 30 pairs: share of samples with a difference found; mean number of pairs."""
     looks = tuple(range(6, 31, 3))
     cases: dict[str, Draw] = {
         "none": MEAN_ZERO["normal"],

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from optbench.stats.cells import collapse, pair_cells
 from optbench.stats.common import FloatArray, differences
 from optbench.stats.corrections import holm, partial_conjunction
 from optbench.stats.crossed import (
@@ -36,7 +37,21 @@ from optbench.stats.heterogeneity import Heterogeneity, heterogeneity
 from optbench.stats.paired import one_sided_pvalues, pratt_weights
 from optbench.stats.ranks import rank_table
 from optbench.stats.signed_rank_null import tail_probabilities
+from optbench.stats.skew import SkewedMean, johnson_mean_of_means
 from optbench.stats.verdict import Verdict, verdict
+
+__all__ = [
+    "FEWEST_DATASETS",
+    "Conjunction",
+    "Stability",
+    "StratifiedComparison",
+    "collapse",
+    "compare_new_datasets",
+    "conjunctions",
+    "leave_one_out",
+    "on_these_datasets",
+    "paired_columns",
+]
 
 #: Below this many datasets no signed-rank test over datasets can reach 0.05.
 FEWEST_DATASETS = 6
@@ -70,6 +85,7 @@ class StratifiedComparison:
     better_on: tuple[str, ...]
     worse_on: tuple[str, ...]
     heterogeneity: Heterogeneity | None
+    skew: SkewedMean | None
     verdict: Verdict
 
 
@@ -207,6 +223,7 @@ def _stratified(
         better_on=better,
         worse_on=worse,
         heterogeneity=heterogeneity(list(parts.values())) if len(parts) > 1 else None,
+        skew=johnson_mean_of_means(list(parts.values())) if parts else None,
         verdict=Verdict("inconclusive", ""),
     )
     return result, direction
@@ -228,7 +245,9 @@ def _with_crossings(
             d = np.full(len(table), np.nan)
             d[keep] = paired_columns(table, candidate, baseline)
             means.append(_one_mean(d, crossings.get(dataset), result.confidence))
-    bare = replace(result, better_on=(), worse_on=(), heterogeneity=None, smallest_attainable_p=0.0)
+    bare = replace(
+        result, better_on=(), worse_on=(), heterogeneity=None, skew=None, smallest_attainable_p=0.0
+    )
     broken = next((m for m in means if m is None or m.reason is not None), None)
     if not means or broken is not None or None in means:
         reason = broken.reason if broken else "refused: too few crossed seeds are complete"
@@ -297,75 +316,15 @@ def _on_these(
         return Verdict("mixed", f"{r.candidate} against {r.baseline}: {'; '.join(sides)}; {average}{tests}.")
     if math.isnan(r.estimate) or plain.word not in ("better", "worse"):
         return plain
+    if r.skew is not None and r.skew.against(direction) and min(1.0, r.skew.pvalue * factor) > alpha:
+        skew = f"with their skewness of {r.skew.skewness:.2g} allowed for p = {r.skew.pvalue:.2g}"
+        return Verdict(
+            "mixed", f"{plain.reason[:-1]} if the differences are symmetric, but {skew}; {average}."
+        )
     differ = ""
     if h is not None and h.q_pvalue <= alpha:
         differ = f"; the datasets differ in the size of it (Q p = {h.q_pvalue:.2g}, I2 = {h.i2:.0%})"
     return Verdict(plain.word, f"{plain.reason[:-1]}; {average}{differ}.")
-
-
-def collapse(tables: Mapping[str, FloatArray]) -> tuple[FloatArray, tuple[str, ...]]:
-    """One value per dataset and optimizer: the mean over its seeds, or the median where a trial diverged.
-
-    Parameters
-    ----------
-    tables : mapping of dataset to ndarray, shape (n_d, k)
-
-    Returns
-    -------
-    cells : ndarray, shape (D, k)
-        NaN where an optimizer has no trial on a dataset.
-    medians : tuple of str
-        The datasets that were collapsed by the median, for all of their optimizers, because a mean with a
-        diverged trial has no value; the median counts it as the worst.
-
-    Notes
-    -----
-    Cells are formed on the blocks that all optimizers of the dataset share, if there are any, so that a
-    missing seed does not shift one of them.
-
-    Examples
-    --------
-    >>> collapse({"a": np.array([[1.0, 2.0], [3.0, -np.inf]]), "b": np.array([[1.0, 2.0], [3.0, 4.0]])})
-    (array([[  1., -inf],
-           [  2.,   3.]]), ('a',))
-    """
-    cells, medians = [], []
-    for dataset, table in tables.items():
-        present = ~np.isnan(table).all(axis=0)
-        complete = table[~np.isnan(table[:, present]).any(axis=1)] if present.any() else table[:0]
-        use = complete if len(complete) else table
-        by_median = bool(np.isinf(use).any())
-        if by_median:
-            medians.append(dataset)
-        cells.append([_cell(column, by_median) for column in use.T])
-    return np.array(cells, dtype=np.float64), tuple(medians)
-
-
-def pair_cells(
-    tables: Mapping[str, FloatArray], candidate: int, baseline: int
-) -> tuple[FloatArray, FloatArray, tuple[str, ...]]:
-    """One value per dataset for each of two optimizers, from the blocks that these two share.
-
-    Parameters
-    ----------
-    tables : mapping of dataset to ndarray, shape (n_d, k)
-    candidate, baseline : int
-        Columns.
-
-    Returns
-    -------
-    candidate, baseline : ndarray, shape (D,)
-    medians : tuple of str
-        As of `collapse`; what a third optimizer lacks or loses does not matter here.
-
-    Examples
-    --------
-    >>> table = np.array([[1.0, 2.0, np.nan], [3.0, 5.0, 1.0]])
-    >>> pair_cells({"a": table}, 0, 1)
-    (array([2.]), array([3.5]), ())
-    """
-    cells, medians = collapse({d: t[:, [candidate, baseline]] for d, t in tables.items()})
-    return cells[:, 0], cells[:, 1], medians
 
 
 def compare_new_datasets(
@@ -411,16 +370,6 @@ def compare_new_datasets(
         blocks=blocks,
         columns=columns,
     )
-
-
-def _cell(column: FloatArray, by_median: bool) -> float:
-    known = np.sort(column[~np.isnan(column)])
-    if not known.size:
-        return math.nan
-    if not by_median:
-        return float(known.mean())
-    # The lower median: half of the seeds diverged is a diverged cell, and -inf is never averaged.
-    return float(known[(known.size - 1) // 2])
 
 
 def conjunctions(
