@@ -35,6 +35,7 @@ from optbench.stats.ranks import (
     mean_rank_intervals,
     nemenyi_cd,
     rank_intervals,
+    rank_table,
 )
 
 #: Families of more comparisons than this are analysed in brief, with a note.
@@ -204,7 +205,9 @@ def _letters(
         signs[i, j], signs[j, i] = found, -found
     if k > _MOST_LETTERS:
         return None, tuple(rank_intervals(signs))
-    merit = np.argsort(friedman(complete).mean_ranks, kind="stable").tolist() if len(complete) >= 2 else None
+    merit = (
+        np.argsort(rank_table(complete).mean(axis=0), kind="stable").tolist() if len(complete) > 1 else None
+    )
     return tuple(compact_letters(signs != 0, order=merit)), tuple(rank_intervals(signs))
 
 

@@ -19,6 +19,8 @@ from optbench.stats.common import FloatArray, StatsError, check_fraction, midran
 
 #: The permutation distribution is enumerated while its table of rank sums has at most this many rows.
 _MAX_ROWS = 20_000
+#: Blocks are merged one by one, which takes long for more than this many.
+_MAX_BLOCKS = 1000
 #: Above this many cells a permutation test adds nothing to the F approximation.
 _MAX_CELLS = 400
 
@@ -174,7 +176,7 @@ def _exact_p(doubled: NDArray[np.int64], observed: int) -> float | None:
     sums may be sorted and merged after each block.
     """
     k = doubled.shape[1]
-    if k > 6:
+    if k > 6 or len(doubled) > _MAX_BLOCKS:
         return None
     states, weights = np.sort(doubled[:1], axis=1), np.ones(1, dtype=np.float64)
     for row in doubled[1:]:

@@ -319,3 +319,26 @@ def test_a_missing_pair_turns_an_all_pairs_correction_into_holm():
     apart = compare_table(frame, metric="accuracy", correction="shaffer").within[0]
     assert apart.correction == "holm"
     assert [c.n for c in apart.comparisons] == [8, 0, 0]
+
+
+def test_a_very_large_family_is_analysed_in_brief_says_so_and_says_the_same_words():
+    rng = np.random.default_rng(0)
+    names = [f"o{i}" for i in range(33)]
+    values = rng.normal(size=(24, 1)) + 0.2 * rng.normal(size=(24, 33)) + 0.05 * np.arange(33)
+    brief = compare_table(trials(values, optimizers=names), metric="accuracy").within[0]
+    assert len(brief.comparisons) == 528
+    assert any("in brief" in note for note in brief.notes)
+    assert brief.comparisons[0].hodges_lehmann is None
+    assert {c.verdict.word for c in brief.comparisons} >= {"worse", "inconclusive"}
+    for c in brief.comparisons[::50]:
+        d = values[:, names.index(c.candidate)] - values[:, names.index(c.baseline)]
+        assert c.signed_rank.pvalue == signed_rank(d).pvalue
+    json.dumps(compare_table(trials(values, optimizers=names), metric="accuracy").to_dict(), allow_nan=False)
+
+
+def test_rounded_results_of_many_seeds_are_compared_in_a_moment():
+    rng = np.random.default_rng(0)
+    values = np.round(0.9 + 0.01 * rng.normal(size=(20_000, 2)), 2)
+    c = only(compare_table(trials(values), metric="accuracy"))
+    assert c.hodges_lehmann.estimate == pytest.approx(0, abs=0.01)
+    assert c.hodges_lehmann.low <= 0 <= c.hodges_lehmann.high
