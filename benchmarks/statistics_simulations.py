@@ -1,9 +1,11 @@
 """The simulations behind docs/statistics.md: error rates and coverage of the procedure and of alternatives.
 
-    python benchmarks/statistics_simulations.py [--scale 1.0] [--only NAME ...] [--write docs/statistics.md]
+    python benchmarks/statistics_simulations.py [--scale 1.0 | --quick] [--only NAME ...]
+                                                [--write docs/statistics.md]
 
 prints one Markdown table per simulation, and can replace the tables between the markers in the page.
-`--scale` multiplies the repetitions; draws are seeded: the same scale and versions give the same table.
+`--scale` multiplies the repetitions, `--quick` takes a tenth; draws are seeded: the
+same scale and versions give the same table.
 """
 
 import argparse
@@ -17,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy import stats
+from simulations.claims import CLAIMS
 
 from optbench.stats.classifiers import mcnemar
 from optbench.stats.corrections import adjust
@@ -132,7 +135,7 @@ def stratified(runs: int) -> pd.DataFrame:
                 on_these_datasets(tables, ["a", "b"], settings=Settings("b", "baseline"))[0].pvalue
             )
         rows.append([datasets, seeds, rate(hits, runs)])
-    return pd.DataFrame(rows, columns=["datasets", "seeds", "stratified signed-rank"])
+    return pd.DataFrame(rows, columns=["datasets", "seeds", "average of the means, sign flips"])
 
 
 def coverage(runs: int) -> pd.DataFrame:
@@ -225,6 +228,7 @@ SIMULATIONS: dict[str, tuple[Callable[[int], pd.DataFrame], int]] = {
     "bands": (bands, 1_000),
     "families": (families, 3_000),
     "approximation": (approximation, 2),
+    **CLAIMS,
 }
 
 
@@ -248,10 +252,11 @@ def tables(only: list[str], scale: float) -> Iterator[tuple[str, str]]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the repetitions")
     parser.add_argument("--only", nargs="*", default=[], choices=list(SIMULATIONS))
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
-    for name, text in tables(options.only, options.scale):
+    for name, text in tables(options.only, options.scale * (0.1 if options.quick else 1)):
         if options.write:
             page = options.write.read_text(encoding="utf-8")
             pattern = rf"(<!-- simulation {name} -->\n).*?(<!-- end -->)"

@@ -18,6 +18,7 @@ from optbench.stats.classifiers import McNemarResult, mcnemar_predictions
 from optbench.stats.common import StatsError, to_plain
 from optbench.stats.compare import RESERVED, Comparison, compare_table
 from optbench.stats.corrections import adjust
+from optbench.stats.survival import budgeted
 from optbench.suite.validation import one_line, shown
 
 if TYPE_CHECKING:
@@ -315,7 +316,9 @@ def compare_file(
                 frame["budget"] if "budget" in frame else frame.groupby("dataset")["time"].transform("max")
             )
             frame = frame.assign(
-                time_to_target=np.where(frame["reached"], np.minimum(frame["time"], limit), limit)
+                time_to_target=budgeted(
+                    np.where(frame["reached"], frame["time"], np.inf), budget=np.asarray(limit, dtype=float)
+                )
             )
         else:
             found = ", ".join(table.metrics) or "none"

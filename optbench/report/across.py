@@ -22,6 +22,7 @@ from optbench.stats.datasets import (
     Stability,
     StratifiedComparison,
     collapse,
+    compare_new_datasets,
     conjunctions,
     leave_one_out,
     on_these_datasets,
@@ -185,8 +186,8 @@ def _across(boards: Sequence[Leaderboard], names: list[str], spec: ReportSpec) -
     )
     tables = {b.title: b.table.reindex(columns=names).to_numpy(dtype=float) for b in boards}
     cells, medians = collapse(tables)
-    family = compare_family(
-        cells, names, settings=declared, scope="new workloads", maximise=maximise, blocks="workloads"
+    family = compare_new_datasets(
+        tables, names, settings=declared, scope="new workloads", maximise=maximise, blocks="workloads"
     )
     crashed = {n for n in names if all(n in b.crashed for b in boards if n in b.table.columns)}
     family = name_crashed(family, crashed)
@@ -261,7 +262,7 @@ def _notes(
     stability: Stability | None,
 ) -> list[str]:
     notes = [
-        "On these workloads: signed ranks within each workload, summed; nothing is claimed about others. "
+        "On these workloads: the average of their mean differences; nothing is claimed about others. "
         "On new workloads: the workload is the unit, one value each, however many seeds went into it."
     ]
     count = len(boards)

@@ -187,6 +187,7 @@ def _sentence(groups: dict[str, list[str]], baseline: str) -> str:
         "better": f"better than {baseline}",
         "worse": f"worse than {baseline}",
         "equivalent": f"equivalent to {baseline} within the margin",
+        "mixed": f"mixed against {baseline}",
         "inconclusive": f"inconclusive against {baseline}",
         "crashed": "crashed in every trial",
     }

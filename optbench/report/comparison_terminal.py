@@ -19,7 +19,13 @@ from optbench.stats.families import FamilyResult, PairedComparison
 from optbench.stats.survival import TimeToTarget
 from optbench.stats.verdict import Verdict
 
-_STYLE = {"better": "bold green", "worse": "bold red", "equivalent": "cyan", "inconclusive": "yellow"}
+_STYLE = {
+    "better": "bold green",
+    "worse": "bold red",
+    "equivalent": "cyan",
+    "mixed": "magenta",
+    "inconclusive": "yellow",
+}
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -193,7 +199,11 @@ def _within(result: Comparison, max_rows: int) -> Group:
 
 def _these(comparisons: Iterable[StratifiedComparison], result: Comparison) -> Table:
     columns = ["comparison", "datasets", "pairs", "mean over datasets [CI]", "p", "adj. p", "verdict"]
-    table = _grid("On these datasets (stratified signed-rank)", columns, left=["comparison", "verdict"])
+    table = _grid(
+        "On these datasets (average of their mean differences, sign flips)",
+        columns,
+        left=["comparison", "verdict"],
+    )
     for c in comparisons:
         table.add_row(
             _pair(c.candidate, c.baseline),
@@ -204,7 +214,10 @@ def _these(comparisons: Iterable[StratifiedComparison], result: Comparison) -> T
             number(c.p_adjusted, 2),
             _word(c.verdict),
         )
-    table.caption = f"correction {result.settings.correction}; nothing is claimed about other datasets"
+    table.caption = (
+        f"correction {result.settings.correction}; [CI] inverts the test and holds for all rows together; "
+        "nothing is claimed about other datasets"
+    )
     return table
 
 
@@ -212,7 +225,7 @@ def _ranks(family: FamilyResult, result: Comparison) -> RenderableType:
     f = family.friedman
     if f is None:
         return Text("")
-    columns = ["optimizer", "mean rank", "bootstrap interval", "letters", "rank interval"]
+    columns = ["optimizer", "mean rank", "95% interval", "letters", "rank interval"]
     table = _grid("Mean ranks (1 = best)", columns, left=["optimizer"])
     for i in sorted(range(f.k), key=lambda i: f.mean_ranks[i]):
         interval = family.rank_intervals[i] if family.rank_intervals else None

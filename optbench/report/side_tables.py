@@ -64,7 +64,7 @@ PAIR_COLUMNS = (
 
 def across_table(found: Across) -> TextTable:
     """Lay out the comparison over workloads."""
-    words = ("better", "worse", "equivalent", "inconclusive", "crashed")
+    words = ("better", "worse", "equivalent", "mixed", "inconclusive", "crashed")
     rows, values = [], []
     for row in found.rows:
         these, new, count = row.these, row.new, row.conjunction

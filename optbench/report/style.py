@@ -17,6 +17,7 @@ VERDICTS = {
     "better": ("#0072B2", "+"),
     "worse": ("#D55E00", "−"),
     "equivalent": ("#009E73", "="),
+    "mixed": ("#CC79A7", "±"),
     "inconclusive": ("#BBBBBB", "?"),
     "crashed": ("#FFFFFF", "×"),
 }

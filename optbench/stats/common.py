@@ -92,7 +92,68 @@ def round_significant(values: ArrayLike, places: int = SIGNIFICANT_PLACES) -> Fl
     return np.where(usable & np.isfinite(rounded), rounded, x)
 
 
-def differences(candidate: ArrayLike, baseline: ArrayLike, *, maximise: bool = True) -> FloatArray:
+def stored_resolution(values: ArrayLike) -> float | None:
+    """The step to which differences of values that were stored as 32-bit floats can be told apart.
+
+    Parameters
+    ----------
+    values : array_like
+        Any shape; what is not finite is left out.
+
+    Returns
+    -------
+    float or None
+        None if some value is no 32-bit float, or if all are exact in few binary places (integers, halves):
+        they lost nothing. Otherwise the last decimal place, if up to 6 places write every value as it was
+        stored; else the next power of ten above four roundings of the largest value.
+
+    Examples
+    --------
+    >>> stored_resolution(np.array([0.981, 0.9712], dtype=np.float32)), stored_resolution([0.981, 0.9712])
+    (0.0001, None)
+    """
+    x = np.asarray(values, dtype=np.float64).ravel()
+    x = x[np.isfinite(x)]
+    with np.errstate(over="ignore"):
+        short = x.astype(np.float32)
+    if not x.size or not (short == x).all() or (np.rint(x * 1024) == x * 1024).all():
+        return None
+    for places in range(7):
+        if (np.round(x, places).astype(np.float32) == short).all():
+            return float(10.0**-places)
+    step = 4 * float(np.finfo(np.float32).eps) * float(np.abs(x).max())
+    return float(10.0 ** math.ceil(math.log10(step)))
+
+
+def count_resolution(values: ArrayLike, examples: int) -> float | None:
+    """1 / examples, if the values are shares of that many test examples.
+
+    Parameters
+    ----------
+    values : array_like
+        Such as accuracies; what is not finite is left out.
+    examples : int
+        Size of the test part.
+
+    Returns
+    -------
+    float or None
+        None if some value is no multiple of 1 / examples, up to the rounding of 32-bit floats.
+
+    Examples
+    --------
+    >>> count_resolution([0.25, 0.5], 4), count_resolution([0.3, 0.5], 4)
+    (0.25, None)
+    """
+    x = np.asarray(values, dtype=np.float64)
+    counts = x[np.isfinite(x)] * examples
+    noise = max(1e-6, 4 * float(np.finfo(np.float32).eps) * examples)
+    return 1 / examples if (np.abs(counts - np.rint(counts)) <= min(0.1, noise)).all() else None
+
+
+def differences(
+    candidate: ArrayLike, baseline: ArrayLike, *, maximise: bool = True, resolution: float | None = None
+) -> FloatArray:
     """Return paired differences, positive where the candidate is better.
 
     Parameters
@@ -102,12 +163,15 @@ def differences(candidate: ArrayLike, baseline: ArrayLike, *, maximise: bool = T
         ``inf``).
     maximise : bool
         True if a larger metric is better.
+    resolution : float, optional
+        The step of the values, such as 1 / test examples for an accuracy: differences are rounded to it.
 
     Returns
     -------
     ndarray, shape (n,)
-        Rounded to 9 significant places; ``+inf`` where only the baseline diverged, ``-inf`` where only the
-        candidate did, 0 where both did. What is within a few units of rounding of the two values is 0.
+        Rounded to `resolution` and to 9 significant places; ``+inf`` where only the baseline diverged,
+        ``-inf`` where only the candidate did, 0 where both did. What is within a few units of rounding of the
+        two values is 0.
 
     Examples
     --------
@@ -128,6 +192,8 @@ def differences(candidate: ArrayLike, baseline: ArrayLike, *, maximise: bool = T
     finite = np.isfinite(d)
     noise = 4 * np.finfo(np.float64).eps * np.maximum(np.abs(a), np.abs(b))
     d[finite] = np.where(np.abs(d[finite]) <= noise[finite], 0.0, d[finite])
+    if resolution is not None:
+        d[finite] = np.rint(d[finite] / resolution) * resolution
     return round_significant(d)
 
 

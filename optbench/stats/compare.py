@@ -10,18 +10,28 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from optbench.stats.common import FloatArray, IntArray, StatsError, check_fraction, to_plain
+from optbench.stats.common import (
+    FloatArray,
+    IntArray,
+    StatsError,
+    check_fraction,
+    count_resolution,
+    stored_resolution,
+    to_plain,
+)
+from optbench.stats.crossed import is_crossed
 from optbench.stats.datasets import (
     FEWEST_DATASETS,
     Conjunction,
     Stability,
     StratifiedComparison,
     collapse,
+    compare_new_datasets,
     conjunctions,
     leave_one_out,
     on_these_datasets,
 )
-from optbench.stats.families import FamilyResult, Settings, check_settings, compare_family
+from optbench.stats.families import BRIEF, Crossing, FamilyResult, Settings, check_settings, compare_family
 from optbench.stats.survival import TimeToTarget, time_to_target
 from optbench.task import known, undeclared
 
@@ -125,6 +135,8 @@ def compare_table(
     correction: str = "holm",
     margin: float | None = None,
     family: Literal["baseline", "all"] | None = None,
+    examples: int | Mapping[str, int] | None = None,
+    streams: tuple[str, str] | None = None,
 ) -> Comparison:
     """Run the decision procedure on a tidy table.
 
@@ -147,6 +159,12 @@ def compare_table(
         Difference, in the metric's units, that does not matter: enables the verdict "equivalent".
     family : {"baseline", "all"}, optional
         By default "baseline" if a baseline is given, else "all" pairs.
+    examples : int or mapping of dataset to int, optional
+        Size of the test part: where all values of a dataset are multiples of its inverse, as accuracies are,
+        differences are rounded to it, so that equal counts are ties.
+    streams : (str, str), optional
+        Columns with the seeds of two streams, such as init and order. On datasets where they are crossed the
+        blocks are not independent and are analysed as crossed (see `optbench.stats.crossed`).
 
     Returns
     -------
@@ -182,7 +200,14 @@ def compare_table(
     values = _oriented(frame, metric, larger)
     notes: list[str] = []
     tables, names = block_tables(frame, values)
-    settings = Settings(baseline, family or ("baseline" if baseline else "all"), alpha, correction, margin)
+    settings = Settings(
+        baseline,
+        family or ("baseline" if baseline else "all"),
+        alpha,
+        correction,
+        margin,
+        _resolution(tables, examples, notes),
+    )
     check_settings(settings, names)
     summary = InputSummary(
         rows=len(frame),
@@ -201,17 +226,23 @@ def compare_table(
         notes.append(
             f"{summary.diverged} of {summary.rows} trials diverged: ranked worst, ties with each other"
         )
+    crossed = _crossings(frame, streams, notes) if streams else {}
     within: tuple[FamilyResult, ...] = ()
     these: tuple[StratifiedComparison, ...] = ()
     counted: tuple[Conjunction, ...] = ()
     if max(len(t) for t in tables.values()) > 1:
         within = tuple(
-            compare_family(t, names, settings=settings, scope=d, maximise=larger, blocks="seeds")
+            compare_family(
+                t, names, settings=settings, scope=d, maximise=larger, blocks="seeds", crossing=crossed.get(d)
+            )
             for d, t in tables.items()
         )
         if len(tables) > 1:
-            these = on_these_datasets(tables, names, settings=settings)
-            counted = conjunctions(tables, names, settings=settings)
+            these = on_these_datasets(tables, names, settings=settings, crossings=crossed or None)
+            large = len(settings.pairs(names)) > BRIEF
+            counted = () if crossed or large else conjunctions(tables, names, settings=settings)
+            if large:
+                notes.append("so many comparisons: counts over datasets and names of datasets are left out")
     else:
         notes.append("one trial per dataset and optimizer: no test within a dataset is possible")
     new, stability = _new_datasets(tables, names, settings, larger, notes)
@@ -226,6 +257,52 @@ def compare_table(
         time_to_target=_time_to_target(frame, names, settings, notes),
         notes=tuple(notes),
     )
+
+
+def _crossings(frame: pd.DataFrame, streams: tuple[str, str], notes: list[str]) -> dict[str, Crossing]:
+    """The datasets on which the seeds of two streams are crossed, with the levels of each block."""
+    import pandas as pd
+
+    lacking = [c for c in streams if c not in frame.columns]
+    if lacking:
+        raise StatsError(f"streams: {', '.join(lacking)} not found; found are {', '.join(map(str, frame))}")
+    if (frame.groupby(["dataset", "seed"], sort=False)[list(streams)].nunique() > 1).any(axis=None):
+        raise StatsError(f"streams: a seed has two values of {' or '.join(streams)} within one dataset")
+    levels = []
+    for stream in streams:
+        codes = pd.factorize(frame[stream])[0].astype(np.float64)
+        tables, _ = block_tables(frame, codes)
+        levels.append({d: np.nanmax(t, axis=1).astype(np.int64) for d, t in tables.items()})
+    found = {}
+    for dataset, first in levels[0].items():
+        second = levels[1][dataset]
+        if is_crossed(first, second):
+            found[dataset] = Crossing(streams, first, second)
+            grid = f"{np.unique(first).size} {streams[0]} x {np.unique(second).size} {streams[1]}"
+            notes.append(
+                f"{dataset}: {grid} seeds are crossed; trials that share one are not independent, so means "
+                "are tested against the variance of both, and counts over datasets are left out"
+            )
+    return found
+
+
+def _resolution(
+    tables: Mapping[str, FloatArray], examples: int | Mapping[str, int] | None, notes: list[str]
+) -> float | Mapping[str, float] | None:
+    """The step of the values: counts over the test part where known, else what 32-bit storage left."""
+    stored = stored_resolution(np.concatenate([t.ravel() for t in tables.values()]))
+    steps: dict[str, float] = {}
+    for dataset, table in tables.items():
+        size = examples.get(dataset) if isinstance(examples, Mapping) else examples
+        step = None if size is None else count_resolution(table, size)
+        if size is not None and step is None:
+            notes.append(f"{dataset}: the values are no shares of {size} test examples, not rounded to them")
+        if step is not None:
+            steps[dataset] = step
+    if stored is not None and len(steps) < len(tables):
+        notes.append(f"the values were stored as 32-bit floats: differences are rounded to {stored:g}")
+        return {name: steps.get(name, stored) for name in (*tables, "new datasets")} if steps else stored
+    return steps or None
 
 
 def _new_datasets(
@@ -245,10 +322,7 @@ def _new_datasets(
         notes.append(f"cells of datasets with diverged trials are medians over seeds, not means: {shown}")
     complete = cells[~np.isnan(cells).any(axis=1)]
     stability = leave_one_out(complete, names) if len(complete) >= 2 and len(names) > 2 else None
-    result = compare_family(
-        cells, names, settings=settings, scope="new datasets", maximise=larger, blocks="datasets"
-    )
-    return result, stability
+    return compare_new_datasets(tables, names, settings=settings, maximise=larger), stability
 
 
 def _time_to_target(
@@ -263,6 +337,8 @@ def _time_to_target(
     reached = (frame["reached"] == True).to_numpy()  # noqa: E712 - a missing value is not True
     status = frame["status"].astype(str).to_numpy() if "status" in frame else np.full(len(frame), "completed")
     budget = frame["budget"].to_numpy(dtype=float) if "budget" in frame else None
+    if budget is not None:
+        _check_budgets(frame, budget)
     if budget is None:
         notes.append("no column budget: the longest time of each dataset is its budget")
     time = np.where(reached, clock, np.inf)
@@ -277,6 +353,19 @@ def _time_to_target(
             continue
         results += time_to_target(times, names, dataset=dataset, budget=limit, settings=settings)
     return tuple(results)
+
+
+def _check_budgets(frame: pd.DataFrame, budget: FloatArray) -> None:
+    """One budget a dataset: min(T, B) under two budgets compares the budgets."""
+    known = frame.assign(budget=budget).dropna(subset=["budget"])
+    for dataset, part in known.groupby("dataset", sort=False)["budget"]:
+        found = sorted(part.unique().tolist())
+        if len(found) > 1:
+            shown = ", ".join(f"{b:g}" for b in found[:5])
+            raise StatsError(
+                f"budget: found {shown} on dataset {dataset}; times to target are compared under one budget "
+                "a dataset: give all rows the smallest one, and call what was reached later not reached"
+            )
 
 
 def _check_columns(frame: pd.DataFrame, metric: str) -> None:

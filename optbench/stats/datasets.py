@@ -1,9 +1,8 @@
 """Several datasets, two separate questions: *on these datasets* and *on new datasets*.
 
-On these datasets, the seeds are the sample and the datasets are strata: nothing is claimed beyond them. On
-new datasets, the dataset is the unit: each cell is one value, and D datasets give D differences, however many
-seeds went into the cells. Seeds x datasets are never pooled as if independent (see docs/statistics.md for
-what that does to the false-positive rate).
+On these datasets, the seeds are the sample: the quantity is the average over datasets of the mean difference,
+each dataset weighing the same. On new datasets, the dataset is the unit: D datasets give D differences,
+however many seeds went in. Seeds x datasets are never pooled as if independent.
 """
 
 from __future__ import annotations
@@ -13,15 +12,46 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import special
 
+from optbench.stats.cells import collapse, pair_cells
 from optbench.stats.common import FloatArray, differences
-from optbench.stats.corrections import partial_conjunction
-from optbench.stats.families import Settings, adjust_family
-from optbench.stats.paired import DIVERGED_REASON, one_sided_pvalues, pratt_weights
+from optbench.stats.corrections import holm, partial_conjunction
+from optbench.stats.crossed import (
+    CrossedMean,
+    combine_means,
+    complete_table,
+    crossed_mean,
+    independent_mean,
+)
+from optbench.stats.families import (
+    BRIEF,
+    Crossing,
+    FamilyResult,
+    Settings,
+    adjust_family,
+    compare_family,
+    simultaneous_confidence,
+)
+from optbench.stats.flips import MeanTest, mean_of_means
+from optbench.stats.heterogeneity import Heterogeneity, heterogeneity
+from optbench.stats.paired import one_sided_pvalues, pratt_weights
 from optbench.stats.ranks import rank_table
 from optbench.stats.signed_rank_null import tail_probabilities
+from optbench.stats.skew import SkewedMean, johnson_mean_of_means
 from optbench.stats.verdict import Verdict, verdict
+
+__all__ = [
+    "FEWEST_DATASETS",
+    "Conjunction",
+    "Stability",
+    "StratifiedComparison",
+    "collapse",
+    "compare_new_datasets",
+    "conjunctions",
+    "leave_one_out",
+    "on_these_datasets",
+    "paired_columns",
+]
 
 #: Below this many datasets no signed-rank test over datasets can reach 0.05.
 FEWEST_DATASETS = 6
@@ -29,10 +59,13 @@ FEWEST_DATASETS = 6
 
 @dataclass(frozen=True)
 class StratifiedComparison:
-    """Two optimizers on these datasets: signed ranks within each dataset, summed over datasets.
+    """Two optimizers on these datasets: the average over datasets of the mean difference.
 
-    `estimate` is the mean over datasets of the mean difference, each dataset counting the same, with its
-    interval.
+    `pvalue` tests `estimate`, and [`low`, `high`] is the set of averages that this test keeps, at the level
+    `confidence` that holds for all comparisons of the family together. `statistic` is the estimate; where a
+    trial diverged a mean has no value, and `statistic`, `pvalue` and the verdict are those of signed ranks
+    within datasets, summed. `better_on` and `worse_on` name datasets with a mean difference of their own
+    (Holm over the datasets and the family).
     """
 
     candidate: str
@@ -47,7 +80,12 @@ class StratifiedComparison:
     estimate: float
     low: float
     high: float
+    confidence: float
     reason: str | None
+    better_on: tuple[str, ...]
+    worse_on: tuple[str, ...]
+    heterogeneity: Heterogeneity | None
+    skew: SkewedMean | None
     verdict: Verdict
 
 
@@ -71,7 +109,9 @@ class Stability:
     flips: tuple[str, ...]
 
 
-def paired_columns(table: FloatArray, candidate: int, baseline: int) -> FloatArray:
+def paired_columns(
+    table: FloatArray, candidate: int, baseline: int, *, resolution: float | None = None
+) -> FloatArray:
     """Oriented differences of the blocks that hold both optimizers.
 
     Parameters
@@ -79,6 +119,8 @@ def paired_columns(table: FloatArray, candidate: int, baseline: int) -> FloatArr
     table : ndarray, shape (n, k)
     candidate, baseline : int
         Columns.
+    resolution : float, optional
+        Step of the values.
 
     Returns
     -------
@@ -92,13 +134,17 @@ def paired_columns(table: FloatArray, candidate: int, baseline: int) -> FloatArr
     """
     a, b = table[:, candidate], table[:, baseline]
     keep = ~(np.isnan(a) | np.isnan(b))
-    return differences(a[keep], b[keep]) if keep.any() else np.empty(0)
+    return differences(a[keep], b[keep], resolution=resolution) if keep.any() else np.empty(0)
 
 
 def on_these_datasets(
-    tables: Mapping[str, FloatArray], names: Sequence[str], *, settings: Settings
+    tables: Mapping[str, FloatArray],
+    names: Sequence[str],
+    *,
+    settings: Settings,
+    crossings: Mapping[str, Crossing] | None = None,
 ) -> tuple[StratifiedComparison, ...]:
-    """Compare on exactly these datasets by the stratified signed-rank test, exact by random signs.
+    """Compare on exactly these datasets: the average of the mean differences, by sign flips within datasets.
 
     Parameters
     ----------
@@ -106,6 +152,9 @@ def on_these_datasets(
         Blocks x optimizers, oriented, NaN missing, ``-inf`` diverged.
     names : sequence of str, length k
     settings : Settings
+    crossings : mapping of dataset to Crossing, optional
+        Where the seeds of two streams are crossed: the means of the datasets are then averaged by
+        `optbench.stats.crossed.combine_means`, as flips of single pairs would take them to be independent.
 
     Returns
     -------
@@ -114,14 +163,10 @@ def on_these_datasets(
 
     Notes
     -----
-    Ranks are formed within each dataset, so metrics of different scale do not mix; with unequal n the larger
-    datasets weigh more in the test but not in the estimate. The interval combines the variances of the
-    datasets with Satterthwaite's degrees of freedom.
-
-    References
-    ----------
-    van Elteren (1960), Bull. Int. Stat. Inst. 37, 351-361 (stratified rank sums); Satterthwaite (1946),
-    Biometrics Bulletin 2, 110-114.
+    Each dataset weighs the same, however many seeds it has, and in the metric's own units: metrics of
+    different scale should not be averaged. See `optbench.stats.flips.mean_of_means` for the test, and
+    `optbench.stats.heterogeneity` for what stands beside it. Where a trial diverged the signed ranks of each
+    dataset are summed instead (van Elteren 1960, Bull. Int. Stat. Inst. 37, 351-361), and no mean is said.
 
     Examples
     --------
@@ -129,139 +174,202 @@ def on_these_datasets(
     >>> on_these_datasets(tables, ["x", "y"], settings=Settings("y", "baseline"))[0].pvalue
     0.0078125
     """
-    raw = [
-        _stratified(
-            [paired_columns(t, c, b) for t in tables.values()], str(names[c]), str(names[b]), settings.alpha
-        )
-        for c, b in settings.pairs(names)
-    ]
+    pairs = settings.pairs(names)
+    level = simultaneous_confidence(len(pairs), settings)
+    raw = []
+    for c, b in pairs:
+        columns = {d: paired_columns(t, c, b, resolution=settings.step(d)) for d, t in tables.items()}
+        parts = {d: x for d, x in columns.items() if x.size}
+        found = _stratified(parts, str(names[c]), str(names[b]), level, brief=len(pairs) > BRIEF)
+        raw.append(_with_crossings(found, tables, c, b, crossings) if crossings else found)
     adjusted = adjust_family([r.pvalue for r, _ in raw], settings)
+    factor = round(settings.alpha / (1 - level))
     return tuple(
-        replace(
-            r,
-            p_adjusted=float(p),
-            verdict=verdict(
-                pvalue=float(p),
-                direction=direction,
-                alpha=settings.alpha,
-                smallest_p=min(1.0, r.smallest_attainable_p * len(raw)),
-                candidate=r.candidate,
-                baseline=r.baseline,
-            ),
-        )
+        replace(r, p_adjusted=float(p), verdict=_on_these(r, float(p), direction, settings.alpha, factor))
         for (r, direction), p in zip(raw, adjusted, strict=True)
     )
 
 
 def _stratified(
-    parts: list[FloatArray], candidate: str, baseline: str, alpha: float
+    parts: Mapping[str, FloatArray], candidate: str, baseline: str, level: float, *, brief: bool = False
 ) -> tuple[StratifiedComparison, float]:
-    parts = [d for d in parts if d.size]
-    nan = math.nan
-    if not parts:
-        empty = StratifiedComparison(
-            candidate,
-            baseline,
-            0,
-            0,
-            nan,
-            nan,
-            nan,
-            nan,
-            "none",
-            nan,
-            nan,
-            nan,
-            "no pairs",
-            Verdict("inconclusive", ""),
-        )
-        return empty, 0.0
-    ranked = [pratt_weights(d) for d in parts]
-    weights = np.concatenate([w for w, _ in ranked])
-    signs = np.concatenate([s for _, s in ranked])
-    statistic = int(weights[signs > 0].sum())
-    lower, upper, method = tail_probabilities(weights, statistic)
-    estimate, low, high, reason = _mean_of_means(parts, alpha)
+    """One comparison before its correction, and a number of the sign of its statistic."""
+    finite = all(np.isfinite(d).all() for d in parts.values())
+    test, direction = _no_test(level), 0.0
+    better: tuple[str, ...] = ()
+    worse: tuple[str, ...] = ()
+    if parts and finite:
+        test = mean_of_means(list(parts.values()), confidence=level)
+        direction = test.estimate
+        if not brief:
+            better, worse = _one_by_one(parts, alpha=1 - level)
+    elif parts:
+        test, direction = _by_ranks(list(parts.values()), level)
     result = StratifiedComparison(
         candidate=candidate,
         baseline=baseline,
         n_datasets=len(parts),
-        n_pairs=sum(d.size for d in parts),
-        statistic=statistic / 2,
-        pvalue=min(1.0, 2 * min(lower, upper)),
-        p_adjusted=nan,
-        smallest_attainable_p=min(1.0, math.ldexp(2.0, -min(int(weights.size), 1000))),
-        method=method,
-        estimate=estimate,
-        low=low,
-        high=high,
-        reason=reason,
+        n_pairs=sum(d.size for d in parts.values()),
+        statistic=test.estimate if finite else direction,
+        pvalue=test.pvalue,
+        p_adjusted=math.nan,
+        smallest_attainable_p=test.smallest_attainable_p,
+        method=test.method,
+        estimate=test.estimate,
+        low=test.low,
+        high=test.high,
+        confidence=level,
+        reason=test.reason,
+        better_on=better,
+        worse_on=worse,
+        heterogeneity=heterogeneity(list(parts.values())) if len(parts) > 1 else None,
+        skew=johnson_mean_of_means(list(parts.values())) if parts else None,
         verdict=Verdict("inconclusive", ""),
     )
-    return result, float((weights * signs).sum())
+    return result, direction
 
 
-def _mean_of_means(parts: list[FloatArray], alpha: float) -> tuple[float, float, float, str | None]:
+def _with_crossings(
+    found: tuple[StratifiedComparison, float],
+    tables: Mapping[str, FloatArray],
+    candidate: int,
+    baseline: int,
+    crossings: Mapping[str, Crossing],
+) -> tuple[StratifiedComparison, float]:
+    """The same question with test and interval from crossed means."""
+    result, nan = found[0], math.nan
+    means = []
+    for dataset, table in tables.items():
+        keep = ~np.isnan(table[:, [candidate, baseline]]).any(axis=1)
+        if keep.any():
+            d = np.full(len(table), np.nan)
+            d[keep] = paired_columns(table, candidate, baseline)
+            means.append(_one_mean(d, crossings.get(dataset), result.confidence))
+    bare = replace(
+        result, better_on=(), worse_on=(), heterogeneity=None, skew=None, smallest_attainable_p=0.0
+    )
+    broken = next((m for m in means if m is None or m.reason is not None), None)
+    if not means or broken is not None or None in means:
+        reason = broken.reason if broken else "refused: too few crossed seeds are complete"
+        return replace(bare, pvalue=nan, low=nan, high=nan, method="none", reason=reason), 0.0
+    known = [m for m in means if m is not None]
+    estimate, low, high, p = combine_means(known, confidence=result.confidence)
+    return replace(
+        bare, statistic=estimate, estimate=estimate, low=low, high=high, pvalue=p, method="crossed means"
+    ), estimate
+
+
+def _one_mean(d: FloatArray, crossing: Crossing | None, confidence: float) -> CrossedMean | None:
+    if crossing is None:
+        return independent_mean(d[~np.isnan(d)], confidence=confidence)
+    table, _ = complete_table(d, crossing.first, crossing.second)
+    return crossed_mean(table, confidence=confidence) if min(table.shape, default=0) > 1 else None
+
+
+def _no_test(level: float) -> MeanTest:
     nan = math.nan
-    if not all(np.isfinite(d).all() for d in parts):
-        return nan, nan, nan, DIVERGED_REASON
-    estimate = float(np.mean([d.mean() for d in parts]))
-    if min(d.size for d in parts) < 2:
-        return estimate, nan, nan, "undefined interval: a dataset has one pair only"
-    terms = np.array([d.var(ddof=1) / d.size for d in parts])
-    if terms.sum() == 0:
-        return estimate, nan, nan, "undefined interval: all differences are equal within each dataset"
-    df = terms.sum() ** 2 / (terms**2 / np.array([d.size - 1 for d in parts])).sum()
-    half = float(special.stdtrit(df, 1 - alpha / 2)) * math.sqrt(terms.sum()) / len(parts)
-    return estimate, estimate - half, estimate + half, None
+    return MeanTest(nan, nan, nan, level, nan, nan, 0, 0, "none", "no pairs")
 
 
-def collapse(tables: Mapping[str, FloatArray]) -> tuple[FloatArray, tuple[str, ...]]:
-    """One value per dataset and optimizer: the mean over its seeds, or the median where a trial diverged.
+def _by_ranks(parts: list[FloatArray], level: float) -> tuple[MeanTest, float]:
+    """Signed ranks within each dataset, summed: for diverged trials, whose mean has no value."""
+    ranked = [pratt_weights(d) for d in parts]
+    weights = np.concatenate([w for w, _ in ranked])
+    signs = np.concatenate([s for _, s in ranked])
+    lower, upper, method = tail_probabilities(weights, int(weights[signs > 0].sum()))
+    nan = math.nan
+    smallest = min(1.0, math.ldexp(2.0, -min(int(weights.size), 1000)))
+    n, p = sum(d.size for d in parts), min(1.0, 2 * min(lower, upper))
+    reason = "a mean with a diverged trial has no value: tested by signed ranks within datasets"
+    test = MeanTest(nan, nan, nan, level, p, smallest, n, len(parts), f"signed ranks, {method}", reason)
+    return test, float((weights * signs).sum()) / 2
+
+
+def _one_by_one(parts: Mapping[str, FloatArray], *, alpha: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Datasets whose own mean difference is found, better and worse, by Holm over the datasets."""
+    tests = [mean_of_means([d]) for d in parts.values()]
+    found = holm([t.pvalue for t in tests]) <= alpha * (1 + 1e-12)
+    named = list(zip(parts, tests, found.tolist(), strict=True))
+    better = tuple(name for name, t, yes in named if yes and t.estimate > 0)
+    return better, tuple(name for name, t, yes in named if yes and t.estimate < 0)
+
+
+def _on_these(
+    r: StratifiedComparison, p_adjusted: float, direction: float, alpha: float, factor: int
+) -> Verdict:
+    plain = verdict(
+        pvalue=p_adjusted,
+        direction=direction,
+        alpha=alpha,
+        smallest_p=min(1.0, r.smallest_attainable_p * factor),
+        candidate=r.candidate,
+        baseline=r.baseline,
+    )
+    h = r.heterogeneity
+    opposed = h is not None and h.opposite_pvalue * factor <= alpha
+    average = f"the average over {r.n_datasets} is {r.estimate:.3g} [{r.low:.3g}, {r.high:.3g}]"
+    if opposed or (r.better_on and r.worse_on):
+        sides = []
+        for word, some in (("better on", r.better_on), ("worse on", r.worse_on)):
+            sides.append(f"{word} {', '.join(some)}" if some else f"{word} others, none of them alone")
+        tests = f"; effects of opposite sign, Gail-Simon p = {h.opposite_pvalue:.2g}" if opposed and h else ""
+        return Verdict("mixed", f"{r.candidate} against {r.baseline}: {'; '.join(sides)}; {average}{tests}.")
+    if math.isnan(r.estimate) or plain.word not in ("better", "worse"):
+        return plain
+    if r.skew is not None and r.skew.against(direction) and min(1.0, r.skew.pvalue * factor) > alpha:
+        skew = f"with their skewness of {r.skew.skewness:.2g} allowed for p = {r.skew.pvalue:.2g}"
+        return Verdict(
+            "mixed", f"{plain.reason[:-1]} if the differences are symmetric, but {skew}; {average}."
+        )
+    differ = ""
+    if h is not None and h.q_pvalue <= alpha:
+        differ = f"; the datasets differ in the size of it (Q p = {h.q_pvalue:.2g}, I2 = {h.i2:.0%})"
+    return Verdict(plain.word, f"{plain.reason[:-1]}; {average}{differ}.")
+
+
+def compare_new_datasets(
+    tables: Mapping[str, FloatArray],
+    names: Sequence[str],
+    *,
+    settings: Settings,
+    scope: str = "new datasets",
+    blocks: str = "datasets",
+    maximise: bool = True,
+) -> FamilyResult:
+    """Compare on new datasets: the dataset is the unit, and a pair's cells come from the pair's own blocks.
 
     Parameters
     ----------
     tables : mapping of dataset to ndarray, shape (n_d, k)
+    names : sequence of str
+    settings : Settings
+    scope, blocks, maximise
+        As of `optbench.stats.families.compare_family`.
 
     Returns
     -------
-    cells : ndarray, shape (D, k)
-        NaN where an optimizer has no trial on a dataset.
-    medians : tuple of str
-        The datasets that were collapsed by the median, for all of their optimizers, because a mean with a
-        diverged trial has no value; the median counts it as the worst.
-
-    Notes
-    -----
-    Cells are formed on the blocks that all optimizers of the dataset share, if there are any, so that a
-    missing seed does not shift one of them.
+    FamilyResult
+        Its means, ranks and Friedman's test are over the blocks that all optimizers share.
 
     Examples
     --------
-    >>> collapse({"a": np.array([[1.0, 2.0], [3.0, -np.inf]]), "b": np.array([[1.0, 2.0], [3.0, 4.0]])})
-    (array([[  1., -inf],
-           [  2.,   3.]]), ('a',))
+    >>> tables = {str(i): np.array([[2.0, 1.0], [2.5, 1.0]]) for i in range(6)}
+    >>> compare_new_datasets(tables, ["x", "y"], settings=Settings("y", "baseline")).comparisons[0].n
+    6
     """
-    cells, medians = [], []
-    for dataset, table in tables.items():
-        present = ~np.isnan(table).all(axis=0)
-        complete = table[~np.isnan(table[:, present]).any(axis=1)] if present.any() else table[:0]
-        use = complete if len(complete) else table
-        by_median = bool(np.isinf(use).any())
-        if by_median:
-            medians.append(dataset)
-        cells.append([_cell(column, by_median) for column in use.T])
-    return np.array(cells, dtype=np.float64), tuple(medians)
 
+    def columns(candidate: int, baseline: int) -> tuple[FloatArray, FloatArray]:
+        return pair_cells(tables, candidate, baseline)[:2]
 
-def _cell(column: FloatArray, by_median: bool) -> float:
-    known = np.sort(column[~np.isnan(column)])
-    if not known.size:
-        return math.nan
-    if not by_median:
-        return float(known.mean())
-    # The lower median: half of the seeds diverged is a diverged cell, and -inf is never averaged.
-    return float(known[(known.size - 1) // 2])
+    return compare_family(
+        collapse(tables)[0],
+        names,
+        settings=settings,
+        scope=scope,
+        maximise=maximise,
+        blocks=blocks,
+        columns=columns,
+    )
 
 
 def conjunctions(
@@ -296,7 +404,8 @@ def conjunctions(
     level = settings.alpha / (2 * len(pairs))
     result = []
     for c, b in pairs:
-        parts = [d for d in (paired_columns(t, c, b) for t in tables.values()) if d.size]
+        columns = [paired_columns(t, c, b, resolution=settings.step(d)) for d, t in tables.items()]
+        parts = [d for d in columns if d.size]
         sides = np.array([one_sided_pvalues(d) for d in parts]).reshape(-1, 2)
         better, worse = (int((partial_conjunction(p) <= level).sum()) if parts else 0 for p in sides.T)
         result.append(Conjunction(str(names[c]), str(names[b]), len(parts), better, worse, level))

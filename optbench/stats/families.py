@@ -7,100 +7,54 @@ the same, and `compare_family` is the only place where it is written.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 
-from optbench.stats.common import FloatArray, StatsError, differences
+from optbench.stats.common import FloatArray, StatsError
 from optbench.stats.corrections import adjust
-from optbench.stats.effects import (
-    MeanDifference,
-    RankEffect,
-    StandardizedDifference,
-    mean_difference,
-    rank_effect,
-    standardized_difference,
+from optbench.stats.missing import sensitivities
+from optbench.stats.pairs import (
+    Crossing,
+    PairedComparison,
+    Settings,
+    adjust_family,
+    compare_pair,
+    correction_used,
+    decide,
+    simultaneous_confidence,
+    with_crossing,
 )
-from optbench.stats.paired import (
-    EXACT_FLIPS,
-    EquivalenceResult,
-    Interval,
-    PairCorrelation,
-    PairedTResult,
-    SignedRankResult,
-    SignFlipResult,
-    hodges_lehmann,
-    pair_correlation,
-    paired_t,
-    sign_flip,
-    signed_rank,
-    tost,
-)
-from optbench.stats.power import attainability
 from optbench.stats.ranks import (
     FriedmanResult,
     bonferroni_dunn_cd,
     compact_letters,
     friedman,
-    mean_rank_bootstrap,
+    mean_rank_intervals,
     nemenyi_cd,
     rank_intervals,
+    rank_table,
 )
-from optbench.stats.verdict import Verdict, verdict
 
-UNDECIDED = Verdict("inconclusive", "not decided yet")
+#: Families of more comparisons than this are analysed in brief, with a note.
+BRIEF = 500
+#: Letters of more optimizers than this would take long and tell nobody anything.
+_MOST_LETTERS = 26
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What was declared: `family` is "baseline" (each against `baseline`) or "all" (all pairs)."""
-
-    baseline: str | None
-    family: Literal["baseline", "all"]
-    alpha: float = 0.05
-    correction: str = "holm"
-    margin: float | None = None
-
-    def pairs(self, names: Sequence[str]) -> list[tuple[int, int]]:
-        """Indices (candidate, baseline) of every comparison of the family."""
-        if self.family == "all":
-            return list(combinations(range(len(names)), 2))
-        base = list(names).index(str(self.baseline))
-        return [(i, base) for i in range(len(names)) if i != base]
-
-
-@dataclass(frozen=True)
-class PairedComparison:
-    """Two optimizers in the same blocks; every difference is positive where the candidate is better.
-
-    `n` pairs were used and `n_missing` blocks of the family lack one of the two. `p_adjusted` and
-    `smallest_adjusted_p` are after the family's correction. `sign_flip` is None above 30 pairs, where `t`
-    serves.
-    """
-
-    candidate: str
-    baseline: str
-    n: int
-    n_missing: int
-    n_diverged_candidate: int
-    n_diverged_baseline: int
-    signed_rank: SignedRankResult | None = None
-    p_adjusted: float = math.nan
-    smallest_adjusted_p: float = math.nan
-    sign_flip: SignFlipResult | None = None
-    t: PairedTResult | None = None
-    mean: MeanDifference | None = None
-    hodges_lehmann: Interval | None = None
-    standardized: StandardizedDifference | None = None
-    rank: RankEffect | None = None
-    correlation: PairCorrelation | None = None
-    equivalence: EquivalenceResult | None = None
-    equivalence_p_adjusted: float = math.nan
-    attainable: str = "n=0: no block holds both optimizers"
-    verdict: Verdict = UNDECIDED
+__all__ = [
+    "BRIEF",
+    "Crossing",
+    "FamilyResult",
+    "PairedComparison",
+    "Settings",
+    "adjust_family",
+    "check_settings",
+    "compare_family",
+    "correction_used",
+    "simultaneous_confidence",
+]
 
 
 @dataclass(frozen=True)
@@ -135,6 +89,8 @@ def compare_family(
     scope: str,
     maximise: bool = True,
     blocks: str = "blocks",
+    columns: Callable[[int, int], tuple[FloatArray, FloatArray]] | None = None,
+    crossing: Crossing | None = None,
 ) -> FamilyResult:
     """Run the paired procedure on one table of blocks x optimizers.
 
@@ -149,6 +105,11 @@ def compare_family(
         Names for the result and its sentences.
     maximise : bool
         Gives `means` back their sign.
+    columns : callable, optional
+        The values of a candidate and a baseline, by their numbers, where a pair is not compared by the
+        columns of `table` (see `optbench.stats.datasets.pair_cells`).
+    crossing : Crossing, optional
+        The streams whose seeds are crossed in these blocks.
 
     Returns
     -------
@@ -162,17 +123,40 @@ def compare_family(
     'wame beats adam: adjusted p = 0.0312 <= 0.05.'
     """
     pairs = settings.pairs(names)
-    raw = [_compare(table[:, c], table[:, b], str(names[c]), str(names[b]), settings) for c, b in pairs]
-    comparisons = _decide(raw, settings)
+    values = [columns(c, b) if columns else (table[:, c], table[:, b]) for c, b in pairs]
+    usable = sum(bool((~np.isnan(a) & ~np.isnan(b)).any()) for a, b in values)
+    level = simultaneous_confidence(usable, settings)
+    brief = len(pairs) > BRIEF
+    raw = [
+        with_crossing(
+            compare_pair(*pair, str(names[c]), str(names[b]), settings, level, scope, brief),
+            *pair,
+            level,
+            crossing,
+        )
+        for pair, (c, b) in zip(values, pairs, strict=True)
+    ]
+    known = sensitivities(
+        values,
+        adjust=lambda p: adjust_family(p, settings),
+        alpha=settings.alpha,
+        resolution=settings.step(scope),
+    )
+    comparisons = [replace(c, sensitivity=s) for c, s in zip(decide(raw, settings), known, strict=True)]
     complete = table[~np.isnan(table).any(axis=1)]
     means = [_mean(column) * (1 if maximise else -1) for column in table.T]
     notes = _missing_notes(table, names, blocks)
+    if brief:
+        notes.append(
+            f"{len(pairs)} comparisons: in brief, without Hodges-Lehmann intervals, sign flips, equivalence "
+            "and letters; name a baseline for all of it"
+        )
     omnibus = friedman(complete) if len(complete) >= 2 and len(names) > 2 else None
     if omnibus is None and len(names) > 2:
         notes.append(f"{scope}: {len(complete)} complete {blocks}, Friedman's test needs 2")
     low = high = np.full(len(names), np.nan)
-    if len(complete) >= 6:
-        low, high = mean_rank_bootstrap(complete)
+    if len(complete) and len(names) > 1:
+        low, high = mean_rank_intervals(complete)
     letters, intervals, distance = None, None, math.nan
     if settings.family == "all":
         letters, intervals = _letters(comparisons, names, complete)
@@ -211,119 +195,19 @@ def _missing_notes(table: FloatArray, names: Sequence[str], blocks: str) -> list
     ]
 
 
-def _compare(
-    a: FloatArray, b: FloatArray, candidate: str, baseline: str, settings: Settings
-) -> PairedComparison:
-    keep = ~(np.isnan(a) | np.isnan(b))
-    counted = PairedComparison(
-        candidate=candidate,
-        baseline=baseline,
-        n=int(keep.sum()),
-        n_missing=int((~keep).sum()),
-        n_diverged_candidate=int(np.isneginf(a).sum()),
-        n_diverged_baseline=int(np.isneginf(b).sum()),
-    )
-    if not keep.any():
-        return counted
-    a, b = a[keep], b[keep]
-    d = differences(a, b)
-    return replace(
-        counted,
-        signed_rank=signed_rank(d),
-        sign_flip=sign_flip(d) if d.size <= EXACT_FLIPS else None,
-        t=paired_t(d),
-        mean=mean_difference(d, confidence=1 - settings.alpha),
-        hodges_lehmann=hodges_lehmann(d, confidence=1 - settings.alpha),
-        standardized=standardized_difference(d),
-        rank=rank_effect(d),
-        correlation=pair_correlation(a, b),
-        equivalence=None if settings.margin is None else tost(d, margin=settings.margin),
-    )
-
-
-def correction_used(pvalues: Sequence[float], settings: Settings) -> str:
-    """The declared correction, or Holm's where Shaffer's or Bergmann-Hommel's lack a pair (NaN).
-
-    Examples
-    --------
-    >>> correction_used([0.1, math.nan, 0.2], Settings(None, "all", correction="shaffer"))
-    'holm'
-    """
-    every_pair = settings.correction in ("shaffer", "bergmann-hommel")
-    return "holm" if every_pair and any(math.isnan(p) for p in pvalues) else settings.correction
-
-
-def adjust_family(pvalues: Sequence[float], settings: Settings) -> FloatArray:
-    """Adjust the p-values of a family as declared; NaN stays NaN and is not counted.
-
-    Parameters
-    ----------
-    pvalues : sequence of float
-        In the order of ``settings.pairs``.
-    settings : Settings
-
-    Returns
-    -------
-    ndarray, the length of `pvalues`
-
-    Examples
-    --------
-    >>> adjust_family([0.01, 0.04], Settings("adam", "baseline"))
-    array([0.02, 0.04])
-    """
-    return adjust(pvalues, method=correction_used(pvalues, settings), all_pairs=settings.family == "all")
-
-
-def _decide(raw: list[PairedComparison], settings: Settings) -> list[PairedComparison]:
-    p = [c.signed_rank.pvalue if c.signed_rank else math.nan for c in raw]
-    adjusted = adjust_family(p, settings)
-    same = adjust_family([c.equivalence.pvalue if c.equivalence else math.nan for c in raw], settings)
-    # The first step of every step-down method multiplies the smallest p by the size of the family.
-    factor = 1 if settings.correction in ("none", "bh") else sum(not math.isnan(x) for x in p)
-    decided = []
-    for c, p_adjusted, p_same in zip(raw, adjusted.tolist(), same.tolist(), strict=True):
-        if c.signed_rank is None or c.rank is None:
-            no_pairs = verdict(pvalue=math.nan, direction=0.0, candidate=c.candidate, baseline=c.baseline)
-            decided.append(replace(c, verdict=no_pairs))
-            continue
-        smallest = min(1.0, c.signed_rank.smallest_attainable_p * factor)
-        reason = verdict(
-            pvalue=p_adjusted,
-            direction=c.rank.rank_biserial,
-            alpha=settings.alpha,
-            margin=settings.margin,
-            equivalence_pvalue=p_same,
-            smallest_p=smallest,
-            candidate=c.candidate,
-            baseline=c.baseline,
-        )
-        decided.append(
-            replace(
-                c,
-                p_adjusted=p_adjusted,
-                smallest_adjusted_p=smallest,
-                equivalence_p_adjusted=p_same,
-                attainable=_attainable(c.n - c.signed_rank.n_zeros, c.n, settings.alpha, factor),
-                verdict=reason,
-            )
-        )
-    return decided
-
-
-def _attainable(useful: int, n: int, alpha: float, comparisons: int) -> str:
-    text = attainability(useful, alpha=alpha, comparisons=comparisons)
-    return text if useful == n else f"{n - useful} of {n} pairs are equal; {text}"
-
-
 def _letters(
     comparisons: Sequence[PairedComparison], names: Sequence[str], complete: FloatArray
-) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
+) -> tuple[tuple[str, ...] | None, tuple[tuple[int, int], ...]]:
     k = len(names)
     signs = np.zeros((k, k), dtype=np.int64)
     for (i, j), c in zip(combinations(range(k), 2), comparisons, strict=True):
         found = {"better": 1, "worse": -1}.get(c.verdict.word, 0)
         signs[i, j], signs[j, i] = found, -found
-    merit = np.argsort(friedman(complete).mean_ranks, kind="stable").tolist() if len(complete) >= 2 else None
+    if k > _MOST_LETTERS:
+        return None, tuple(rank_intervals(signs))
+    merit = (
+        np.argsort(rank_table(complete).mean(axis=0), kind="stable").tolist() if len(complete) > 1 else None
+    )
     return tuple(compact_letters(signs != 0, order=merit)), tuple(rank_intervals(signs))
 
 

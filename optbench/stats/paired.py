@@ -24,10 +24,12 @@ from optbench.stats.common import (
     round_significant,
 )
 from optbench.stats.signed_rank_null import tail_probabilities
-from optbench.stats.walsh import interval_rank, walsh_order
+from optbench.stats.walsh import interval_rank, kept_shifts, walsh_order
 
 #: The sign-flip test counts all sign patterns up to this many non-zero pairs, and samples them above.
 EXACT_FLIPS = 30
+#: Up to this many pairs an interval of tied differences inverts the tied test; above, ties hardly matter.
+_INVERTED = 60
 DIVERGED_REASON = "undefined: a diverged trial has no finite value (ranks still count it, as the worst)"
 
 
@@ -332,8 +334,9 @@ def hodges_lehmann(d: ArrayLike, *, confidence: float = 0.95) -> Interval:
 
     Notes
     -----
-    With ties the closed interval stays conservative. The order statistics are exact, in O(n) memory above n =
-    100.
+    It holds exactly the shifts that `signed_rank` keeps, its zeros and ties included, up to 60 pairs. Above,
+    the order statistics are those without ties (in O(n) memory), and 0 lies in the interval exactly if the
+    test keeps it.
 
     References
     ----------
@@ -359,7 +362,30 @@ def hodges_lehmann(d: ArrayLike, *, confidence: float = 0.95) -> Interval:
         needed = 1 + math.ceil(-math.log2(1 - confidence) - 1e-12)
         reason = f"unbounded: {confidence:.0%} confidence needs {needed} pairs, found {n}"
         return Interval(estimate, -math.inf, math.inf, confidence, n, method, reason)
-    return Interval(estimate, bounds[0], bounds[1], confidence, n, method)
+    low, high = _inverted(x, bounds[0], bounds[1], confidence)
+    return Interval(estimate, low, high, confidence, n, method)
+
+
+def _inverted(x: FloatArray, low: float, high: float, confidence: float) -> tuple[float, float]:
+    """Ends that fit the test with its ties and zeros, from the ends without."""
+    scale = float(np.abs(x[np.isfinite(x)]).max(initial=0.0))
+
+    def kept(shift: float) -> bool:
+        moved = x - shift
+        moved[np.abs(moved) <= 1e-12 * scale] = 0.0
+        weights, signs = pratt_weights(round_significant(moved))
+        lower, upper, _ = tail_probabilities(weights, int(weights[signs > 0].sum()))
+        return 2 * min(lower, upper) > (1 - confidence) * (1 + 1e-12)
+
+    tied = np.unique(np.abs(round_significant(x))).size < x.size or (x == 0).any()
+    if tied and x.size <= _INVERTED and np.isfinite(x).any():
+        low, high = kept_shifts(x, kept, (low, high))
+    if low <= 0 <= high and not kept(0.0):
+        # With ties a shift may be rejected between shifts that are kept: the nearer end moves to 0.
+        low, high = (0.0, high) if high > -low else (low, 0.0)
+    elif not low <= 0 <= high and kept(0.0):
+        low, high = min(low, 0.0), max(high, 0.0)
+    return low, high
 
 
 def tost(d: ArrayLike, *, margin: float) -> EquivalenceResult:

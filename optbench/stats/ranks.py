@@ -19,13 +19,19 @@ from optbench.stats.common import FloatArray, StatsError, check_fraction, midran
 
 #: The permutation distribution is enumerated while its table of rank sums has at most this many rows.
 _MAX_ROWS = 20_000
+#: Blocks are merged one by one, which takes long for more than this many.
+_MAX_BLOCKS = 1000
 #: Above this many cells a permutation test adds nothing to the F approximation.
 _MAX_CELLS = 400
 
 
 @dataclass(frozen=True)
 class FriedmanResult:
-    """Friedman's test; `pvalue` is the one to report: by permutation, or from F for big tables."""
+    """Friedman's test; `pvalue` is the one to report: by permutation, or from F for big tables.
+
+    `statistic`, `p_chi2`, `iman_davenport` and `p_iman_davenport` are corrected for ties; the fields that end
+    in `uncorrected` are from Friedman's own formula, as in Demsar (2006).
+    """
 
     statistic: float
     statistic_uncorrected: float
@@ -38,6 +44,9 @@ class FriedmanResult:
     mean_ranks: tuple[float, ...]
     n: int
     k: int
+    p_chi2_uncorrected: float = math.nan
+    iman_davenport_uncorrected: float = math.nan
+    p_iman_davenport_uncorrected: float = math.nan
 
 
 def rank_table(values: ArrayLike) -> FloatArray:
@@ -81,9 +90,9 @@ def friedman(values: ArrayLike, *, draws: int = 9999, seed: int = 0) -> Friedman
     Returns
     -------
     FriedmanResult
-        `statistic` is chi-square corrected for ties, `statistic_uncorrected` Friedman's own formula; the
-        Iman-Davenport F uses the uncorrected one, as Demsar (2006) does. If every block is fully tied:
-        statistic 0, p = 1, W = 0.
+        `statistic` is chi-square corrected for ties, and the Iman-Davenport F follows from it; Friedman's own
+        formula and its F, as in Demsar (2006), stand beside them. If every block is fully tied: statistic 0,
+        p = 1, W = 0.
 
     Notes
     -----
@@ -109,28 +118,37 @@ def friedman(values: ArrayLike, *, draws: int = 9999, seed: int = 0) -> Friedman
     uncorrected = 12 * n / (k * (k + 1)) * spread
     within = float(((ranks - (k + 1) / 2) ** 2).sum())
     if within == 0:
-        return FriedmanResult(0.0, 0.0, 1.0, "exact", 1.0, 0.0, 1.0, 0.0, tuple(mean.tolist()), n, k)
+        no = (0.0, 0.0, 1.0, "exact", 1.0, 0.0, 1.0, 0.0)
+        return FriedmanResult(*no, tuple(mean.tolist()), n, k, 1.0, 0.0, 1.0)
     chi2 = n * n * (k - 1) * spread / within
-    limit = n * (k - 1)
-    f = math.inf if uncorrected >= limit * (1 - 1e-12) else (n - 1) * uncorrected / (limit - uncorrected)
-    p_f = float(special.fdtrc(k - 1, (k - 1) * (n - 1), f)) if math.isfinite(f) else 0.0
+    f, p_f = _iman_davenport(chi2, n, k)
+    f_uncorrected, p_f_uncorrected = _iman_davenport(uncorrected, n, k)
     p, method = _permutation_p(ranks, draws, seed)
-    if p is None:
-        corrected = math.inf if chi2 >= limit * (1 - 1e-12) else (n - 1) * chi2 / (limit - chi2)
-        p = float(special.fdtrc(k - 1, (k - 1) * (n - 1), corrected)) if math.isfinite(corrected) else 0.0
     return FriedmanResult(
         statistic=chi2,
         statistic_uncorrected=uncorrected,
-        pvalue=p,
+        pvalue=p_f if p is None else p,
         method=method,
         p_chi2=float(special.chdtrc(k - 1, chi2)),
         iman_davenport=f,
         p_iman_davenport=p_f,
-        kendall_w=chi2 / limit,
+        kendall_w=chi2 / (n * (k - 1)),
         mean_ranks=tuple(mean.tolist()),
         n=n,
         k=k,
+        p_chi2_uncorrected=float(special.chdtrc(k - 1, uncorrected)),
+        iman_davenport_uncorrected=f_uncorrected,
+        p_iman_davenport_uncorrected=p_f_uncorrected,
     )
+
+
+def _iman_davenport(chi2: float, n: int, k: int) -> tuple[float, float]:
+    """The F of Friedman's chi-square, and its p."""
+    limit = n * (k - 1)
+    if chi2 >= limit * (1 - 1e-12):
+        return math.inf, 0.0
+    f = (n - 1) * chi2 / (limit - chi2)
+    return f, float(special.fdtrc(k - 1, (k - 1) * (n - 1), f))
 
 
 def _permutation_p(ranks: FloatArray, draws: int, seed: int) -> tuple[float | None, str]:
@@ -158,7 +176,7 @@ def _exact_p(doubled: NDArray[np.int64], observed: int) -> float | None:
     sums may be sorted and merged after each block.
     """
     k = doubled.shape[1]
-    if k > 6:
+    if k > 6 or len(doubled) > _MAX_BLOCKS:
         return None
     states, weights = np.sort(doubled[:1], axis=1), np.ones(1, dtype=np.float64)
     for row in doubled[1:]:
@@ -292,10 +310,58 @@ def rank_intervals(signs: ArrayLike) -> list[tuple[int, int]]:
     return [(1 + int((row < 0).sum()), k - int((row > 0).sum())) for row in s]
 
 
+def mean_rank_intervals(values: ArrayLike, *, confidence: float = 0.95) -> tuple[FloatArray, FloatArray]:
+    """Confidence intervals of the mean ranks that cover at any number of blocks.
+
+    Parameters
+    ----------
+    values : array_like, shape (n, k)
+    confidence : float
+        Of each treatment's interval.
+
+    Returns
+    -------
+    low, high : ndarray, shape (k,)
+        Within [1, k].
+
+    Notes
+    -----
+    A mean rank is 1 plus the chances of each other treatment to be better. Each chance gets Clopper and
+    Pearson's bounds at 1 - (1 - confidence) / (k - 1), a tie counted for the wider side, and the bounds are
+    added: wide, but never short. A percentile bootstrap covers 88 % instead of 95 at n = 6, Student's t 86 %
+    where most blocks agree.
+
+    References
+    ----------
+    Clopper and Pearson (1934), Biometrika 26, 404-413.
+
+    Examples
+    --------
+    >>> low, high = mean_rank_intervals([[2, 1]] * 8)
+    >>> low.round(2).tolist(), high.round(2).tolist()
+    ([1.0, 1.63], [1.37, 2.0])
+    """
+    check_fraction(confidence, "confidence")
+    x = -round_significant(np.asarray(values, dtype=np.float64))
+    n, k = x.shape
+    tail = (1 - confidence) / (k - 1) / 2
+    low, high = np.ones(k), np.ones(k)
+    for i in range(k):
+        others = np.delete(x, i, axis=1)
+        before = (others < x[:, [i]]).sum(axis=0)
+        at_most = (others <= x[:, [i]]).sum(axis=0)
+        some, all_ = before > 0, at_most == n
+        least = special.betaincinv(np.where(some, before, 1), n - before + 1, tail)
+        most = special.betaincinv(at_most + 1, np.where(all_, 1, n - at_most), 1 - tail)
+        low[i] += np.where(some, least, 0.0).sum()
+        high[i] += np.where(all_, 1.0, most).sum()
+    return low, high
+
+
 def mean_rank_bootstrap(
     values: ArrayLike, *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
 ) -> tuple[FloatArray, FloatArray]:
-    """Percentile bootstrap intervals of the mean ranks, resampling blocks.
+    """Percentile bootstrap intervals of the mean ranks: too short for few blocks, kept to be compared with.
 
     Parameters
     ----------

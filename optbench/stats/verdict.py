@@ -1,4 +1,4 @@
-"""The verdict of a comparison: better, worse, equivalent or inconclusive, with its reason in one sentence."""
+"""The verdict of a comparison, with its reason in one sentence."""
 
 from __future__ import annotations
 
@@ -8,19 +8,34 @@ from typing import Literal
 
 from optbench.stats.common import check_fraction
 
-Word = Literal["better", "worse", "equivalent", "inconclusive", "crashed"]
+Word = Literal["better", "worse", "equivalent", "mixed", "inconclusive", "crashed"]
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What is said of the candidate, with the reason in one sentence.
 
-    `word` is better, worse, equivalent or inconclusive. A report says crashed, which no test finds, of a
-    candidate whose every trial crashed.
+    `word` is better, worse, equivalent, mixed or inconclusive. "mixed": the parts of the question have
+    different answers. Within a workload, the typical run is better or worse and the mean does not show it;
+    over workloads, the candidate is better on some and worse on others. A report says crashed, which no test
+    finds, of a candidate whose every trial crashed.
     """
 
     word: Word
     reason: str
+
+
+@dataclass(frozen=True)
+class MeanSays:
+    """What the mean difference shows beside the typical run.
+
+    `sign` is +1 or -1 where its test, adjusted as the typical run's, found it positive or negative, and 0
+    otherwise; `sentence` gives the estimate, its interval and the collapsed runs.
+    """
+
+    estimate: float
+    sign: int
+    sentence: str
 
 
 def verdict(
@@ -30,7 +45,10 @@ def verdict(
     alpha: float = 0.05,
     margin: float | None = None,
     equivalence_pvalue: float | None = None,
+    equivalence_note: str = "",
     smallest_p: float | None = None,
+    mean: MeanSays | None = None,
+    identical_in: int = 0,
     candidate: str = "the candidate",
     baseline: str = "the baseline",
     units: str = "",
@@ -45,11 +63,16 @@ def verdict(
         Positive if the test statistic favours the candidate (for example the rank-biserial correlation).
     alpha : float
         Level.
-    margin, equivalence_pvalue : float, optional
-        Declared margin and the adjusted TOST p. Inside the margin wins over "better" and "worse": the margin
-        was declared to say which differences do not matter.
+    margin, equivalence_pvalue, equivalence_note : float, float, str, optional
+        Declared margin, the adjusted p of equivalence, and what stands behind it in the sentence. Inside the
+        margin wins over "better" and "worse": the margin was declared to say which differences do not matter.
     smallest_p : float, optional
         Smallest adjusted p that this n could have reached.
+    mean : MeanSays, optional
+        "better" and "worse" are said only if the mean shows the same; otherwise the word is "mixed" and the
+        sentence names both.
+    identical_in : int
+        The number of pairs, if both members were equal in all of them.
     candidate, baseline, units : str
         Names for the sentence.
 
@@ -59,7 +82,7 @@ def verdict(
 
     Notes
     -----
-    A large p is never evidence of sameness: it gives "inconclusive". Only TOST against a margin gives
+    A large p is never evidence of sameness: it gives "inconclusive". Only a test against a margin gives
     "equivalent".
 
     Examples
@@ -72,21 +95,42 @@ def verdict(
     same = (
         equivalence_pvalue is not None and not math.isnan(equivalence_pvalue) and equivalence_pvalue <= alpha
     )
+    if identical_in:
+        return Verdict(
+            "inconclusive", f"{candidate} and {baseline} are identical in all {identical_in} pairs."
+        )
     if same and margin is not None:
         tail = " (a difference was detected, but it is smaller than the margin)" if found else ""
         reason = f"{candidate} and {baseline} differ by less than the margin {margin:g}{units}"
-        return Verdict(
-            "equivalent", f"{reason}: adjusted TOST p = {equivalence_pvalue:.3g} <= {alpha:g}{tail}."
-        )
+        test = f"adjusted equivalence p = {equivalence_pvalue:.3g} <= {alpha:g}"
+        return Verdict("equivalent", f"{reason} in the typical run: {test}{tail}{equivalence_note}.")
     if found:
-        word: Word = "better" if direction > 0 else "worse"
-        verb = "beats" if direction > 0 else "loses to"
-        return Verdict(word, f"{candidate} {verb} {baseline}: adjusted p = {pvalue:.3g} <= {alpha:g}.")
+        return _found(pvalue, direction, alpha, mean, candidate, baseline)
     if math.isnan(pvalue):
         return Verdict("inconclusive", f"{candidate} and {baseline} could not be compared: no usable pairs.")
     if smallest_p is not None and smallest_p > alpha:
         reason = f"the smallest attainable adjusted p is {smallest_p:.3g} > {alpha:g}: more pairs are needed"
         return Verdict("inconclusive", f"{candidate} against {baseline}: {reason}.")
     tail = "" if margin is None else f", nor equivalence within {margin:g}{units}"
+    if mean is not None and mean.sign:
+        tail += f"; the mean alone would be {_word(mean.sign)}: {mean.sentence}"
     reason = f"adjusted p = {pvalue:.3g} > {alpha:g} shows neither better nor worse{tail}"
     return Verdict("inconclusive", f"{candidate} against {baseline}: {reason}.")
+
+
+def _word(sign: float) -> Literal["better", "worse"]:
+    return "better" if sign > 0 else "worse"
+
+
+def _found(
+    pvalue: float, direction: float, alpha: float, mean: MeanSays | None, candidate: str, baseline: str
+) -> Verdict:
+    verb = "beats" if direction > 0 else "loses to"
+    test = f"adjusted p = {pvalue:.3g} <= {alpha:g}"
+    if mean is None or mean.sign * direction > 0:
+        return Verdict(_word(direction), f"{candidate} {verb} {baseline}: {test}.")
+    says = "does not show it"
+    if mean.estimate * direction < 0:
+        says = "shows the opposite" if mean.sign else "points the other way"
+    reason = f"the typical run of {candidate} {verb} that of {baseline} ({test}), but the mean {says}"
+    return Verdict("mixed", f"{reason}: {mean.sentence}.")

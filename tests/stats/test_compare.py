@@ -14,7 +14,7 @@ from optbench.stats.common import StatsError
 from optbench.stats.compare import DOCUMENTED_KEYS, SCHEMA, compare_table, direction_of
 from optbench.stats.datasets import collapse, leave_one_out, on_these_datasets
 from optbench.stats.families import Settings
-from optbench.stats.paired import signed_rank
+from optbench.stats.paired import sign_flip, signed_rank
 from tests.stats.published_tables import DEMSAR
 
 
@@ -218,12 +218,21 @@ def test_seeds_are_not_pooled_into_datasets():
     assert any("cannot generalise" in n for n in few.notes)
 
 
-def test_stratified_test_on_one_dataset_is_the_signed_rank_test():
+def test_the_test_on_these_datasets_is_on_one_dataset_the_sign_flip_test_of_the_mean():
     table = np.random.default_rng(0).normal(size=(9, 2))
-    stratified = on_these_datasets({"d": table}, ["x", "y"], settings=Settings("y", "baseline"))[0]
-    plain = signed_rank(table[:, 0] - table[:, 1])
-    assert (stratified.pvalue, stratified.statistic) == (plain.pvalue, plain.statistic)
-    assert stratified.estimate == pytest.approx((table[:, 0] - table[:, 1]).mean())
+    these = on_these_datasets({"d": table}, ["x", "y"], settings=Settings("y", "baseline"))[0]
+    d = table[:, 0] - table[:, 1]
+    assert these.pvalue == sign_flip(d).pvalue
+    assert these.estimate == these.statistic == pytest.approx(d.mean())
+
+
+def test_these_datasets_with_a_diverged_trial_are_tested_by_ranks_and_no_mean_is_said():
+    table = np.random.default_rng(0).normal(size=(9, 2))
+    table[0, 0] = -np.inf
+    these = on_these_datasets({"d": table}, ["x", "y"], settings=Settings("y", "baseline"))[0]
+    assert these.pvalue == signed_rank(np.r_[-np.inf, table[1:, 0] - table[1:, 1]]).pvalue
+    assert math.isnan(these.estimate)
+    assert "diverged" in these.reason
 
 
 def test_cells_are_medians_where_a_trial_diverged_and_only_there():
@@ -310,3 +319,26 @@ def test_a_missing_pair_turns_an_all_pairs_correction_into_holm():
     apart = compare_table(frame, metric="accuracy", correction="shaffer").within[0]
     assert apart.correction == "holm"
     assert [c.n for c in apart.comparisons] == [8, 0, 0]
+
+
+def test_a_very_large_family_is_analysed_in_brief_says_so_and_says_the_same_words():
+    rng = np.random.default_rng(0)
+    names = [f"o{i}" for i in range(33)]
+    values = rng.normal(size=(24, 1)) + 0.2 * rng.normal(size=(24, 33)) + 0.05 * np.arange(33)
+    brief = compare_table(trials(values, optimizers=names), metric="accuracy").within[0]
+    assert len(brief.comparisons) == 528
+    assert any("in brief" in note for note in brief.notes)
+    assert brief.comparisons[0].hodges_lehmann is None
+    assert {c.verdict.word for c in brief.comparisons} >= {"worse", "inconclusive"}
+    for c in brief.comparisons[::50]:
+        d = values[:, names.index(c.candidate)] - values[:, names.index(c.baseline)]
+        assert c.signed_rank.pvalue == signed_rank(d).pvalue
+    json.dumps(compare_table(trials(values, optimizers=names), metric="accuracy").to_dict(), allow_nan=False)
+
+
+def test_rounded_results_of_many_seeds_are_compared_in_a_moment():
+    rng = np.random.default_rng(0)
+    values = np.round(0.9 + 0.01 * rng.normal(size=(20_000, 2)), 2)
+    c = only(compare_table(trials(values), metric="accuracy"))
+    assert c.hodges_lehmann.estimate == pytest.approx(0, abs=0.01)
+    assert c.hodges_lehmann.low <= 0 <= c.hodges_lehmann.high

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from optbench.stats.common import StatsError, differences, midranks, round_significant
+from optbench.stats.common import (
+    StatsError,
+    count_resolution,
+    differences,
+    midranks,
+    round_significant,
+    stored_resolution,
+)
 from optbench.stats.paired import hodges_lehmann, pair_correlation, paired_t, sign_flip, signed_rank, tost
 from optbench.stats.signed_rank_null import _saddlepoint_upper, null_probabilities
 
@@ -158,6 +165,50 @@ def test_hodges_lehmann_interval_holds_exactly_the_shifts_that_the_test_keeps(d,
         outside = signed_rank(d - (hl.low - 1e-6)).pvalue, signed_rank(d - (hl.high + 1e-6)).pvalue
         assert min(inside) > 1 - confidence - 1e-9
         assert max(outside) <= 1 - confidence + 1e-9
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-4, 7), min_size=6, max_size=18), st.sampled_from([0.9, 0.95]))
+def test_with_ties_and_zeros_the_interval_still_inverts_the_test_that_is_printed(d, confidence):
+    d = np.array(d, float)
+    hl = hodges_lehmann(d, confidence=confidence)
+    p0 = signed_rank(d).pvalue
+    if math.isinf(hl.low):
+        return
+    if 0 not in (hl.low, hl.high):
+        assert (hl.low < 0 < hl.high) == (p0 > 1 - confidence)
+    grid = np.arange(-10, 10.01, 0.125)  # Walsh averages are multiples of 0.5: every kind of shift is on it
+    kept = grid[[signed_rank(d - g).pvalue > 1 - confidence + 1e-12 for g in grid]]
+    assert hl.low <= kept.min() <= hl.low + 0.25 or p0 <= 1 - confidence
+    assert hl.high - 0.25 <= kept.max() <= hl.high or p0 <= 1 - confidence
+
+
+def test_a_table_stored_in_32_bits_keeps_its_ties():
+    rng = np.random.default_rng(5)
+    a = np.round(0.9 + 0.01 * rng.normal(size=14), 3)
+    b = np.round(a - np.round(0.004 + 0.006 * rng.normal(size=14), 3), 3)
+    exact = signed_rank(differences(a, b))
+    short = a.astype(np.float32), b.astype(np.float32)
+    assert signed_rank(differences(*short)).n_ties < exact.n_ties
+    step = stored_resolution(np.concatenate(short))
+    assert step == 0.001
+    assert signed_rank(differences(*short, resolution=step)) == exact
+
+
+def test_shares_of_a_test_part_are_counts():
+    n = 20_800
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(19_000, 19_020, 12), rng.integers(19_000, 19_020, 12)
+    for kind in (np.float64, np.float32):
+        shares = (a / n).astype(kind), (b / n).astype(kind)
+        step = count_resolution(np.concatenate(shares), n)
+        assert step == 1 / n
+        found = differences(*shares, resolution=step)
+        assert np.rint(found * n).tolist() == (a - b).tolist()
+        assert signed_rank(found) == signed_rank(a - b)
+    assert count_resolution([0.5, 0.1234567], 100) is None
+    assert stored_resolution([1.0, 2.0, 300.5]) is None
+    assert stored_resolution([0.1, 0.2]) is None
 
 
 def test_hodges_lehmann_says_when_n_is_too_small_or_both_diverged():

@@ -16,6 +16,7 @@ from optbench.stats.ranks import (
     compact_letters,
     friedman,
     mean_rank_bootstrap,
+    mean_rank_intervals,
     nemenyi_cd,
     rank_intervals,
     rank_table,
@@ -31,8 +32,34 @@ def test_demsar_friedman_and_iman_davenport():
     result = friedman(AUC)
     assert [round(r, 3) for r in result.mean_ranks] == [3.143, 2.000, 2.893, 1.964]
     assert round(result.statistic_uncorrected, 2) == 9.28
-    assert round(result.iman_davenport, 2) == 3.69
+    assert round(result.iman_davenport_uncorrected, 2) == 3.69
     assert result.statistic == pytest.approx(stats.friedmanchisquare(*AUC.T).statistic)
+
+
+def test_iman_davenport_follows_from_the_chi_square_that_is_corrected_for_ties():
+    result = friedman(AUC)
+    n, k = AUC.shape
+    f = (n - 1) * result.statistic / (n * (k - 1) - result.statistic)
+    assert result.statistic > result.statistic_uncorrected
+    assert result.iman_davenport == pytest.approx(f)
+    assert result.p_iman_davenport == pytest.approx(stats.f.sf(f, k - 1, (k - 1) * (n - 1)))
+    assert result.p_chi2_uncorrected == pytest.approx(stats.chi2.sf(result.statistic_uncorrected, k - 1))
+    assert result.p_iman_davenport_uncorrected > result.p_iman_davenport
+
+
+def test_mean_rank_intervals_cover_where_the_bootstrap_does_not():
+    rng, runs, effect = np.random.default_rng(0), 400, np.array([0, 0.5, 1.0])
+    true = rank_table(rng.normal(size=(40_000, 3)) + effect).mean(axis=0)
+    hits = np.zeros(2)
+    for i in range(runs):
+        x = rng.normal(size=(6, 3)) + effect
+        for j, (low, high) in enumerate((mean_rank_intervals(x), mean_rank_bootstrap(x, draws=300, seed=i))):
+            hits[j] += ((low <= true) & (true <= high)).mean()
+    assert hits[0] / runs >= 0.95
+    assert hits[1] / runs < 0.93
+    low, high = mean_rank_intervals(AUC)
+    assert (low >= 1).all()
+    assert (high <= 4).all()
 
 
 def test_demsar_critical_differences():

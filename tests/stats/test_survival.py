@@ -102,3 +102,21 @@ def test_paired_times_tie_at_the_budget_and_rank_the_rest():
     assert c.mean.estimate == pytest.approx((4 + 4 + 0 + 4 * 4) / 7)
     assert (result.success_tests[0].b, result.success_tests[0].c) == (1, 0)
     assert [s.successes for s in result.summaries] == [6, 6]
+
+
+def test_reached_in_the_last_epoch_ranks_before_not_reached():
+    times = np.array([[np.inf, 10.0]] * 6)
+    found = time_to_target(
+        times, ["adam", "wame"], dataset="d", budget=10.0, settings=Settings("adam", "baseline")
+    )[0]
+    c = found.family.comparisons[0]
+    assert (c.signed_rank.n_zeros, c.signed_rank.pvalue) == (0, 2 / 64)
+    assert c.verdict.word == "better"
+    assert [s.rmst for s in found.summaries] == [10.0, 10.0]
+
+
+def test_two_that_do_not_reach_tie():
+    times = np.array([[np.inf, 11.0]] * 6)
+    settings_ = Settings("adam", "baseline")
+    found = time_to_target(times, ["adam", "wame"], dataset="d", budget=10.0, settings=settings_)[0]
+    assert "identical in all 6 pairs" in found.family.comparisons[0].verdict.reason

@@ -1,0 +1,1 @@
+"""Simulations of the claims of docs/statistics.md, one table each."""

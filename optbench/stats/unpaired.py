@@ -1,0 +1,486 @@
+"""Independent runs: no block holds both optimizers, so groups are compared as groups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from optbench.stats.common import FloatArray, StatsError, check_fraction, one_dimensional
+from optbench.stats.corrections import adjust
+from optbench.stats.paired import DIVERGED_REASON
+from optbench.stats.verdict import Verdict, verdict
+
+#: All divisions of the runs are counted up to this many, sampled above.
+EXACT_DIVISIONS = 200_000
+_DRAWS = 9_999
+
+
+@dataclass(frozen=True)
+class WelchResult:
+    """Welch's t test and interval of a difference of means, first minus second."""
+
+    estimate: float
+    low: float
+    high: float
+    confidence: float
+    statistic: float
+    df: float
+    pvalue: float
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class PermutationResult:
+    """Two-sided permutation test on Welch's t (or, where runs diverged, on rank sums)."""
+
+    pvalue: float
+    method: str
+    smallest_attainable_p: float
+
+
+@dataclass(frozen=True)
+class UnpairedComparison:
+    """Two groups of independent runs; positive differences favour the candidate.
+
+    The permutation test decides; `welch` has the interval, at the level that holds for the family together.
+    """
+
+    candidate: str
+    baseline: str
+    n_candidate: int
+    n_baseline: int
+    welch: WelchResult
+    permutation: PermutationResult
+    p_adjusted: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class TargetResult:
+    """One group against a fixed number. `sd` is the known one, or estimated from the runs.
+
+    `statistic` is z for a known and t for an estimated sd. `bound` is the one-sided confidence bound of the
+    mean on the side of the target.
+    """
+
+    n: int
+    mean: float
+    sd: float
+    known_sd: bool
+    target: float
+    statistic: float
+    pvalue: float
+    bound: float
+    alpha: float
+    reached: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Values that several runs of a group share to all digits.
+
+    `expected` is how many pairs would share a value by chance, from the spread and the step of the values.
+    """
+
+    group: str
+    values: tuple[float, ...]
+    runs: tuple[tuple[str, ...], ...]
+    extra: int
+    expected: float
+
+    @property
+    def sentence(self) -> str:
+        """One sentence for a report."""
+        named = "; ".join(f"{', '.join(r)} ({v:g})" for v, r in zip(self.values, self.runs, strict=True))
+        return (
+            f"{self.group}: probable duplicates, equal to all digits: runs {named}; {self.expected:.2g} such "
+            "pairs are expected by chance"
+        )
+
+
+@dataclass(frozen=True)
+class Record:
+    """One set-up in a sequence: is it below the target, in fewer steps than the record, and better than it?
+
+    `difference` is the loss by which it is better than the record before it, on equal terms (steps exchanged
+    for loss); `p_previous` the one-sided p of that.
+    """
+
+    group: str
+    steps: float
+    target: TargetResult
+    is_record: bool
+    previous: str | None
+    difference: float
+    p_previous: float
+    beats_previous: bool
+
+
+def welch(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> WelchResult:
+    """Difference of two means with unequal variances.
+
+    Parameters
+    ----------
+    x, y : array_like, shape (n,), (m,)
+        Independent runs, at least 2 of each for a test.
+    confidence : float
+
+    Returns
+    -------
+    WelchResult
+        NaN with a reason for fewer runs, no spread at all, or diverged runs.
+
+    References
+    ----------
+    Welch (1947), Biometrika 34, 28-35.
+
+    Examples
+    --------
+    >>> round(welch([1.0, 2.0, 3.0], [2.0, 3.0, 7.0]).df, 3)
+    2.56
+    """
+    check_fraction(confidence, "confidence")
+    a, b = one_dimensional(x, "x"), one_dimensional(y, "y")
+    nan = math.nan
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return WelchResult(nan, nan, nan, confidence, nan, nan, nan, DIVERGED_REASON)
+    estimate = float(a.mean() - b.mean())
+    if min(a.size, b.size) < 2:
+        reason = f"undefined: a spread needs 2 runs, found {a.size} and {b.size}"
+        return WelchResult(estimate, nan, nan, confidence, nan, nan, nan, reason)
+    u, v = float(a.var(ddof=1)) / a.size, float(b.var(ddof=1)) / b.size
+    if u + v <= (1e-12 * max(float(np.abs(a).max()), float(np.abs(b).max()))) ** 2:
+        reason = "undefined: the runs of both groups are all equal"
+        return WelchResult(estimate, nan, nan, confidence, nan, nan, nan, reason)
+    df = (u + v) ** 2 / (u**2 / (a.size - 1) + v**2 / (b.size - 1))
+    error = math.sqrt(u + v)
+    half = float(special.stdtrit(df, (1 + confidence) / 2)) * error
+    t = estimate / error
+    p = float(2 * special.stdtr(df, -abs(t)))
+    return WelchResult(estimate, estimate - half, estimate + half, confidence, t, df, p)
+
+
+def permutation_test(x: ArrayLike, y: ArrayLike, *, draws: int = _DRAWS, seed: int = 0) -> PermutationResult:
+    """Two-sided permutation test of two groups, on Welch's t.
+
+    Parameters
+    ----------
+    x, y : array_like, shape (n,), (m,)
+        Diverged runs may be infinite: the test is then on rank sums.
+    draws, seed : int
+        Random divisions where there are more than 200,000; p = (b + 1) / (draws + 1).
+
+    Returns
+    -------
+    PermutationResult
+
+    Notes
+    -----
+    Exact where both groups have one distribution; since the statistic is studentised, the level also holds in
+    large groups of equal means and unequal spread.
+
+    References
+    ----------
+    Pitman (1937), Suppl. JRSS 4, 119-130; Janssen (1997), Stat. Probab. Lett. 36, 9-21; Chung and Romano
+    (2013), Ann. Stat. 41, 484-507; Phipson and Smyth (2010), SAGMB 9(1), 39.
+
+    Examples
+    --------
+    >>> permutation_test([1.0, 2.0, 3.0], [4.0, 5.0, 6.0]).pvalue
+    0.1
+    """
+    a, b = one_dimensional(x, "x"), one_dimensional(y, "y")
+    n, m = int(a.size), int(b.size)
+    pooled = np.concatenate([a, b])
+    if not np.isfinite(pooled).all():
+        pooled = np.searchsorted(np.sort(pooled), pooled, side="left") + np.searchsorted(
+            np.sort(pooled), pooled, side="right"
+        ).astype(np.float64)
+    pooled = pooled - pooled.mean()
+    divisions = math.comb(n + m, n)
+    if divisions <= EXACT_DIVISIONS:
+        chosen = np.array(list(combinations(range(n + m), n)), dtype=np.int64)
+        values = _studentised(pooled, chosen, n, m)
+        # The first division is the one observed.
+        p = float((values >= values[0] * (1 - 1e-9)).mean())
+        smallest = (2 if n == m else 1) / divisions
+        return PermutationResult(p, "exact", min(1.0, smallest))
+    rng = np.random.default_rng(seed)
+    observed = _studentised(pooled, np.arange(n)[None, :], n, m)[0]
+    hits = 0
+    for start in range(0, draws, 1000):
+        size = min(1000, draws - start)
+        chosen = np.argsort(rng.random((size, n + m)), axis=1)[:, :n]
+        hits += int((_studentised(pooled, chosen, n, m) >= observed * (1 - 1e-9)).sum())
+    return PermutationResult((hits + 1) / (draws + 1), f"Monte Carlo, {draws} draws", 1 / (draws + 1))
+
+
+def _studentised(
+    pooled: FloatArray, chosen: np.ndarray[tuple[int, int], np.dtype[np.int64]], n: int, m: int
+) -> FloatArray:
+    """|Welch's t| of each division (n - 1 replaced by n: the same order, and defined for one run)."""
+    first = pooled[chosen]
+    total, squares = float(pooled.sum()), float((pooled**2).sum())
+    sum_a, square_a = first.sum(axis=1), (first**2).sum(axis=1)
+    mean_a, mean_b = sum_a / n, (total - sum_a) / m
+    var_a = np.maximum(square_a / n - mean_a**2, 0) / max(1, n - 1)
+    var_b = np.maximum((squares - square_a) / m - mean_b**2, 0) / max(1, m - 1)
+    error = np.sqrt(var_a + var_b)
+    gap = np.abs(mean_a - mean_b)
+    flat = error <= 1e-9 * math.sqrt(squares / (n + m))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = gap / np.where(flat, 1.0, error)
+    return np.asarray(np.where(flat, np.where(gap > 1e-12, np.inf, 0.0), t), dtype=np.float64)
+
+
+def compare_unpaired(
+    groups: Mapping[str, ArrayLike],
+    *,
+    baseline: str | None = None,
+    maximise: bool = True,
+    alpha: float = 0.05,
+    correction: str = "holm",
+) -> tuple[UnpairedComparison, ...]:
+    """Compare groups of independent runs, each with the baseline or all pairs.
+
+    Parameters
+    ----------
+    groups : mapping of optimizer to array_like, shape (n,)
+    baseline : str, optional
+        One of them; None compares all pairs.
+    maximise : bool
+        Is larger better?
+    alpha : float
+    correction : str
+        See `optbench.stats.corrections.adjust`.
+
+    Returns
+    -------
+    tuple of UnpairedComparison
+
+    Raises
+    ------
+    StatsError
+        If the baseline is no group, or there are fewer than 2 groups.
+
+    Notes
+    -----
+    The word is "better" or "worse" only where the interval of the means shows the same; where permutation
+    test and interval disagree it is "mixed".
+
+    Examples
+    --------
+    >>> compare_unpaired({"x": [1.0, 2.0, 3.0, 2.5], "y": [5.0, 6.0, 7.0, 6.5]}, baseline="x")[0].verdict.word
+    'better'
+    """
+    check_fraction(alpha, "alpha")
+    names = list(groups)
+    if len(names) < 2:
+        raise StatsError(f"groups: found {', '.join(names) or 'none'}; a comparison needs at least 2")
+    if baseline is not None and baseline not in names:
+        raise StatsError(f"baseline: found {baseline!r}, allowed are {', '.join(names)}")
+    pairs = (
+        list(combinations(names, 2)) if baseline is None else [(n, baseline) for n in names if n != baseline]
+    )
+    sign = 1.0 if maximise else -1.0
+    values = {name: sign * one_dimensional(v, name) for name, v in groups.items()}
+    together = 1 if correction in ("none", "bh") else len(pairs)
+    raw = []
+    for c, b in pairs:
+        means = welch(values[c], values[b], confidence=1 - alpha / together)
+        test = permutation_test(values[c], values[b], draws=max(_DRAWS, min(99_999, 400 * together)))
+        empty = Verdict("inconclusive", "")
+        raw.append(UnpairedComparison(c, b, values[c].size, values[b].size, means, test, math.nan, empty))
+    adjusted = adjust([r.permutation.pvalue for r in raw], method=correction, all_pairs=baseline is None)
+    return tuple(
+        replace(r, p_adjusted=float(p), verdict=_word(r, float(p), values, alpha, together))
+        for r, p in zip(raw, adjusted, strict=True)
+    )
+
+
+def _word(
+    r: UnpairedComparison, p: float, values: Mapping[str, FloatArray], alpha: float, together: int
+) -> Verdict:
+    a, b = values[r.candidate], values[r.baseline]
+    with np.errstate(invalid="ignore"):
+        wins = float(np.sign(a[:, None] - b[None, :]).sum())
+    direction = r.welch.estimate if math.isfinite(r.welch.estimate) else wins
+    found = verdict(
+        pvalue=p,
+        direction=direction,
+        alpha=alpha,
+        smallest_p=min(1.0, r.permutation.smallest_attainable_p * together),
+        candidate=r.candidate,
+        baseline=r.baseline,
+    )
+    if found.word in ("better", "worse") and not math.isnan(r.welch.low) and r.welch.low <= 0 <= r.welch.high:
+        mean = f"{r.welch.estimate:.3g} [{r.welch.low:.3g}, {r.welch.high:.3g}]"
+        said = f"{found.reason[:-1]} by permutations, but the difference of means {mean} does not show it."
+        return Verdict("mixed", said)
+    return found
+
+
+def against_target(
+    values: ArrayLike,
+    *,
+    target: float,
+    side: Literal["below", "above"] = "below",
+    sd: float | None = None,
+    alpha: float = 0.05,
+) -> TargetResult:
+    """Is the mean of independent runs beyond a fixed number? One-sided.
+
+    Parameters
+    ----------
+    values : array_like, shape (n,)
+    target : float
+    side : {"below", "above"}
+        Where the mean should be.
+    sd : float, optional
+        Known standard deviation of a run: a z test. By default it is estimated: a t test, from 2 runs on.
+    alpha : float
+
+    Returns
+    -------
+    TargetResult
+        `reached` is p < alpha. NaN with a reason for one run without a known sd, for runs without spread, and
+        for diverged runs.
+
+    Examples
+    --------
+    >>> against_target([3.277, 3.278, 3.276, 3.277], target=3.28, sd=0.0013, alpha=0.001).reached
+    True
+    """
+    check_fraction(alpha, "alpha")
+    if sd is not None and not (math.isfinite(sd) and sd > 0):
+        raise StatsError(f"sd: found {sd!r}, allowed is a positive number")
+    x = one_dimensional(values, "values")
+    n, sign, nan = int(x.size), -1.0 if side == "below" else 1.0, math.nan
+    reason = None
+    if not np.isfinite(x).all():
+        reason = DIVERGED_REASON
+    elif sd is None and n < 2:
+        reason = f"undefined: a spread needs 2 runs, found {n}; or give a known sd"
+    elif sd is None and np.ptp(x) <= 1e-12 * float(np.abs(x).max()):
+        reason = "undefined: all runs are equal"
+    if reason is not None:
+        mean = float(x.mean()) if np.isfinite(x).all() else nan
+        return TargetResult(n, mean, nan, sd is not None, target, nan, nan, nan, alpha, False, reason)
+    width = float(x.std(ddof=1)) if sd is None else sd
+    error = width / math.sqrt(n)
+    statistic = float(x.mean() - target) / error
+    p = float(special.stdtr(n - 1, -sign * statistic) if sd is None else special.ndtr(-sign * statistic))
+    quantile = float(special.stdtrit(n - 1, 1 - alpha) if sd is None else special.ndtri(1 - alpha))
+    bound = float(x.mean()) - sign * quantile * error
+    return TargetResult(
+        n, float(x.mean()), width, sd is not None, target, statistic, p, bound, alpha, p < alpha
+    )
+
+
+def duplicates(
+    values: ArrayLike, *, group: str = "", runs: Sequence[object] | None = None
+) -> Duplicates | None:
+    """Runs of one group that are equal to all digits.
+
+    Parameters
+    ----------
+    values : array_like, shape (n,)
+    group : str
+    runs : sequence, length n, optional
+        Their names; by default their numbers.
+
+    Returns
+    -------
+    Duplicates or None
+        None where all values differ. Diverged runs (infinite) and missing ones are no duplicates.
+
+    Notes
+    -----
+    The pairs expected by chance are n (n - 1) / 2 x step / (2 sqrt(pi) sd), for normal values of the spread
+    of the distinct ones, rounded to the step of their decimals.
+
+    Examples
+    --------
+    >>> duplicates([0.51, 0.52, 0.51], group="g").runs
+    (('0', '2'),)
+    """
+    x = np.asarray(values, dtype=np.float64)
+    names = [str(r) for r in (range(x.size) if runs is None else runs)]
+    found, counts = np.unique(x[np.isfinite(x)], return_counts=True)
+    repeated = found[counts > 1]
+    if not repeated.size:
+        return None
+    who = tuple(tuple(names[i] for i in np.flatnonzero(x == v)) for v in repeated)
+    sd = float(found.std(ddof=1)) if found.size > 1 else math.nan
+    step = _step(found)
+    n = int(np.isfinite(x).sum())
+    expected = n * (n - 1) / 2 * step / (2 * math.sqrt(math.pi) * sd) if sd > 0 else math.nan
+    return Duplicates(group, tuple(repeated.tolist()), who, int((counts - 1).sum()), expected)
+
+
+def _step(values: FloatArray) -> float:
+    """The last decimal place that the values use."""
+    for places in range(16):
+        if (np.abs(values - np.round(values, places)) <= 1e-12 * np.maximum(1, np.abs(values))).all():
+            return float(10.0**-places)
+    return 1e-16
+
+
+def records(
+    groups: Mapping[str, tuple[float, ArrayLike]],
+    *,
+    target: float,
+    sd: float,
+    loss_per_step: float,
+    alpha: float = 0.001,
+) -> tuple[Record, ...]:
+    """A sequence of set-ups against a target loss in ever fewer steps, and each against the record before.
+
+    Parameters
+    ----------
+    groups : mapping of name to (steps, losses)
+        In the order in which they came.
+    target : float
+        Mean loss to be below.
+    sd : float
+        Known standard deviation of one run.
+    loss_per_step : float
+        What a step is worth: losses of set-ups of different steps are compared after exchanging them.
+    alpha : float
+        One-sided, of each test.
+
+    Returns
+    -------
+    tuple of Record
+        `is_record`: below the target at alpha, and in fewer steps than the record before it.
+
+    Examples
+    --------
+    >>> runs = [3.27] * 4
+    >>> found = records({"a": (9, runs), "b": (8, runs)}, target=3.28, sd=0.001, loss_per_step=0)
+    >>> [r.is_record for r in found], found[1].p_previous
+    ([True, True], 0.5)
+    """
+    best: tuple[str, float, FloatArray] | None = None
+    result = []
+    for name, (steps, losses) in groups.items():
+        x = one_dimensional(losses, name)
+        test = against_target(x, target=target, sd=sd, alpha=alpha)
+        gap, p = math.nan, math.nan
+        if best is not None:
+            gap = float(best[2].mean() - x.mean()) + loss_per_step * (best[1] - steps)
+            p = float(special.ndtr(-gap / (sd * math.sqrt(1 / x.size + 1 / best[2].size))))
+        record = test.reached and (best is None or steps < best[1])
+        previous = best[0] if best else None
+        result.append(Record(name, steps, test, record, previous, gap, p, p < alpha))
+        if record:
+            best = (name, steps, x)
+    return tuple(result)

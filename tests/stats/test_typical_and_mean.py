@@ -1,0 +1,156 @@
+"""The typical run against the mean, collapsed runs, and equivalence that rare collapses do not fool."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from optbench.records.tables import compare_file
+from optbench.stats.collapses import collapse_counts, collapsed, unseen_rate
+from optbench.stats.equivalence import equivalence
+from optbench.stats.families import Settings, compare_family
+from optbench.stats.skew import johnson_t
+
+CASES = Path("/work/shared/cases")
+needs_cases = pytest.mark.skipif(not CASES.exists(), reason="the shared input files are not here")
+
+
+def one(a, b, *, margin=None):
+    family = compare_family(
+        np.column_stack([b, a]),
+        ["adam", "wame"],
+        settings=Settings("adam", "baseline", margin=margin),
+        scope="d",
+    )
+    return family.comparisons[0]
+
+
+def runs(n, seed=0, lost=()):
+    rng = np.random.default_rng(seed)
+    b = 0.9 + 0.01 * rng.normal(size=n)
+    a = b + 0.004 + 0.0005 * rng.normal(size=n)
+    a[list(lost)] = 0.1
+    return a, b
+
+
+def test_collapsed_runs_are_counted_and_no_bare_better_is_said():
+    c = one(*runs(20, lost=(3, 11)))
+    assert c.p_adjusted <= 0.05
+    assert c.mean.estimate < 0
+    assert c.verdict.word == "mixed"
+    assert "typical run of wame beats" in c.verdict.reason
+    assert "2 of 20 of wame, 0 of 20 of adam" in c.verdict.reason
+    assert one(*runs(20)).verdict.word == "better"
+
+
+def test_a_collapse_of_the_baseline_is_seen_from_the_other_side():
+    a, b = runs(20, lost=(3, 11))
+    c = one(b, a)
+    assert c.verdict.word == "mixed"
+    assert (c.n_collapsed_candidate, c.n_collapsed_baseline) == (0, 2)
+
+
+def test_a_diverged_run_of_the_candidate_takes_the_bare_word_away_and_one_of_the_baseline_does_not():
+    a, b = runs(20)
+    a[0] = -np.inf
+    assert one(a, b).verdict.word == "mixed"
+    assert "diverged runs: 1 of wame, 0 of adam" in one(a, b).verdict.reason
+    assert one(b, a).verdict.word == "mixed"
+    a, b = runs(20)
+    b[0] = -np.inf
+    assert one(a, b).verdict.word == "better"
+
+
+def test_better_means_that_typical_run_and_mean_both_show_it():
+    rng = np.random.default_rng(0)
+    words = []
+    for _ in range(300):
+        skewed = math.exp(0.5) - rng.lognormal(size=20)  # mean 0, most values above it
+        c = one(skewed, np.zeros(20))
+        words.append(c.verdict.word)
+        if c.verdict.word == "better":
+            assert c.average.low > 0
+            assert c.simultaneous.low >= 0
+    assert words.count("mixed") > 30
+    assert words.count("better") / len(words) <= 0.05 + 3 * 0.0126
+
+
+def test_johnsons_t_is_students_without_skewness_and_smaller_against_a_long_tail():
+    d = np.array([-1.0, 0.0, 1.0]) + 2
+    assert johnson_t(d).statistic == pytest.approx(2 * math.sqrt(3))
+    tail = np.array([1.0, 0.9, 1.1, 1.2, 0.8, -0.5])
+    assert johnson_t(tail).against(1)
+    plain = tail.mean() / tail.std(ddof=1) * math.sqrt(6)
+    assert 0 < johnson_t(tail).statistic < plain
+    # Johnson (1978), equation 2.5, written out in raw moments.
+    n, m, s2 = 6, tail.mean(), tail.var(ddof=1)
+    k = ((tail - m) ** 3).sum() * n / ((n - 1) * (n - 2))
+    assert johnson_t(tail).statistic == pytest.approx(
+        (m + k / (6 * s2 * n) + k * m**2 / (3 * s2**2)) / math.sqrt(s2 / n)
+    )
+    assert "standard deviation is 0" in johnson_t([1.0, 1.0, 1.0]).reason
+
+
+def test_identical_pairs_are_called_identical():
+    c = one(np.full(8, 0.9), np.full(8, 0.9))
+    assert c.verdict.reason == "wame and adam are identical in all 8 pairs."
+    assert "needed" not in c.attainable
+
+
+def test_normal_runs_hardly_ever_collapse_and_far_ones_always_do():
+    rng = np.random.default_rng(0)
+    assert sum(collapsed(rng.normal(0.9, 0.01, 10)).sum() for _ in range(2000)) < 20
+    assert collapsed(np.array([0.9, 0.9, 0.9, 0.9, 0.5, -np.inf])).tolist() == [False] * 4 + [True] * 2
+    assert not collapsed(np.array([1.0, 1.0, 1.0, 1.0, 0.999])).any()
+    assert collapse_counts(np.array([0.9, 0.1]), np.array([0.9, 0.9])) == (0, 0)  # two runs show no spread
+
+
+def test_unseen_rate_is_the_rule_of_three():
+    assert unseen_rate(100) == pytest.approx(3 / 100, rel=0.02)
+
+
+def test_equivalence_is_the_sign_test_of_the_median_and_refuses_what_carries_the_mean():
+    d = np.array([0.1, -0.2, 0.3, 0.0, -0.1, 0.2, 0.1, -0.3])
+    assert equivalence(d, margin=0.5).p_median == 2.0**-8
+    assert equivalence(d, margin=0.3).p_median == pytest.approx(9 / 2**8)
+    assert "collapsed" in equivalence(d, margin=0.5, collapsed=1).reason
+    assert "one pair moves the mean" in equivalence(np.r_[d, 8.0], margin=1.0).reason
+    assert math.isnan(equivalence([0.1, math.inf], margin=1).pvalue)
+
+
+def test_equivalence_keeps_its_level_at_the_margin_for_any_shape():
+    rng, runs_ = np.random.default_rng(0), 800
+    shapes = {
+        "normal": lambda: rng.normal(size=20),
+        "skew": lambda: rng.exponential(size=20) - math.log(2),
+        "heavy": lambda: rng.standard_t(2, size=20),
+        "mixture": lambda: np.where(rng.random(20) < 0.1, -20, 0) + rng.normal(size=20) - 0.14,
+    }
+    for name, draw in shapes.items():
+        for sign in (1, -1):
+            hits = sum(equivalence(sign * draw() + 3.0, margin=3.0).pvalue <= 0.05 for _ in range(runs_))
+            assert hits / runs_ <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs_), name
+
+
+def test_equivalent_says_what_it_is_about():
+    rng = np.random.default_rng(1)
+    b = 0.9 + 0.01 * rng.normal(size=11)
+    c = one(b + 0.001 * rng.normal(size=11), b, margin=0.01)
+    assert c.verdict.word == "equivalent"
+    assert "in the typical run" in c.verdict.reason
+    assert "a rate of up to 24% possible" in c.verdict.reason
+
+
+@needs_cases
+def test_real_files_that_turned_a_verdict_around():
+    (these,) = compare_file(CASES / "dir4.csv", baseline="adam").these_datasets
+    assert these.verdict.word == "mixed"
+    assert "better on d0, d1, d2; worse on d3" in these.verdict.reason
+    assert these.high < 0
+    for margin in (None, 0.001, 0.05, 0.0763, 1.0):
+        c = compare_file(CASES / "collapse.csv", baseline="adam", margin=margin).within[0].comparisons[0]
+        assert c.verdict.word == "mixed"
+        assert "2 of 20 of wame" in c.verdict.reason
+    c = compare_file(CASES / "ident.csv").within[0].comparisons[0]
+    assert "identical in all 8 pairs" in c.verdict.reason
