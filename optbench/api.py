@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from optbench.records.frames import Results, counted_block, load_results
+from optbench.records.frames import Results, load_results
+from optbench.records.pairing import counted_block
 from optbench.records.store import Store, StoreError
 from optbench.report.build import DEFAULT_FORMATS, file_name, write_report
 from optbench.report.combine import gather, with_analysis

@@ -1,7 +1,7 @@
 """Results of other tools as a store that ``optbench report`` reads.
 
 Such trials were not trained here, so nothing proves that they match: their fingerprints say ``declared``
-(:data:`optbench.records.frames.DECLARED`), and a report says so wherever it speaks of pairs.
+(:data:`optbench.records.pairing.DECLARED`), and a report says so wherever it speaks of pairs.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 import optbench
 from optbench.errors import UserError
-from optbench.records.frames import DECLARED, declared_metrics
+from optbench.records.frames import declared_metrics
 from optbench.records.logs import HISTORY, RunLog
+from optbench.records.pairing import DECLARED
 from optbench.records.store import FILE_NAME, Store, StoredTrial, StoreError
 from optbench.suite.report_spec import Analysis, ReportSpec, ReportWorkload, Targets
 from optbench.task import BUILT_IN, CustomMetric, Direction, Metric, sign_of, undeclared

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from optbench.records.frames import DECLARED, Results
+from optbench.records.frames import Results
+from optbench.records.pairing import DECLARED
 from optbench.report.crashes import crashed_optimizers
 from optbench.report.fair_times import time_notes
 from optbench.suite.report_spec import ReportSpec

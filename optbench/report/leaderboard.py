@@ -10,7 +10,8 @@ from functools import cached_property, partial
 import numpy as np
 import pandas as pd
 
-from optbench.records.frames import Results, counted_block, epochs_to_target
+from optbench.records.frames import Results, epochs_to_target
+from optbench.records.pairing import counted_block
 from optbench.report.board_notes import board_notes
 from optbench.report.crashes import crashed_optimizers, name_crashed
 from optbench.report.failures import Failures, Raising

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import optbench
-from optbench.records.frames import DECLARED, Results
+from optbench.records.frames import Results
 from optbench.records.machines import machine_names
+from optbench.records.pairing import DECLARED
 from optbench.report.leaderboard import Leaderboard
 from optbench.suite.report_spec import Analysis, ReportSpec
 from optbench.task import Metric

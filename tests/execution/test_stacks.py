@@ -12,6 +12,7 @@ from rich.console import Console
 
 from optbench import backends
 from optbench.backends.base import NotStackableError
+from optbench.cli.progress import RunView
 from optbench.datasets import registry
 from optbench.execution import local, pool
 from optbench.execution import stacks as stacked
@@ -30,7 +31,6 @@ from optbench.models.layers import (
 )
 from optbench.optimizers import SGD, WAME, Adagrad, Adam, AdamW, Nadam, RMSprop, custom
 from optbench.records.store import Store
-from optbench.report.terminal import RunView
 from optbench.suite.load import load_suite
 from optbench.trial import Augment, EarlyStopping, ReduceOnPlateau, Seeds, StepSchedule, TrialSpec, Workload
 

@@ -18,8 +18,10 @@ from optbench import optimizers
 from optbench.optimizers import FAMILIES, SGD, UnknownFamilyError, custom, family_of, has_rule
 from optbench.optimizers.base import ARRAY_FUNCTIONS, Family
 from optbench.verification import verify
+from optbench.verification.checks import label
 
 CASES = [(family, config) for family in FAMILIES.values() for config in family.cases()]
+NAMES = [f"{family.name} {label(config)}" for family, config in CASES]
 NATIVES = [
     pytest.param(framework, family, config, id=f"{framework}-{config}")
     for family, config in CASES
@@ -112,7 +114,7 @@ def test_a_declared_class_is_there_and_takes_the_declared_arguments(framework, f
         inspect.signature(kind).bind(config.lr, **arguments)
 
 
-@pytest.mark.parametrize(("family", "config"), CASES, ids=str)
+@pytest.mark.parametrize(("family", "config"), CASES, ids=NAMES)
 def test_weights_are_read_only_where_the_family_says_so(family, config):
     generator = np.random.default_rng(1)
     starts = [generator.normal(size=5) for _ in range(2)]
@@ -128,7 +130,7 @@ def test_weights_are_read_only_where_the_family_says_so(family, config):
     assert same != family.needs_weights(config)
 
 
-@pytest.mark.parametrize(("family", "config"), CASES, ids=str)
+@pytest.mark.parametrize(("family", "config"), CASES, ids=NAMES)
 def test_an_elementwise_rule_moves_a_stack_as_each_of_its_trials(family, config):
     generator = np.random.default_rng(2)
     w, g = generator.normal(size=(2, 3, 4)), generator.normal(size=(6, 2, 3, 4))
