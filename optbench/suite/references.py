@@ -138,7 +138,16 @@ def _find(module: str) -> ModuleSpec | None:
 @lru_cache(maxsize=4)
 def _distributions(places: tuple[tuple[str, int], ...]) -> Mapping[str, list[str]]:
     """Distributions by top-level module; half a second where much is installed, so once for these folders."""
-    return importlib.metadata.packages_distributions()
+    if sys.version_info >= (3, 11):
+        return importlib.metadata.packages_distributions()
+    # Python 3.10 knows only what a distribution declares in top_level.txt, which few write today.
+    found: dict[str, list[str]] = {}
+    for distribution in importlib.metadata.distributions():
+        declared = (distribution.read_text("top_level.txt") or "").split()
+        files = [file for file in distribution.files or () if file.suffix == ".py"]
+        for name in declared or {file.parts[0].removesuffix(".py") for file in files}:
+            found.setdefault(name, []).append(distribution.metadata["Name"])
+    return found
 
 
 def _changed(place: str) -> int:
