@@ -129,13 +129,8 @@ def equivalence_level(runs: int) -> pd.DataFrame:
                 hits[1] += tost(d - margin, margin=margin).pvalue <= ALPHA
                 hits[2] += equivalence(d - MEDIAN.get(name, 0.0), margin=margin).pvalue <= ALPHA
             rows.append([name, n, *(rate(x, runs) for x in hits)])
-    columns = [
-        "differences",
-        "n",
-        "ours, median at the margin",
-        "TOST, mean at the margin",
-        "ours, power at 0",
-    ]
+    ours = ["ours, median at the margin", "TOST, mean at the margin", "ours, power at 0"]
+    columns = ["differences", "n", *ours, "ours, mean at the margin (not claimed)"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -48,7 +48,7 @@ def walsh_order(x: FloatArray, wanted: list[int]) -> list[float]:
         return [float(walsh[k]) for k in wanted]
 
     unique, counts = np.unique(x, return_counts=True)
-    if unique.size <= _FEW_VALUES:
+    if unique.size <= min(_FEW_VALUES, n // 2):
         return _of_few_values(unique, counts, wanted)
 
     def partners(v: float) -> IntArray:  # per i, the number of j >= i whose average with i is at most v
