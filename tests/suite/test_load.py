@@ -47,7 +47,7 @@ def test_tf32_is_for_nvidia_gpus_alone(write_suite):
         ("name: mlp, hidden: [8]", "name: mlp, hidden: [0]", 5, ["model.hidden[0]", "found 0"]),
         ("name: mlp, hidden: [8]", "name: mlp, dropout: [0.1]", 5, ["1 rates for 2 layers"]),
         ("name: mlp, hidden: [8]", "layers: [{kind: dens}]", 5, ["layers[0].kind", "Did you mean 'dense'"]),
-        ("name: mlp, hidden: [8]", "layers: [{kind: dense, units: 3}]", 5, ["10 classes"]),
+        ("name: mlp, hidden: [8]", "layers: [{kind: dense, units: 3}]", 5, ["10 outputs"]),
         ("name: mlp, hidden: [8]", "layers: [{kind: conv2d, filters: 2}]", 5, ["kernel", "is missing"]),
         ("{baseline: wame}", "{baseline: wane}", 12, ["Did you mean 'wame'"]),
         ("{baseline: wame}", "{alpha: 2}", 12, ["analysis.alpha", "less than 1"]),
