@@ -181,7 +181,8 @@ def run_job(
             if interruption.asked or listener.raised(error):
                 raise
             if not is_out_of_memory(error):
-                text = f"{crash_text(error).rstrip()} (in a stack of {len(specs)}; `batch_seeds: off` trains one by one)"
+                hint = f"(in a stack of {len(specs)}; `batch_seeds: off` trains one by one)"
+                text = f"{crash_text(error).rstrip()} {hint}"
                 return [crashed(spec, text, environment=facts, started=started) for spec in specs]
             reason = f"out of memory with {len(specs)} trials at once ({one_line(error)})"
     records = [
