@@ -8,6 +8,7 @@ from rich.console import Console
 
 from optbench import api
 from optbench.backends.base import BackendMissingError
+from optbench.environment import Context
 from optbench.records.store import Store, StoreError
 from optbench.report import diagnostics, plots
 from optbench.report.diagnostics import _scores, _sentences
@@ -51,7 +52,7 @@ def test_a_diagnosis_agrees_with_the_recorded_accuracy(trained):
 def test_training_again_gives_the_recorded_weights_path(trained):
     with Store(trained) as store:
         trial = next(store.trials())
-    before, after, example = diagnostics.retrain(trial)
+    before, after, example = diagnostics.retrain(trial, Context())
     assert before.keys() == after.keys()
     assert any((before[name] != after[name]).any() for name in before)
     assert example.shape == (8, 8, 1)
@@ -80,7 +81,7 @@ def test_a_missing_framework_is_named(trained, monkeypatch):
         trial = next(store.trials())
     monkeypatch.setattr(backends, "engine", missing)
     with pytest.raises(BackendMissingError, match="pip install"):
-        diagnostics.retrain(trial)
+        diagnostics.retrain(trial, Context())
 
 
 def test_a_trial_without_predictions_says_so(two_workloads):
