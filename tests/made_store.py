@@ -21,10 +21,10 @@ from optbench import environment
 from optbench.datasets import registry
 from optbench.datasets.base import DatasetInfo
 from optbench.execution import jobs, local
-from optbench.records import step_times
+from optbench.records import machines, step_times
 from optbench.records.store import Store
 from optbench.suite.spec import PlannedTrial, Suite
-from optbench.task import CLASSIFICATION
+from optbench.task import TASKS
 from optbench.trial import Fingerprints, TrialRecord, TrialSpec, Workload, block_id, trial_id
 
 #: What may become of a trial. ``low``: completed far below any target; ``tie``: the same score as all others;
@@ -131,7 +131,7 @@ def fill(
                 store.set_meta(**{local.TUNING: ""})
                 run.trials(local.plan(suite))
             else:
-                local._tune_then_run(suite, run, store)
+                local._tune_then_run(suite, run, store, environment.Context())
         if passes:
             _add_passes(store)
         return store.path
@@ -257,11 +257,10 @@ class _Training:
         batch = loss * 1.05
         batch[0] = math.nan
         rows = [loss, rise, loss * 1.1, rise - 0.01, rise - 0.02, batch, np.full(n, lr), step]
-        found = dict(zip(CLASSIFICATION.history, (*rows, self.rng.uniform(0.01, 0.02, n)), strict=True))
+        columns = TASKS[spec.workload.task].history
+        found = dict(zip(columns, (*rows, self.rng.uniform(0.01, 0.02, n)), strict=True))
         if not self.validated or self.fate == "unmeasured":
-            found |= {
-                name: np.full(n, math.nan) for name in CLASSIFICATION.history if name.startswith("val_")
-            }
+            found |= {name: np.full(n, math.nan) for name in columns if name.startswith("val_")}
         if self.fate == "diverged":
             for name in ("train_loss", "val_loss", "batch_loss"):
                 found[name][-1] = math.nan
@@ -348,7 +347,7 @@ def _add_passes(store: Store) -> None:
         step = float(drawn(config).uniform(0.001, 0.01))
         entries[config] = step_times.PassTimes(
             config=config,
-            machine=step_times.machine_id(facts),
+            machine=machines.machine_id(facts),
             facts=facts,
             measured=_BEGAN.isoformat(),
             steps=20,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,9 +75,7 @@ def merge(stores: Sequence[Path], out: Path) -> Merged:
                         elif status != "crashed":
                             conflicts += _differ(merged, store, key)
                     merged.copy_trials(store, wanted)
-                    plan = merged.plan()
-                    have = set(plan)
-                    merged.set_plan([*plan, *(row for row in store.plan() if row not in have)])
+                    conflicts += _join_plans(merged, store)
                     merged.set_meta(**_newer(merged.meta(), here))
             count = len(merged.statuses())
         os.replace(unfinished, target)
@@ -85,6 +83,36 @@ def merge(stores: Sequence[Path], out: Path) -> Merged:
         for path in target.parent.glob(f"{unfinished.name}*"):
             path.unlink()
     return Merged(store=target, trials=count, shared=shared, conflicts=tuple(conflicts))
+
+
+def _join_plans(merged: Store, store: Store) -> list[str]:
+    """Plan what both stores planned; where their searches went different ways, what the kept one planned.
+
+    The label of an optimizer stands for what tuning found: of two searches it would stand for two optimizers.
+    """
+    plan, other = merged.plan(), store.plan()
+    ours, theirs = journal.read(merged.meta()), journal.read(store.meta())
+    if ours is None or theirs is None or _search(ours) == _search(theirs):
+        have = set(plan)
+        merged.set_plan([*plan, *(row for row in other if row not in have)])
+        return []
+    further = _progress(theirs) > _progress(ours)
+    kept, left = (other, plan) if further else (plan, other)
+    merged.set_plan(kept)
+    known, planned = merged.statuses(), {key for key, _, _ in kept}
+    lost = sum(key in known and key not in planned for key, _, _ in left)
+    place = "the stores before it" if further else str(store.path)
+    return (
+        [f"{store.path}: its tuning went another way; {lost} trials of {place} are in no table"]
+        if lost
+        else []
+    )
+
+
+def _search(found: journal.Journal) -> object:
+    """What makes the labels of two tuned stores mean the same: networks, winners, the trials spent."""
+    winners = {(s.workload, s.optimizer, s.stage): s.config for s in found.studies}
+    return found.networks, winners, {key for key, *_ in found.trials()}
 
 
 def _newer(mine: dict[str, str], other: dict[str, str]) -> dict[str, str]:
@@ -95,8 +123,13 @@ def _newer(mine: dict[str, str], other: dict[str, str]) -> dict[str, str]:
         if entry.key in passes and entry.measured > passes[entry.key].measured:
             found[entry.key] = entry.to_json()
     ours, theirs = journal.read(mine), journal.read(other)
-    if theirs is not None and (ours is None or _progress(theirs) > _progress(ours)):
-        found[journal.KEY] = theirs.to_json()
+    if theirs is None:
+        return found
+    further = theirs if ours is None or _progress(theirs) > _progress(ours) else ours
+    if ours is not None and _search(ours) == _search(theirs):
+        # Other seeds of the evaluation have other trials of the declared numbers.
+        further = replace(further, untuned=tuple(dict.fromkeys((*ours.untuned, *theirs.untuned))))
+    found[journal.KEY] = further.to_json()
     return found
 
 
