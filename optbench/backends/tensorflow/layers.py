@@ -26,8 +26,8 @@ Builder = Callable[[Any, BuiltLayer, bool], Forward]
 
 
 def _gelu(x: Tensor) -> Tensor:
-    """GELU by the error function; ``tf.nn.gelu`` rounds the root of 2 to float32 in every precision."""
-    return 0.5 * x * (1.0 + tf.math.erf(x / tf.constant(math.sqrt(2), x.dtype)))
+    """GELU by ``tf.nn.gelu``'s formula, which rounds this constant to float32 in every precision."""
+    return 0.5 * x * tf.math.erfc(-x * tf.constant(math.sqrt(0.5), x.dtype))
 
 
 ACTIVATIONS: Mapping[str, Plain] = MappingProxyType(
