@@ -21,7 +21,7 @@ from optbench import environment
 from optbench.datasets import registry
 from optbench.datasets.base import DatasetInfo
 from optbench.execution import jobs, local
-from optbench.records import step_times
+from optbench.records import machines, step_times
 from optbench.records.store import Store
 from optbench.suite.spec import PlannedTrial, Suite
 from optbench.task import CLASSIFICATION
@@ -348,7 +348,7 @@ def _add_passes(store: Store) -> None:
         step = float(drawn(config).uniform(0.001, 0.01))
         entries[config] = step_times.PassTimes(
             config=config,
-            machine=step_times.machine_id(facts),
+            machine=machines.machine_id(facts),
             facts=facts,
             measured=_BEGAN.isoformat(),
             steps=20,
