@@ -144,9 +144,18 @@ def test_a_shipped_suite_with_an_odd_outcome(name, outcome, tmp_path):
         carried(suite, store, tmp_path)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("outcome", ["usual", "tuning stopped", *ODD])
-@pytest.mark.parametrize("name", SUITES)
+OUTCOMES = ("usual", "tuning stopped", *ODD)
+
+
+def pairs():
+    """Every suite with every outcome: by day one a suite, another for each, so that all outcomes come."""
+    for number, name in enumerate(SUITES):
+        for place, outcome in enumerate(OUTCOMES):
+            mark = pytest.mark.slow if (place - number) % len(SUITES) == 0 else pytest.mark.nightly
+            yield pytest.param(name, outcome, marks=mark)
+
+
+@pytest.mark.parametrize(("name", "outcome"), list(pairs()))
 def test_every_shipped_suite_with_every_outcome(name, outcome, tmp_path):
     if outcome == "tuning stopped" and load_suite(FOLDER / f"{name}.yaml").tuning is None:
         pytest.skip("this suite is not tuned")
@@ -270,9 +279,16 @@ def test_a_suite_of_any_shape_has_a_report(drawn_suite, tmp_path_factory):
 
 
 @pytest.mark.slow
+@settings(max_examples=40, **QUIET)
+@given(drawn_suite=suites())
+def test_a_suite_of_any_size_has_a_report(drawn_suite, tmp_path_factory):
+    check_drawn(drawn_suite, tmp_path_factory.mktemp("drawn"))
+
+
+@pytest.mark.nightly
 @settings(max_examples=400, **QUIET)
 @given(drawn_suite=suites())
-def test_a_suite_of_any_shape_and_size_has_a_report(drawn_suite, tmp_path_factory):
+def test_hundreds_of_suites_of_any_size_have_reports(drawn_suite, tmp_path_factory):
     check_drawn(drawn_suite, tmp_path_factory.mktemp("drawn"))
 
 
