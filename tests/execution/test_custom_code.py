@@ -184,7 +184,7 @@ def test_the_process_of_custom_code_leaves_the_same_bits_and_compares_times(tmp_
 def test_a_metric_that_ends_its_process_is_named_before_anything_is_trained(tmp_path):
     (tmp_path / "m.py").write_text("import os\ndef score(probabilities, labels):\n    os._exit(0)\n")
     text = SUITE.replace('mine: {class: "mine.py:Mine", lr: 0.1}', "sgd: {lr: 0.1}").replace(
-        "epochs: 2}", "epochs: 2, metrics: {odd: m.py:score}}"
+        "epochs: 2}", "epochs: 2, metrics: {odd: {class: m.py:score, minimise: true}}}"
     )
     (tmp_path / "s.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"metric odd: m.py:score.*exit code 0"):

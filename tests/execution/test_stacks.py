@@ -259,7 +259,7 @@ def test_what_cannot_be_stacked_is_trained_alone(tmp_path):
         assert {trial.environment.get("stacked") for trial in store.trials()} == {None}
         assert all("step" in trial.timings for trial in store.trials())
         assert {trial.environment["not_stacked"] for trial in store.trials()} == {
-            "reduce_on_plateau gives each trial a learning rate of its own"
+            "reduce_on_plateau gives each trial another learning rate"
         }
 
 

@@ -72,7 +72,7 @@ def test_files_and_words_of_a_trial(trained, tmp_path):
 def test_a_missing_framework_is_named(trained, monkeypatch):
     from optbench import backends
 
-    def missing(name):
+    def missing(name, context):
         raise BackendMissingError(
             f"backend {name}: not installed; bring it with `pip install optbench[{name}]`"
         )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from optbench import api
+from optbench.errors import UserError
 from optbench.records.frames import load_results
 from optbench.records.single import as_suite, planned
 from optbench.records.store import Store
@@ -193,7 +194,7 @@ def test_a_function_that_cannot_be_used_stops_the_run_before_anything_is_trained
 ):
     pytest.importorskip("torch")
     suite = load_suite(suite_with(f"metrics: {{auc: mine.py:{function}}}"))
-    with pytest.raises(custom_metrics.MetricError, match=f"metric auc: mine.py:{function} {message}"):
+    with pytest.raises(UserError, match=f"metric auc: mine.py:{function} {message}"):
         api.run(suite, results=tmp_path / "results")
     with Store(tmp_path / "results" / "tiny") as store:
         assert not store.statuses()

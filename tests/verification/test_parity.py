@@ -23,10 +23,10 @@ def two_backends(monkeypatch):
     """Two backends whose loss curves the test decides: the exponents of their relative difference."""
 
     def pretend(*apart: float):
-        monkeypatch.setattr(backends, "engine", lambda name: None)
+        monkeypatch.setattr(backends, "engine", lambda name, context=None: None)
         gaps = {"torch": 0.0, "jax": np.array(apart)}
 
-        def losses(config, model, precision, backend):
+        def losses(config, model, precision, backend, context=None):
             return np.linspace(2, 1, len(apart)) * (1 + gaps[backend])
 
         monkeypatch.setattr(parity, "losses", losses)
@@ -58,7 +58,7 @@ def test_frameworks_train_alike_with_every_canonical_optimizer(family, precision
 
 def test_every_family_is_compared(monkeypatch):
     asked = []
-    monkeypatch.setattr(backends, "engine", lambda name: None)
+    monkeypatch.setattr(backends, "engine", lambda name, context=None: None)
     monkeypatch.setattr(parity, "losses", lambda config, *rest: asked.append(config) or np.ones(50))
     parity.run(backends=["torch", "jax"], precisions=["float64"])
     assert {config.optimizer for config in asked} == set(FAMILIES)
@@ -100,7 +100,7 @@ def test_a_loss_that_is_no_number_fails(two_backends):
 
 
 def test_one_backend_is_nothing_to_compare(monkeypatch):
-    monkeypatch.setattr(backends, "engine", lambda name: None)
+    monkeypatch.setattr(backends, "engine", lambda name, context=None: None)
     report = parity.run(backends=["torch"])
     assert not report.passed
     assert "needs two backends" in shown(report)
