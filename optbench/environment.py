@@ -189,7 +189,7 @@ def _memory_gb() -> float | None:
 
 
 def available_bytes() -> int | None:
-    """Memory that new processes may take without swapping (Linux); None where nobody says."""
+    """Memory that new processes may take without swapping (Linux); None where it cannot be read."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

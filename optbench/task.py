@@ -342,13 +342,13 @@ def is_time(name: str) -> bool:
     return metric is not None and metric.unit == "seconds"
 
 
-#: What every trial has; a metric of one's own takes none of these names.
+#: What every trial has; a custom metric takes none of these names.
 BUILT_IN = ("test_accuracy", "test_loss", "val_accuracy", "val_loss", "test_f1", "train_loss")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CustomMetric:
-    """A metric of the user's own; its name and code are part of a trial's identity, its direction is not.
+    """A custom metric; its name and code are part of a trial's identity, its direction is not.
 
     Attributes
     ----------

@@ -94,7 +94,7 @@ class Divergence:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnData:
-    """A dataset of the user's own: what it holds is identity, where it lies is not.
+    """A custom dataset: what it holds is identity, where it lies is not.
 
     Attributes
     ----------
@@ -202,11 +202,11 @@ class Workload:
     Attributes
     ----------
     dataset : str or OwnData
-        A registered name, or data of the user's own.
+        A registered name, or custom data.
     task : str
         What is asked of the model; its loss, metrics and columns are those of :data:`optbench.task.TASKS`.
     model : Model
-        A named architecture with its parameters, layers, or a function of the user's own.
+        A named architecture with its parameters, layers, or a custom function.
     batch_size : int or "full"
         Examples of a step; the last short batch is kept.
     epochs : int
@@ -242,7 +242,7 @@ class Workload:
     per_class : True, optional
         Record precision, recall and F1 of every class on the test part.
     metrics : tuple of CustomMetric, optional
-        The user's own, by name: record ``test_<name>`` and ``val_<name>``.
+        Custom metrics, by name: record ``test_<name>`` and ``val_<name>``.
     stop : int, optional
         End after so many of the epochs, for a later trial that goes on from there; schedules span ``epochs``.
     """
@@ -317,7 +317,7 @@ class TrialRecord:
     metrics : mapping of str to float
         Final numbers, shares in [0, 1]; ``test_<metric>`` for the loss and each metric of the task are those
         of the final model, and where the workload asks for them those of its options, by class as
-        ``test_<metric>[<class>]``, and the user's own ``test_<name>`` and ``val_<name>``.
+        ``test_<metric>[<class>]``, and the custom metrics' ``test_<name>`` and ``val_<name>``.
     timings : mapping of str to float
         Seconds: ``setup``, ``warm_up``, ``augment``, ``step``, ``eval``, ``total``.
     predictions : mapping of str to integer array

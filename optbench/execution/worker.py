@@ -270,7 +270,7 @@ def describe_end(end: Ended, attempts: int) -> str:
 
 
 def ignore(*news: object) -> None:
-    """Take news that nobody wants."""
+    """Drop the task's news."""
 
 
 __all__ = [

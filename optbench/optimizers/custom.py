@@ -66,7 +66,7 @@ class Custom:
 
 
 def from_mapping(mapping: Mapping[str, Any], *, base_dir: Path) -> Custom:
-    """Make a config from a suite's entry, without running any of the user's code.
+    """Make a config from a suite's entry, without running custom code.
 
     Parameters
     ----------

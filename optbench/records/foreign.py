@@ -195,7 +195,7 @@ def _record(log: RunLog, testable: Sequence[str]) -> TrialRecord:
         columns[name][: len(values)] = values
     block = {
         "workload": {
-            # A mapping, as for data of the user's own: nothing is taken from the registry's dataset.
+            # A mapping, as for custom data: nothing is taken from the registry's dataset.
             "dataset": {
                 "kind": "imported",
                 "name": log.dataset,

@@ -39,7 +39,7 @@ def as_suite(trial: StoredTrial, *, workload: str = "", optimizer: str = "") -> 
     Returns
     -------
     dict
-        What a suite file holds, defaults spelt out. A file of the user's own data has its path as recorded,
+        What a suite file holds, defaults spelt out. A file of custom data has its path as recorded,
         made absolute; an optimizer's file its path from the suite's folder.
 
     Raises

@@ -39,7 +39,7 @@ def board_notes(rows: Sequence[Row], trials: pd.DataFrame, results: Results, spe
         f"Refused: {refusal.optimizer}, trial {refusal.trial_id}: {refusal.reason}." for refusal in refused
     ]
     if imported:
-        notes.append("Imported trials: their pairs are declared by whoever imported them, not proved.")
+        notes.append("Imported trials: their pairs are declared by the person who imported them, not proved.")
     elif not refused and any(c.n for c in comparisons):
         notes.append("Every pair was proved by equal fingerprints of split, initial weights and batch order.")
     return notes

@@ -255,7 +255,7 @@ def top_k_table(boards: Sequence[Leaderboard], trials: pd.DataFrame) -> TextTabl
 
 
 def metrics_table(boards: Sequence[Leaderboard], results: Results) -> TextTable | None:
-    """Lay out the user's own metrics on the test part; None without any."""
+    """Lay out custom metrics on the test part; None without any."""
     own = (metric.column(metric.columns()[0]) for metric in results.metrics.custom)
     columns = {
         f"{metric.heading} ({metric.better} is better)": metric

@@ -40,7 +40,7 @@ from optbench.stats.ranks import (
 
 #: Families of more comparisons than this are analysed in brief, with a note.
 BRIEF = 500
-#: Letters of more optimizers than this would take long and tell nobody anything.
+#: Letters of more optimizers than this would take long and be unreadable.
 _MOST_LETTERS = 26
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Metrics of the user's own: a function of predicted probabilities and true labels.
+"""Custom metrics: a function of predicted probabilities and true labels.
 
 In a suite file::
 
@@ -67,7 +67,7 @@ class MetricError(UserError, ValueError):
 
 
 def declare(name: str, reference: str, *, folder: Path, minimise: bool | None = None) -> CustomMetric:
-    """Make a metric from a suite's entry, without running any of the user's code.
+    """Make a metric from a suite's entry, without running custom code.
 
     Parameters
     ----------

@@ -61,7 +61,7 @@ class Analysis:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportWorkload:
-    """A workload as a report sees it: ``optimizers`` are labels, ``metrics`` the user's own."""
+    """A workload as a report sees it: ``optimizers`` are labels, ``metrics`` the custom ones."""
 
     label: str
     targets: Targets

@@ -47,7 +47,7 @@ def test_a_table_becomes_a_report_that_says_its_pairs_are_declared(table, tmp_pa
     (comparison,) = board.family.comparisons
     assert (comparison.n, comparison.verdict.word) == (7, "better")
     assert comparison.signed_rank.pvalue == pytest.approx(2 / 2**7)
-    assert any("declared by whoever imported them, not proved" in note for note in board.notes)
+    assert any("declared by the person who imported them, not proved" in note for note in board.notes)
     assert not any("proved by equal fingerprints" in note or "--time" in note for note in board.notes)
     assert "which no fingerprint proves" in report.methods
     page = write_report(results, suite, tmp_path / "report", formats=("html",)).index.read_text("utf-8")
