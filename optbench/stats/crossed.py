@@ -68,9 +68,9 @@ def crossed_mean(
     MS_b - MS_rest) / ab, not below the larger of the first two alone, and compared with the average of the t
     quantiles on a - 1 and b - 1 degrees of freedom, weighted by MS_a and MS_b (Cochran and Cox). Where a
     factor has 2 levels each mean square has its own quantile. Satterthwaite's degrees of freedom, the usual
-    choice, reject in up to 12 % where one factor has 2 or 3 levels; these stay within Monte Carlo error of 5 %
-    in the settings of the table in docs/statistics.md. With 2 levels of a factor that matters hardly anything
-    can be shown about new ones.
+    choice, reject in up to 12 % where one factor has 2 or 3 levels; these stay within Monte Carlo error of
+    5 % in the settings of the table in docs/statistics.md. With 2 levels of a factor that matters hardly
+    anything can be shown about new ones.
 
     References
     ----------
