@@ -42,6 +42,19 @@ _REMEDIES = {
 }
 
 
+def _names(columns: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in columns)
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)
+
+
+_INSERT_TRIAL = (
+    f"INSERT OR REPLACE INTO trials ({_names(TRIAL_COLUMNS)}) VALUES ({_marks(len(TRIAL_COLUMNS))})"
+)
+
+
 class Store(StoreReader):
     """The records of one suite. One process writes (see :meth:`writing`); any number read."""
 
@@ -171,7 +184,7 @@ class Store(StoreReader):
             "SELECT attempts FROM trials WHERE trial_id = ?", (record.trial_id,)
         ).fetchone()
         self._db.execute(
-            f"INSERT OR REPLACE INTO trials ({_names(TRIAL_COLUMNS)}) VALUES ({_marks(len(TRIAL_COLUMNS))})",
+            _INSERT_TRIAL,
             (
                 record.trial_id,
                 record.block_id,
@@ -244,14 +257,6 @@ class Store(StoreReader):
             with contextlib.closing(file):
                 file.backup(self._db)
         migrate(self._db)
-
-
-def _names(columns: Iterable[str]) -> str:
-    return ", ".join(f'"{name}"' for name in columns)
-
-
-def _marks(count: int) -> str:
-    return ", ".join("?" * count)
 
 
 @contextmanager
