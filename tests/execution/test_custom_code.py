@@ -66,7 +66,7 @@ def statuses(store):
 
 
 #: Those that go each another way through the code; the others are slow tests.
-QUICK = ("sys.exit(0)", "os._exit(0)", "ctypes.string_at(0)")
+QUICK = ("sys.exit(0)", "os._exit(0)")
 
 
 @pytest.mark.parametrize(
@@ -226,6 +226,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_workers_under_the_guard_run(tmp_path):
     write(tmp_path, "pass")
     (tmp_path / "go.py").write_text(GUARDED)
@@ -246,10 +247,11 @@ def test_custom_code_without_the_guard_runs_in_this_process_and_says_so(tmp_path
 @pytest.mark.parametrize(
     "step",
     [
-        pytest.param("time.sleep(0.05)", marks=pytest.mark.slow),
+        "time.sleep(0.05)",
         "try: time.sleep(0.05)\n        except BaseException: pass",
     ],
 )
+@pytest.mark.slow
 def test_a_person_s_ctrl_c_still_ends_the_run(tmp_path, step):
     path = write(tmp_path, step, SUITE.replace("seeds: 2", "seeds: 50").replace("epochs: 2", "epochs: 20"))
     code = (

@@ -62,6 +62,7 @@ def test_a_dry_run_goes_through_offline(name, offline):
     assert outcome.completed + outcome.diverged == outcome.planned == outcome.run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
 def test_a_dry_run_of_a_large_suite_trains_every_network(name, offline):
     pytest.importorskip("torch")
