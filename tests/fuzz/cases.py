@@ -291,8 +291,10 @@ def damaged_table(rows: list[list[str]], rng: random.Random) -> bytes:
         if rows and (row := rng.choice(rows)):
             row[rng.randrange(len(row))] = rng.choice((*ODD, "diverged", "NA", "crashed", "inf", "1e400"))
     text = io.StringIO()
+    # A stand-in for the zero byte, which Python 3.10 writes into no table.
+    rows = [[c.replace("\0", "\ue000") if isinstance(c, str) else c for c in row] for row in rows]
     csv.writer(text, delimiter=rng.choice((",", ",", ";", "\t"))).writerows(rows)
-    raw = text.getvalue().encode("utf-8", "surrogatepass")
+    raw = text.getvalue().replace("\ue000", "\0").encode("utf-8", "surrogatepass")
     return damaged_bytes(raw, rng) if rng.random() < 0.4 else raw
 
 
