@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
 
 import pytest
+
+from optbench import backends
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -46,6 +50,13 @@ def inside(folder, **environment):
     finally:
         os.chdir(before)
         signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture(autouse=True)
+def tensorflow_starts_as_a_trial_starts_it(request) -> None:
+    """TensorFlow keeps the threads of its first use, which may be in any test: tests run in any order."""
+    if re.search("keras|tensorflow", request.node.nodeid) and find_spec("tensorflow") is not None:
+        backends.engine("tensorflow")
 
 
 @pytest.fixture
