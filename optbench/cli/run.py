@@ -148,7 +148,7 @@ def run(
                 f"{outcome.crashed} trials crashed; the same command tries them again, and "
                 f"`optbench show TRIAL --store {outcome.store.parent}` prints a traceback.",
             )
-        end_report(failures, outcome.store.parent, f"optbench report {where}")
+        end_report(failures, outcome.store.parent, f"optbench report {outcome.store}")
         if outcome.crashed:
             raise typer.Exit(CRASHED)
 

@@ -137,15 +137,15 @@ class Failures:
             The command that makes the report again.
         """
         lines = [f"{found.part}: {found.reason}" for found in self]
-        lines.append("The rest of the report is made, and no record is lost.")
         where = f" (tracebacks: {file})" if file is not None else ""
+        safe = "The rest of the report is made, and no record is lost."
         if any(found.fault for found in self):
             lines.append(
-                f"This is a fault of optbench: please report it in the issues of its repository{where}; "
-                f"after an update: {again}"
+                f"{safe} This is a fault of optbench: please report it in the issues of its repository"
+                f"{where}; after an update: {again}"
             )
         else:
-            lines.append(f"When that is put right: {again}{where}")
+            lines.append(f"{safe} When that is put right: {again}{where}")
         return "\n".join(lines)
 
 
