@@ -16,6 +16,8 @@ import pytest
 from optbench import backends
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+#: Original data and real inputs, where they lie beside the repository; what needs them skips elsewhere.
+SHARED = REPOSITORY.parent / "shared"
 
 # One thread a process, as a trial has it: test processes on every core leave no core for more.
 for _library in ("OMP", "MKL", "OPENBLAS"):
@@ -67,7 +69,7 @@ def repository() -> Path:
 @pytest.fixture
 def shared_data() -> Path:
     """The folder with the original datasets, where there is one beside the repository."""
-    folder = REPOSITORY.parent / "shared" / "data"
+    folder = SHARED / "data"
     if not folder.is_dir():
         pytest.skip("no shared/data beside the repository: the original datasets are not here")
     return folder

@@ -1,7 +1,5 @@
 """Missing runs, mixed budgets and stored precision: what must not change a verdict, and what is refused."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,8 +8,9 @@ from optbench.records.tables import TableError, compare_file
 from optbench.stats.common import StatsError, to_plain
 from optbench.stats.compare import compare_table
 from optbench.stats.missing import Sensitivity
+from tests.conftest import SHARED
 
-CASES = Path("/work/shared/cases")
+CASES = SHARED / "cases"
 
 
 def table(datasets=7, n=5, k=3, seed=0):

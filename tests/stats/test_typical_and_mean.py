@@ -1,7 +1,6 @@
 """The typical run against the mean, collapsed runs, and equivalence that rare collapses do not fool."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +10,9 @@ from optbench.stats.collapses import collapse_counts, collapsed, unseen_rate
 from optbench.stats.equivalence import equivalence
 from optbench.stats.families import Settings, compare_family
 from optbench.stats.skew import johnson_t
+from tests.conftest import SHARED
 
-CASES = Path("/work/shared/cases")
+CASES = SHARED / "cases"
 needs_cases = pytest.mark.skipif(not CASES.exists(), reason="the shared input files are not here")
 
 

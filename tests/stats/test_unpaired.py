@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,8 +17,9 @@ from optbench.stats.unpaired import (
     records,
     welch,
 )
+from tests.conftest import SHARED
 
-RUNS = Path("/work/shared/data/nanogpt-track3/runs.csv")
+RUNS = SHARED / "data" / "nanogpt-track3" / "runs.csv"
 
 
 def test_welch_is_scipys():
