@@ -17,6 +17,7 @@ from optbench.execution.jobs import InProcess
 from optbench.execution.pool import Pool
 from optbench.records.store import Store
 from optbench.suite.load import load_suite
+from tests.conftest import SHARED
 
 pytest.importorskip("torch")
 
@@ -96,9 +97,9 @@ def test_in_this_process_too_what_can_be_caught_is_the_trial_s_crash(tmp_path, s
     assert (outcome.completed, outcome.crashed) == (2, 2)
 
 
-def test_the_exit_code_says_that_trials_crashed(tmp_path, repository):
+def test_the_exit_code_says_that_trials_crashed(tmp_path):
     for name in ("exits.py", "exits.yaml"):
-        source = repository.parent / "shared" / "cases" / name
+        source = SHARED / "cases" / name
         if not source.exists():
             pytest.skip("no shared/cases beside the repository")
         shutil.copy(source, tmp_path / name)

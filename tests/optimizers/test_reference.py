@@ -3,7 +3,6 @@ import math
 import subprocess
 import sys
 from dataclasses import fields, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +13,10 @@ from pydantic import TypeAdapter, ValidationError
 from optbench.optimizers import FAMILIES, SGD, WAME, AdamW, Nadam, RMSprop
 from optbench.optimizers.wame import compact, expand
 from optbench.verification.wame_checks import golden
+from tests.conftest import SHARED
 from tests.optimizers.golden import SEQUENCES, assert_follows
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "golden" / "wame.json"
+GOLDEN_FILE = SHARED / "golden" / "wame.json"
 ALL_CONFIGS = [config for family in FAMILIES.values() for config in family.cases()]
 
 
@@ -50,9 +50,9 @@ def test_the_reference_follows_the_golden_vectors(case, key):
     assert_follows(case, key, "float64", Reference)
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/golden/wame.json")
+@pytest.mark.skipif(not GOLDEN_FILE.exists(), reason="needs ../shared/golden/wame.json")
 def test_the_packaged_golden_vectors_are_the_original_ones():
-    assert golden() == json.loads(SHARED.read_text())["cases"]
+    assert golden() == json.loads(GOLDEN_FILE.read_text())["cases"]
 
 
 def test_zeta_first_reaches_its_bound_at_step_27_under_a_constant_gradient():

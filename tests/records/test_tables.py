@@ -8,6 +8,7 @@ from rich.console import Console
 
 from optbench.records.tables import TableError, compare_file, compare_predictions, read_results
 from optbench.report.comparison_terminal import render_comparison, render_predictions
+from tests.conftest import SHARED
 from tests.stats.published_tables import DEMSAR
 
 LONG = """dataset,optimizer,seed,test_accuracy,status
@@ -191,8 +192,8 @@ def test_an_unknown_metric_is_asked_about(tmp_path, metric):
     assert comparison.verdict.word == "worse"
 
 
-def test_the_brier_scores_of_the_shared_cases(repository):
-    path = repository.parent / "shared" / "cases" / "brier.csv"
+def test_the_brier_scores_of_the_shared_cases():
+    path = SHARED / "cases" / "brier.csv"
     if not path.is_file():
         pytest.skip("no shared/cases beside the repository")
     result = compare_file(path, baseline="good")
