@@ -8,8 +8,8 @@ height x width x channels, convolution kernels [height, width, in, out], dense k
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Union, get_args
 
@@ -19,6 +19,9 @@ from optbench.task import FORBID_EXTRA
 
 Activation = Literal["linear", "relu", "tanh", "sigmoid", "elu", "gelu"]
 Padding = Literal["valid", "same"]
+#: What a weight is in its network. Each kind of layer says it of its parameters; the kernel of the last layer
+#: with weights is the ``head``, whatever its kind.
+Role = Literal["matrix", "conv", "embedding", "head", "norm", "bias"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +163,9 @@ class Activate:
 
 Layer = Union[Dense, Conv2D, MaxPool2D, GlobalAveragePool2D, BatchNorm, Dropout, Flatten, Activate]  # noqa: UP007
 
+#: Roles of which the last one in a model is its head.
+HEADS: tuple[Role, ...] = ("matrix", "conv")
+
 #: Layer classes by the ``kind`` that a suite file names.
 LAYERS: Mapping[str, type[Layer]] = MappingProxyType({cls.kind: cls for cls in get_args(Layer)})
 
@@ -181,11 +187,12 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """One array of a built model: where it belongs, its shape and how it starts."""
+    """One array of a built model: where it belongs, its shape, how it starts and what it is."""
 
     name: str
     shape: tuple[int, ...]
     initializer: Initializer
+    role: Role
     trainable: bool = True
 
 
@@ -253,7 +260,12 @@ def build(model: Model, input_shape: tuple[int, ...], outputs: int) -> tuple[Bui
             f"model {model.name!r} ends in shape {shape}, but the data ask for {outputs} outputs (one a "
             f"class); end it in a dense layer (units left open) or a global average over {outputs} filters"
         )
-    return tuple(built)
+    return _with_head(built)
+
+
+def roles(built: Iterable[BuiltLayer]) -> dict[str, Role]:
+    """Tell the role of every trainable parameter of a built model, by name in the layers' order."""
+    return {p.name: p.role for layer in built for p in layer.parameters if p.trainable}
 
 
 def count_parameters(built: tuple[BuiltLayer, ...], *, trainable_only: bool = False) -> int:
@@ -281,6 +293,16 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
+def _with_head(built: Sequence[BuiltLayer]) -> tuple[BuiltLayer, ...]:
+    """Call the last kernel of a model its head."""
+    kernels = [(k, p) for k, place in enumerate(built) for p in place.parameters if p.role in HEADS]
+    if not kernels:
+        return tuple(built)
+    last, kernel = kernels[-1]
+    named = tuple(replace(p, role="head") if p is kernel else p for p in built[last].parameters)
+    return (*built[:last], replace(built[last], parameters=named), *built[last + 1 :])
+
+
 def _build_layer(layer: Layer, counts: dict[str, int], shape: tuple[int, ...], outputs: int) -> BuiltLayer:
     counts[layer.kind] = counts.get(layer.kind, 0) + 1
     name = f"{layer.kind}_{counts[layer.kind]}"
@@ -292,7 +314,7 @@ def _build_layer(layer: Layer, counts: dict[str, int], shape: tuple[int, ...], o
 
 def _dense(layer: Dense, name: str, shape: tuple[int, ...], outputs: int) -> Shaped:
     units = layer.units or outputs
-    return (units,), _kernel_and_bias(name, layer, (shape[0], units))
+    return (units,), _kernel_and_bias(name, layer, (shape[0], units), "matrix")
 
 
 def _conv2d(layer: Conv2D, name: str, shape: tuple[int, ...], outputs: int) -> Shaped:
@@ -303,7 +325,7 @@ def _conv2d(layer: Conv2D, name: str, shape: tuple[int, ...], outputs: int) -> S
         _window(name, width, layer.kernel, layer.stride, layer.padding),
         filters,
     )
-    return output, _kernel_and_bias(name, layer, (layer.kernel, layer.kernel, channels, filters))
+    return output, _kernel_and_bias(name, layer, (layer.kernel, layer.kernel, channels, filters), "conv")
 
 
 def _max_pool2d(layer: MaxPool2D, name: str, shape: tuple[int, ...], outputs: int) -> Shaped:
@@ -324,7 +346,9 @@ def _global_average_pool2d(
 
 def _batch_norm(layer: BatchNorm, name: str, shape: tuple[int, ...], outputs: int) -> Shaped:
     return shape, tuple(
-        Parameter(name=f"{name}/{part}", shape=(shape[-1],), initializer=start, trainable=trainable)
+        Parameter(
+            name=f"{name}/{part}", shape=(shape[-1],), initializer=start, role="norm", trainable=trainable
+        )
         for part, start, trainable in (
             ("gamma", ONES, True),
             ("beta", ZEROS, True),
@@ -342,7 +366,7 @@ def _unchanged(layer: Dropout | Activate, name: str, shape: tuple[int, ...], out
     return shape, ()
 
 
-#: Output shape and parameters, each with its initialiser, of every kind of layer; see :data:`LAYERS`.
+#: Output shape and parameters (start, role) of every kind of layer; see :data:`LAYERS`.
 SHAPES: Mapping[str, Callable[[Any, str, tuple[int, ...], int], Shaped]] = MappingProxyType(
     {
         "dense": _dense,
@@ -357,10 +381,12 @@ SHAPES: Mapping[str, Callable[[Any, str, tuple[int, ...], int], Shaped]] = Mappi
 )
 
 
-def _kernel_and_bias(name: str, layer: Dense | Conv2D, shape: tuple[int, ...]) -> tuple[Parameter, ...]:
+def _kernel_and_bias(
+    name: str, layer: Dense | Conv2D, shape: tuple[int, ...], role: Role
+) -> tuple[Parameter, ...]:
     return (
-        Parameter(name=f"{name}/kernel", shape=shape, initializer=layer.kernel_initializer),
-        Parameter(name=f"{name}/bias", shape=shape[-1:], initializer=layer.bias_initializer),
+        Parameter(name=f"{name}/kernel", shape=shape, initializer=layer.kernel_initializer, role=role),
+        Parameter(name=f"{name}/bias", shape=shape[-1:], initializer=layer.bias_initializer, role="bias"),
     )
 
 

@@ -14,6 +14,7 @@ from optbench.models.layers import (
     ModelError,
     build,
     count_parameters,
+    roles,
     same_padding,
 )
 
@@ -66,3 +67,22 @@ def test_parameter_counts_with_and_without_running_averages():
 def test_layers_that_do_not_fit_are_named(layers, input_shape, words):
     with pytest.raises(ModelError, match=words):
         shapes(*layers, input_shape=input_shape)
+
+
+def test_every_weight_has_the_role_of_its_layer_and_the_last_kernel_is_the_head():
+    model = Model(name="m", layers=(Conv2D(filters=2, kernel=3), BatchNorm(), Dense(units=4), Dense()))
+    assert roles(build(model, (8, 8, 1), 10)) == {
+        "conv2d_1/kernel": "conv",
+        "conv2d_1/bias": "bias",
+        "batch_norm_1/gamma": "norm",
+        "batch_norm_1/beta": "norm",
+        "dense_1/kernel": "matrix",
+        "dense_1/bias": "bias",
+        "dense_2/kernel": "head",
+        "dense_2/bias": "bias",
+    }
+
+
+def test_a_convolution_that_gives_the_outputs_is_the_head():
+    model = Model(name="m", layers=(Conv2D(filters=2, kernel=3), Conv2D(kernel=1), GlobalAveragePool2D()))
+    assert roles(build(model, (8, 8, 1), 10))["conv2d_2/kernel"] == "head"
