@@ -18,6 +18,7 @@ from optbench.errors import UserError
 if TYPE_CHECKING:
     from optbench.records.frames import Results
     from optbench.report.analysis import Report
+    from optbench.report.answer import Answer
     from optbench.report.failures import Failures
     from optbench.suite.report_spec import ReportSpec
 
@@ -101,6 +102,7 @@ def show_report(spec: ReportSpec, results: Results, console: Any) -> Report:
     failures = Failures()
     found = failures.attempt("analysis", lambda: analysis.analyse(results, spec))
     report = analysis.without_analysis(results, spec, failures) if found is None else found
+    show_answer(report.answer, console)
     for table in analysis.main_tables(report):
         report.failures.attempt(
             f"table {table.title}",
@@ -109,6 +111,14 @@ def show_report(spec: ReportSpec, results: Results, console: Any) -> Report:
     for text in (*report.failures.sentences, *report.warnings):
         console.print(text, style="yellow", markup=False)
     return report
+
+
+def show_answer(answer: Answer, console: Any) -> None:
+    """Show what the report says first; nothing where it has nothing to say."""
+    from optbench.report.terminal import answer_lines
+
+    if answer:
+        console.print(answer_lines(answer), soft_wrap=not console.is_terminal)
 
 
 def end_report(failures: Failures, folder: Path, again: str) -> None:

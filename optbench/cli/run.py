@@ -19,12 +19,14 @@ from optbench.cli.common import (
     importing,
     new_console,
     say,
+    show_answer,
     show_report,
 )
 from optbench.errors import UserError
 
 if TYPE_CHECKING:
     from optbench.environment import Context
+    from optbench.report.answer import Answer
     from optbench.report.failures import Failures
     from optbench.suite.spec import PlannedTrial, Suite
 
@@ -139,7 +141,7 @@ def run(
             f"{outcome.diverged} diverged, {outcome.crashed} crashed, {missing} not run.",
         )
         say(console, f"Store: {outcome.store}")
-        failures = _show_leaderboards(loaded, outcome.store, console)
+        failures, answer = _show_leaderboards(loaded, outcome.store, console)
         where = outcome.store.parent if smoke or results != Path("results") else suite
         say(console, f"Plots and tables: optbench report {where}")
         if outcome.crashed:
@@ -148,6 +150,7 @@ def run(
                 f"{outcome.crashed} trials crashed; the same command tries them again, and "
                 f"`optbench show TRIAL --store {outcome.store.parent}` prints a traceback.",
             )
+        show_answer(answer, console)
         end_report(failures, outcome.store.parent, f"optbench report {outcome.store}")
         if outcome.crashed:
             raise typer.Exit(CRASHED)
@@ -266,11 +269,15 @@ def _show_plan(suite: Suite, chosen: Any, context: Context) -> None:
     say(console, f"{len(trials)} trials")
 
 
-def _show_leaderboards(suite: Suite, store: Path, console: Any) -> Failures:
+def _show_leaderboards(suite: Suite, store: Path, console: Any) -> tuple[Failures, Answer]:
     """Show what the store says; whatever fails in that keeps no one from the store."""
     from optbench.records.frames import load_results
+    from optbench.report.answer import Answer
     from optbench.report.failures import Failures
 
     failures = Failures()
     results = failures.attempt("tables of the records", lambda: load_results(store))
-    return failures if results is None else show_report(suite.report_spec, results, console).failures
+    if results is None:
+        return failures, Answer()
+    report = show_report(suite.report_spec, results, console)
+    return report.failures, report.answer

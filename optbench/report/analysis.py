@@ -10,6 +10,8 @@ from functools import partial
 from optbench.errors import UserError
 from optbench.records.frames import Results
 from optbench.report.across import Across, SettingComparison, across, settings_compared
+from optbench.report.answer import Answer
+from optbench.report.answer_of import suite_answer
 from optbench.report.failures import Failures
 from optbench.report.fair_times import with_fair_times, without_times
 from optbench.report.leaderboard import LEADERBOARD, Leaderboard, leaderboards
@@ -31,7 +33,7 @@ from optbench.suite.report_spec import ReportSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Results with what the statistics make of them; ``claims`` are one sentence a workload and question.
+    """Results with what the statistics make of them; ``answer`` is what every format says first.
 
     ``failures`` names what could not be made, and grows while the formats are written.
     """
@@ -41,7 +43,7 @@ class Report:
     boards: tuple[Leaderboard, ...]
     overall: tuple[Across, ...]
     settings: tuple[SettingComparison, ...]
-    claims: tuple[str, ...]
+    answer: Answer
     warnings: tuple[str, ...]
     methods: str
     failures: Failures = field(default_factory=Failures)
@@ -79,7 +81,7 @@ def analyse(results: Results, spec: ReportSpec) -> Report:
         boards=tuple(boards),
         overall=tuple(overall),
         settings=tuple(settings or ()),
-        claims=attempt("claims", lambda: _claims(boards, overall)) or (),
+        answer=attempt("answer", lambda: suite_answer(results, spec, boards, overall)) or Answer(),
         warnings=attempt("warnings", lambda: tuple(_warnings(results, spec))) or (),
         methods=attempt("paragraph on the method", lambda: methods_paragraph(results, spec, boards)) or "",
         failures=failures,
@@ -88,12 +90,10 @@ def analyse(results: Results, spec: ReportSpec) -> Report:
 
 def without_analysis(results: Results, spec: ReportSpec, failures: Failures) -> Report:
     """Make a report of the records alone, where the analysis has failed."""
-    nothing: dict[str, tuple[()]] = dict.fromkeys(("boards", "overall", "settings", "claims", "warnings"), ())
-    return Report(spec=spec, results=without_times(results), methods="", failures=failures, **nothing)
-
-
-def _claims(boards: Sequence[Leaderboard], overall: Sequence[Across]) -> tuple[str, ...]:
-    return tuple([_claim(board) for board in boards] + [_overall_claim(found) for found in overall])
+    nothing: dict[str, tuple[()]] = dict.fromkeys(("boards", "overall", "settings", "warnings"), ())
+    return Report(
+        spec=spec, results=without_times(results), answer=Answer(), methods="", failures=failures, **nothing
+    )
 
 
 def _across(boards: Sequence[Leaderboard], spec: ReportSpec, failures: Failures) -> list[Across]:
@@ -157,44 +157,6 @@ def side_tables(report: Report) -> dict[str, TextTable]:
     return {name: table for name, table in tables.items() if table is not None}
 
 
-def _claim(board: Leaderboard) -> str:
-    groups: dict[str, list[str]] = {}
-    for c in board.family.comparisons:
-        groups.setdefault(c.verdict.word, []).append(c.candidate)
-    if board.baseline in board.crashed:
-        return (
-            f"{board.title}: the baseline {board.baseline} crashed in every trial: nothing to compare with."
-        )
-    return f"{board.title}: {_sentence(groups, board.baseline)}"
-
-
-def _overall_claim(found: Across) -> str:
-    these: dict[str, list[str]] = {}
-    new: dict[str, list[str]] = {}
-    for row in found.rows:
-        if row.these is not None:
-            these.setdefault(row.these.verdict.word, []).append(row.optimizer)
-        if row.new is not None:
-            new.setdefault(row.new.verdict.word, []).append(row.optimizer)
-    return (
-        f"{found.title}, on these workloads: {_sentence(these, found.baseline)} "
-        f"On new workloads: {_sentence(new, found.baseline)}"
-    )
-
-
-def _sentence(groups: dict[str, list[str]], baseline: str) -> str:
-    phrases = {
-        "better": f"better than {baseline}",
-        "worse": f"worse than {baseline}",
-        "equivalent": f"equivalent to {baseline} within the margin",
-        "mixed": f"mixed against {baseline}",
-        "inconclusive": f"inconclusive against {baseline}",
-        "crashed": "crashed in every trial",
-    }
-    parts = [f"{_listed(groups[word])} {phrase}" for word, phrase in phrases.items() if word in groups]
-    return "; ".join(parts) + "." if parts else f"only {baseline} has trials, so there is no comparison."
-
-
 def _warnings(results: Results, spec: ReportSpec) -> list[str]:
     found = []
     if any(meta.get("smoke") for meta in results.meta):
@@ -203,17 +165,10 @@ def _warnings(results: Results, spec: ReportSpec) -> list[str]:
     if not count:
         found.append("No trial of this suite has been run: there is nothing to report yet.")
         return found
-    if count < results.planned:
-        found.append(f"{results.planned - count} of {results.planned} planned trials have not been run.")
     if results.unplanned:
         found.append(
             f"{results.unplanned} more records are in no plan (other seeds, or an earlier state of the suite "
             "file) and left out; `optbench run SUITE` takes in those that the suite declares."
-        )
-    crashed = int((results.trials["status"] == "crashed").sum())
-    if crashed:
-        found.append(
-            f"{crashed} of {count} trials crashed: they are missing data, and may bias what is left."
         )
     if results.refusals:
         found.append(f"{len(results.refusals)} trials do not match their block and were not paired.")
@@ -222,7 +177,3 @@ def _warnings(results: Results, spec: ReportSpec) -> list[str]:
         if meta.get("hash") and meta.get("source") != spec.text and meta["hash"] != spec.hash:
             found.append("The suite file has changed since the store was last run with it.")
     return found
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -104,22 +104,24 @@ def _write_format(name: str, report: Report, folder: Path) -> list[Path]:
 
 
 def markdown_text(report: Report) -> str:
-    """Write claims, tables and methods as Markdown."""
+    """Write the answer, tables and methods as Markdown."""
     parts = [f"# {escape_markdown(report.spec.title)}\n"]
     tables = [markdown(table) for table in main_tables(report)]
     told = [*report.failures.sentences, *report.warnings]
     parts += [f"**{escape_markdown(text)}**\n" for text in told]
-    parts += ["\n".join(f"- {escape_markdown(text)}" for text in report.claims) + "\n"]
+    if report.answer:
+        parts += ["## In short\n", escape_markdown(report.answer.text) + "\n"]
     parts += tables
     parts += ["## Method\n", escape_markdown(report.methods), ""]
     return "\n".join(parts)
 
 
 def latex_text(report: Report) -> str:
-    """Write the leaderboards and the methods paragraph as LaTeX."""
+    """Write the answer, the leaderboards and the methods paragraph as LaTeX."""
     methods = escape_latex(report.methods)
     missing = "".join(f"% {text}\n" for text in report.failures.sentences)
-    return f"{missing}{latex_tables(report.boards)}\n% Methods\n{methods}\n"
+    short = f"% In short\n{escape_latex(report.answer.text)}\n\n" if report.answer else ""
+    return f"{missing}{short}{latex_tables(report.boards)}\n% Methods\n{methods}\n"
 
 
 def json_text(report: Report) -> str:
@@ -128,6 +130,7 @@ def json_text(report: Report) -> str:
         report.spec,
         report.results,
         report.boards,
+        answer=report.answer,
         overall=report.overall,
         settings=report.settings,
         methods=report.methods,

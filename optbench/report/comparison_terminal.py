@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from optbench.records.tables import ModelComparison
+from optbench.report.answer_of import table_answer
+from optbench.report.terminal import answer_lines
 from optbench.stats.compare import Comparison
 from optbench.stats.datasets import StratifiedComparison
 from optbench.stats.families import FamilyResult, PairedComparison
@@ -70,9 +72,9 @@ def render_comparison(result: Comparison, *, max_rows: int = 40) -> list[Rendera
     >>> rows = [("mnist", o, s, v + s / 100) for o, v in (("adam", 0.9), ("wame", 0.92)) for s in range(6)]
     >>> frame = pd.DataFrame(rows, columns=["dataset", "optimizer", "seed", "accuracy"])
     >>> len(render_comparison(compare_table(frame, metric="accuracy", baseline="adam")))
-    4
+    5
     """
-    parts: list[RenderableType] = [_head(result)]
+    parts: list[RenderableType] = [answer_lines(table_answer(result)), _head(result)]
     if result.within:
         parts.append(_within(result, max_rows))
     if result.these_datasets:

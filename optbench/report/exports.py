@@ -15,6 +15,7 @@ from optbench.errors import UserError
 from optbench.records.frames import Results, load_results
 from optbench.records.step_times import median
 from optbench.report.across import Across, SettingComparison
+from optbench.report.answer import Answer
 from optbench.report.failures import Failure
 from optbench.report.leaderboard import Leaderboard
 from optbench.report.leaderboard_columns import csv_columns, other_values
@@ -46,6 +47,7 @@ def json_text(
     results: Results,
     boards: Sequence[Leaderboard],
     *,
+    answer: Answer | None = None,
     overall: Iterable[Across] = (),
     settings: Iterable[SettingComparison] = (),
     methods: str = "",
@@ -61,6 +63,7 @@ def json_text(
         "suite": spec.name,
         "title": spec.title,
         "made_data": any(meta.get("smoke") for meta in results.meta),
+        "answer": list(answer.sentences) if answer else [],
         "planned": results.planned,
         "trials": counts,
         "analysis": spec.analysis,

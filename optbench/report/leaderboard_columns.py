@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from optbench.report.columns import Column, Latex, OfRow, Shown, number_column
+from optbench.report.effect import shown_difference
 from optbench.report.latex import escape_latex
 from optbench.report.text import (
     DASH,
@@ -155,8 +156,8 @@ def _interval(board: Leaderboard, row: Row) -> str:
 
 
 def _difference(board: Leaderboard, c: PairedComparison) -> str:
-    d = c.mean
-    return estimate(d.estimate, d.low, d.high, metric=board.measure) if d is not None else DASH
+    d = shown_difference(c)
+    return estimate(d.estimate, d.low, d.high, metric=board.measure)
 
 
 def _difference_latex(board: Leaderboard, row: Row) -> str:
@@ -241,13 +242,13 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         title=lambda board: f"minus {board.baseline} [{_level(board)} CI]",
         text=_compared_text(_difference),
-        value=_compared_value(lambda board, c: c.mean.estimate * _factor(board) if c.mean else None),
+        value=_compared_value(lambda board, c: shown_difference(c).estimate * _factor(board)),
         data={
             "pairs": lambda board, row: row.comparison.n if row.comparison else None,
             "missing_pairs": lambda board, row: board.blocks - row.comparison.n if row.comparison else None,
-            "difference": _compared(lambda c: c.mean.estimate if c.mean else None),
-            "difference_low": _compared(lambda c: c.mean.low if c.mean else None),
-            "difference_high": _compared(lambda c: c.mean.high if c.mean else None),
+            "difference": _compared(lambda c: shown_difference(c).estimate),
+            "difference_low": _compared(lambda c: shown_difference(c).low),
+            "difference_high": _compared(lambda c: shown_difference(c).high),
         },
         latex=Latex(title="Difference", cell=_difference_latex),
     ),

@@ -9,6 +9,7 @@ from optbench.records.frames import Results
 from optbench.records.machines import machine_names
 from optbench.records.pairing import DECLARED
 from optbench.report.leaderboard import Leaderboard
+from optbench.report.text import listed
 from optbench.suite.report_spec import Analysis, ReportSpec
 from optbench.task import Metric
 
@@ -62,7 +63,7 @@ def _trained(results: Results, boards: Sequence[Leaderboard]) -> str:
         lines.append(f"{entry} (up to {epochs:g} epochs)" if epochs and epochs == epochs else entry)
     blocks = trials["block_id"].nunique()
     return (
-        f"We compared {_listed(optimizers)} on {_listed(lines)}. {len(trials)} of {results.planned} planned "
+        f"We compared {listed(optimizers)} on {listed(lines)}. {len(trials)} of {results.planned} planned "
         f"trials were run in {blocks} blocks: {', '.join(ended)}."
     )
 
@@ -76,7 +77,7 @@ def _tuned(results: Results) -> str:
     monitor = results.metrics[journal.monitor].title
     budget = " and ".join(f"{value:g} {name}" for name, value in journal.budget.items())
     return (
-        f"On every workload each optimizer's {_listed(names)} was tuned beforehand with the same budget of "
+        f"On every workload each optimizer's {listed(names)} was tuned beforehand with the same budget of "
         f"{budget} ({journal.sampler} search through Optuna, {len(journal.seeds)} seeds that the evaluation "
         f"does not use); the setting with the best mean {monitor} was evaluated."
     )
@@ -114,7 +115,7 @@ def _tested(spec: ReportSpec, boards: Sequence[Leaderboard]) -> str:
         else f"corrected by {_CORRECTIONS[analysis.correction]} over a workload's comparisons (up to {most})"
     )
     text = (
-        f"Each optimizer was compared with {_listed(baselines)} by the two-sided Wilcoxon signed-rank test "
+        f"Each optimizer was compared with {listed(baselines)} by the two-sided Wilcoxon signed-rank test "
         f"with Pratt's treatment of zeros, {_exactness(boards)}, at level {analysis.alpha:g}, {correction}; "
         f"intervals of mean differences are Student's t intervals at {1 - analysis.alpha:.0%}."
     )
@@ -158,7 +159,3 @@ def _machines(results: Results) -> str:
     where = "; ".join(machine_names(results.environments))
     run = f" on {where}" if where else ""
     return f"Trials were run with optbench {optbench.__version__}{run}."
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from optbench.report.answer import Answer
 from optbench.report.text import TextTable
 
 #: Characters that all columns of a leaderboard need.
@@ -19,6 +20,15 @@ _VERDICT_STYLES = {
     "equivalent": "cyan",
     "crashed": "red",
 }
+
+
+def answer_lines(answer: Answer) -> Group:
+    """Lay out the answer for a terminal, a line a sentence."""
+    lines = [Text("In short", style="bold")]
+    for sentence in answer.sentences:
+        style = "bold" if sentence.kind == "verdict" else "yellow" if sentence.caution else ""
+        lines.append(Text(sentence.text, style=style))
+    return Group(*lines, Text(""))
 
 
 def rich_table(table: TextTable, *, width: int) -> Group:

@@ -9,6 +9,15 @@ from dataclasses import dataclass
 from optbench.task import Metric, Metrics
 
 DASH = "-"
+#: Corrections as people call them.
+CORRECTIONS = {
+    "holm": "Holm",
+    "shaffer": "Shaffer",
+    "bergmann-hommel": "Bergmann-Hommel",
+    "bonferroni": "Bonferroni",
+    "bh": "Benjamini-Hochberg",
+    "none": "no correction",
+}
 Value = float | str | None
 
 
@@ -64,6 +73,11 @@ def estimate(value: float, low: float, high: float, *, metric: Metric) -> str:
     if math.isfinite(low) and math.isfinite(high):
         text += f" [{low * factor:+.{digits}f}, {high * factor:+.{digits}f}]"
     return text
+
+
+def listed(words: Sequence[str]) -> str:
+    """Write words as a list: ``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def goal(targets: Mapping[str, float]) -> str:

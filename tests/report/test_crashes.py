@@ -71,8 +71,8 @@ def test_a_baseline_that_crashed_leaves_nothing_to_compare_with(made_results):
         "wame": "crashed",
         "adam": "inconclusive",
     }
-    assert report.claims == (
-        "digits/mlp: the baseline wame crashed in every trial: nothing to compare with.",
+    assert report.answer.sentences[0].text == (
+        "digits/mlp: the baseline wame crashed in every trial: nothing to compare with."
     )
 
 

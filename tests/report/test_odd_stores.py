@@ -63,7 +63,9 @@ def test_no_trial_yet(made_results, tmp_path):
 def test_partly_run(made_results):
     results, suite = made_results({"wame": [0.8, 0.9, None], "adam": [0.9, None, None]})
     report = analyse(results, suite)
-    assert "3 of 6 planned trials have not been run." in report.warnings
+    (missing,) = (s for s in report.answer.sentences if s.kind == "missing")
+    assert missing.caution
+    assert missing.text.startswith("Of 6 planned trials 3 completed, 3 have not been run")
     assert report.boards[0].family.comparisons[0].n == 1
     assert any("pairs are missing" in note for note in report.boards[0].notes)
 

@@ -1,0 +1,219 @@
+"""The answer: what every format says first, in three to six sentences.
+
+Verdict, difference with its interval, p and the smallest that could be reached, on what it rests, what it
+costs, and what is missing. The verdicts themselves are the statistics' own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from optbench.report.text import CORRECTIONS, listed, p_value
+from optbench.task import Metric
+
+Kind = Literal["verdict", "test", "sample", "cost", "missing"]
+#: A sentence names so many comparisons with their numbers; the others by their verdict.
+MOST_NAMED = 4
+#: More workloads than this are counted, not named.
+MOST_WORKLOADS = 3
+#: In this order verdicts are told.
+WORDS = ("better", "worse", "mixed", "equivalent", "inconclusive", "crashed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One comparison as the answer tells it; numbers in the metric's own unit, positive is better."""
+
+    candidate: str
+    baseline: str
+    word: str
+    estimate: float
+    low: float
+    high: float
+    p: float
+    smallest_p: float
+    n: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """Comparisons about one matter, such as a workload; ``where`` is said after "on"."""
+
+    where: str
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """What was compared, in words, and how a difference of it is written."""
+
+    name: str
+    unit: str
+    level: float
+    write: Callable[[float], str]
+
+    def estimate(self, found: Finding, *, unit: bool) -> str:
+        """A difference, its unit where it is asked for, and its interval."""
+        if not math.isfinite(found.estimate):
+            return "no mean difference, as trials diverged" if found.n else "no pair"
+        text = self.write(found.estimate) + (f" {self.unit}" if unit and self.unit else "")
+        if not (math.isfinite(found.low) and math.isfinite(found.high)):
+            return text
+        ends = f"[{self.write(found.low)}, {self.write(found.high)}]"
+        return f"{text}, {self.level:.0%} interval {ends}" if unit else f"{text} {ends}"
+
+
+def quantity_of(metric: Metric, *, alpha: float) -> Quantity:
+    """Describe a declared metric; shares are told in percentage points."""
+
+    def write(value: float) -> str:
+        return f"{value * metric.factor:+.{metric.digits}f}"
+
+    unit = "percentage points" if metric.unit == "share" else metric.symbol
+    return Quantity(name=metric.title, unit=unit, level=1 - alpha, write=write)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentence:
+    """One sentence of the answer; ``caution`` marks what may change how the others are read."""
+
+    kind: Kind
+    text: str
+    caution: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a report says first."""
+
+    sentences: tuple[Sentence, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """All sentences as one paragraph."""
+        return " ".join(sentence.text for sentence in self.sentences)
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to say."""
+        return bool(self.sentences)
+
+
+def verdict_sentence(scope: Scope, quantity: Quantity, *, margin: float | None) -> str:
+    """Tell the comparisons about one matter, those that found something first."""
+    ordered = told_first(scope.findings)
+    if len(ordered) == 1:
+        return _one(ordered[0], scope.where, quantity, margin)
+    one_baseline = len({found.baseline for found in ordered}) == 1
+    against = f", against {ordered[0].baseline}" if one_baseline else ""
+    unit = f" in {quantity.unit}" if quantity.unit else ""
+    told = f"{quantity.name}{unit}, {quantity.level:.0%} interval; positive is better"
+    named = [
+        f"{_name(found, against=not one_baseline)} {found.word}{_numbers(found, quantity)}"
+        for found in ordered[:MOST_NAMED]
+    ]
+    listing = "; ".join([*named, *_counted(ordered[MOST_NAMED:])])
+    return f"On {scope.where}{against} ({told}): {listing}."
+
+
+def told_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Order comparisons as the answer tells them: by verdict, the largest difference first."""
+
+    def place(found: Finding) -> tuple[int, float]:
+        return WORDS.index(found.word), -abs(found.estimate) if math.isfinite(found.estimate) else 0.0
+
+    return sorted(findings, key=place)
+
+
+def _name(found: Finding, *, against: bool) -> str:
+    return f"{found.candidate} against {found.baseline}" if against else found.candidate
+
+
+def _numbers(found: Finding, quantity: Quantity) -> str:
+    if found.word == "crashed":
+        return " in every trial"
+    p = f", p {p_value(found.p)}" if not math.isnan(found.p) else ""
+    return f", {quantity.estimate(found, unit=False)}{p}"
+
+
+def _counted(rest: Sequence[Finding]) -> list[str]:
+    counts = {word: sum(found.word == word for found in rest) for word in WORDS}
+    return [f"{count} more {word}" for word, count in counts.items() if count]
+
+
+def _one(found: Finding, where: str, quantity: Quantity, margin: float | None) -> str:
+    candidate, baseline = found.candidate, found.baseline
+    if found.word == "crashed":
+        return f"On {where} {found.reason or f'every trial of {candidate} crashed: missing data'}."
+    phrases = {
+        "better": f"{candidate} is better than {baseline}",
+        "worse": f"{candidate} is worse than {baseline}",
+        "equivalent": f"{candidate} and {baseline} are equivalent{_margin(quantity, margin)}",
+        "mixed": f"{candidate} against {baseline} is mixed",
+        "inconclusive": f"{candidate} against {baseline} is inconclusive",
+    }
+    p = f", p {p_value(found.p)}" if not math.isnan(found.p) else ""
+    tail = f" ({found.reason.rstrip('.')})" if found.word == "mixed" and found.reason else ""
+    estimate = quantity.estimate(found, unit=True)
+    return f"On {where} {phrases[found.word]}: {quantity.name} {estimate}{p}{tail}."
+
+
+def _margin(quantity: Quantity, margin: float | None) -> str:
+    if margin is None:
+        return ""
+    return f" within the margin of {quantity.write(margin).lstrip('+')} {quantity.unit}".rstrip()
+
+
+def test_sentence(scopes: Sequence[Scope], *, how: str, correction: str, alpha: float) -> Sentence | None:
+    """Say which test p is of, and the smallest p that it could have reached."""
+    told = [f for scope in scopes for f in scope.findings if f.n and not math.isnan(f.smallest_p)]
+    if not told:
+        return None
+    counts = {len([f for f in scope.findings if f.n]) for scope in scopes if scope.findings}
+    several = max(counts)
+    over = f" over {'' if len(counts) == 1 else 'up to '}{several} comparisons"
+    corrected = f", after {CORRECTIONS[correction]}{over}" if correction != "none" and several > 1 else ""
+    pairs = count_range([f.n for f in told])
+    worst, best = max(f.smallest_p for f in told), min(f.smallest_p for f in told)
+    reach = " to ".join(dict.fromkeys([_small(best), _small(worst)]))
+    noun = "pair" if pairs == "1" else "pairs"
+    text = f"p: {how}{corrected}; the smallest that {pairs} {noun} can reach is {reach}"
+    if best > alpha:
+        text += f", so at the level {alpha:g} no difference can be found, whatever its size: run more seeds"
+    elif worst > alpha:
+        text += f"; where it is above {alpha:g} no difference can be found: run more seeds"
+    return Sentence(kind="test", text=f"{text}.", caution=worst > alpha)
+
+
+def _small(p: float) -> str:
+    return "below 0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def count_range(counts: Sequence[int]) -> str:
+    """Write counts as one number, or from the least to the largest."""
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def by_workload(scopes: Sequence[Scope], names: Sequence[str]) -> str:
+    """Tell the verdicts of single workloads: by name for a few, else counted; equal ones together."""
+    told: dict[str, list[str]] = {}
+    for name in names:
+        found = [(s.where, f.word) for s in scopes for f in s.findings if f.candidate == name]
+        if found:
+            told.setdefault(_pattern(found), []).append(name)
+    return "; ".join(f"{listed(alike)} {pattern}" for pattern, alike in told.items())
+
+
+def _pattern(found: Sequence[tuple[str, str]]) -> str:
+    words = [word for word in WORDS if any(other == word for _, other in found)]
+    if len(words) == 1 and len(found) > 1:
+        return f"{words[0]} on each of {len(found)}"
+    if len(found) <= MOST_WORKLOADS:
+        where = {word: [where for where, other in found if other == word] for word in words}
+        return ", ".join(f"{word} on {listed(where[word])}" for word in words)
+    counts = {word: sum(other == word for _, other in found) for word in words}
+    return f"{', '.join(f'{word} on {count}' for word, count in counts.items())} of {len(found)}"
