@@ -60,12 +60,14 @@ def errors(about: Path | None = None) -> Iterator[None]:
 
 
 def new_console() -> Any:
-    """A console; a file or a pipe gets lines wide enough for every column."""
+    """A console; in a file or a pipe nothing is wrapped, unless ``COLUMNS`` asks for a width."""
     from rich.console import Console
 
     from optbench.environment import variable
+    from optbench.report.terminal import UNWRAPPED
 
-    return Console(width=None if sys.stdout.isatty() or variable("COLUMNS") is not None else 150)
+    wide = not sys.stdout.isatty() and variable("COLUMNS") is None
+    return Console(width=UNWRAPPED if wide else None)
 
 
 def say(console: Any, message: str) -> None:

@@ -5,14 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.markup import escape
 from rich.text import Text
 
-from optbench.report.text import number
+from optbench.report.text import middle, number
 from optbench.suite.spec import PlannedTrial, Suite
 from optbench.trial import Status, TrialRecord, custom_code, trial_id
+
+if TYPE_CHECKING:
+    from optbench.report import watch
+
+
+#: Characters beside description and bar: counter, times and what is between them.
+_BESIDE = 42
 
 
 class RunView:
@@ -38,11 +46,10 @@ class RunView:
         self._watch = watch
         self._console = console
         self._metric = suite.metrics[suite.analysis.primary]
-        self._scores: dict[tuple[str, str], list[float]] = {}
-        self._ended: dict[tuple[str, str], int] = {}
+        self._ended: list[watch.Ended] = []
+        self._shown: Group | None = None
         self._losses: list[float] = []
-        self._blocks: dict[str, int] = {}
-        self._optimizers = {entry.label: len(entry.optimizers) for entry in suite.workloads}
+        self._optimizers = {entry.label: tuple(entry.optimizers) for entry in suite.workloads}
         self._began = time.monotonic()
         # Tuning plans round by round, so the plan grows; a known budget tells where to.
         self._monitor = suite.metrics[suite.tuning.monitor] if suite.tuning else self._metric
@@ -54,9 +61,17 @@ class RunView:
         )
         self._begun = False
         self._done = self._total = self._ended_now = 0
+
+        class Described(TextColumn):
+            """What is trained, shortened so that bar, counter and time left stay."""
+
+            def render(self, task: Any) -> Text:
+                return Text(middle(task.description, max(8, console.width - bar - _BESIDE)))
+
+        bar = 30 if console.width >= 110 else 12
         columns = (
-            TextColumn("{task.description}", justify="left"),
-            BarColumn(bar_width=30),
+            Described("{task.description}", justify="left"),
+            BarColumn(bar_width=bar),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -83,11 +98,12 @@ class RunView:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self._progress
         if self._losses:
-            yield Text(
-                f"training loss {self._watch.sparkline(self._losses, width=40)} {number(self._losses[-1], 4)}"
-            )
+            line = self._watch.sparkline(self._losses, width=min(40, max(8, console.width - 30)))
+            yield Text(f"training loss {line} {number(self._losses[-1], 4)}", no_wrap=True)
         if self._ended:
-            yield self._standing()
+            if self._shown is None:  # it changes with each trial, and is drawn many times a second
+                self._shown = self._standing()
+            yield self._shown
 
     def planned(self, plan: Sequence[PlannedTrial], statuses: Mapping[str, Status]) -> None:
         """See :class:`optbench.execution.local.Observer`."""
@@ -118,17 +134,19 @@ class RunView:
 
     def finished(self, trial: PlannedTrial, record: TrialRecord) -> None:
         """See :class:`optbench.execution.local.Observer`."""
-        key = (trial.workload, trial.optimizer)
         self._done += 1
         self._ended_now += 1
+        self._shown = None
         if trial.role == "evaluation":
-            self._ended[key] = self._ended.get(key, 0) + 1
-            self._scores.setdefault(key, [])
-        if record.status != "crashed" and trial.role == "evaluation":
-            block = f"{trial.workload} {record.block_id}"
-            self._blocks[block] = self._blocks.get(block, 0) + 1
-        if self._metric.name in record.metrics and trial.role == "evaluation":
-            self._scores[key].append(record.metrics[self._metric.name])
+            self._ended.append(
+                self._watch.Ended(
+                    workload=trial.workload,
+                    optimizer=trial.optimizer,
+                    block=record.block_id,
+                    status=record.status,
+                    score=record.metrics.get(self._metric.name, float("nan")),
+                )
+            )
         self._progress.update(self._all, completed=self._done)
         if record.status == "crashed":
             last = (record.error or "").strip().splitlines()[-1:]
@@ -162,14 +180,13 @@ class RunView:
         )
 
     def _standing(self) -> Group:
-        """Means of this run's trials; a block counts once all its optimizers have ended."""
-        whole = sum(
-            count >= self._optimizers.get(name.rpartition(" ")[0], count)
-            for name, count in self._blocks.items()
-        )
-        started = len(self._blocks)
+        """Means over this run's whole blocks."""
         return self._watch.standing_table(
-            self._scores, metric=self._metric, blocks=f"{whole} whole of {started} begun blocks of this run"
+            self._ended,
+            self._optimizers,
+            metric=self._metric,
+            width=self._console.width,
+            planned=" of this run",
         )
 
 

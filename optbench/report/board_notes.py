@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -11,25 +11,30 @@ from optbench.records.frames import Results
 from optbench.records.pairing import DECLARED
 from optbench.report.crashes import crashed_optimizers
 from optbench.report.fair_times import time_notes
+from optbench.report.text import listed
+from optbench.stats.families import PairedComparison
 from optbench.suite.report_spec import ReportSpec
 
 if TYPE_CHECKING:
     from optbench.report.leaderboard import Row
 
 
+#: A note that is about more rows than this calls them the others.
+MOST_NAMED = 3
+
+
 def board_notes(rows: Sequence[Row], trials: pd.DataFrame, results: Results, spec: ReportSpec) -> list[str]:
     """Say what a reader must know beside the numbers of a leaderboard."""
     comparisons = [row.comparison for row in rows if row.comparison is not None]
     notes = _limits(rows, trials)
-    notes += list(dict.fromkeys(f"{c.attainable}." for c in comparisons if c.verdict.word != "crashed"))
+    notes += named_notes(comparisons)
     planned = max(len(spec.seeds), trials["block_id"].nunique())
-    missing = sum(planned - c.n for c in comparisons)
+    missing = {c.candidate: planned - c.n for c in comparisons if planned > c.n}
     if missing:
-        notes.append(f"{missing} pairs are missing (not run yet, crashed, or refused).")
-    zeros = sum(c.signed_rank.n_zeros for c in comparisons if c.signed_rank)
-    ties = sum(c.signed_rank.n_ties for c in comparisons if c.signed_rank)
-    if zeros or ties:
-        notes.append(f"Among the pairs are {zeros} zero differences and {ties} that share their size.")
+        notes.append(f"Pairs that are missing (not run yet, crashed, or refused): {_counts(missing)}.")
+    ties = {c.candidate: c.signed_rank.n_ties for c in comparisons if c.signed_rank and c.signed_rank.n_ties}
+    if ties:
+        notes.append(f"Differences that share their size with another one: {_counts(ties)}.")
     imported = "split" in trials and (trials["split"] == DECLARED).any()
     if not imported:
         notes += time_notes(results, trials)
@@ -43,6 +48,24 @@ def board_notes(rows: Sequence[Row], trials: pd.DataFrame, results: Results, spe
     elif not refused and any(c.n for c in comparisons):
         notes.append("Every pair was proved by equal fingerprints of split, initial weights and batch order.")
     return notes
+
+
+def named_notes(comparisons: Sequence[PairedComparison]) -> list[str]:
+    """Say what the pairs could have shown, with the names of the rows where it is not the same for all."""
+    told: dict[str, list[str]] = {}
+    for c in comparisons:
+        if c.verdict.word != "crashed":
+            told.setdefault(c.attainable, []).append(c.candidate)
+    if len(told) == 1:
+        return [f"{text}." for text in told]
+    most = max(told.values(), key=len, default=[])
+    others = most if len(most) > MOST_NAMED else None
+    groups = sorted(told.items(), key=lambda item: item[1] is others)
+    return [f"{'The others' if names is others else listed(names)}: {text}." for text, names in groups]
+
+
+def _counts(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in found.items())
 
 
 def _limits(rows: Sequence[Row], trials: pd.DataFrame) -> list[str]:

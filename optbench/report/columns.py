@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: A value of one optimizer's row on a leaderboard.
 OfRow = Callable[["Leaderboard", "Row"], T]
-Shown = Literal["always", "detail", "extra"]
+Shown = Literal["core", "always", "detail", "extra"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,8 @@ class Column:
     text, value : callable
         A row's cell as text, and the number to sort it by, in the unit of the heading.
     shown : callable
-        ``always``; ``detail``: not in a narrow terminal; ``extra``: not in a terminal, and left out where no
-        row has anything.
+        ``core``: at every width; ``always``: where there is room; ``detail``: in a wide terminal;
+        ``extra``: not in a terminal, and left out where no row has anything.
     applies : callable
         Whether a leaderboard has the column.
     data : mapping

@@ -16,6 +16,7 @@ from optbench.report.columns import Column, Latex, OfRow, Shown, number_column
 from optbench.report.effect import shown_difference
 from optbench.report.latex import escape_latex
 from optbench.report.text import (
+    CORRECTIONS,
     DASH,
     TextTable,
     Value,
@@ -88,10 +89,15 @@ def leaderboard_table(board: Leaderboard) -> TextTable:
         columns=tuple(title for title, _ in columns),
         rows=tuple(tuple(column.text(board, row) for _, column in columns) for row in board.rows),
         notes=tuple(notes),
-        details=frozenset(title for title, column in columns if column.shown(board) == "detail"),
-        extras=frozenset(title for title, column in columns if column.shown(board) == "extra"),
+        always=_shown(board, columns, "core"),
+        details=_shown(board, columns, "detail"),
+        extras=_shown(board, columns, "extra"),
         values=tuple(tuple(column.value(board, row) for _, column in columns) for row in board.rows),
     )
+
+
+def _shown(board: Leaderboard, columns: list[tuple[str, Column]], when: Shown) -> frozenset[str]:
+    return frozenset(title for title, column in columns if column.shown(board) == when)
 
 
 def _compared(get: Callable[[PairedComparison], object]) -> OfRow[object]:
@@ -207,6 +213,7 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         title=lambda board: "#",
         text=_rank,
+        shown=lambda board: "core",
         value=lambda board, row: row.rank + row.rank_high / 1000,
         data={"rank": lambda board, row: row.rank, "rank_high": lambda board, row: row.rank_high},
         latex=Latex(title="Rank", cell=lambda board, row: _rank(board, row).replace("-", "--")),
@@ -221,6 +228,7 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         title=lambda board: "optimizer",
         text=lambda board, row: row.optimizer,
+        shown=lambda board: "core",
         value=lambda board, row: row.optimizer,
         data={"optimizer": lambda board, row: row.optimizer},
         latex=Latex(title="Optimizer", cell=lambda board, row: escape_latex(row.optimizer), align="l"),
@@ -242,6 +250,7 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         title=lambda board: f"minus {board.baseline} [{_level(board)} CI]",
         text=_compared_text(_difference),
+        shown=lambda board: "core",
         value=_compared_value(lambda board, c: shown_difference(c).estimate * _factor(board)),
         data={
             "pairs": lambda board, row: row.comparison.n if row.comparison else None,
@@ -253,8 +262,9 @@ COLUMNS: tuple[Column, ...] = (
         latex=Latex(title="Difference", cell=_difference_latex),
     ),
     Column(
-        title=lambda board: "p" if board.correction == "none" else f"p ({board.correction.title()})",
+        title=lambda board: "p" if board.correction == "none" else f"p ({CORRECTIONS[board.correction]})",
         text=_compared_text(lambda board, c: p_value(c.p_adjusted)),
+        shown=lambda board: "core",
         value=_compared_value(lambda board, c: c.p_adjusted),
         data={
             "p": _compared(lambda c: c.signed_rank.pvalue if c.signed_rank else None),
@@ -285,6 +295,7 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         title=lambda board: "verdict",
         text=lambda board, row: board.verdict(row),
+        shown=lambda board: "core",
         value=lambda board, row: board.verdict(row),
         data={"verdict": _verdict_csv},
         latex=Latex(title="Verdict", cell=lambda board, row: board.verdict(row), align="l"),

@@ -10,6 +10,7 @@ import pandas as pd
 
 from optbench.records.frames import Results
 from optbench.report.across import Across, SettingComparison
+from optbench.report.board_notes import named_notes
 from optbench.report.leaderboard import Leaderboard, of_board
 from optbench.report.text import (
     DASH,
@@ -72,6 +73,8 @@ def across_table(found: Across) -> TextTable:
         low, high = number(row.mean_rank_low), number(row.mean_rank_high)
         interval = f" [{low}, {high}]" if math.isfinite(row.mean_rank_low) else ""
         tally = ", ".join(f"{row.verdicts.count(w)} {w}" for w in words if w in row.verdicts)
+        if count and ("better" in row.verdicts or count.better_on_at_least):
+            tally += f" (sure of {count.better_on_at_least})"
         cells: list[tuple[str, Value]] = [
             (row.optimizer, row.optimizer),
             (number(row.mean_rank) + interval, row.mean_rank),
@@ -84,26 +87,22 @@ def across_table(found: Across) -> TextTable:
             ("baseline" if is_baseline else these.verdict.word if these else DASH, None),
             (p_value(new.p_adjusted) if new else DASH, new.p_adjusted if new else None),
             ("baseline" if is_baseline else new.verdict.word if new else DASH, None),
-            (f"{count.better_on_at_least} of {count.n_datasets}" if count else DASH, None),
             (number(row.profile), row.profile),
         ]
         rows.append(tuple(text for text, _ in cells))
         values.append(tuple(value for _, value in cells))
-    columns = (
-        "optimizer",
-        "mean rank",
+    within, difference = (
         f"within each, against {found.baseline}",
         f"these workloads: minus {found.baseline} [CI]",
-        "p, these",
-        "verdict, these",
-        "p, new",
-        "verdict, new",
-        "better on at least",
-        "profile area",
     )
+    core = ("optimizer", difference, "p, these", "verdict, these", "verdict, new")
+    columns = ("optimizer", "mean rank", within, *core[1:4], "p, new", "verdict, new", "profile area")
     notes = [
         *found.notes,
-        *dict.fromkeys(f"New workloads: {c.attainable}." for c in found.family.comparisons),
+        "Within each: the verdicts of the single workloads, each corrected within its own table. Sure of: on "
+        "at least so many it is better, with all workloads and comparisons taken together (partial "
+        "conjunction), a stricter question.",
+        *(f"New workloads: {note}" for note in named_notes(found.family.comparisons)),
         f"p-values after {found.correction} over the comparisons of each question. Profile area: of epochs "
         "to target, within 4 times the best; 1 is best everywhere.",
     ]
@@ -113,7 +112,8 @@ def across_table(found: Across) -> TextTable:
         columns=columns,
         rows=tuple(rows),
         notes=tuple(notes),
-        details=frozenset({"within each, against " + found.baseline, "better on at least", "profile area"}),
+        always=frozenset(core),
+        details=frozenset({"profile area"}),
         extras=frozenset(extras),
         values=tuple(values),
     )

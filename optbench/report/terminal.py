@@ -1,18 +1,29 @@
-"""Leaderboards in the terminal."""
+"""The report in a terminal of any width, and in a pipe."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping, Sequence
+
 from rich import box
+from rich.cells import cell_len
 from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from optbench.report.answer import Answer
-from optbench.report.text import TextTable
+from optbench.report.text import TextTable, middle
 
-#: Characters that all columns of a leaderboard need.
+#: From this width on a leaderboard shows its details too.
 WIDE = 138
+#: Width of what is no terminal: nothing is wrapped there.
+UNWRAPPED = 100_000
+#: A label is not made shorter than this, and than the second only if nothing else gives way.
+_SHORTEST, _READABLE = 8, 16
+#: Columns that say what a row is about.
+_LABELS = frozenset({"workload", "optimizer", "comparison"})
+_WORDS = _LABELS | {"group", "ended", "searched", "winner"}
 _VERDICT_STYLES = {
     "better": "green",
     "worse": "red",
@@ -32,35 +43,141 @@ def answer_lines(answer: Answer) -> Group:
 
 
 def rich_table(table: TextTable, *, width: int) -> Group:
-    """Lay out a leaderboard for a terminal of so many characters, with its notes below.
+    """Lay out a table for a terminal of so many characters, with its notes below.
 
-    A narrow terminal gets the columns that carry the claim; the files of the report have all.
+    A narrow terminal gets the columns that carry the claim, with long labels shortened in their middle; a
+    note says what is left out. The files of the report have all.
     """
-    shown = [
-        name
-        for name in table.columns
-        if name not in table.extras and (width >= WIDE or name not in table.details)
-    ]
-    out = Table(
-        title=escape(table.title),
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
+    shown, widths = fitting(table, width)
+    out = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in shown:
-        words = name in {"optimizer", "group", "ended"} or name.startswith("verdict")
-        # Headings may wrap; numbers stay on one line.
-        needed = max((len(row[table.columns.index(name)]) for row in table.rows), default=0)
-        out.add_column(
-            escape(name), justify="left" if words else "right", overflow="fold", min_width=min(needed, 30)
-        )
+        left = name in _WORDS or name.startswith("verdict")
+        out.add_column(escape(name), justify="left" if left else "right", overflow="fold", width=widths[name])
+    labels = {name: _short(table, name, widths[name]) for name in shown if name in _LABELS}
     for row in table.rows:
-        cells = dict(zip(table.columns, (Text(cell) for cell in row), strict=True))
+        cells = []
         for name in shown:
+            text = row[table.columns.index(name)]
+            cell = Text(labels[name][text] if name in labels else text)
             if name.startswith("verdict"):
-                cells[name].stylize(_VERDICT_STYLES.get(cells[name].plain, ""))
-        out.add_row(*(cells[name] for name in shown))
-    notes = [Text(f"  {note}", style="dim") for note in table.notes]
-    return Group(out, *notes, Text(""))
+                cell.stylize(_VERDICT_STYLES.get(text, ""))
+            cells.append(cell)
+        out.add_row(*cells)
+    left_out = [name for name in table.columns if name not in shown and name not in table.extras]
+    notes = [*table.notes]
+    if left_out:
+        notes.append(f"Left out at this width: {', '.join(left_out)}.")
+    return Group(
+        Text(table.title, style="bold"),
+        out,
+        *(Text(_indented(note, width), style="dim") for note in notes),
+        Text(""),
+    )
+
+
+def _indented(note: str, width: int) -> str:
+    return textwrap.fill(
+        note,
+        max(width, 20),
+        initial_indent="  ",
+        subsequent_indent="  ",
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def fitting(table: TextTable, width: int) -> tuple[list[str], dict[str, int]]:
+    """Choose the columns for so many characters, and the width of each.
+
+    Parameters
+    ----------
+    table : TextTable
+        ``always`` names the columns that every width keeps; without it those are labels and verdicts.
+    width : int
+
+    Returns
+    -------
+    columns : list of str
+        In the order of the table.
+    widths : dict
+        Characters of each.
+    """
+    offered = [name for name in table.columns if name not in table.extras]
+    natural = {name: _natural(table, name) for name in offered}
+    must = [name for name in offered if name in (table.always or _LABELS) or name.startswith("verdict")]
+    # A label may be shortened to make room for another column.
+    room = {name: min(size, _READABLE) if name in _LABELS else size for name, size in natural.items()}
+    shown = list(must)
+    for details in (False, True):
+        for name in offered:
+            if name in shown or (name in table.details) != details or (details and width < WIDE):
+                continue
+            if _total([*shown, name], room) <= width:
+                shown.append(name)
+    widths = {name: natural[name] for name in shown}
+    excess = _total(shown, widths) - width
+    for name in shown:  # a heading on one line, where there is room
+        more = cell_len(name) - widths[name]
+        if 0 < more <= -excess:
+            widths[name] += more
+            excess += more
+    # Long labels give way first; then an estimate takes a second line for its interval; then all labels do.
+    excess = _narrow(shown, widths, excess, least=_READABLE)
+    for name in shown if excess > 0 else ():
+        pieces = [p for row in table.rows for p in row[table.columns.index(name)].split(" [", 1)]
+        least = max([_heading(name), *(cell_len(piece) + 1 for piece in pieces)])
+        if name not in _LABELS and least < widths[name] and excess > 0:
+            excess -= widths[name] - least
+            widths[name] = least
+    _narrow(shown, widths, excess, least=_SHORTEST)
+    return [name for name in table.columns if name in shown], widths
+
+
+def _narrow(shown: Sequence[str], widths: dict[str, int], excess: int, *, least: int) -> int:
+    """Take what is too much from the labels, the longest first; return what remains."""
+    labels = [name for name in shown if name in _LABELS]
+    while excess > 0 and labels:
+        longest = max(labels, key=widths.__getitem__)
+        if widths[longest] <= least:
+            break
+        widths[longest] -= 1
+        excess -= 1
+    return excess
+
+
+def _total(names: Sequence[str], widths: Mapping[str, int]) -> int:
+    """Characters of a line: columns, the two between them, one at each end."""
+    return sum(widths[name] for name in names) + 2 * (len(names) - 1) + 2
+
+
+def _natural(table: TextTable, name: str) -> int:
+    position = table.columns.index(name)
+    return max([_heading(name), *(cell_len(row[position]) for row in table.rows)])
+
+
+def _heading(name: str) -> int:
+    """A heading may wrap between its words."""
+    return max(cell_len(word) for word in name.split())
+
+
+def _short(table: TextTable, name: str, width: int) -> dict[str, str]:
+    """Labels of a column, shortened in their middle, and still different from each other."""
+    position = table.columns.index(name)
+    return shortened([row[position] for row in table.rows], width)
+
+
+def shortened(labels: Sequence[str], width: int) -> dict[str, str]:
+    """Shorten labels in their middle, at a place that leaves them different from each other.
+
+    Examples
+    --------
+    >>> shortened(["rmsprop-rho-.99", "rmsprop-rho-.01", "adam"], 9)
+    {'rmsprop-rho-.99': 'rmsp….99', 'rmsprop-rho-.01': 'rmsp….01', 'adam': 'adam'}
+    """
+    names = list(dict.fromkeys(labels))
+    # Half the width at the front; where that makes two labels one, more or less of it.
+    for head in sorted(range(1, width), key=lambda head: abs(head - width // 2)):
+        found = {name: middle(name, width, head=head) for name in names}
+        if len(set(found.values())) == len(names):
+            return found
+    return {name: f"{middle(name, width - 4)}~{number}" for number, name in enumerate(names, start=1)}

@@ -25,7 +25,8 @@ Value = float | str | None
 class TextTable:
     """A table of text: heading, column names, rows, and notes.
 
-    ``details`` are columns that a narrow terminal leaves out, ``extras`` those that only files have.
+    ``always`` are columns that the narrowest terminal keeps, ``details`` those that only a wide one has,
+    ``extras`` those that only files have.
     ``values`` are the cells' exact values, for sorting and hovering; empty where the text says all.
     """
 
@@ -35,6 +36,7 @@ class TextTable:
     notes: tuple[str, ...] = ()
     details: frozenset[str] = frozenset()
     extras: frozenset[str] = frozenset()
+    always: frozenset[str] = frozenset()
     values: tuple[tuple[Value, ...], ...] = ()
 
 
@@ -73,6 +75,21 @@ def estimate(value: float, low: float, high: float, *, metric: Metric) -> str:
     if math.isfinite(low) and math.isfinite(high):
         text += f" [{low * factor:+.{digits}f}, {high * factor:+.{digits}f}]"
     return text
+
+
+def middle(text: str, width: int, *, head: int | None = None) -> str:
+    """Shorten a text in its middle to so many characters, ``head`` of them from its beginning.
+
+    Examples
+    --------
+    >>> middle("a-very-long-label", 9)
+    'a-ve…abel'
+    """
+    if len(text) <= width:
+        return text
+    head = max(1, width // 2) if head is None else head
+    tail = max(0, width - 1 - head)
+    return f"{text[:head]}…{text[len(text) - tail :]}"
 
 
 def listed(words: Sequence[str]) -> str:

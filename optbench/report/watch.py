@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,24 +18,40 @@ from rich.table import Table
 from rich.text import Text
 
 from optbench.records.store import Store, StoredTrial
-from optbench.report.text import duration, number
+from optbench.report.text import duration, middle, number
 from optbench.task import Metric
 
 _BARS = "▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How one trial of an evaluation ended; ``score`` is its primary metric, NaN without one."""
+
+    workload: str
+    optimizer: str
+    block: str
+    status: str
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Standing:
-    """State of a run. ``scores`` are the primary metrics of completed trials by workload and optimizer."""
+    """State of a run; ``ended`` are its trials, ``optimizers`` those planned, by workload."""
 
     title: str
     planned: int
     counts: Mapping[str, int]
     blocks_planned: int
-    blocks_complete: int
-    scores: Mapping[tuple[str, str], Sequence[float]]
+    optimizers: Mapping[str, Sequence[str]]
+    ended: Sequence[Ended]
     recent: Sequence[tuple[str, StoredTrial]]
     seconds_left: float
+
+    @property
+    def blocks_complete(self) -> int:
+        """Whole blocks; see :func:`whole_blocks`."""
+        return sum(map(len, whole_blocks(self.ended, self.optimizers).values()))
 
 
 def sparkline(values: ArrayLike, *, width: int = 24) -> str:
@@ -75,38 +91,40 @@ def look(store: Store, *, metric: Metric, recent: int = 4) -> Standing:
     summaries = store.summaries()
     labels = {key: (workload, optimizer) for key, workload, optimizer in plan}
     rows = [row for row in summaries if row.trial_id in labels]
-    scores: dict[tuple[str, str], list[float]] = {label: [] for label in labels.values()}
-    blocks: dict[tuple[str, str], set[str]] = {}
     counts: dict[str, int] = {}
     for row in rows:
         counts[row.status] = counts.get(row.status, 0) + 1
-        workload, optimizer = labels[row.trial_id]
-        if metric.name in row.metrics:
-            scores[workload, optimizer].append(row.metrics[metric.name])
-        if row.status != "crashed":
-            blocks.setdefault((workload, row.block_id), set()).add(optimizer)
-    wanted: dict[str, set[str]] = {}
-    for workload, optimizer in labels.values():
-        wanted.setdefault(workload, set()).add(optimizer)
-    trials_of = {w: sum(label[0] == w for label in labels.values()) for w in wanted}
-    complete = sum(found >= wanted[workload] for (workload, _), found in blocks.items())
+    ended = [
+        Ended(
+            workload=labels[row.trial_id][0],
+            optimizer=labels[row.trial_id][1],
+            block=row.block_id,
+            status=row.status,
+            score=row.metrics.get(metric.name, np.nan),
+        )
+        for row in rows
+    ]
+    optimizers: dict[str, list[str]] = {}
+    for workload, optimizer in dict.fromkeys(labels.values()):
+        optimizers.setdefault(workload, []).append(optimizer)
+    trials_of = {w: sum(label[0] == w for label in labels.values()) for w in optimizers}
     last = [row.trial_id for row in rows[-recent:]]
     return Standing(
         title=store.meta().get("title", str(store.path)),
         planned=len(plan),
         counts=counts,
-        blocks_planned=sum(trials_of[w] // len(wanted[w]) for w in wanted),
-        blocks_complete=complete,
-        scores=scores,
+        blocks_planned=sum(trials_of[w] // len(names) for w, names in optimizers.items()),
+        optimizers=optimizers,
+        ended=ended,
         recent=[(" · ".join(labels[t.trial_id]), t) for t in store.trials(last)],
         seconds_left=_seconds_left([row.started for row in rows[-50:]], len(plan) - len(rows)),
     )
 
 
-def render(standing: Standing, *, metric: Metric) -> Group:
-    """Lay out the state of a run."""
+def render(standing: Standing, *, metric: Metric, width: int = 80) -> Group:
+    """Lay out the state of a run for a terminal of so many characters."""
     done = sum(standing.counts.values())
-    bar = ProgressBar(total=max(standing.planned, 1), completed=done, width=40)
+    bar = ProgressBar(total=max(standing.planned, 1), completed=done, width=min(40, width))
     words = ", ".join(f"{count} {status}" for status, count in standing.counts.items()) or "no trial yet"
     left = standing.seconds_left
     time_left = f", about {duration(left)} left" if np.isfinite(left) and done < standing.planned else ""
@@ -115,41 +133,92 @@ def render(standing: Standing, *, metric: Metric) -> Group:
         bar,
         Text(f"{done} of {standing.planned} trials: {words}{time_left}"),
     ]
-    parts += [
-        Text(
-            f"  {label}: {trial.status}, loss {sparkline(trial.history.get('train_loss', np.empty(0)))} "
-            f"{number(trial.metrics.get('train_loss', np.nan), 4)}"
-        )
-        for label, trial in standing.recent
-    ]
+    for label, trial in standing.recent:
+        curve = sparkline(trial.history.get("train_loss", np.empty(0)))
+        loss = f"loss {curve} {number(trial.metrics.get('train_loss', np.nan), 4)}"
+        parts.append(Text(f"  {middle(label, max(12, width - 56))}: {trial.status}, {loss}"))
+    planned = f" of {standing.blocks_planned} planned"
     parts.append(
-        standing_table(
-            standing.scores,
-            metric=metric,
-            blocks=f"{standing.blocks_complete} of {standing.blocks_planned} blocks",
-        )
+        standing_table(standing.ended, standing.optimizers, metric=metric, width=width, planned=planned)
     )
     return Group(*parts)
 
 
+def whole_blocks(ended: Sequence[Ended], optimizers: Mapping[str, Sequence[str]]) -> dict[str, set[str]]:
+    """Blocks by workload in which every optimizer has an outcome, but for those that always crashed."""
+    tried: dict[str, set[str]] = {}
+    ran: dict[str, set[str]] = {}
+    there: dict[str, dict[str, set[str]]] = {}
+    for trial in ended:
+        tried.setdefault(trial.workload, set()).add(trial.optimizer)
+        if trial.status != "crashed":
+            ran.setdefault(trial.workload, set()).add(trial.optimizer)
+            there.setdefault(trial.workload, {}).setdefault(trial.block, set()).add(trial.optimizer)
+    found = {}
+    for workload, names in optimizers.items():
+        needed = set(names) - (tried.get(workload, set()) - ran.get(workload, set()))
+        blocks = there.get(workload, {})
+        found[workload] = {block for block, members in blocks.items() if needed and members >= needed}
+    return found
+
+
 def standing_table(
-    scores: Mapping[tuple[str, str], Sequence[float]], *, metric: Metric, blocks: str
+    ended: Sequence[Ended],
+    optimizers: Mapping[str, Sequence[str]],
+    *,
+    metric: Metric,
+    width: int,
+    planned: str = "",
 ) -> Group:
-    """Means so far, by optimizer and workload; no test is made before the run has ended."""
+    """Means over whole blocks so far, by optimizer and workload: every row over the same seeds, no test.
+
+    As many workloads as so many characters hold; the others are counted.
+    """
+    whole = whole_blocks(ended, optimizers)
+    names = list(dict.fromkeys(name for listed in optimizers.values() for name in listed))
+    groups: dict[tuple[str, str], list[Ended]] = {}
+    for trial in ended:
+        groups.setdefault((trial.workload, trial.optimizer), []).append(trial)
+    columns = {
+        workload: {
+            name: _cell(groups.get((workload, name), ()), blocks, metric) for name in optimizers[workload]
+        }
+        for workload, blocks in whole.items()
+    }
+    label = min(max((len(name) for name in names), default=0), max(9, width // 3))
     table = Table(pad_edge=False)
-    workloads = list(dict.fromkeys(workload for workload, _ in scores))
     table.add_column("optimizer")
-    for workload in workloads:
-        table.add_column(escape(workload), justify="right")
-    for optimizer in dict.fromkeys(optimizer for _, optimizer in scores):
-        cells = []
-        for workload in workloads:
-            found = scores.get((workload, optimizer))
-            mean = float(np.mean(found)) * metric.factor if found else float("nan")
-            cells.append("" if found is None else f"{number(mean, metric.digits)} ({len(found)})")
-        table.add_row(escape(optimizer), *cells)
+    left = width - max(label, 9) - 4
+    shown: list[str] = []
+    for workload, cells in columns.items():
+        heading = middle(workload, 24)
+        needed = max(len(heading), *(len(text) for text in cells.values())) + 3
+        if needed <= left or not shown:
+            shown.append(workload)
+            table.add_column(escape(heading), justify="right", no_wrap=True)
+            left -= needed
+    for name in names:
+        table.add_row(escape(middle(name, label)), *(columns[workload].get(name, "") for workload in shown))
     unit = f", {metric.symbol}" if metric.symbol else ""
-    return Group(Text(f"{metric.title} so far{unit}: means over {blocks}, no test"), table)
+    count = sum(map(len, whole.values()))
+    blocks = f"{count} whole block{'' if count == 1 else 's'}{planned}"
+    parts: list[RenderableType] = [Text(f"{metric.title} so far{unit}: means over {blocks}, no test"), table]
+    if len(shown) < len(columns):
+        parts.append(Text(f"{len(columns) - len(shown)} more workloads; a wider terminal shows them"))
+    return Group(*parts)
+
+
+def _cell(mine: Sequence[Ended], blocks: Container[str], metric: Metric) -> str:
+    """Mean of an optimizer over whole blocks; what crashed or diverged is said."""
+    if mine and all(trial.status == "crashed" for trial in mine):
+        return "crashed"
+    inside = [trial for trial in mine if trial.block in blocks]
+    if not inside:
+        return "-"
+    scores = [trial.score for trial in inside if np.isfinite(trial.score) and trial.status == "completed"]
+    mean = number(float(np.mean(scores)) * metric.factor, metric.digits) if scores else "-"
+    lost = sum(trial.status == "diverged" for trial in inside)
+    return f"{mean} ({len(scores)}{f', {lost} diverged' if lost else ''})"
 
 
 def watch(
@@ -183,7 +252,7 @@ def watch(
         while True:
             with Store(path) as store:
                 standing = look(store, metric=metric)
-            live.update(render(standing, metric=metric), refresh=True)
+            live.update(render(standing, metric=metric, width=console.width), refresh=True)
             if sum(standing.counts.values()) >= standing.planned:
                 return standing
             sleep(every)

@@ -132,7 +132,7 @@ def test_watching_shows_blocks_and_ends_with_the_run(two_workloads):
     assert standing.counts == {"completed": 32, "diverged": 4}
     console.print(render(standing, metric=Metrics()["test_accuracy"]))
     text = console.export_text()
-    assert "12 of 12 blocks" in text
+    assert "means over 12 whole blocks of 12 planned" in text
     assert "no test" in text
 
 

@@ -336,7 +336,10 @@ def test_across_workloads_every_column_is_the_number_of_its_name(two_workloads):
         assert (values["p, these"], values["p, new"]) == (these.p_adjusted, new.p_adjusted)
         assert these.p_adjusted != new.p_adjusted
         assert (cells["verdict, these"], cells["verdict, new"]) == (these.verdict.word, new.verdict.word)
-        assert cells["better on at least"] == f"{count.better_on_at_least} of {count.n_datasets}"
+        told = f"{row.verdicts.count('better')} better"
+        single = cells["within each, against wame"]
+        assert (told in single) == ("better" in row.verdicts)
+        assert (f"(sure of {count.better_on_at_least})" in single) == ("better" in row.verdicts)
 
 
 def test_a_column_that_is_declared_appears_in_every_format(made_results, monkeypatch, tmp_path):

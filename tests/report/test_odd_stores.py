@@ -67,7 +67,8 @@ def test_partly_run(made_results):
     assert missing.caution
     assert missing.text.startswith("Of 6 planned trials 3 completed, 3 have not been run")
     assert report.boards[0].family.comparisons[0].n == 1
-    assert any("pairs are missing" in note for note in report.boards[0].notes)
+    notes = report.boards[0].notes
+    assert "Pairs that are missing (not run yet, crashed, or refused): adam 2." in notes
 
 
 def test_mixed_backends_and_devices_are_never_pooled(write_suite, tmp_path):
