@@ -54,6 +54,11 @@ def epoch_order(seed: int, epoch: int, n: int, *, shuffle: bool = True) -> Indic
     return stream(seed, "order", epoch).permutation(n)
 
 
+def window_order(seed: int, epoch: int, n: int, count: int) -> Indices:
+    """Draw the windows of a text for an epoch (1, 2, ...): ``count`` of n starts, independently."""
+    return stream(seed, "order", epoch).integers(n, size=count, dtype=np.int64)
+
+
 def initial_weights(built: Iterable[BuiltLayer], seed: int, dtype: str) -> dict[str, NDArray[np.floating]]:
     """Draw the initial value of every parameter of a model.
 

@@ -18,8 +18,10 @@ from typing import Literal, cast
 
 from optbench.errors import UserError
 
+#: Metadata of a field that is left out of plain data, and so of the hash, where it has its default.
+UNTOLD = MappingProxyType({"untold": True})
 #: Set as ``__pydantic_config__`` on the frozen dataclasses that a suite file can name: a misspelt key is an
-#: error rather than ignored, and so is a number that is not finite.
+#: error, and so is a number that is not finite.
 FORBID_EXTRA = {"extra": "forbid", "allow_inf_nan": False}
 
 #: ``share``: in [0, 1], shown in percent; ``number``: anything else without a unit.
@@ -86,9 +88,14 @@ class Metric:
         return "larger" if self.maximised else "smaller"
 
 
-TaskName = Literal["classification"]
+TaskName = Literal["classification", "regression", "language_modelling"]
+#: Kinds of an example's target.
+TargetName = Literal["label", "value", "token"]
 #: What may pick the best epoch or stop a training; each task says which of them are its own.
-MonitorName = Literal["val_accuracy", "val_loss"]
+MonitorName = Literal[
+    "val_accuracy", "val_loss", "val_rmse", "val_mae", "val_r2", "val_bits_per_byte", "val_perplexity"
+]
+LossName = Literal["cross_entropy", "mse", "mae", "huber", "token_cross_entropy"]
 
 #: Columns of every history behind those of the task.
 COMMON_HISTORY = ("batch_loss", "lr", "step_seconds", "eval_seconds")
@@ -106,14 +113,18 @@ class Task:
     ----------
     name : str
         ``classification``.
-    loss : str
-        Name of the loss that is trained and evaluated; each backend has a function of that name.
+    losses : tuple of str
+        Losses that a workload may train and evaluate, the first one if it names none; each backend has a
+        function of that name.
     loss_options : tuple of str
         Fields of a workload that are arguments of the loss in training.
     targets : str
-        Kind of an example's target and of its prediction: ``label``, a class counted from 0.
+        Kind of an example's target and of its prediction: ``label``, a class counted from 0; ``value``, a
+        number; ``token``, the token after each of a window.
     view : str
-        How the errors of one model are shown: ``confusion``.
+        How the errors of one model are shown: ``confusion`` or ``residuals``.
+    splits : tuple of str
+        Ways to take the validation part away, see :class:`optbench.trial.Split`; the first if none is named.
     metrics : tuple of str
         Recorded for the validation and the test part beside the loss, in this order.
     headline : tuple of str
@@ -127,16 +138,30 @@ class Task:
     """
 
     name: TaskName
-    loss: str
-    loss_options: tuple[str, ...]
-    targets: Literal["label"]
-    view: Literal["confusion"]
+    losses: tuple[LossName, ...]
+    loss_options: tuple[str, ...] = ()
+    targets: TargetName
+    view: Literal["confusion", "residuals"]
+    splits: tuple[str, ...]
     metrics: tuple[str, ...]
     headline: tuple[str, ...]
-    options: tuple[str, ...]
+    options: tuple[str, ...] = ()
     monitors: tuple[MonitorName, ...]
     primary: str
     monitor: MonitorName
+
+    @property
+    def loss(self) -> LossName:
+        """The loss of a workload that names none."""
+        return self.losses[0]
+
+    @property
+    def primaries(self) -> tuple[str, ...]:
+        """Metrics of its trials that a report can test, beside custom ones."""
+        first = self.headline[0]
+        names = (f"test_{first}", "test_loss", f"val_{first}", "val_loss")
+        others = (f"test_{name}" for name in self.metrics if name != first)
+        return (*names, *others, "train_loss")
 
     @property
     def history(self) -> tuple[str, ...]:
@@ -153,10 +178,11 @@ class Task:
 
 CLASSIFICATION = Task(
     name="classification",
-    loss="cross_entropy",
+    losses=("cross_entropy",),
     loss_options=("label_smoothing",),
     targets="label",
     view="confusion",
+    splits=("stratified", "random", "tail", "published"),
     metrics=("accuracy", "f1"),
     headline=("accuracy",),
     options=("label_smoothing", "top_k", "per_class"),
@@ -164,7 +190,38 @@ CLASSIFICATION = Task(
     primary="test_accuracy",
     monitor="val_accuracy",
 )
-TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (CLASSIFICATION,)})
+#: Targets are standardised on the training part, and the loss is of those; errors are in the target's units.
+REGRESSION = Task(
+    name="regression",
+    losses=("mse", "mae", "huber"),
+    targets="value",
+    view="residuals",
+    splits=("random", "tail", "published"),
+    metrics=("rmse", "mae", "r2"),
+    headline=("rmse",),
+    monitors=("val_loss", "val_rmse", "val_mae", "val_r2"),
+    primary="test_rmse",
+    monitor="val_rmse",
+)
+#: An example is a window of tokens; the loss is the mean cross-entropy of the token after each, in nats.
+LANGUAGE_MODELLING = Task(
+    name="language_modelling",
+    losses=("token_cross_entropy",),
+    targets="token",
+    view="confusion",
+    splits=("tail",),
+    metrics=("bits_per_byte", "perplexity"),
+    headline=("bits_per_byte",),
+    options=("context",),
+    monitors=("val_loss", "val_bits_per_byte", "val_perplexity"),
+    primary="test_bits_per_byte",
+    monitor="val_bits_per_byte",
+)
+TASKS: Mapping[str, Task] = MappingProxyType(
+    {task.name: task for task in (CLASSIFICATION, REGRESSION, LANGUAGE_MODELLING)}
+)
+#: The task that data with targets of a kind ask for.
+TASK_OF_TARGETS: Mapping[str, Task] = MappingProxyType({task.targets: task for task in TASKS.values()})
 #: The task of a workload that names none; it leaves no trace in a trial's identity.
 DEFAULT_TASK = CLASSIFICATION
 
@@ -342,8 +399,8 @@ def is_time(name: str) -> bool:
     return metric is not None and metric.unit == "seconds"
 
 
-#: What every trial has; a custom metric takes none of these names.
-BUILT_IN = ("test_accuracy", "test_loss", "val_accuracy", "val_loss", "test_f1", "train_loss")
+#: What every trial of the default task has; a custom metric takes none of these names.
+BUILT_IN = DEFAULT_TASK.primaries
 
 
 @dataclass(frozen=True, kw_only=True)

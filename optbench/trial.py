@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, Union
 
 import numpy as np
@@ -20,15 +19,21 @@ from numpy.typing import NDArray
 
 from optbench.models.layers import Model
 from optbench.optimizers import OptimizerConfig
-from optbench.task import DEFAULT_TASK, FORBID_EXTRA, CustomMetric, MonitorName, TaskName
+from optbench.task import (
+    DEFAULT_TASK,
+    FORBID_EXTRA,
+    UNTOLD,
+    CustomMetric,
+    LossName,
+    MonitorName,
+    TargetName,
+    TaskName,
+)
 
 BackendName = Literal["torch", "tensorflow", "jax"]
 DeviceName = Literal["cpu", "cuda", "mps", "tpu"]
 Precision = Literal["float32", "float64", "bfloat16", "tf32"]
 Status = Literal["completed", "diverged", "crashed"]
-
-#: Metadata of a field that is left out of plain data, and so of the hash, where it has its default.
-UNTOLD = MappingProxyType({"untold": True})
 
 STREAMS = ("split", "init", "order", "dropout", "augment")
 
@@ -99,13 +104,17 @@ class OwnData:
     Attributes
     ----------
     kind : str
-        ``npz``, ``csv``, or ``class`` for a function that returns arrays.
+        ``npz``, ``csv``, ``text``, or ``class`` for a function that returns arrays.
     name, location, test_location : str
         For people; path of the file or ``module:function``; path of a CSV file of the test part.
     digest : str
         SHA-256 of the files, or of the arrays that the function returned.
     label : str, optional
-        Column of the classes in a CSV file.
+        Column of the classes, or of the numbers to predict, in a CSV file.
+    targets : str, optional
+        Kind of the targets, see :attr:`optbench.task.Task.targets`; classes if not given.
+    tokens : str, optional
+        What a text is cut into: bytes if not given, or the characters that occur in its training part.
     test : float, optional
         Share of the examples that becomes the test part, where the data have none of their own.
     shape : tuple of int, optional
@@ -118,7 +127,7 @@ class OwnData:
 
     __pydantic_config__ = FORBID_EXTRA
 
-    kind: Literal["npz", "csv", "class"]
+    kind: Literal["npz", "csv", "text", "class"]
     name: str = field(compare=False)
     location: str = field(compare=False)
     test_location: str | None = field(default=None, compare=False)
@@ -128,6 +137,8 @@ class OwnData:
     shape: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)] | None = None
     scaling: Literal["pixels", "standardize", "none"] | None = None
     code: str | None = None
+    targets: TargetName | None = None
+    tokens: Literal["character"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +252,11 @@ class Workload:
         Record how often the true class is among the k likeliest of the test part, for each k.
     per_class : True, optional
         Record precision, recall and F1 of every class on the test part.
+    loss : str, optional
+        One of the task's losses; the first of them if not given. ``huber`` turns from square to straight at
+        one standard deviation of the training targets.
+    context : int, optional
+        Tokens of a window, for text. Always set there: the model's own if not given, or 128.
     metrics : tuple of CustomMetric, optional
         Custom metrics, by name: record ``test_<name>`` and ``val_<name>``.
     stop : int, optional
@@ -266,6 +282,8 @@ class Workload:
     augment: Augment | None = None
     top_k: Annotated[tuple[Annotated[int, Gt(1)], ...], MinLen(1)] | None = None
     per_class: Literal[True] | None = None
+    loss: LossName | None = None
+    context: Annotated[int, Gt(0)] | None = None
     metrics: tuple[CustomMetric, ...] | None = None
     stop: Annotated[int, Gt(0)] | None = None
     smoke: Literal[True] | None = None

@@ -92,8 +92,12 @@ class Resident:
     def pool(
         self, part: Part, data: TrialData, *, device: str, dtype: str, put: Callable[[NDArray[Any]], Any]
     ) -> tuple[Any, Any]:
-        """Inputs and targets of a part's whole pool; ``put`` copies an array to the device."""
-        scaling = f"scale {data.scale}" if data.shift is None else data.fingerprint
+        """Inputs and targets of a part's whole pool; ``put`` copies an array to the device.
+
+        Of a text, the tokens: those that windows begin with, and those that follow.
+        """
+        plain = data.shift is None and data.standard is None
+        scaling = f"scale {data.scale}" if plain else data.fingerprint
         wanted = _Pool(
             pool=part.pool, device=device, dtype=dtype, scaling=scaling, part=part, data=data, put=put
         )
@@ -101,8 +105,19 @@ class Resident:
 
 
 def _put_pool(wanted: _Pool) -> tuple[Any, Any]:
+    if (tokens := wanted.part.tokens) is not None:
+        wide = tokens.astype(np.int64)
+        return wanted.put(wide[:-1]), wanted.put(wide[1:])
     inputs = scaled(wanted.part.x, wanted.data, wanted.dtype)
-    return wanted.put(inputs), wanted.put(np.array(wanted.part.y))
+    return wanted.put(inputs), wanted.put(_targets(wanted))
+
+
+def _targets(wanted: _Pool) -> NDArray[Any]:
+    """Targets of a pool; numbers standardised, in the trial's precision."""
+    y, standard = wanted.part.y, wanted.data.standard
+    if standard is None:
+        return np.array(y)
+    return ((y - standard.mean) / standard.sd).astype(wanted.dtype)
 
 
 def keep_pages() -> None:

@@ -40,8 +40,9 @@ class LossSpec:
     def of(cls, workload: Workload) -> LossSpec:
         """Take the loss of a workload's task, with those of its options that the workload sets."""
         task = TASKS[workload.task]
+        name = workload.loss or task.loss
         values = ((name, getattr(workload, name)) for name in task.loss_options)
-        return cls(name=task.loss, options=tuple((n, value) for n, value in values if value is not None))
+        return cls(name=name, options=tuple((n, value) for n, value in values if value is not None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,8 @@ class Evaluation:
     loss : float
         Mean of the task's loss over the examples, without the options of its training.
     predictions : array, [n, ...]
-        The task's kind of prediction for each example, in the order of the part.
+        The task's kind of prediction for each example, in the order of the part; numbers are standardised as
+        their targets are.
     outputs : array, [n, outputs], optional
         What the model gives for each example, if asked for.
     """

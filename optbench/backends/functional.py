@@ -47,6 +47,8 @@ class Configuration:
     loss: LossSpec
     #: Kind of targets and predictions, see :class:`optbench.task.Task`.
     targets: str
+    #: Tokens of a window, where a pool is a text and its rows are where windows start.
+    context: int | None
     clip_value: float | None
     clip_norm: float | None
     weight_decay: float | None
@@ -62,6 +64,7 @@ class Configuration:
             precision=spec.precision,
             loss=LossSpec.of(workload),
             targets=TASKS[workload.task].targets,
+            context=workload.context,
             clip_value=workload.clip_value,
             clip_norm=workload.clip_norm,
             weight_decay=workload.weight_decay,
@@ -121,7 +124,7 @@ class FunctionalSession:
         self._lr = spec.optimizer.lr or 0.0  # a custom class may have no such argument
         self._augmented = spec.workload.augment is not None
         size = spec.workload.batch_size
-        self._batch = len(data.train) if size == "full" else size
+        self._batch = data.examples if size == "full" else size
         key = matching.stream(spec.seeds.dropout, "dropout").integers(2**32, size=2, dtype=np.uint32)
         with programs.scope():
             options: dict[str, Any] = {"device": spec.device, "dtype": self._precision, "put": programs.put}
@@ -159,8 +162,8 @@ class FunctionalSession:
         with self._programs.scope():
             x = self._x
             if self._augmented:
-                x = self._programs.put(np.zeros((len(self._data.train), *self._x.shape[1:]), self._precision))
-            whole, rest = divmod(len(self._data.train), self._batch)
+                x = self._programs.put(np.zeros((self._data.examples, *self._x.shape[1:]), self._precision))
+            whole, rest = divmod(self._data.examples, self._batch)
             for batches, batch in ((whole, self._batch), (min(rest, 1), rest)):
                 if batches:
                     self._programs.prepare_epoch(self._state, x, self._y, batches, batch)

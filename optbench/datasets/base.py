@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optbench import matching
+from optbench.datasets import language_modelling
 from optbench.datasets.targets import TARGETS
 from optbench.errors import UserError
 from optbench.matching import Indices
-from optbench.trial import Seeds, Split
+from optbench.models.layers import BuiltLayer, build
+from optbench.task import TargetName
+from optbench.trial import Seeds, Split, Workload
 
 Scaling = Literal["pixels", "standardize", "none"]
 
@@ -36,11 +39,11 @@ class DatasetInfo:
     name, title : str
         Registry name; name for people.
     shape : tuple of int
-        One example: (features,) or (height, width, channels).
+        One example: (features,) or (height, width, channels); () for a text, whose windows a workload sets.
     classes : tuple of str
-        Class names in label order; empty where the targets are no labels.
+        Class names in label order, or a text's tokens by number; empty where the targets are numbers.
     train, test : int
-        Examples in each published part.
+        Examples in each published part; tokens of a text.
     validation : int
         So many of the last training examples are the publisher's own validation part; 0 if there is none.
     scaling : str
@@ -50,6 +53,10 @@ class DatasetInfo:
         For the NOTICE and for papers.
     targets : str
         Kind of the targets, see :attr:`optbench.task.Task.targets`.
+    unit : str
+        Of targets that are numbers, for people.
+    bytes_per_token : float
+        Of a text, in UTF-8, on average.
     """
 
     name: str
@@ -63,7 +70,9 @@ class DatasetInfo:
     source: str
     citation: str
     validation: int = 0
-    targets: Literal["label"] = "label"
+    targets: TargetName = "label"
+    unit: str = ""
+    bytes_per_token: float = 1.0
 
     @property
     def outputs(self) -> int:
@@ -75,14 +84,15 @@ class DatasetInfo:
 class Dataset:
     """A dataset in memory: inputs [n, *shape] as stored (uint8 or float), targets [n] of its kind.
 
+    Of a text, inputs and targets are both its tokens [n].
     ``notes`` tells what was found odd in the files and mended.
     """
 
     info: DatasetInfo
     x_train: NDArray[Any]
-    y_train: NDArray[np.int64]
+    y_train: NDArray[Any]
     x_test: NDArray[Any]
-    y_test: NDArray[np.int64]
+    y_test: NDArray[Any]
     notes: tuple[str, ...] = field(default=())
 
     @cached_property
@@ -95,13 +105,15 @@ class Dataset:
 class Part:
     """Examples of one part: a pool of inputs and targets, and the rows of it that belong to the part.
 
-    ``pool`` names the two arrays by their content, so that parts of one pool share what is made of them.
+    ``pool`` names the two arrays by their content, so that parts of one pool share what is made of them. Of a
+    text, the pool is views of all windows of ``tokens``, and a row is where a window starts.
     """
 
     x: NDArray[Any]
     y: NDArray[Any]
     rows: Indices
     pool: str
+    tokens: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -112,12 +124,20 @@ class Part:
         return self.y[self.rows]
 
 
+class Standard(NamedTuple):
+    """What numbers to predict are standardised by: mean and standard deviation of the training part."""
+
+    mean: float
+    sd: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrialData:
     """The data of one trial.
 
     ``x`` of every part is as stored; an input is ``(x - shift) * scale``, computed in the trial's precision.
-    ``train_eval`` is the fixed subset that measures the training loss.
+    A target that is a number is trained on as ``(y - mean) / sd``. ``train_eval`` is the fixed subset that
+    measures the training loss. ``examples`` is how many an epoch takes.
     """
 
     info: DatasetInfo
@@ -128,9 +148,45 @@ class TrialData:
     shift: NDArray[np.float64] | None
     scale: NDArray[np.float64] | float
     fingerprint: str
+    examples: int
+    standard: Standard | None = None
+
+    def epoch_rows(self, seed: int, epoch: int, *, shuffle: bool) -> Indices:
+        """Rows of the training pool in the order of an epoch: a permutation, or windows drawn at random.
+
+        Unshuffled, a text is read from its start, window after window.
+        """
+        if self.train.tokens is None:
+            return self.train.rows[matching.epoch_order(seed, epoch, len(self.train), shuffle=shuffle)]
+        if not shuffle:
+            return self.train.rows[:: self.train.x.shape[1]][: self.examples]
+        return self.train.rows[matching.window_order(seed, epoch, len(self.train), self.examples)]
 
 
-def cut(dataset: Dataset, split: Split, seeds: Seeds, *, train_eval: int | Literal["all"]) -> TrialData:
+def network(workload: Workload, info: DatasetInfo) -> tuple[BuiltLayer, ...]:
+    """Build the model of a workload for the shape and outputs of its data; raises ``ModelError``."""
+    return build(workload.model, example_shape(workload, info), info.outputs)
+
+
+def example_shape(workload: Workload, info: DatasetInfo) -> tuple[int, ...]:
+    """Shape of one example: a window of the workload's context where the data are a text."""
+    return (workload.context or 0,) if info.targets == "token" else info.shape
+
+
+def trial_data(dataset: Dataset, workload: Workload, seeds: Seeds, **other: Any) -> TrialData:
+    """Cut a dataset into the parts of a workload's trial, see :func:`cut`."""
+    options = {"train_eval": workload.train_eval, "context": workload.context, **other}
+    return cut(dataset, workload.split, seeds, **options)
+
+
+def cut(
+    dataset: Dataset,
+    split: Split,
+    seeds: Seeds,
+    *,
+    train_eval: int | Literal["all"],
+    context: int | None = None,
+) -> TrialData:
     """Cut a dataset into the parts of a trial.
 
     Parameters
@@ -143,6 +199,8 @@ def cut(dataset: Dataset, split: Split, seeds: Seeds, *, train_eval: int | Liter
         The split stream decides.
     train_eval : int or "all"
         Size of the training subset that measures the training loss each epoch.
+    context : int, optional
+        Tokens of a window, where the data are a text.
 
     Returns
     -------
@@ -155,6 +213,8 @@ def cut(dataset: Dataset, split: Split, seeds: Seeds, *, train_eval: int | Liter
         If the split leaves a part empty.
     """
     generator = matching.stream(seeds.split, "split")
+    if dataset.info.targets == "token":
+        return _cut_text(dataset, split, generator, train_eval=train_eval, context=context or 1)
     source = dataset.y_train if split.source == "train" else dataset.y_test
     if split.how == "published":
         if not dataset.info.validation or split.source != "train":
@@ -196,7 +256,71 @@ def cut(dataset: Dataset, split: Split, seeds: Seeds, *, train_eval: int | Liter
         fingerprint=matching.fingerprint(
             dataset.digest, "train", train_rows, "train_eval", subset, "validation", chosen, "test", test_rows
         ),
+        examples=len(train_rows),
+        standard=_standard(dataset.y_train[train_rows]) if dataset.info.targets == "value" else None,
     )
+
+
+def _cut_text(
+    dataset: Dataset,
+    split: Split,
+    generator: np.random.Generator,
+    *,
+    train_eval: int | Literal["all"],
+    context: int,
+) -> TrialData:
+    """Cut a text at its end: training windows start anywhere, those that are evaluated do not overlap."""
+    info = dataset.info
+    count = validation_count(split, len(dataset.x_train if split.source == "train" else dataset.x_test))
+    spans = {
+        "train": ("train", 0, len(dataset.x_train) - (count if split.source == "train" else 0)),
+        "test": ("test", 0, len(dataset.x_test) - (count if split.source == "test" else 0)),
+    }
+    low = spans[split.source][2]
+    spans["validation"] = (split.source, low, low + count)
+    for name, (_, first, end) in spans.items():
+        if end - first <= context and (name != "validation" or count):
+            raise DataError(
+                f"dataset {info.name}: its {name} part has {end - first} tokens, too few for one window of "
+                f"{context} and the token after it; set a smaller context"
+            )
+    pools = {}
+    for source in ("train", "test"):
+        tokens = getattr(dataset, f"x_{source}")
+        x, y = language_modelling.windows(tokens, context)
+        pool = f"{dataset.digest}/{source}/windows of {context}"
+        pools[source] = {"x": x, "y": y, "tokens": tokens, "pool": pool}
+
+    def fixed(name: str) -> Part:
+        source, first, end = spans[name]
+        return Part(**pools[source], rows=language_modelling.starts(first, end, context, every=context))
+
+    train = Part(**pools["train"], rows=language_modelling.starts(0, spans["train"][2], context))
+    windows = (spans["train"][2] - 1) // context
+    size = windows if train_eval == "all" else min(train_eval, windows)
+    subset = np.sort(generator.choice(train.rows, size, replace=False))
+    validation, test = fixed("validation"), fixed("test")
+    return TrialData(
+        info=info,
+        train=train,
+        train_eval=Part(**pools["train"], rows=subset),
+        validation=validation,
+        test=test,
+        shift=None,
+        scale=1.0,
+        fingerprint=matching.fingerprint(
+            dataset.digest,
+            f"windows of {context}, training up to {spans['train'][2]}",
+            *("train_eval", subset, "validation", validation.rows, "test", test.rows),
+        ),
+        examples=windows,
+    )
+
+
+def _standard(values: NDArray[Any]) -> Standard:
+    """Mean and standard deviation of the training targets; targets that are all alike keep their unit."""
+    sd = float(np.std(values, dtype=np.float64))
+    return Standard(mean=float(np.mean(values, dtype=np.float64)), sd=sd if sd > 0 else 1.0)
 
 
 def validation_count(split: Split, source: int) -> int:
@@ -220,11 +344,14 @@ def choose(y: NDArray[Any], count: int, how: str, generator: np.random.Generator
     raise ValueError(f"split.how: found {how!r}")
 
 
-def hold_out(labels: NDArray[np.int64], count: int) -> tuple[Indices, Indices]:
-    """Rows for training and for testing of data without a test part: stratified, the same in every trial."""
+def hold_out(targets: NDArray[Any], count: int, *, how: str = "stratified") -> tuple[Indices, Indices]:
+    """Rows for training and for testing of data without a test part, the same in every trial.
+
+    ``stratified`` by labels, or ``random``.
+    """
     generator = np.random.Generator(np.random.PCG64(TEST_SEED))
-    test = choose(labels, count, "stratified", generator, targets="label")
-    return np.setdiff1d(np.arange(len(labels), dtype=np.int64), test), test
+    test = choose(targets, count, how, generator, targets="label")
+    return np.setdiff1d(np.arange(len(targets), dtype=np.int64), test), test
 
 
 def _scaling(

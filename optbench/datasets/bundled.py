@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from optbench.datasets.base import Dataset, DatasetInfo, hold_out
 from optbench.datasets.published import DIGITS, GARMENTS, LETTERS
@@ -58,12 +60,44 @@ def _table(info: DatasetInfo) -> Dataset:
     return Dataset(info=info, x_train=x[train], y_train=y[train], x_test=x[test], y_test=y[test])
 
 
+def _diabetes(info: DatasetInfo) -> Dataset:
+    from sklearn.datasets import load_diabetes
+
+    bunch = load_diabetes(scaled=False)
+    return _parted(info, bunch.data.astype(np.float32), bunch.target.astype(np.float64), how="random")
+
+
+def _embedded_table(info: DatasetInfo) -> Dataset:
+    with _embedded(info.name) as arrays:
+        x, y = arrays["x"], arrays["y"]
+    if info.targets == "value":
+        return _parted(info, x, y, how="random")
+    return _parted(info, x, y.astype(np.int64), how="stratified")
+
+
+def _parted(info: DatasetInfo, x: NDArray[Any], y: NDArray[Any], *, how: str) -> Dataset:
+    train, test = hold_out(y, info.test, how=how)
+    return Dataset(info=info, x_train=x[train], y_train=y[train], x_test=x[test], y_test=y[test])
+
+
+def _characters(info: DatasetInfo) -> Dataset:
+    with _embedded(info.name) as arrays:
+        train, test = (np.searchsorted(CHARACTERS, arrays[part]).astype(np.uint8) for part in _PARTS)
+    return Dataset(info=info, x_train=train, y_train=train, x_test=test, y_test=test)
+
+
 def _embedded(name: str) -> np.lib.npyio.NpzFile:
     path = files("optbench.datasets") / "embedded" / f"{name.replace('-', '_')}.npz"
     arrays: np.lib.npyio.NpzFile = np.load(str(path), allow_pickle=False)
     return arrays
 
 
+#: The bytes that occur in the plays, as the tokens' numbers have them.
+CHARACTERS = np.frombuffer(
+    b"\n !\"&'(),-./12345:;?ABCDEFGHIJKLMNOPQRSTUVWXYZ[]abcdefghijklmnopqrstuvwxyz{}", np.uint8
+)
+_PARTS = ("train", "test")
+_RANDOM = "a fifth, drawn once from a fixed seed, for testing"
 _SPLIT = "a fifth of each class, drawn once from a fixed seed, for testing"
 
 BUNDLED_ENTRIES = (
@@ -174,5 +208,120 @@ BUNDLED_ENTRIES = (
             citation="Frey and Slate, Machine Learning 6, 1991, doi:10.1007/BF00114162",
         ),
         read=_letters,
+    ),
+    BundledEntry(
+        info=DatasetInfo(
+            name="diabetes",
+            title="Diabetes progression",
+            shape=(10,),
+            classes=(),
+            train=354,
+            test=88,
+            scaling="standardize",
+            licence="BSD-3-Clause, as a part of scikit-learn",
+            source=f"the copy inside scikit-learn, {_RANDOM}; target: disease progression after a year",
+            citation="Efron, Hastie, Johnstone, Tibshirani, Annals of Statistics 32, 2004",
+            targets="value",
+        ),
+        read=_diabetes,
+    ),
+    BundledEntry(
+        info=DatasetInfo(
+            name="approval",
+            title="Presidential approval, from five polls",
+            shape=(6,),
+            classes=(),
+            train=801,
+            test=200,
+            scaling="standardize",
+            licence="CC BY 4.0",
+            source=f"FiveThirtyEight; the copy inside the package river, {_RANDOM}",
+            citation="FiveThirtyEight, Trump Approval Ratings, 2017 to 2019",
+            targets="value",
+            unit="%",
+        ),
+        read=_embedded_table,
+    ),
+    BundledEntry(
+        info=DatasetInfo(
+            name="doctor-visits",
+            title="RAND Health Insurance Experiment, visits to a doctor",
+            shape=(9,),
+            classes=(),
+            train=16152,
+            test=4038,
+            scaling="standardize",
+            licence="public domain",
+            source=f"RAND Corporation; the copy inside the package statsmodels, {_RANDOM}",
+            citation="Cameron and Trivedi, Microeconometrics, 2005",
+            targets="value",
+            unit="visits",
+        ),
+        read=_embedded_table,
+    ),
+    BundledEntry(
+        info=DatasetInfo(
+            name="phishing",
+            title="Website phishing",
+            shape=(9,),
+            classes=("legitimate", "phishing"),
+            train=1000,
+            test=250,
+            scaling="standardize",
+            licence="CC BY 4.0",
+            source=f"UCI Machine Learning Repository; the copy inside the package river, {_SPLIT}",
+            citation="N. Abdelhamid (2014), doi:10.24432/C5B301",
+        ),
+        read=_embedded_table,
+    ),
+    BundledEntry(
+        info=DatasetInfo(
+            name="image-segments",
+            title="Statlog image segmentation",
+            shape=(18,),
+            classes=("brickface", "cement", "foliage", "grass", "path", "sky", "window"),
+            train=1848,
+            test=462,
+            scaling="standardize",
+            licence="CC BY 4.0",
+            source=f"UCI Machine Learning Repository; the copy inside the package river, {_SPLIT}",
+            citation="Vision Group, University of Massachusetts (1990), doi:10.24432/C5P01G",
+        ),
+        read=_embedded_table,
+    ),
+    BundledEntry(
+        info=DatasetInfo(
+            name="party",
+            title="American National Election Study 1996, party identification",
+            shape=(9,),
+            classes=(
+                *("strong Democrat", "weak Democrat", "independent Democrat", "independent"),
+                *("independent Republican", "weak Republican", "strong Republican"),
+            ),
+            train=755,
+            test=189,
+            scaling="standardize",
+            licence="public domain",
+            source=f"American National Election Studies; the copy inside the package statsmodels, {_SPLIT}",
+            citation="American National Election Study, 1996",
+        ),
+        read=_embedded_table,
+    ),
+    BundledEntry(
+        info=DatasetInfo(
+            name="shakespeare",
+            title="Nine plays of Shakespeare, by character",
+            shape=(),
+            classes=tuple("\\n" if c == 10 else chr(c) for c in CHARACTERS.tolist()),
+            train=1052520,
+            test=98308,
+            scaling="none",
+            licence="public domain; the edition CC BY 2.5",
+            source="Project Gutenberg; the copy of the Open Knowledge Foundation inside the package "
+            "shakespeare; eight tragedies and comedies for training, The Tempest for testing",
+            citation="W. Shakespeare, Plays",
+            targets="token",
+        ),
+        read=_characters,
     ),
 )

@@ -1,5 +1,5 @@
-"""Custom datasets, declared in the suite: ``{npz: path}``, ``{csv: path, label: column}``,
-``{class: module:function}``.
+"""Custom datasets, declared in the suite: ``{npz: path}``, ``{csv: path, label: column}`` or with ``target``,
+``{text: path}``, ``{class: module:function}``.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench import matching
+from optbench.datasets import own_text
 from optbench.datasets.base import DataError, Dataset, DatasetInfo, hold_out
 from optbench.datasets.formats import read_csv
 from optbench.suite.references import ImportProblem, load_object
 from optbench.suite.validation import one_line, shown
+from optbench.task import TargetName
 from optbench.trial import OwnData
 
 DEFAULT_TEST = 0.2
 
 #: What may stand in a declaration besides its kind, by kind.
 OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "npz": ("name", "test", "scaling"),
-    "csv": ("label", "name", "test", "shape", "scaling"),
-    "class": ("name", "test", "scaling"),
+    "npz": ("name", "test", "scaling", "targets"),
+    "csv": ("label", "target", "name", "test", "shape", "scaling"),
+    "text": ("name", "test", "tokens"),
+    "class": ("name", "test", "scaling", "targets"),
 }
 
 _Parts = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
@@ -39,9 +42,11 @@ def declare(entry: Mapping[str, Any], folder: Path) -> OwnData:
     ----------
     entry : mapping
         One of ``npz`` (keys x_train, y_train, x_test, y_test, or x and y), ``csv`` (one example a row, with
-        ``label`` naming the column of the classes) and ``class`` (a function without arguments that returns
-        the arrays in either form). ``test`` is the share of examples that becomes the test part where there
-        is none (.2), or for ``csv`` another file. ``shape`` turns columns into images.
+        ``label`` naming the column of the classes, or ``target`` that of the numbers to predict), ``text``
+        (bytes, or ``tokens: character``) and ``class`` (a function without arguments that returns the arrays
+        in either form). ``test`` is the share of examples that becomes the test part where there is none (.2;
+        .1 of a text, its end), or for ``csv`` and ``text`` another file. ``shape`` turns columns into images.
+        With ``targets: value`` the y of arrays are numbers to predict.
     folder : Path
         Folder of the suite file, at which relative paths start.
 
@@ -58,15 +63,19 @@ def declare(entry: Mapping[str, Any], folder: Path) -> OwnData:
         location=reference if kind == "class" else str(folder / reference),
         test_location=str(folder / test) if isinstance(test, str) else None,
         digest="",
-        label=entry.get("label"),
+        label=entry.get("label") or entry.get("target"),
         test=test if isinstance(test, float) else None,
         shape=tuple(entry["shape"]) if entry.get("shape") else None,
         scaling=entry.get("scaling"),
+        targets=_targets(kind, entry),
+        tokens="character" if entry.get("tokens") == "character" else None,
     )
     if kind == "class" and reference.partition(":")[0].endswith(".py"):
         own = replace(own, location=str(folder / reference))
     digest, parts = _read(own)
-    if len(parts) == 2 and own.test is None and own.test_location is None:
+    if own.kind == "text" and own.test is None and own.test_location is None:
+        own = replace(own, test=own_text.DEFAULT_TEST)
+    elif len(parts) == 2 and own.test is None and own.test_location is None:
         own = replace(own, test=DEFAULT_TEST)
     return replace(own, digest=digest)
 
@@ -85,9 +94,12 @@ def load(own: OwnData) -> Dataset:
             f"{own.location}: the data have changed since the suite was read ({digest[:12]}, then "
             f"{own.digest[:12]}); run the suite again"
         )
+    if own.targets == "token":
+        return own_text.load(own)
     x_train, y_train, x_test, y_test = parts if len(parts) == 4 else _with_test(own, *parts)
-    names = np.unique(np.concatenate([y_train, y_test]))
-    if len(names) < 2:
+    numbers = own.targets == "value"
+    names = np.unique(np.concatenate([y_train, y_test])) if not numbers else np.empty(0)
+    if len(names) < 2 and not numbers:
         raise DataError(f"{own.location}: found {len(names)} classes; at least two are needed")
     x_train, x_test = _inputs(own, x_train), _inputs(own, x_test)
     if x_train.shape[1:] != x_test.shape[1:]:
@@ -104,14 +116,18 @@ def load(own: OwnData) -> Dataset:
         licence="the user's own",
         source=own.location,
         citation="",
+        targets=own.targets or "label",
     )
-    return Dataset(
-        info=info,
-        x_train=x_train,
-        y_train=np.searchsorted(names, y_train),
-        x_test=x_test,
-        y_test=np.searchsorted(names, y_test),
-    )
+    if not numbers:
+        y_train, y_test = np.searchsorted(names, y_train), np.searchsorted(names, y_test)
+    return Dataset(info=info, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+
+
+def _targets(kind: str, entry: Mapping[str, Any]) -> TargetName | None:
+    """Kind of the targets as declared; None for classes, which leave no trace in a trial's identity."""
+    if kind == "text":
+        return "token"
+    return "value" if entry.get("target") or entry.get("targets") == "value" else None
 
 
 def _short_name(kind: str, reference: str) -> str:
@@ -130,19 +146,21 @@ def _read(own: OwnData) -> tuple[str, tuple[NDArray[Any], ...]]:
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.read_bytes())
+    if own.kind == "text":
+        return digest.hexdigest(), tuple(np.frombuffer(raw, np.uint8) for raw in own_text.read(own))
     if own.kind == "csv":
         parts = tuple(array for path in paths for array in _csv(own, path))
     else:
-        parts = _npz(paths[0])
+        parts = _npz(own, paths[0])
     return digest.hexdigest(), parts
 
 
-def _npz(path: Path) -> tuple[NDArray[Any], ...]:
+def _npz(own: OwnData, path: Path) -> tuple[NDArray[Any], ...]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             for keys in (("x_train", "y_train", "x_test", "y_test"), ("x", "y")):
                 if all(key in arrays for key in keys):
-                    return _checked(tuple(arrays[key] for key in keys), str(path))
+                    return _checked(own, tuple(arrays[key] for key in keys), str(path))
             found = shown(arrays.files)
     except DataError:
         raise
@@ -162,7 +180,8 @@ def _csv(own: OwnData, path: Path) -> tuple[NDArray[Any], ...]:
         raise DataError(f"{path}: not a readable CSV file ({one_line(error)})") from None
     if own.label not in table.columns:
         raise DataError(
-            f"{path}: no column {shown(own.label)} for the labels; it has {shown(list(table.columns))}"
+            f"{path}: no column {shown(own.label)} for the {'targets' if own.targets else 'labels'}; it has "
+            f"{shown(list(table.columns))}"
         )
     missing = table.isna().any(axis=1)
     if missing.any():
@@ -179,7 +198,7 @@ def _csv(own: OwnData, path: Path) -> tuple[NDArray[Any], ...]:
         if x.dtype.kind in "iu" and x.min() >= 0 and x.max() <= 255:
             x = x.astype(np.uint8)
         x = x.reshape(-1, *own.shape)
-    return _checked((x, table[own.label].to_numpy()), str(path))
+    return _checked(own, (x, table[own.label].to_numpy()), str(path))
 
 
 def _call(own: OwnData) -> tuple[NDArray[Any], ...]:
@@ -199,10 +218,10 @@ def _call(own: OwnData) -> tuple[NDArray[Any], ...]:
         raise DataError(
             f"{own.location} gave what is no array ({one_line(error)}); return NumPy arrays"
         ) from None
-    return _checked(arrays, own.location)
+    return _checked(own, arrays, own.location)
 
 
-def _checked(parts: tuple[NDArray[Any], ...], place: str) -> tuple[NDArray[Any], ...]:
+def _checked(own: OwnData, parts: tuple[NDArray[Any], ...], place: str) -> tuple[NDArray[Any], ...]:
     for x, y in zip(parts[::2], parts[1::2], strict=True):
         if not x.ndim or y.ndim != 1 or len(x) != len(y) or not len(y):
             raise DataError(
@@ -219,17 +238,23 @@ def _checked(parts: tuple[NDArray[Any], ...], place: str) -> tuple[NDArray[Any],
                 f"{place}: an example holds NaN, infinity or a number beyond 3.4e38; mend or take out "
                 "such rows"
             )
-        if y.dtype.kind not in "uiUb" and not (y.dtype == object and all(isinstance(v, str) for v in y)):
+        if own.targets == "value":
+            if y.dtype.kind not in "uifb" or not np.isfinite(y).all():
+                raise DataError(f"{place}: targets are {y.dtype}; finite numbers are needed")
+        elif y.dtype.kind not in "uiUb" and not (y.dtype == object and all(isinstance(v, str) for v in y)):
             raise DataError(f"{place}: labels are {y.dtype}; whole numbers or words are needed")
+    if own.targets == "value":
+        return tuple(part if k % 2 == 0 else part.astype(np.float64) for k, part in enumerate(parts))
     return tuple(part.astype(str) if part.dtype == object else part for part in parts)
 
 
 def _with_test(own: OwnData, x: NDArray[Any], y: NDArray[Any]) -> _Parts:
-    _, codes = np.unique(y, return_inverse=True)
+    numbers = own.targets == "value"
+    codes = y if numbers else np.unique(y, return_inverse=True)[1]
     count = round((own.test or DEFAULT_TEST) * len(y))
     if not 0 < count < len(y):
         raise DataError(f"{own.location}: {len(y)} examples are too few to set {own.test} of them aside")
-    train, test = hold_out(codes, count)
+    train, test = hold_out(codes, count, how="random" if numbers else "stratified")
     return x[train], y[train], x[test], y[test]
 
 

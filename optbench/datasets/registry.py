@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from optbench.datasets import fetch, own
+from optbench.datasets import fetch, language_modelling, own
 from optbench.datasets.base import DataError, Dataset, DatasetInfo
 from optbench.datasets.bundled import BUNDLED_ENTRIES, BundledEntry
 from optbench.datasets.download import Progress
@@ -108,18 +108,22 @@ def load(dataset: str | OwnData, *, data_dir: str | Path | None = None) -> Datas
 
 def of_workload(workload: Workload, *, data_dir: str | Path | None = None) -> Dataset:
     """Read the data that a workload trains on: made data for a dry run, see :func:`made` and :func:`load`."""
-    return made(workload.dataset) if workload.smoke else load(workload.dataset, data_dir=data_dir)
+    if not workload.smoke:
+        return load(workload.dataset, data_dir=data_dir)
+    return made(workload.dataset, context=workload.context)
 
 
 @lru_cache(maxsize=8)
-def made(dataset: str | OwnData, *, train: int = 60, test: int = 30) -> Dataset:
+def made(dataset: str | OwnData, *, train: int = 60, test: int = 30, context: int | None = None) -> Dataset:
     """Make data of a dataset's shape and kind of targets for a dry run, without a download.
 
+    Of a text, enough tokens for so many windows of ``context``.
     What is trained on it says nothing about the optimizer.
     """
     facts = info(dataset)
     generator = np.random.Generator(np.random.PCG64(0))
-    parts = TARGETS[facts.targets].made(facts, (train, test), generator)
+    longer = max(1, -(-(context or 1) // language_modelling.TOKENS_AN_EXAMPLE))
+    parts = TARGETS[facts.targets].made(facts, (train * longer, test * longer), generator)
     (x_train, y_train), (x_test, y_test) = parts
     validation = max(1, round(facts.validation / facts.train * len(x_train))) if facts.validation else 0
     return _frozen(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from optbench.datasets import classification
+from optbench.datasets import classification, language_modelling, regression
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,18 @@ TARGETS: Mapping[str, TargetKind] = MappingProxyType(
             stratified=classification.stratified,
             problem=classification.problem,
             made=classification.made,
-        )
+        ),
+        "value": TargetKind(
+            outputs=regression.outputs,
+            stratified=regression.stratified,
+            problem=regression.problem,
+            made=regression.made,
+        ),
+        "token": TargetKind(
+            outputs=language_modelling.outputs,
+            stratified=language_modelling.stratified,
+            problem=language_modelling.problem,
+            made=language_modelling.made,
+        ),
     }
 )

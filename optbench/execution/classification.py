@@ -76,6 +76,12 @@ def probabilities(logits: NDArray[Any]) -> NDArray[np.float64]:
     return shifted
 
 
+def scored(evaluation: Evaluation) -> NDArray[np.float64]:
+    """What a custom metric is called with: the probabilities of the classes, [n, outputs]."""
+    assert evaluation.outputs is not None
+    return probabilities(evaluation.outputs)
+
+
 def accuracy(evaluation: Evaluation, part: Part, info: DatasetInfo) -> float:
     """Share of the examples whose class is predicted."""
     return float(np.mean(evaluation.predictions == part.targets))

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from optbench import backends, matching
 from optbench.datasets import registry
-from optbench.datasets.base import cut, validation_count
+from optbench.datasets.base import DatasetInfo, cut, example_shape, network, validation_count
 from optbench.environment import Context
 from optbench.execution import local, preflight
-from optbench.models.layers import build, count_parameters, multiplications
+from optbench.models.layers import count_parameters, multiplications
 from optbench.records.store import Store, StoreError
 from optbench.suite.spec import PlannedTrial, Suite, store_path
 from optbench.trial import Seeds, Split, TrialSpec, Workload, content_hash, to_plain, trial_id
@@ -178,7 +178,7 @@ class _Calibrations:
 
     def estimate(self, spec: TrialSpec) -> Estimate:
         facts = registry.info(spec.workload.dataset)
-        if count_parameters(build(spec.workload.model, facts.shape, facts.outputs)) > MOST_PARAMETERS:
+        if count_parameters(network(spec.workload, facts)) > MOST_PARAMETERS:
             preflight.check_memory(spec, facts)
             return Estimate(seconds=work(spec) * statistics.median(self._rates or [1.0]), source="guess")
         return Estimate(seconds=self._seconds(spec), source="calibration")
@@ -207,8 +207,8 @@ def work(spec: TrialSpec) -> float:
 @lru_cache(maxsize=1024)  # a plan asks for each of its trials, several times
 def _work(workload: Workload) -> float:
     facts = registry.info(workload.dataset)
-    multiplied = multiplications(build(workload.model, facts.shape, facts.outputs))
-    n_train, _ = _sizes(workload, facts.train, facts.test)
+    multiplied = multiplications(network(workload, facts))
+    n_train, _, _ = _sizes(workload, facts)
     batch = n_train if workload.batch_size == "full" else workload.batch_size
     return workload.epochs * (n_train * multiplied * MULTIPLICATION + math.ceil(n_train / batch) * STEP)
 
@@ -217,14 +217,14 @@ def calibrate(spec: TrialSpec, context: Context) -> float:
     """Seconds that a trial would take, from a few timed steps and one evaluation on made data."""
     workload = spec.workload
     facts = registry.info(workload.dataset)
-    n_train, n_validation = _sizes(workload, facts.train, facts.test)
+    n_train, n_validation, n_test = _sizes(workload, facts)
     batch = n_train if workload.batch_size == "full" else min(workload.batch_size, n_train)
     steps = math.ceil(n_train / batch)
     preflight.check_memory(spec, facts)
     preflight.check_batches(spec, facts)
-    built = build(workload.model, facts.shape, facts.outputs)
+    built = network(workload, facts)
     # A large batch is timed by a part of it, and few examples of a large model are evaluated.
-    most = max(2, CALIBRATION_WORK // (multiplications(built) + math.prod(facts.shape)))
+    most = max(2, CALIBRATION_WORK // (multiplications(built) + math.prod(example_shape(workload, facts))))
     part = min(batch, most)
     timed = max(1, min(CALIBRATION_STEPS, steps, most // part))
     made = registry.made(workload.dataset, train=2 * part * timed, test=min(1000, most))
@@ -232,7 +232,7 @@ def calibrate(spec: TrialSpec, context: Context) -> float:
         spec,
         workload=replace(workload, batch_size=part, split=Split(validation=0.5, how="random")),
     )
-    data = cut(made, small.workload.split, spec.seeds, train_eval=1)
+    data = cut(made, small.workload.split, spec.seeds, train_eval=1, context=workload.context)
     weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
     session = backends.engine(spec.backend, context).open(small, built, data, weights)
     session.warm_up()
@@ -244,14 +244,16 @@ def calibrate(spec: TrialSpec, context: Context) -> float:
     session.evaluate("test")
     per_example = min(_seconds(lambda: session.evaluate("test")) for _ in range(2)) / len(data.test)
     evaluated = n_validation + (n_train if workload.train_eval == "all" else workload.train_eval)
-    return workload.epochs * (steps * step + evaluated * per_example) + facts.test * per_example
+    return workload.epochs * (steps * step + evaluated * per_example) + n_test * per_example
 
 
-def _sizes(workload: Workload, train: int, test: int) -> tuple[int, int]:
+def _sizes(workload: Workload, facts: DatasetInfo) -> tuple[int, int, int]:
+    """Training, validation and test examples."""
     split = workload.split
-    source = train if split.source == "train" else test
-    validation = validation_count(split, source)
-    return train - (validation if split.source == "train" else 0), validation
+    validation = validation_count(split, facts.train if split.source == "train" else facts.test)
+    train = facts.train - (validation if split.source == "train" else 0)
+    window = workload.context or 1
+    return train // window, validation // window, facts.test // window
 
 
 def _stored(path: Path) -> tuple[dict[str, list[float]], Mapping[str, str], Journal | None]:

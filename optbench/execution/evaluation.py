@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from numpy.typing import NDArray
 
-from optbench.backends.base import Evaluation
-from optbench.datasets.base import DatasetInfo, Part
-from optbench.execution import classification
+from optbench.backends.base import Evaluation, PartName, Session
+from optbench.datasets.base import DatasetInfo, Part, TrialData
+from optbench.execution import classification, language_modelling, regression
 from optbench.suite import custom_metrics
 from optbench.task import TASKS, Task
 from optbench.trial import Workload
@@ -33,7 +33,7 @@ class TaskMeasures:
     details : callable
         ``details(evaluation, part, info, workload)``: further metrics of the final model on the test part.
     scored : callable
-        ``scored(outputs)``: what a custom metric is called with.
+        ``scored(evaluation)``: what a custom metric is called with.
     recorded : callable
         ``recorded(predictions)``: predictions of several evaluations in the type that records store.
     """
@@ -42,23 +42,38 @@ class TaskMeasures:
     needs_outputs: Callable[[Workload], bool]
     from_outputs: Callable[[Evaluation, Part, Workload], dict[str, float]]
     details: Callable[[Evaluation, Part, DatasetInfo, Workload], dict[str, float]]
-    scored: Callable[[NDArray[Any]], NDArray[Any]]
+    scored: Callable[[Evaluation], NDArray[Any]]
     recorded: Callable[[Iterable[NDArray[Any]]], list[NDArray[Any]]]
+
+
+def _measures(module: Any) -> TaskMeasures:
+    """Take the functions of a task's own module."""
+    return TaskMeasures(
+        metrics=module.METRICS,
+        needs_outputs=module.needs_outputs,
+        from_outputs=module.from_outputs,
+        details=module.details,
+        scored=module.scored,
+        recorded=module.recorded,
+    )
 
 
 #: By the names of :data:`optbench.task.TASKS`.
 MEASURES: Mapping[str, TaskMeasures] = MappingProxyType(
     {
-        "classification": TaskMeasures(
-            metrics=classification.METRICS,
-            needs_outputs=classification.needs_outputs,
-            from_outputs=classification.from_outputs,
-            details=classification.details,
-            scored=classification.probabilities,
-            recorded=classification.recorded,
-        )
+        "classification": _measures(classification),
+        "regression": _measures(regression),
+        "language_modelling": _measures(language_modelling),
     }
 )
+
+
+def of_part(session: Session, name: PartName, data: TrialData, *, outputs: bool = False) -> Evaluation:
+    """Evaluate a part of the data; predicted numbers come in the unit of the targets."""
+    found = session.evaluate(name, outputs=outputs)
+    if (standard := data.standard) is None:
+        return found
+    return replace(found, predictions=found.predictions.astype("float64") * standard.sd + standard.mean)
 
 
 def declared(
@@ -84,7 +99,7 @@ def of_custom(evaluation: Evaluation, part: Part, workload: Workload) -> dict[st
     """Measure the custom metrics, by name."""
     if not workload.metrics or evaluation.outputs is None:
         return {}
-    scored = MEASURES[workload.task].scored(evaluation.outputs)
+    scored = MEASURES[workload.task].scored(evaluation)
     return {metric.name: custom_metrics.score(metric, scored, part.targets) for metric in workload.metrics}
 
 

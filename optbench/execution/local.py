@@ -272,7 +272,9 @@ class Run:
             self._executor = self._make_executor()
             folder = self._suite.path.parent if self._suite.path else None
             self._facts = environment.describe(folder)
-        workloads = {trial.spec.workload.dataset: trial.spec.workload for trial in todo}
+        # Of a text made up for a dry run, enough for the longest windows.
+        by_context = sorted(todo, key=lambda trial: trial.spec.workload.context or 0)
+        workloads = {trial.spec.workload.dataset: trial.spec.workload for trial in by_context}
         data = {
             name: registry.of_workload(workload, data_dir=self._context.data_dir)
             for name, workload in workloads.items()

@@ -58,16 +58,15 @@ def main() -> None:
     """Train what comes through the standard input, and print the bytes as JSON."""
     from optbench import backends, matching
     from optbench.datasets import registry
-    from optbench.datasets.base import cut
-    from optbench.models.layers import build
+    from optbench.datasets.base import network, trial_data
 
     spec, rows, context = pickle.load(sys.stdin.buffer)
     workload = spec.workload
     dataset = registry.of_workload(workload, data_dir=context.data_dir)
-    data = cut(dataset, workload.split, spec.seeds, train_eval=workload.train_eval)
+    data = trial_data(dataset, workload, spec.seeds)
     engine = backends.engine(spec.backend, context)
     start = _status("VmRSS")
-    built = build(workload.model, dataset.info.shape, dataset.info.outputs)
+    built = network(workload, dataset.info)
     session = engine.open(spec, built, data, matching.initial_weights(built, spec.seeds.init, spec.precision))
     session.warm_up()
     order = data.train.rows[:rows]

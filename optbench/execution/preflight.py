@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from optbench.datasets.base import Dataset, DatasetInfo, validation_count
+from optbench.datasets.base import Dataset, DatasetInfo, network, validation_count
 from optbench.environment import available_bytes
 from optbench.errors import UserError
 from optbench.execution.jobs import ProcessEndedError
-from optbench.models.layers import BatchNorm, build, count_parameters
+from optbench.models.layers import BatchNorm, count_parameters
 from optbench.suite import custom_metrics
 from optbench.suite.spec import PlannedTrial
 from optbench.trial import OwnData, TrialSpec
@@ -58,7 +58,7 @@ def check(
         facts = data[spec.workload.dataset].info
         for metric in spec.workload.metrics or ():
             try:
-                (call or _here)(custom_metrics.check, metric, len(facts.classes))
+                (call or _here)(custom_metrics.check, metric, facts.targets, facts.outputs)
             except ProcessEndedError as error:
                 raise custom_metrics.MetricError(
                     f"metric {metric.name}: {metric.reference}, called on made predictions: {error}"
@@ -84,9 +84,10 @@ def check_memory(spec: TrialSpec, facts: DatasetInfo) -> None:
         If it does not fit.
     """
     workload = spec.workload
-    built = build(workload.model, facts.shape, facts.outputs)
+    built = network(workload, facts)
     parameters = count_parameters(built)
-    batch = facts.train if workload.batch_size == "full" else min(workload.batch_size, facts.train)
+    examples = facts.train // (workload.context or 1)
+    batch = examples if workload.batch_size == "full" else min(workload.batch_size, examples)
     needed = 12 * parameters
     if spec.device == "cpu":
         needed += 4 * batch * sum(math.prod(layer.output_shape) for layer in built)
@@ -108,7 +109,7 @@ def check_batches(spec: TrialSpec, facts: DatasetInfo) -> None:
         If the batch size is 1, or the last batch of an epoch has one example.
     """
     workload = spec.workload
-    built = build(workload.model, facts.shape, facts.outputs)
+    built = network(workload, facts)
     if not any(isinstance(b.layer, BatchNorm) and math.prod(b.input_shape[:-1]) == 1 for b in built):
         return
     size = facts.train if workload.batch_size == "full" else workload.batch_size

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from optbench import matching
 from optbench.backends.base import MEASURED, Engine, PartName, Session, UnsavableError
 from optbench.datasets.augmentation import Augmentation
-from optbench.datasets.base import Dataset, TrialData, cut
+from optbench.datasets.base import Dataset, TrialData, network, trial_data
 from optbench.execution import evaluation
 from optbench.execution.checkpoint import CheckpointError, Checkpoints, Saved, Slot, Slots
 from optbench.execution.schedules import LearningRate
 from optbench.matching import Indices
-from optbench.models.layers import build
 from optbench.task import TASKS, Task, sign_of
 from optbench.trial import Fingerprints, Status, TrialRecord, TrialSpec, Workload, block_id, trial_id
 
@@ -136,8 +135,8 @@ def training(
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     clock = time.perf_counter()
     workload, columns = spec.workload, TASKS[spec.workload.task].history
-    data = cut(dataset, workload.split, spec.seeds, train_eval=workload.train_eval)
-    built = build(workload.model, dataset.info.shape, dataset.info.outputs)
+    data = trial_data(dataset, workload, spec.seeds)
+    built = network(workload, dataset.info)
     weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
     init = matching.fingerprint(*(part for item in weights.items() for part in item))
     session = engine.open(spec, built, data, weights)
@@ -263,8 +262,7 @@ def _train(
             if workload.schedule is not None and rate.at(epoch) != progress.lr:
                 progress.lr = rate.at(epoch)
                 session.set_lr(progress.lr)
-            order = matching.epoch_order(spec.seeds.order, epoch, len(data.train), shuffle=workload.shuffle)
-            rows = data.train.rows[order]
+            rows = data.epoch_rows(spec.seeds.order, epoch, shuffle=workload.shuffle)
             progress.digests.append(matching.fingerprint(rows))
             clock = time.perf_counter()
             x = augmentation.epoch(rows, epoch) if augmentation is not None else None
@@ -305,10 +303,11 @@ def _evaluate(session: Session, data: TrialData, task: Task) -> dict[str, float]
         ("val", "validation", data.validation, task.metrics),
     ):
         if len(examples):
-            found = evaluation.declared(task, session.evaluate(part), examples, data.info, names=names)
+            found = evaluation.of_part(session, part, data)
+            measured = evaluation.declared(task, found, examples, data.info, names=names)
         else:
-            found = dict.fromkeys(("loss", *names), math.nan)
-        row |= {f"{prefix}_{name}": value for name, value in found.items()}
+            measured = dict.fromkeys(("loss", *names), math.nan)
+        row |= {f"{prefix}_{name}": value for name, value in measured.items()}
     row["eval_seconds"] = time.perf_counter() - clock
     return row
 
@@ -359,12 +358,12 @@ def _finish(
         return metrics, {}, 0.0
     clock = time.perf_counter()
     outputs = evaluation.needs_outputs(workload)
-    evaluations = {"last": session.evaluate("test", outputs=outputs)}
+    evaluations = {"last": evaluation.of_part(session, "test", data, outputs=outputs)}
     metrics |= _custom_validation(session, data, workload, "")
     if "best_epoch" in metrics:
         if progress.best_epoch != last:
             session.recall()
-            evaluations["best"] = session.evaluate("test", outputs=outputs)
+            evaluations["best"] = evaluation.of_part(session, "test", data, outputs=outputs)
         else:
             evaluations["best"] = evaluations["last"]
         metrics |= _custom_validation(session, data, workload, "_best")
@@ -382,7 +381,8 @@ def _custom_validation(
     """Custom metrics on the validation part, by the weights as they are."""
     if workload.metrics is None or not len(data.validation):
         return {}
-    found = evaluation.of_custom(session.evaluate("validation", outputs=True), data.validation, workload)
+    evaluated = evaluation.of_part(session, "validation", data, outputs=True)
+    found = evaluation.of_custom(evaluated, data.validation, workload)
     return {f"val_{name}{suffix}": value for name, value in found.items()}
 
 

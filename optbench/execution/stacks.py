@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 
 from optbench import matching
 from optbench.backends.base import Engine, NotStackableError, Session, is_out_of_memory
-from optbench.datasets.base import Dataset, cut
+from optbench.datasets.base import Dataset, network, trial_data
 from optbench.execution.checkpoint import Checkpoints, StackCheckpoint
 from optbench.execution.protocol import EpochRequest, OnEpoch, training, whole_id
-from optbench.models.layers import build
 from optbench.optimizers import SGD, family_of
 from optbench.suite.spec import PlannedTrial
 from optbench.trial import Seeds, TrialRecord, TrialSpec, content_hash, to_plain
@@ -304,11 +303,11 @@ class _WithoutWarmUp:
 def _open(spec: TrialSpec, engine: _OpeningEngine, dataset: Dataset) -> matching.Indices:
     """Open a trial for timing; returns the rows of a few steps."""
     workload = spec.workload
-    data = cut(dataset, workload.split, spec.seeds, train_eval=workload.train_eval)
-    built = build(workload.model, dataset.info.shape, dataset.info.outputs)
+    data = trial_data(dataset, workload, spec.seeds)
+    built = network(workload, dataset.info)
     engine.open(spec, built, data, matching.initial_weights(built, spec.seeds.init, spec.precision))
-    batch = len(data.train) if workload.batch_size == "full" else workload.batch_size
-    return data.train.rows[: batch * TIMED_STEPS]
+    batch = data.examples if workload.batch_size == "full" else workload.batch_size
+    return data.train.rows[: min(batch * TIMED_STEPS, data.examples)]
 
 
 def _fastest(work: Callable[[], object]) -> float:

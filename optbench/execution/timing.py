@@ -19,12 +19,11 @@ from optbench import backends, environment, matching
 from optbench.backends.base import Session
 from optbench.datasets import registry
 from optbench.datasets.augmentation import Augmentation
-from optbench.datasets.base import Dataset, TrialData, cut
+from optbench.datasets.base import Dataset, TrialData, network, trial_data
 from optbench.environment import Context
 from optbench.errors import UserError
 from optbench.execution import local, memory
 from optbench.matching import Indices
-from optbench.models.layers import build
 from optbench.records import machines, step_times
 from optbench.records.step_times import PassTimes
 from optbench.records.store import Store
@@ -146,10 +145,10 @@ def _time_group(
     """Time the optimizers of a workload in turns; those that moved no weight are added to ``still``."""
     spec = trials[0].spec
     dataset = registry.of_workload(spec.workload, data_dir=context.data_dir)
-    data = cut(dataset, spec.workload.split, spec.seeds, train_eval=spec.workload.train_eval)
+    data = trial_data(dataset, spec.workload, spec.seeds)
     load = _Load()
-    batch = len(data.train) if spec.workload.batch_size == "full" else spec.workload.batch_size
-    whole = math.ceil(len(data.train) / batch)
+    batch = data.examples if spec.workload.batch_size == "full" else spec.workload.batch_size
+    whole = math.ceil(data.examples / batch)
     first = _order(spec, data, 1)[: FEWEST_STEPS * batch]
     augmentation = None
     if spec.workload.augment is not None:
@@ -229,7 +228,7 @@ def _time_group(
 
 def _open(trial: PlannedTrial, dataset: Dataset, data: TrialData, context: Context) -> _Timed:
     spec = trial.spec
-    built = build(spec.workload.model, dataset.info.shape, dataset.info.outputs)
+    built = network(spec.workload, dataset.info)
     weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
     session = backends.engine(spec.backend, context).open(spec, built, data, weights)
     clock = time.perf_counter()
@@ -253,8 +252,7 @@ def _share(step: float, whole: int, seconds: float) -> tuple[int, int]:
 
 
 def _order(spec: TrialSpec, data: TrialData, epoch: int) -> Indices:
-    order = matching.epoch_order(spec.seeds.order, epoch, len(data.train), shuffle=spec.workload.shuffle)
-    return data.train.rows[order]
+    return data.epoch_rows(spec.seeds.order, epoch, shuffle=spec.workload.shuffle)
 
 
 def _evaluate(session: Session, data: TrialData) -> float:

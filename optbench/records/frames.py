@@ -334,6 +334,7 @@ def _steps_per_epoch(workload: Mapping[str, Any], metrics: Mapping[str, float]) 
     if split["source"] == "train":
         share = split["validation"]
         train -= round(share * train) if share < 1 else int(share)
+    train //= workload.get("context", 1)
     return 1.0 if batch == "full" else float(-(-train // batch))
 
 

@@ -143,7 +143,12 @@ def _dataset(recorded: str | Mapping[str, Any]) -> Any:
     if recorded["kind"] != "class" or ".py:" in location:
         location = str(Path(location).absolute())
     entry = {recorded["kind"]: location}
-    entry |= {key: recorded[key] for key in ("label", "test", "shape", "scaling", "name") if key in recorded}
+    keys = ("label", "test", "shape", "scaling", "name", "targets", "tokens")
+    entry |= {key: recorded[key] for key in keys if key in recorded}
+    if recorded["kind"] == "text":
+        del entry["targets"]
+    elif recorded["kind"] == "csv" and entry.pop("targets", None) == "value":
+        entry["target"] = entry.pop("label")
     if "test_location" in recorded:
         entry["test"] = str(Path(recorded["test_location"]).absolute())
     return entry

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench.datasets import registry
-from optbench.datasets.base import DataError, Dataset, cut
+from optbench.datasets.base import DataError, Dataset, Part, trial_data
 from optbench.environment import Context
 from optbench.records.frames import declared_metrics
 from optbench.records.store import Store, StoredTrial, StoreError
 from optbench.stats.classifiers import McNemarResult, mcnemar_predictions
 from optbench.suite.validation import parse
-from optbench.task import Metrics
+from optbench.task import TASKS, Metrics
 from optbench.trial import TrialSpec
 
 IntArray = NDArray[np.int64]
@@ -85,15 +85,9 @@ def diagnose(
     DataError
         If the dataset is missing, or its test part is not the one that was predicted.
     """
-    found = store.predictions(trial.trial_id)
-    if epoch not in found:
-        have = f"it has those of {', '.join(found)}" if found else f"its status is {trial.status}"
-        raise StoreError(
-            f"trial {trial.trial_id}: no predictions of the {epoch} epoch ({have}); choose another trial"
-        )
-    predicted = found[epoch].astype(np.int64)
-    dataset, rows, source = _test_part(trial, data_dir)
-    truth = (dataset.y_test if source == "test" else dataset.y_train)[rows]
+    predicted = predictions_of(store, trial, epoch).astype(np.int64)
+    dataset, part = test_part(trial, data_dir)
+    truth = part.targets.ravel()  # of a text, place by place
     if len(truth) != len(predicted):
         raise DataError(
             f"dataset {dataset.info.name}: {len(truth)} test examples here, {len(predicted)} were predicted; "
@@ -115,13 +109,13 @@ def diagnose(
         f1=f1,
         truth=truth,
         predicted=predicted,
-        images=(dataset.x_test if source == "test" else dataset.x_train)[rows],
+        images=part.x[part.rows],
         sentences=(*_sentences(confusion, recall, names), *_top_k(trial, epoch)),
     )
 
 
 def best_two(
-    store: Store, trial: StoredTrial, *, metric: str = "test_accuracy", data_dir: Path | None = None
+    store: Store, trial: StoredTrial, *, metric: str | None = None, data_dir: Path | None = None
 ) -> ModelPair | None:
     """Compare the two best trained models of a trial's block on the same test examples.
 
@@ -130,17 +124,22 @@ def best_two(
     store : Store
     trial : StoredTrial
         Names the block: workload, seed, backend and device.
-    metric : str
-        What makes a model the best.
+    metric : str, optional
+        What makes a model the best; the primary one of its task if not given.
     data_dir : Path, optional
         Folder in which the data are looked for first.
 
     Returns
     -------
     ModelPair or None
-        None where the block has fewer than two models with predictions. It is about these two trained models,
+        None where the block has fewer than two models with predictions, or predictions are numbers, none of
+        which is simply right. It is about these two trained models,
         not about their optimizers: the variance of training is not in it.
     """
+    task = TASKS[spec_of(trial).workload.task]
+    if task.targets == "value":
+        return None
+    metric = metric or task.primary
     labels = {key: optimizer for key, _, optimizer in store.plan()}
     block = [
         other
@@ -151,8 +150,7 @@ def best_two(
     block.sort(key=lambda other: (-sign * other.metrics[metric], other.trial_id))
     if len(block) < 2:
         return None
-    dataset, rows, source = _test_part(trial, data_dir)
-    truth = (dataset.y_test if source == "test" else dataset.y_train)[rows]
+    truth = test_part(trial, data_dir)[1].targets.ravel()
     first, second = (store.predictions(other.trial_id)["last"].astype(np.int64) for other in block[:2])
     test = mcnemar_predictions(truth, first, second)
     names = [labels.get(other.trial_id, other.trial_id) for other in block[:2]]
@@ -176,11 +174,23 @@ def spec_of(trial: StoredTrial) -> TrialSpec:
     return parse(TrialSpec, dict(trial.spec))
 
 
-def _test_part(trial: StoredTrial, data_dir: Path | None) -> tuple[Dataset, IntArray, str]:
+def predictions_of(store: Store, trial: StoredTrial, epoch: str) -> NDArray[Any]:
+    """Predictions of the ``last`` or ``best`` epoch of a trial; raises ``StoreError`` where it has none."""
+    found = store.predictions(trial.trial_id)
+    if epoch not in found:
+        have = f"it has those of {', '.join(found)}" if found else f"its status is {trial.status}"
+        raise StoreError(
+            f"trial {trial.trial_id}: no predictions of the {epoch} epoch ({have}); choose another trial"
+        )
+    return found[epoch]
+
+
+def test_part(trial: StoredTrial, data_dir: Path | None) -> tuple[Dataset, Part]:
+    """Read the dataset of a trial and cut its test part."""
     spec = spec_of(trial)
     dataset = registry.of_workload(spec.workload, data_dir=data_dir)
-    data = cut(dataset, spec.workload.split, spec.seeds, train_eval=spec.workload.train_eval)
-    return dataset, data.test.rows, "test" if data.test.x is dataset.x_test else "train"
+    data = trial_data(dataset, spec.workload, spec.seeds)
+    return dataset, data.test
 
 
 def _scores(confusion: IntArray) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -255,8 +265,8 @@ def retrain(
     dataset = registry.of_workload(spec.workload, data_dir=context.data_dir)
     recorder = _WeightRecorder(engine)
     protocol.run_trial(spec, recorder, dataset, environment={}, on_epoch=recorder.note)
-    example = dataset.x_test[0]
     data = recorder.data
+    example = data.test.x[data.test.rows[0]] if data.test.tokens is not None else dataset.x_test[0]
     shift = 0.0 if data.shift is None else data.shift
     return recorder.before, recorder.after, np.asarray((example - shift) * data.scale)
 

@@ -13,6 +13,7 @@ from optbench.report.across import Across
 from optbench.report.analysis import Report
 from optbench.report.fair_times import best_pass, comparable, pass_rounds
 from optbench.report.leaderboard import Leaderboard, of_board
+from optbench.report.plots.curves import curve_column
 from optbench.report.style import LineStyle, line_styles
 from optbench.report.tuning import scores_by_optimizer
 from optbench.stats.families import FamilyResult
@@ -109,10 +110,11 @@ def _planned(report: Report, board: Leaderboard, styles: Mapping[str, LineStyle]
                     styles=styles,
                 ),
             )
+        curve = report.results.metrics[curve_column(epochs, metric)]
         yield plot(
             "accuracy",
-            "Accuracy",
-            f"Validation accuracy against epoch, and final {words} of every trial",
+            curve.title.partition(" ")[2].capitalize() or curve.title,
+            f"Validation {curve.title.partition(' ')[2]} against epoch, and final {words} of every trial",
             "Right: a mark a completed trial; the bar is their mean.",
             lambda: plots.accuracy_curves(
                 epochs, trials, title=title, metric=metric, diverged=diverged, styles=styles

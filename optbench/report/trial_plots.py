@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+
+from matplotlib.figure import Figure
 
 from optbench.environment import Context
 from optbench.records.store import Store, StoredTrial
-from optbench.report import diagnostics, plots
+from optbench.report import diagnostics, plots, residuals
+from optbench.task import TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +59,11 @@ def write_trial_plots(
         If the trial has no predictions, its dataset is missing, or its framework is not installed.
     """
     context = context or Context()
-    found = diagnostics.diagnose(store, trial, epoch=epoch, data_dir=context.data_dir)
     pair = diagnostics.best_two(store, trial, data_dir=context.data_dir)
     labels = {key: f"{workload}, {optimizer}" for key, workload, optimizer in store.plan()}
     title = labels.get(trial.trial_id, trial.trial_id)
-    figures = {
-        "confusion": plots.confusion_matrix(found, title=title),
-        "classes": plots.class_scores(found, title=title),
-        "errors": plots.misclassified(found, title=title),
-    }
+    task = TASKS[diagnostics.spec_of(trial).workload.task]
+    shown, figures = VIEWS[task.view](store, trial, epoch, context.data_dir, title)
     if weights:
         before, after, example = diagnostics.retrain(trial, context)
         figures |= {
@@ -76,5 +77,29 @@ def write_trial_plots(
         if figure is not None:
             plots.settle(figure)
             files += plots.save(figure, folder / f"{name}_{trial.trial_id}")
-    sentences = (*found.sentences, *((pair.sentence,) if pair is not None else ()))
+    sentences = (*shown, *((pair.sentence,) if pair is not None else ()))
     return TrialPlots(sentences=sentences, files=tuple(files))
+
+
+#: Sentences, and figures by name.
+Shown = tuple[tuple[str, ...], dict[str, Figure | None]]
+
+
+def _confusion(store: Store, trial: StoredTrial, epoch: str, data_dir: Path | None, title: str) -> Shown:
+    found = diagnostics.diagnose(store, trial, epoch=epoch, data_dir=data_dir)
+    return found.sentences, {
+        "confusion": plots.confusion_matrix(found, title=title),
+        "classes": plots.class_scores(found, title=title),
+        "errors": plots.misclassified(found, title=title),
+    }
+
+
+def _residuals(store: Store, trial: StoredTrial, epoch: str, data_dir: Path | None, title: str) -> Shown:
+    found = residuals.residuals(store, trial, epoch=epoch, data_dir=data_dir)
+    return found.sentences, {"residuals": plots.residuals(found, title=title)}
+
+
+#: How the errors of one model are shown, by :attr:`optbench.task.Task.view`.
+VIEWS: Mapping[str, Callable[[Store, StoredTrial, str, Path | None, str], Shown]] = MappingProxyType(
+    {"confusion": _confusion, "residuals": _residuals}
+)

@@ -32,7 +32,7 @@ from optbench.errors import UserError
 from optbench.suite import references
 from optbench.suite.references import ImportProblem, Kind, plugins
 from optbench.suite.validation import one_line, shown
-from optbench.task import CustomMetric, known, undeclared
+from optbench.task import CustomMetric, TargetName, known, undeclared
 
 _TAKEN = re.compile(r"loss|accuracy|f1|top\d+_accuracy|.*_(best|last)")
 #: Entry-point groups by what they say of their metrics: nothing, for those with a known name, or a direction.
@@ -142,7 +142,7 @@ def load(metric: CustomMetric) -> MetricFunction:
 
 
 def score(metric: CustomMetric, probabilities: NDArray[np.float64], labels: NDArray[Any]) -> float:
-    """Call a metric on a part of the data.
+    """Call a metric on a part of the data: probabilities and labels, or predicted and true numbers.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def score(metric: CustomMetric, probabilities: NDArray[np.float64], labels: NDAr
         If it fails, or gives anything but a finite number.
     """
     function = load(metric)
-    labels = labels.astype(np.int64)
+    labels = labels.astype(np.int64 if labels.dtype.kind in "uib" else np.float64)
     for array in (probabilities, labels):
         array.flags.writeable = False
     try:
@@ -178,13 +178,21 @@ def score(metric: CustomMetric, probabilities: NDArray[np.float64], labels: NDAr
     return number
 
 
-def check(metric: CustomMetric, classes: int) -> None:
+def check(metric: CustomMetric, targets: TargetName, outputs: int) -> None:
     """Call a metric on made predictions, so that a mistake is found before anything is trained.
+
+    ``targets`` is their kind, see :class:`optbench.task.Task`; ``outputs`` are those of a model.
 
     Raises
     ------
     MetricError
         See :func:`score`.
     """
-    labels = np.arange(4 * classes) % classes
-    score(metric, np.random.default_rng(0).dirichlet(np.ones(classes), len(labels)), labels)
+    generator = np.random.default_rng(0)
+    if targets == "value":
+        true = generator.normal(size=20)
+        score(metric, true + generator.normal(size=20), true)
+        return
+    shape = (4 * outputs,) if targets == "label" else (4, outputs)
+    labels = np.broadcast_to(np.arange(shape[-1]) % outputs, shape)
+    score(metric, generator.dirichlet(np.ones(outputs), shape), labels)

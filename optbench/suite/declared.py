@@ -65,13 +65,19 @@ def dataset(entry: Any, path: KeyPath, folder: Path) -> str | OwnData:
         raise InvalidError([unknown_choice(key, known, (*path, key), what="key") for key in unknown])
     if not isinstance(entry[kinds[0]], str):
         raise problem((*path, kinds[0]), f"found {shown(entry[kinds[0]])}; a path or a reference is a word")
-    if kinds[0] == "csv" and not isinstance(entry.get("label"), str):
-        raise problem((*path, "label"), "is missing; name the column that holds the classes")
-    if isinstance(entry.get("test"), str) and kinds[0] != "csv":
+    columns = [entry[key] for key in ("label", "target") if entry.get(key) is not None]
+    if kinds[0] == "csv" and (len(columns) != 1 or not isinstance(columns[0], str)):
+        how = "name the column that holds the classes, or as `target` that of the numbers to predict"
+        raise problem((*path, "label"), f"{'is missing' if not columns else 'found two columns'}; {how}")
+    if entry.get("tokens") not in (None, "byte", "character"):
+        raise problem((*path, "tokens"), f"found {shown(entry['tokens'])}; byte or character belongs here")
+    if entry.get("targets") not in (None, "label", "value"):
+        raise problem((*path, "targets"), f"found {shown(entry['targets'])}; label or value belongs here")
+    if isinstance(entry.get("test"), str) and kinds[0] not in ("csv", "text"):
         raise problem((*path, "test"), f"found {shown(entry['test'])}; a share below 1 belongs here")
     checked = {key: value for key, value in entry.items() if key != kinds[0] and value is not None}
-    if isinstance(entry.get("test"), str):
-        del checked["test"]
+    for key in ("target", "tokens", "targets", *(["test"] if isinstance(entry.get("test"), str) else [])):
+        checked.pop(key, None)
     parse(OwnData, {"kind": kinds[0], "name": "any", "location": "", "digest": "", **checked}, path)
     try:
         return own.declare(entry, folder)

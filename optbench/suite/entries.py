@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optbench.datasets import registry
-from optbench.datasets.base import DatasetInfo, validation_count
-from optbench.models.layers import ModelError, build
+from optbench.datasets.base import DatasetInfo, example_shape, network, validation_count
+from optbench.models.layers import ModelError
 from optbench.optimizers import FAMILIES, OptimizerConfig, custom
 from optbench.suite import declared
 from optbench.suite.report_spec import Targets
 from optbench.suite.validation import InvalidError, listed, names, parse, problem, shown, unknown_choice
-from optbench.task import TASKS, CustomMetric
+from optbench.task import TASK_OF_TARGETS, TASKS, CustomMetric
 from optbench.trial import STREAMS, ReduceOnPlateau, Seeds, Workload, to_plain
 from optbench.tuning.space import with_values
 
@@ -123,11 +123,8 @@ def _workload(
     dataset = declared.dataset(entry["dataset"], (*path, "dataset"), folder)
     model = declared.model(entry["model"], (*path, "model"), folder)
     facts = registry.info(dataset)
-    try:
-        build(model, facts.shape, facts.outputs)
-    except ModelError as error:
-        raise problem((*path, "model"), f"{error} (dataset {facts.name}: {facts.shape})") from None
     plain = {key: value for key, value in entry.items() if key not in (*EXTRAS, "schedule", "metrics")}
+    plain = _with_defaults(plain, facts)
     if entry.get("metrics") is not None:
         metrics = {**metrics, **declared.metrics(entry["metrics"], (*path, "metrics"), folder)}
     workload: Workload = replace(
@@ -137,10 +134,18 @@ def _workload(
         schedule=declared.schedule(entry.get("schedule"), (*path, "schedule")),
         metrics=tuple(metrics[name] for name in sorted(metrics)) or None,
     )
+    task = TASKS[workload.task]
+    if workload.loss == task.loss:  # the task's own leaves no trace
+        workload = replace(workload, loss=None)
     if "monitor" not in entry:
         stopping = workload.early_stopping
-        watched = TASKS[workload.task].monitor if stopping is None else stopping.monitor
-        workload = replace(workload, monitor=watched)
+        workload = replace(workload, monitor=task.monitor if stopping is None else stopping.monitor)
+    _refuse_other_tasks(workload, facts, path)
+    try:
+        network(workload, facts)
+    except ModelError as error:
+        shape = example_shape(workload, facts)
+        raise problem((*path, "model"), f"{error} (dataset {facts.name}: {shape})") from None
     chosen = _chosen(entry.get("optimizers"), optimizers, (*path, "optimizers"))
     _refuse_misfits(workload, facts, chosen, path)
 
@@ -162,11 +167,31 @@ def _workload(
     )
 
 
+#: Tokens of a window where neither the workload nor its model says how many.
+CONTEXT = 128
+
+
+def _with_defaults(entry: Mapping[str, Any], facts: DatasetInfo) -> dict[str, Any]:
+    """Fill in what a workload leaves open and its task settles: the task itself, monitors, split, context."""
+    filled = {"task": TASK_OF_TARGETS[facts.targets].name, **entry}
+    if filled["task"] not in TASKS:
+        return filled  # and have it refused with its field
+    task = TASKS[filled["task"]]
+    for key, name, value in (("split", "how", task.splits[0]), ("early_stopping", "monitor", task.monitor)):
+        given = filled.get(key, {} if key == "split" else None)
+        if isinstance(given, dict) and name not in given:
+            filled[key] = {**given, name: value}
+    if "context" in task.options and filled.get("context") is None:
+        model = entry.get("model")
+        own = model.get("context") if isinstance(model, dict) else None
+        filled["context"] = CONTEXT if own is None else own
+    return filled
+
+
 def _refuse_misfits(
     workload: Workload, facts: DatasetInfo, chosen: Mapping[str, OptimizerConfig], path: KeyPath
 ) -> None:
     """Refuse features that the workload's task, data or optimizers cannot serve."""
-    _refuse_other_tasks(workload, facts, path)
     split = workload.split
     if split.how == "published" and (not facts.validation or split.source != "train"):
         raise problem(
@@ -204,6 +229,17 @@ def _refuse_other_tasks(workload: Workload, facts: DatasetInfo, path: KeyPath) -
             (*path, "task"),
             f"found {task.name}, which needs {task.targets} targets; {facts.name}'s are {facts.targets}",
         )
+    if workload.loss is not None and workload.loss not in task.losses:
+        raise problem((*path, "loss"), f"found {workload.loss}; {task.name} has {listed(task.losses)}")
+    if workload.split.how not in task.splits:
+        raise problem(
+            (*path, "split", "how"), f"found {workload.split.how}; {task.name} has {listed(task.splits)}"
+        )
+    for metric in workload.metrics or ():
+        if metric.name in task.metrics:
+            raise problem(
+                (*path, "metrics", metric.name), f"is a metric of {task.name} itself; call yours otherwise"
+            )
     monitors: dict[tuple[str, ...], str] = {("monitor",): workload.monitor}
     for key, rule in (("early_stopping", workload.early_stopping), ("schedule", workload.schedule)):
         if (monitor := getattr(rule, "monitor", None)) is not None:

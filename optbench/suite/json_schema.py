@@ -264,20 +264,28 @@ def _own_datasets(known: Mapping[str, Schema]) -> list[Schema]:
     texts = {
         "npz": "A file of arrays: x_train, y_train, x_test, y_test, or x and y.",
         "csv": "A file with one example a row.",
+        "text": "A text, read as bytes or characters.",
         "class": "A function that returns the arrays, as module:function or file.py:function.",
+    }
+    files = ("csv", "text")
+    words: dict[str, Schema] = {
+        "target": {"type": "string", "description": "Column of the numbers to predict in a CSV file."},
+        "tokens": {"anyOf": [{"enum": ["byte", "character"]}, {"type": "null"}]},
+        "targets": {"anyOf": [{"enum": ["label", "value"]}, {"type": "null"}]},
     }
     return [
         {
             "type": "object",
             "properties": {
                 kind: {"type": "string", "description": texts[kind]},
-                **{key: known[key] for key in options if key != "test"},
+                **{key: {**known.get(key, {}), **words.get(key, {})} for key in options if key != "test"},
                 "test": {
                     "description": known["test"]["description"],
-                    "anyOf": [*known["test"]["anyOf"], *([{"type": "string"}] if kind == "csv" else [])],
+                    "anyOf": [*known["test"]["anyOf"], *([{"type": "string"}] if kind in files else [])],
                 },
             },
-            "required": [kind, "label"] if kind == "csv" else [kind],
+            "required": [kind],
+            **({"oneOf": [{"required": ["label"]}, {"required": ["target"]}]} if kind == "csv" else {}),
             "additionalProperties": False,
         }
         for kind, options in own.OPTIONS.items()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -32,7 +32,7 @@ from optbench.suite.validation import (
     shown,
     unknown_choice,
 )
-from optbench.task import BUILT_IN, FORBID_EXTRA, UndeclaredError
+from optbench.task import FORBID_EXTRA, TASKS, UndeclaredError
 from optbench.trial import (
     BackendName,
     DeviceName,
@@ -175,6 +175,8 @@ def _resolve(source: Source) -> Suite:
         metrics = declared.metrics(file.metrics, ("metrics",), source.path.parent)
     workloads = workloads_of(file.workloads, optimizers, metrics, source.path.parent)
     analysis = parse(Analysis, file.analysis, ("analysis",)) if file.analysis is not None else Analysis()
+    if not isinstance(file.analysis, dict) or "primary" not in file.analysis:
+        analysis = replace(analysis, primary=_primary(workloads))
     if analysis.baseline is not None and analysis.baseline not in optimizers:
         raise InvalidError(
             [unknown_choice(analysis.baseline, optimizers, ("analysis", "baseline"), what="optimizer")]
@@ -232,6 +234,18 @@ def _numbers_beyond(value: Any, path: KeyPath) -> list[Problem]:
     return []
 
 
+def _primary(workloads: Sequence[SuiteWorkload]) -> str:
+    """The primary metric of the workloads' task, where the suite names none."""
+    tasks = dict.fromkeys(entry.workload.task for entry in workloads)
+    if len(tasks) > 1:
+        raise problem(
+            ("analysis", "primary"),
+            f"is missing; the workloads ask for {listed(tasks)}, which share test_loss alone: name that, or "
+            "a custom metric of all, or make a suite a task",
+        )
+    return TASKS[next(iter(tasks))].primary
+
+
 def _check_metrics(suite: Suite) -> None:
     """Refuse a primary metric that some workload lacks, and one name with two directions."""
     try:
@@ -243,7 +257,7 @@ def _check_metrics(suite: Suite) -> None:
         raise InvalidError([unknown_choice(primary, primaries, ("analysis", "primary"), what="metric")])
     for entry in suite.workloads:
         own = [name for metric in entry.workload.metrics or () for name in metric.columns()]
-        if primary not in (*BUILT_IN, *own):
+        if primary not in (*TASKS[entry.workload.task].primaries, *own):
             raise problem(
                 ("analysis", "primary"),
                 f"found {primary!r}, which workload {entry.label} lacks; declare it at the top of the suite",

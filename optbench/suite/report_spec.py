@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Lt
 
-from optbench.task import BUILT_IN, FORBID_EXTRA, CustomMetric, Metrics
+from optbench.task import DEFAULT_TASK, FORBID_EXTRA, TASKS, UNTOLD, CustomMetric, Metrics
 from optbench.trial import Seeds, content_hash, to_plain
 
 
@@ -24,12 +24,22 @@ class Targets:
         In [0, 1]; reached from below.
     val_loss : float
         Reached from above.
+    val_f1, val_r2 : float
+        Reached from below.
+    val_rmse, val_mae, val_bits_per_byte, val_perplexity : float
+        Reached from above.
     """
 
     __pydantic_config__ = FORBID_EXTRA
 
     val_accuracy: float | None = None
     val_loss: float | None = None
+    val_f1: float | None = None
+    val_r2: float | None = None
+    val_rmse: float | None = None
+    val_mae: float | None = None
+    val_bits_per_byte: float | None = None
+    val_perplexity: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +51,7 @@ class Analysis:
     baseline : str
         An optimizer's label; the first one if not given.
     primary : str
-        Metric that is tested.
+        Metric that is tested; in a suite, that of its workloads' task if not given.
     alpha : float
         Level of the tests; intervals have 1 - alpha.
     margin : float
@@ -61,7 +71,10 @@ class Analysis:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportWorkload:
-    """A workload as a report sees it: ``optimizers`` are labels, ``metrics`` the custom ones."""
+    """A workload as a report sees it: ``optimizers`` are labels, ``metrics`` the custom ones.
+
+    ``task`` is its name; that of the default one leaves no trace in a store.
+    """
 
     label: str
     targets: Targets
@@ -69,6 +82,7 @@ class ReportWorkload:
     epochs: int
     metrics: tuple[CustomMetric, ...] = ()
     smoke: bool = False
+    task: str = field(default=DEFAULT_TASK.name, metadata=UNTOLD)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +123,9 @@ class ReportSpec:
     @property
     def primaries(self) -> tuple[str, ...]:
         """Metrics that the report can test."""
-        return (*BUILT_IN, *(name for metric in self.metrics.custom for name in metric.columns()))
+        tasks = dict.fromkeys(entry.task for entry in self.workloads) or (DEFAULT_TASK.name,)
+        own = (name for metric in self.metrics.custom for name in metric.columns())
+        return tuple(dict.fromkeys((*(name for task in tasks for name in TASKS[task].primaries), *own)))
 
     @property
     def hash(self) -> str:
@@ -139,6 +155,7 @@ class ReportSpec:
                     epochs=entry["epochs"],
                     metrics=tuple(CustomMetric(**metric) for metric in entry.get("metrics", ())),
                     smoke=entry["smoke"],
+                    task=entry.get("task", DEFAULT_TASK.name),
                 )
                 for entry in seen["workloads"]
             ),

@@ -90,6 +90,7 @@ class Suite:
                     epochs=entry.workload.epochs,
                     metrics=entry.workload.metrics or (),
                     smoke=bool(entry.workload.smoke),
+                    task=entry.workload.task,
                 )
                 for entry in self.workloads
             ),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Gt
 
 from optbench.optimizers import OptimizerConfig
-from optbench.suite.validation import InvalidError, parse, problem, shown, unknown_choice
-from optbench.task import FORBID_EXTRA, MonitorName
+from optbench.suite.validation import InvalidError, listed, parse, problem, shown, unknown_choice
+from optbench.task import FORBID_EXTRA, TASKS, MonitorName
 from optbench.trial import Seeds, Workload, to_plain
 from optbench.tuning.space import Axis, family_axes, grid, read_axes, with_values
 
@@ -57,8 +57,9 @@ class TuningFile:
         What every optimizer may spend on a workload.
     seeds : int or list
         So many tuning seeds, or which; never among the evaluation seeds.
-    monitor : str
-        Picks the winner, by its mean over the tuning seeds. Never a test metric.
+    monitor : str, optional
+        Picks the winner, by its mean over the tuning seeds. Never a test metric. That of the workloads' task
+        if not given.
     space : mapping
         By optimizer label: hyperparameters to search. The family's own space where an optimizer is not named.
     network : mapping
@@ -77,7 +78,7 @@ class TuningFile:
     trials: Annotated[int, Gt(0)] | None = None
     budget: Budget | None = None
     seeds: Any = 3
-    monitor: MonitorName = "val_accuracy"
+    monitor: MonitorName | None = None
     space: Any = None
     network: Any = None
     widen: Annotated[int, Ge(0)] = 0
@@ -190,7 +191,7 @@ def read_tuning(
         sampler=file.sampler,
         budget=_budget(file, path),
         seeds=_tuning_seeds(file.seeds, evaluation, (*path, "seeds")),
-        monitor=file.monitor,
+        monitor=_monitor(file.monitor, workloads, (*path, "monitor")),
         space=_spaces(file.space, optimizers, (*path, "space")),
         network=read_axes(file.network, (*path, "network")) if file.network is not None else (),
         widen=file.widen,
@@ -213,6 +214,18 @@ def read_tuning(
                 f"{least} ({workload.epochs} epochs x {len(tuning.seeds)} seeds): give at least that",
             )
     return tuning
+
+
+def _monitor(given: MonitorName | None, workloads: Mapping[str, Workload], path: KeyPath) -> MonitorName:
+    """What picks the winner: a monitor that all workloads have."""
+    tasks = {name: TASKS[workload.task] for name, workload in workloads.items()}
+    own = dict.fromkeys(task.monitor for task in tasks.values())
+    shared: MonitorName = next(iter(own)) if len(own) == 1 else "val_loss"
+    monitor = given or shared
+    for label, task in tasks.items():
+        if monitor not in task.monitors:
+            raise problem(path, f"found {monitor}; workload {label} has {listed(task.monitors)}")
+    return monitor
 
 
 def _budget(file: TuningFile, path: KeyPath) -> Budget:

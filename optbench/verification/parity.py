@@ -19,10 +19,10 @@ from rich.text import Text
 from optbench import backends as engines
 from optbench import matching
 from optbench.datasets import registry
-from optbench.datasets.base import cut
+from optbench.datasets.base import network, trial_data
 from optbench.environment import Context
 from optbench.errors import UserError
-from optbench.models.layers import Activate, BatchNorm, Conv2D, Dense, MaxPool2D, Model, build
+from optbench.models.layers import Activate, BatchNorm, Conv2D, Dense, MaxPool2D, Model
 from optbench.optimizers import FAMILIES, CanonicalConfig
 from optbench.trial import BackendName, Precision, Seeds, TrialSpec, Workload
 from optbench.verification.checks import label
@@ -191,8 +191,8 @@ def losses(
         precision=precision,
     )
     dataset = registry.load("digits")
-    data = cut(dataset, spec.workload.split, spec.seeds, train_eval=BATCH)
-    built = build(model, dataset.info.shape, dataset.info.outputs)
+    data = trial_data(dataset, spec.workload, spec.seeds, train_eval=BATCH)
+    built = network(spec.workload, dataset.info)
     weights = matching.initial_weights(built, spec.seeds.init, precision)
     orders = [matching.epoch_order(spec.seeds.order, epoch, len(data.train)) for epoch in (1, 2)]
     rows = data.train.rows[np.concatenate(orders)][: STEPS * BATCH]

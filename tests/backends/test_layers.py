@@ -144,7 +144,7 @@ def test_the_tables_of_a_backend_are_complete(backend):
     assert set(tables(backend).LAYERS) == set(spec.LAYERS)
     assert set(tables(backend).ACTIVATIONS) == set(ACTIVATIONS)
     losses = import_module(f"optbench.backends.{backend}.losses")
-    assert set(losses.LOSSES) == {task.loss for task in TASKS.values()}
+    assert set(losses.LOSSES) == {loss for task in TASKS.values() for loss in task.losses}
     assert set(losses.PREDICTIONS) == {task.targets for task in TASKS.values()}
     if backend == "torch":
         stacked = import_module("optbench.backends.torch.stacked_layers")

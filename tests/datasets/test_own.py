@@ -134,3 +134,59 @@ def test_a_number_that_float32_does_not_hold_is_refused_and_not_made_infinite(tm
         DataError, match=r"own\.npz: an example holds NaN, infinity or a number beyond 3\.4e38"
     ):
         own.declare({"npz": "own.npz"}, tmp_path)
+
+
+def test_a_csv_with_a_target_column_is_regression(table):
+    suite = SUITE.format(dataset="{csv: t.csv, target: b}").replace("hidden: [4]", "hidden: [4]")
+    (table / "t.csv").write_text("a,b\n" + "\n".join(f"{k},{k * 0.5 + 1}" for k in range(50)) + "\n")
+    (table / "suite.yaml").write_text(suite)
+    workload = load_suite(table / "suite.yaml").workloads[0].workload
+    dataset = registry.load(workload.dataset)
+    assert (workload.task, workload.monitor, workload.split.how) == ("regression", "val_rmse", "random")
+    assert (dataset.info.train, dataset.info.test, dataset.info.outputs) == (40, 10, 1)
+    assert set(np.concatenate([dataset.y_train, dataset.y_test])) == {k * 0.5 + 1 for k in range(50)}
+
+
+def test_numbers_in_an_npz_are_targets_where_it_is_said(tmp_path):
+    x, y = np.zeros((20, 3), np.float32), np.linspace(0, 1, 20)
+    np.savez(tmp_path / "t.npz", x=x, y=y)
+    declared = load(tmp_path, "{npz: t.npz, targets: value}")
+    assert registry.load(declared).info.targets == "value"
+    with pytest.raises(SuiteError, match="labels are float64; whole numbers or words"):
+        load(tmp_path, "{npz: t.npz}")
+    np.savez(tmp_path / "t.npz", x=x, y=np.where(y > 0.5, np.nan, y))
+    with pytest.raises(SuiteError, match="targets are float64; finite numbers"):
+        load(tmp_path, "{npz: t.npz, targets: value}")
+
+
+TEXT = "aaab\u00e9 " * 100
+
+
+@pytest.mark.parametrize(("tokens", "classes", "size"), [("", 256, 1.0), (", tokens: character", 4, 7 / 6)])
+def test_a_text_gives_bytes_or_characters(tmp_path, tokens, classes, size):
+    (tmp_path / "t.txt").write_text(TEXT, encoding="utf-8")
+    declared = own.declare({"text": "t.txt", **({"tokens": "character"} if tokens else {})}, tmp_path)
+    dataset = own.load(declared)
+    assert (len(dataset.info.classes), dataset.info.bytes_per_token) == (classes, pytest.approx(size))
+    whole = np.concatenate([dataset.x_train, dataset.x_test])
+    assert len(whole) == (600 if tokens else 700)
+    assert len(dataset.x_test) == len(whole) // 10
+    if tokens:
+        assert "".join(dataset.info.classes[t] for t in whole) == TEXT
+    else:
+        assert bytes(whole.astype(np.uint8)).decode() == TEXT
+
+
+def test_a_text_that_cannot_be_read_is_refused_with_place_and_remedy(tmp_path):
+    (tmp_path / "t.txt").write_bytes(b"abc\xff" * 100)
+    declared = own.declare({"text": "t.txt", "tokens": "character"}, tmp_path)
+    with pytest.raises(DataError, match=r"t.txt: byte 3 is no UTF-8.*leave out `tokens: character`"):
+        own.load(declared)
+    (tmp_path / "t.txt").write_text("ab" * 100)
+    (tmp_path / "test.txt").write_text("abz" * 100)
+    declared = own.declare({"text": "t.txt", "test": "test.txt", "tokens": "character"}, tmp_path)
+    with pytest.raises(DataError, match=r"test.txt: its test part has 1 characters .* 'z' the first"):
+        own.load(declared)
+    (tmp_path / "t.txt").write_text("")
+    with pytest.raises(DataError, match="has 0 bytes"):
+        own.declare({"text": "t.txt"}, tmp_path)

@@ -10,7 +10,7 @@ from optbench import api
 from optbench.backends.base import BackendMissingError
 from optbench.environment import Context
 from optbench.records.store import Store, StoreError
-from optbench.report import diagnostics, plots
+from optbench.report import diagnostics, plots, residuals
 from optbench.report.diagnostics import _scores, _sentences
 from optbench.report.trial_plots import write_trial_plots
 from optbench.report.watch import look, render, sparkline, watch
@@ -142,3 +142,26 @@ def test_a_partly_run_store_has_time_left(made_results, tmp_path):
         standing = look(store, metric=Metrics()["test_accuracy"])
     assert standing.planned - sum(standing.counts.values()) == 3
     assert (standing.blocks_complete, standing.blocks_planned) == (1, 3)
+
+
+def test_a_regression_shows_residuals_where_classes_had_confusions(tmp_path):
+    pytest.importorskip("torch", reason="runs trials with PyTorch")
+    suite = tmp_path / "numbers.yaml"
+    suite.write_text(NUMBERS)
+    with Store(api.run(suite, results=tmp_path).store) as store:
+        (trial,) = store.trials()
+        found = residuals.residuals(store, trial)
+        error = float(np.sqrt(np.mean(found.errors**2)))
+        assert error == pytest.approx(trial.metrics["test_rmse"], rel=1e-6)
+        assert f"off by {np.abs(found.errors).mean():.4g} on average" in found.sentences[0]
+        shown = write_trial_plots(store, trial, tmp_path / "plots")
+    assert {path.stem for path in shown.files} == {f"residuals_{trial.trial_id}"}
+    assert shown.sentences == found.sentences
+
+
+NUMBERS = """
+suite: numbers
+workloads: [{dataset: diabetes, model: {name: mlp, hidden: [4]}, batch_size: 64, epochs: 2}]
+optimizers: {sgd: {lr: 0.05}}
+seeds: 1
+"""

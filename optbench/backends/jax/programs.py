@@ -157,9 +157,15 @@ class JaxPrograms:
     ) -> tuple[State, Array]:
         def step(state: State, batch: tuple[Array, Array]) -> tuple[State, Array]:
             place, row = batch
-            return self._step(state, lr, x[place], y[row])
+            return self._step(state, lr, self._taken(x, place), self._taken(y, row))
 
         return lax.scan(step, state, (places, rows))
+
+    def _taken(self, pool: Array, rows: Array) -> Array:
+        """Examples of a pool: its rows, or the windows that start there."""
+        if (context := self._configuration.context) is None:
+            return pool[rows]
+        return pool[rows[:, None] + jnp.arange(context)]
 
     def _run_epochs(self, *arguments: Any) -> Any:
         return jax.vmap(self._run_epoch, in_axes=(0, 0, None, None, 0, 0))(*arguments)
@@ -201,8 +207,8 @@ class JaxPrograms:
     def _run_evaluation(self, model: Tree, x: Array, y: Array, rows: Array) -> tuple[Array, Array, Array]:
         def batch(row: Array) -> tuple[Array, Array, Array]:
             unused = jnp.zeros(2, jnp.uint32)
-            outputs, _ = self._model(model, x[row], key=unused, training=False)
-            return self._evaluated_loss(outputs, y[row]), self._predict(outputs), outputs
+            outputs, _ = self._model(model, self._taken(x, row), key=unused, training=False)
+            return self._evaluated_loss(outputs, self._taken(y, row)), self._predict(outputs), outputs
 
         return lax.map(batch, rows)
 

@@ -8,12 +8,26 @@ from types import MappingProxyType
 from typing import Any
 
 from optbench.backends.base import LossSpec, entry
-from optbench.backends.tensorflow import classification
+from optbench.backends.tensorflow import classification, language_modelling, regression
 
 #: (outputs [n, outputs], targets [n, ...], options of the loss) -> loss of each example, [n].
-LOSSES: Mapping[str, Callable[..., Any]] = MappingProxyType({"cross_entropy": classification.cross_entropy})
+LOSSES: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        "cross_entropy": classification.cross_entropy,
+        "mse": regression.mse,
+        "mae": regression.mae,
+        "huber": regression.huber,
+        "token_cross_entropy": language_modelling.token_cross_entropy,
+    }
+)
 #: Outputs [n, outputs] -> prediction of each example, [n, ...], by the task's kind of target.
-PREDICTIONS: Mapping[str, Callable[[Any], Any]] = MappingProxyType({"label": classification.predicted_label})
+PREDICTIONS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
+    {
+        "label": classification.predicted_label,
+        "value": regression.predicted_value,
+        "token": language_modelling.predicted_tokens,
+    }
+)
 
 
 def evaluated_loss(loss: LossSpec) -> Callable[[Any, Any], Any]:

@@ -206,13 +206,19 @@ class TensorFlowPrograms:
         self, state: State, lr: Tensor, x: Tensor, y: Tensor, places: Tensor, rows: Tensor, steps: Tensor
     ) -> tuple[State, Tensor]:
         def step(k: Tensor, state: State, losses: Tensor) -> tuple[Tensor, State, Tensor]:
-            state, loss = self._step(state, lr, tf.gather(x, places[k]), tf.gather(y, rows[k]))
+            state, loss = self._step(state, lr, self._taken(x, places[k]), self._taken(y, rows[k]))
             return k + 1, state, losses.write(k, loss)
 
         losses = tf.TensorArray(lr.dtype, rows.shape[0], element_shape=())
         start = (tf.constant(0), state, losses)
         _, state, losses = tf.while_loop(lambda k, *_: k < steps, step, start, parallel_iterations=1)
         return state, losses.stack()
+
+    def _taken(self, pool: Tensor, rows: Tensor) -> Tensor:
+        """Examples of a pool: its rows, or the windows that start there."""
+        if (context := self._configuration.context) is None:
+            return tf.gather(pool, rows)
+        return tf.gather(pool, rows[:, tf.newaxis] + tf.range(context))
 
     def _step(self, state: State, lr: Tensor, x: Tensor, y: Tensor) -> tuple[State, Tensor]:
         model, t = state["model"], state["step"] + 1
@@ -250,7 +256,7 @@ class TensorFlowPrograms:
         dtype = stored_precision(self._configuration.precision)
 
         def step(k: Tensor, losses: Tensor, outputs: Tensor) -> tuple[Tensor, ...]:
-            x_batch, y_batch = tf.gather(x, rows[k]), tf.gather(y, rows[k])
+            x_batch, y_batch = self._taken(x, rows[k]), self._taken(y, rows[k])
             values, _ = self._model(model, x_batch, seed=tf.zeros(2, tf.int32), training=False)
             return k + 1, losses.write(k, self._evaluated_loss(values, y_batch)), outputs.write(k, values)
 

@@ -95,4 +95,8 @@ class TorchEngine:
         def put(array: NDArray[Any]) -> Tensor:
             return torch.from_numpy(array).to(device)
 
-        return self._resident.pool(part, data, device=device, dtype=dtype, put=put)
+        x, y = self._resident.pool(part, data, device=device, dtype=dtype, put=put)
+        if part.tokens is None:
+            return x, y
+        context = part.x.shape[1]  # a view of all windows, by where they start
+        return x.unfold(0, context, 1), y.unfold(0, context, 1)

@@ -10,17 +10,27 @@ from typing import Any
 from torch import Tensor
 
 from optbench.backends.base import LossSpec, entry
-from optbench.backends.torch import classification
+from optbench.backends.torch import classification, language_modelling, regression
 from optbench.backends.torch.layers import Draw, Weights
 from optbench.backends.torch.model import Network
 
 #: (outputs, targets, reduction="mean", "sum" or "none", options of the loss) -> loss.
 LOSSES: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
-    {"cross_entropy": classification.cross_entropy}
+    {
+        "cross_entropy": classification.cross_entropy,
+        "mse": regression.mse,
+        "mae": regression.mae,
+        "huber": regression.huber,
+        "token_cross_entropy": language_modelling.token_cross_entropy,
+    }
 )
 #: Outputs [n, outputs] -> prediction of each example, by the task's kind of target.
 PREDICTIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
-    {"label": classification.predicted_label}
+    {
+        "label": classification.predicted_label,
+        "value": regression.predicted_value,
+        "token": language_modelling.predicted_tokens,
+    }
 )
 #: Losses written out for :mod:`optbench.backends.torch.dense`.
 WRITTEN_OUT: Mapping[str, Callable[..., Any]] = MappingProxyType(

@@ -60,7 +60,7 @@ class TorchSession:
             rules=GradientRules.of(workload),
             pool_x=pool_x,
             pool_y=pool_y,
-            batch=len(data.train) if workload.batch_size == "full" else workload.batch_size,
+            batch=data.examples if workload.batch_size == "full" else workload.batch_size,
             lr=spec.optimizer.lr or 0.0,  # a custom class without one takes no weight decay
         )
         self.optimizer = self.train_state.optimizer

@@ -134,14 +134,14 @@ class TorchStack:
         }
 
     def _loss(self, x: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each trial, [trials]: x is [trials, batch, *shape], targets [trials, batch]."""
+        """Loss of each trial, [trials]: x is [trials, batch, *shape], targets [trials, batch, ...]."""
         if x.ndim == 5:
             trials, batch, height, width, channels = x.shape
             x = x.permute(1, 0, 4, 2, 3).reshape(batch, trials * channels, height, width)
         for function in self._layers:
             x = function(x)
-        losses = self._each_loss(x.flatten(0, 1), targets.flatten())
-        loss = losses.view(targets.shape).mean(1)
+        losses = self._each_loss(x.flatten(0, 1), targets.flatten(0, 1))
+        loss = losses.view(targets.shape[:2]).mean(1)
         for w, l1, l2 in self._penalties:
             if l1:
                 loss = loss + l1 * w.abs().flatten(1).sum(1)

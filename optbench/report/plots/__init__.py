@@ -15,6 +15,7 @@ from optbench.report.plots.diagnostic import (
     feature_maps,
     first_filters,
     misclassified,
+    residuals,
     weight_violins,
 )
 from optbench.report.plots.sensitivity import lr_sensitivity, tuning_curves, variance_bars
@@ -32,6 +33,7 @@ __all__ = [
     "misclassified",
     "paired_differences",
     "performance_profiles",
+    "residuals",
     "save",
     "settle",
     "step_time_bars",

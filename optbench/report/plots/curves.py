@@ -58,7 +58,9 @@ def loss_curves(
         axes.set(title="training loss" if column == "train_loss" else "validation loss")
         log_scale(axes, "y")
         _finish(axes, against)
-    panels[0].set_ylabel("cross-entropy")
+    panels[0].set_ylabel(
+        "cross-entropy" if "val_rmse" not in epochs or epochs["val_rmse"].isna().all() else "loss"
+    )
     return _titled(figure, epochs, title, styles)
 
 
@@ -72,7 +74,9 @@ def accuracy_curves(
     diverged: Collection[str] = (),
     styles: Mapping[str, LineStyle] | None = None,
 ) -> Figure:
-    """Validation accuracy against epoch, and the final metric of every trial beside it.
+    """A metric of the validation part against epoch, and the final metric of every trial beside it.
+
+    The curve's metric is accuracy where there is one, else that of the right panel.
 
     Parameters
     ----------
@@ -94,8 +98,7 @@ def accuracy_curves(
     styles = styles or line_styles(epochs["optimizer"])
     names = list(dict.fromkeys(epochs["optimizer"].astype(str)))
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])
-    part = "val" if epochs["val_accuracy"].notna().any() else "train"
-    column = Metrics()[f"{part}_accuracy"]
+    column = Metrics()[curve_column(epochs, metric)]
     trained = epochs[epochs["epoch"] > 0]  # before the first step it is chance, and would flatten the rest
     _curves(left, trained, column, "epoch", diverged, styles)
     left.set(title=column.heading)
@@ -125,6 +128,16 @@ def accuracy_curves(
     right.set(title=metric.heading, xlim=(-0.6, len(names) - 0.4))
     tidy(right, grid="y")
     return _titled(figure, epochs, title, styles)
+
+
+def curve_column(epochs: pd.DataFrame, metric: Metric) -> str:
+    """Column of a history that shows the way to a final metric; the loss where no other one does.
+
+    Accuracy comes first, as classifiers always have it; the validation part comes before the training part.
+    """
+    bare = metric.name.partition("_")[2]
+    columns = (f"{part}_{name}" for name in ("accuracy", bare, "loss") for part in ("val", "train"))
+    return next((c for c in columns if c in epochs and epochs[c].notna().any()), "train_loss")
 
 
 def _curves(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from optbench.report.diagnostics import Diagnosis
 from optbench.report.plots.common import hover, new_figure, plot, tidy
+from optbench.report.residuals import Residuals
 from optbench.report.style import short_labels
 from optbench.task import METRICS
 
@@ -92,6 +93,32 @@ def misclassified(found: Diagnosis, *, title: str = "", most: int = 24) -> Figur
     figure.suptitle(
         f"{title + ': ' if title else ''}{len(shown)} of {len(wrong)} errors, true → predicted", fontsize=10
     )
+    return figure
+
+
+@plot
+def residuals(found: Residuals, *, title: str = "") -> Figure:
+    """Predicted against true values, and the errors against the predictions and by how often they occur."""
+    figure = new_figure(9.0, 3.6)
+    left, middle, right = figure.subplots(1, 3, width_ratios=[3, 3, 2])
+    errors = found.errors
+    ends = [float(min(found.truth.min(), found.predicted.min()))]
+    ends.append(float(max(found.truth.max(), found.predicted.max())))
+    left.plot(ends, ends, color="#888888", linewidth=1)
+    (dots,) = left.plot(found.truth, found.predicted, ".", color=_AFTER, markersize=4, alpha=0.5)
+    hover(dots, f"{len(errors)} test examples")
+    unit = f", {found.unit}" if found.unit else ""
+    left.set(xlabel=f"true{unit}", ylabel=f"predicted{unit}", title="Predictions")
+    middle.axhline(0, color="#888888", linewidth=1)
+    (dots,) = middle.plot(found.predicted, errors, ".", color=_AFTER, markersize=4, alpha=0.5)
+    hover(dots, f"errors: mean {errors.mean():.3g}, sd {errors.std():.3g}")
+    middle.set(xlabel=f"predicted{unit}", ylabel=f"predicted - true{unit}", title="Residuals")
+    right.hist(errors, bins=min(40, max(5, len(errors) // 8)), orientation="horizontal", color=_AFTER)
+    right.axhline(0, color="#888888", linewidth=1)
+    right.set(xlabel="test examples", title="How often")
+    for axes in (left, middle, right):
+        tidy(axes)
+    figure.suptitle(title or "Errors on the test part", fontsize=10)
     return figure
 
 
