@@ -111,7 +111,7 @@ def test_a_function_beside_the_suite(tmp_path):
         ("{csv: t.csv, label: answer, test: 2}", r"test: found 2; must be"),
         ("{csv: t.csv, label: answer, shape: [3]}", "2 columns do not make examples of shape"),
         ("{csv: t.csv, label: a, scaling: none}", "column 'answer' holds no numbers"),
-        ("{csv: t.csv, npz: x}", "give one of npz, csv, class"),
+        ("{csv: t.csv, npz: x}", "give one of npz, csv, text, class"),
         ("{npz: t.csv}", "not a plain .npz file"),
         ("{npz: pickled.npz}", "not a plain .npz file"),
         ("{class: mine.py:none}", "has no 'none'"),
