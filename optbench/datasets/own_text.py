@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ DEFAULT_TEST = 0.1
 #: Characters of a text, at most: more are no alphabet.
 MOST_CHARACTERS = 2**16
 
-Tokens = NDArray[np.uint8] | NDArray[np.uint16]
+Tokens = NDArray[Any]
 
 
 def load(own: OwnData) -> Dataset:
@@ -90,7 +91,7 @@ def _characters(own: OwnData, texts: Sequence[bytes]) -> tuple[Tokens, Tokens, t
     return numbers[0], numbers[1], names, size
 
 
-def _parts(own: OwnData, texts: Sequence[NDArray[np.generic]]) -> list[NDArray[np.generic]]:
+def _parts(own: OwnData, texts: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
     """Training and test part: two files, or the end of one cut off."""
     if len(texts) == 2:
         return list(texts)
