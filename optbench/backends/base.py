@@ -130,7 +130,15 @@ class Session(Protocol):
 
 
 class Stack(Protocol):
-    """Trials that differ in their seeds alone, trained as one program; an engine may offer ``stack``."""
+    """Trials that differ in seeds and learning rates alone, trained as one program.
+
+    An engine may offer ``stack(specs, built, sessions) -> Stack``, and ``stack_facts(spec, built, session)``
+    with what a trial's record is to say of its steps in one.
+    """
+
+    @property
+    def members(self) -> Sequence[Any]:
+        """The trials as their protocols go on to see them: a session each, in the order of the sessions."""
 
     def train_epoch(
         self, sessions: Sequence[Any], rows: Sequence[Indices], xs: Sequence[NDArray[Any]] | None
@@ -138,7 +146,8 @@ class Stack(Protocol):
         """Train an epoch of these sessions, those of the trials that have not ended, in the stack's order.
 
         The same steps as each session's ``train_epoch`` would take with its rows and inputs, up to rounding;
-        afterwards the sessions hold their new weights. Returns the batch losses of each.
+        afterwards the members show their new weights. Those of trials that have ended may be of no use.
+        Returns the batch losses of each.
         """
 
 

@@ -22,7 +22,7 @@ from optbench.backends.base import Evaluation, LossSpec, PartName, Weights
 from optbench.datasets.base import TrialData
 from optbench.matching import Indices
 from optbench.models.layers import BuiltLayer
-from optbench.optimizers import OptimizerConfig, has_rule
+from optbench.optimizers import SGD, OptimizerConfig, has_rule
 from optbench.task import TASKS
 from optbench.trial import TrialSpec, stored_precision
 
@@ -70,6 +70,17 @@ class Configuration:
             weight_decay=workload.weight_decay,
         )
 
+    def evaluated(self) -> Configuration:
+        """What an evaluation is compiled for: the same with every optimizer."""
+        return replace(
+            self,
+            optimizer=SGD(lr=1.0),
+            loss=replace(self.loss, options=()),
+            clip_value=None,
+            clip_norm=None,
+            weight_decay=None,
+        )
+
 
 class Programs(Protocol):
     """The compiled programs of one configuration.
@@ -92,7 +103,7 @@ class Programs(Protocol):
     def epoch(self, state: State, lr: float, x: Any, y: Any, places: Any, rows: Any) -> tuple[State, Any]:
         """Take one step a row: inputs ``x[places]``, targets ``y[rows]``. Returns the losses [batches]."""
 
-    def evaluate(self, state: State, x: Any, y: Any, rows: Any) -> tuple[Any, Any, Any]:
+    def evaluate(self, model: Any, x: Any, y: Any, rows: Any) -> tuple[Any, Any, Any]:
         """Losses and predictions [batches, batch, ...], outputs [batches, batch, outputs]."""
 
     def leaves(self, tree: Any) -> list[NDArray[Any]]:
@@ -120,15 +131,15 @@ class FunctionalSession:
         data: TrialData,
         weights: Weights,
     ) -> None:
-        self._programs, self._data, self._precision = programs, data, stored_precision(spec.precision)
-        self._lr = spec.optimizer.lr or 0.0  # a custom class may have no such argument
+        self.programs, self.data, self.precision = programs, data, stored_precision(spec.precision)
+        self.lr = spec.optimizer.lr or 0.0  # a custom class may have no such argument
         self._augmented = spec.workload.augment is not None
         size = spec.workload.batch_size
-        self._batch = data.examples if size == "full" else size
+        self.batch = data.examples if size == "full" else size
         key = matching.stream(spec.seeds.dropout, "dropout").integers(2**32, size=2, dtype=np.uint32)
         with programs.scope():
-            options: dict[str, Any] = {"device": spec.device, "dtype": self._precision, "put": programs.put}
-            self._x, self._y = resident.pool(data.train, data, **options)
+            options: dict[str, Any] = {"device": spec.device, "dtype": self.precision, "put": programs.put}
+            self.pool = self._x, self._y = resident.pool(data.train, data, **options)
             self._state = programs.start(weights, key)
             self._parts = {
                 name: (*resident.pool(part, data, **options), part)
@@ -152,47 +163,70 @@ class FunctionalSession:
         return {
             "optimizer": self._optimizer,
             "kernel": "compiled epoch",
-            "step": self._programs.step,
-            "stored": self._precision,
+            "step": self.programs.step,
+            "stored": self.precision,
             **self._layout,
         }
 
     def warm_up(self) -> None:
         """Compile the epoch, its short last batch and the evaluations; nothing is run on the weights."""
-        with self._programs.scope():
+        with self.programs.scope():
             x = self._x
             if self._augmented:
-                x = self._programs.put(np.zeros((self._data.examples, *self._x.shape[1:]), self._precision))
-            whole, rest = divmod(self._data.examples, self._batch)
-            for batches, batch in ((whole, self._batch), (min(rest, 1), rest)):
+                x = self.programs.put(np.zeros((self.data.examples, *self._x.shape[1:]), self.precision))
+            whole, rest = divmod(self.data.examples, self.batch)
+            for batches, batch in ((whole, self.batch), (min(rest, 1), rest)):
                 if batches:
-                    self._programs.prepare_epoch(self._state, x, self._y, batches, batch)
+                    self.programs.prepare_epoch(self._state, x, self._y, batches, batch)
             for name, (x, y, part) in self._parts.items():
                 if len(part):
-                    self._programs.prepare_evaluation(self._state, x, y, self._evaluation[name])
+                    self.programs.prepare_evaluation(self._state, x, y, self._evaluation[name])
 
     def train_epoch(self, rows: Indices, epoch: int, x: NDArray[Any] | None = None) -> NDArray[np.float64]:
         """See :class:`optbench.backends.base.Session`."""
         losses = []
-        with self._programs.scope():
-            pool = self._x if x is None else self._programs.put(scaled(x, self._data, self._precision))
+        with self.programs.scope():
+            pool = self._x if x is None else self.programs.put(scaled(x, self.data, self.precision))
             places = rows if x is None else np.arange(len(rows))
-            whole = len(rows) // self._batch * self._batch
+            whole = len(rows) // self.batch * self.batch
             for part in (slice(0, whole), slice(whole, None)):
                 if len(rows[part]):
                     batches = [
-                        self._programs.put(batched(indices[part], self._batch)) for indices in (places, rows)
+                        self.programs.put(batched(indices[part], self.batch)) for indices in (places, rows)
                     ]
-                    self._state, taken = self._programs.epoch(self._state, self._lr, pool, self._y, *batches)
+                    self._state, taken = self.programs.epoch(self._state, self.lr, pool, self._y, *batches)
                     losses.append(taken)
             return np.concatenate([np.asarray(taken, np.float64) for taken in losses])
 
+    @property
+    def current(self) -> State:
+        """All that the steps to come depend on, on the device."""
+        return self._state
+
+    @property
+    def kept(self) -> Any:
+        """The weights last remembered, None without any."""
+        return self._remembered
+
+    def release(self) -> None:
+        """Give up the state, which a stack has taken over."""
+        self._state, self._remembered = {}, None
+
+    def part(self, name: PartName) -> tuple[Any, Any, Any, int]:
+        """Inputs, targets, batches of rows [batches, batch] and number of examples of a part."""
+        x, y, which = self._parts[name]
+        return x, y, self._evaluation[name], len(which)
+
     def evaluate(self, part: PartName, *, outputs: bool = False) -> Evaluation:
         """See :class:`optbench.backends.base.Session`."""
+        return self.evaluated(self._state["model"], part, outputs=outputs)
+
+    def evaluated(self, model: Any, part: PartName, *, outputs: bool) -> Evaluation:
+        """Evaluate a part with these weights."""
         x, y, which = self._parts[part]
         n = len(which)
-        with self._programs.scope():
-            evaluated = self._programs.evaluate(self._state, x, y, self._evaluation[part])
+        with self.programs.scope():
+            evaluated = self.programs.evaluate(model, x, y, self._evaluation[part])
             wanted = evaluated if outputs else evaluated[:2]
             arrays = [np.asarray(a).reshape(-1, *a.shape[2:])[:n] for a in wanted]
         return Evaluation(
@@ -203,7 +237,7 @@ class FunctionalSession:
 
     def set_lr(self, lr: float) -> None:
         """See :class:`optbench.backends.base.Session`."""
-        self._lr = lr
+        self.lr = lr
 
     def weights(self) -> dict[str, NDArray[Any]]:
         """See :class:`optbench.backends.base.Session`."""
@@ -219,37 +253,37 @@ class FunctionalSession:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """See :class:`optbench.backends.base.Session`."""
-        copied = {"lr": np.array(self._lr)}
-        with self._programs.scope():
+        copied = {"lr": np.array(self.lr)}
+        with self.programs.scope():
             for part, tree in (("state", self._state), ("remembered", self._remembered)):
-                leaves = self._programs.leaves(tree) if tree is not None else []
-                copied |= {f"{part}/{number}": _raw(leaf) for number, leaf in enumerate(leaves)}
+                leaves = self.programs.leaves(tree) if tree is not None else []
+                copied |= {f"{part}/{number}": raw(leaf) for number, leaf in enumerate(leaves)}
         return copied
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """See :class:`optbench.backends.base.Session`."""
-        with self._programs.scope():
+        with self.programs.scope():
             if "remembered/0" in state:
                 self._remembered = self._filled(self._state["model"], "remembered", state)
             self._state = self._filled(self._state, "state", state)
-        self._lr = float(state["lr"])
+        self.lr = float(state["lr"])
 
     def state_bytes(self) -> int:
         """See :class:`optbench.backends.base.Session`."""
-        with self._programs.scope():
-            return sum(leaf.nbytes for leaf in self._programs.leaves(self._state["optimizer"]))
+        with self.programs.scope():
+            return sum(leaf.nbytes for leaf in self.programs.leaves(self._state["optimizer"]))
 
     def _filled(self, tree: Any, part: str, state: Mapping[str, NDArray[Any]]) -> Any:
         leaves = []
-        for number, old in enumerate(self._programs.leaves(tree)):
+        for number, old in enumerate(self.programs.leaves(tree)):
             new = state[f"{part}/{number}"]
-            if (new.shape, new.dtype) != (old.shape, _raw(old).dtype):
+            if (new.shape, new.dtype) != (old.shape, raw(old).dtype):
                 raise ValueError(f"{part}/{number} is {new.dtype} {new.shape}, not {old.dtype} {old.shape}")
             leaves.append(new.view(old.dtype))
-        return self._programs.filled(tree, leaves)
+        return self.programs.filled(tree, leaves)
 
 
-def _raw(array: NDArray[Any]) -> NDArray[Any]:
+def raw(array: NDArray[Any]) -> NDArray[Any]:
     """Give an array that NumPy has no type of its own for (bfloat16) as unsigned integers."""
     return array.view(f"u{array.itemsize}") if array.dtype.kind == "V" else array
 

@@ -1,4 +1,4 @@
-"""Seeds as a batch: the trials of one config that differ only in their seeds, trained as one program.
+"""Seeds as a batch: trials of one config that differ only in seeds and learning rate, as one program.
 
 Each trial goes through the protocol on its own (:func:`optbench.execution.protocol.training`); what they
 share is the training of an epoch. So a stacked trial leaves the record of a sequential one, up to rounding,
@@ -22,13 +22,14 @@ from optbench.backends.base import Engine, NotStackableError, Session, is_out_of
 from optbench.datasets.base import Dataset, network, trial_data
 from optbench.execution.checkpoint import Checkpoints, StackCheckpoint
 from optbench.execution.protocol import EpochRequest, OnEpoch, training, whole_id
-from optbench.optimizers import SGD, family_of
+from optbench.optimizers import SGD, OptimizerConfig, family_of, has_rule
 from optbench.suite.spec import PlannedTrial
 from optbench.trial import Seeds, TrialRecord, TrialSpec, content_hash, to_plain
 
-#: Most trials in one program, and steps that ``auto`` times for each number of trials.
-LARGEST = 64
+#: Most trials in one program, and steps that ``auto`` times for each number of trials, on a CPU and else.
+LARGEST = 128
 TIMED_STEPS = 12
+TIMED_STEPS_GPU = 100
 #: Seconds of a step on a CPU that is not short of work: larger products would not be faster.
 LONG_STEP = 0.005
 #: A larger stack must cut the time of a trial to this share, or it is not worth its memory.
@@ -84,12 +85,12 @@ def run_stack(
     on_epoch: Callable[[int], OnEpoch] | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> list[TrialRecord]:
-    """Train trials that differ in their seeds alone as one program.
+    """Train trials that differ in their seeds and learning rates alone as one program.
 
     Parameters
     ----------
     specs : sequence of TrialSpec
-        Equal but for their seeds.
+        Equal but for these.
     engine, dataset, environment
         As for :func:`optbench.execution.protocol.run_trial`.
     on_epoch : callable, optional
@@ -132,12 +133,16 @@ def run_stack(
             asked.pop(k, None)
             records[k] = _untimed(end.value)
 
+    views: list[_WithoutWarmUp] = []
     for k in range(len(specs)):
         go_on(k, None)
         sessions.append(opening.sessions[-1])
+        views.append(opening.views[-1])
     if len({request.epoch for request in asked.values()}) > 1:
         raise NotStackableError("the trials go on from different epochs")
     stack = opening.stack(specs, [sessions[k] for k in asked], [request.rows for request in asked.values()])
+    for k, member in zip(asked, stack.members, strict=True):
+        views[k].become(member)
     note = ""
     while asked:
         live = sorted(asked)
@@ -163,17 +168,18 @@ def best_size(specs: Sequence[TrialSpec], engine: Engine, dataset: Dataset) -> S
     A few steps are timed for 1, 2, 4, .. trials, until more of them take longer each or have no room in the
     memory. On a CPU a trial whose steps are long stays alone.
     """
-    specs = specs[:LARGEST]
+    specs, on_cpu = specs[:LARGEST], specs[0].device == "cpu"
     opening = _OpeningEngine(engine)
     rows = [_open(specs[0], opening, dataset)]
     alone = opening.sessions[0].train_epoch
-    if specs[0].device == "cpu":
+    if on_cpu:
         few = rows[0][: -(-len(rows[0]) // TIMED_STEPS)]
         if min(_seconds(partial(alone, few, 1)) for _ in range(3)) > LONG_STEP:
             return StackSize(1)
     best, least = 1, _fastest(partial(alone, rows[0], 1))
-    size = 2
-    while size <= len(specs):
+    # A GPU has room for more: all trials in one program, where more of them went on to pay.
+    sizes = [2**k for k in range(1, 8) if 2**k <= len(specs)]
+    for size in sizes if on_cpu or len(specs) in (1, *sizes) else [*sizes, len(specs)]:
         try:
             # All anew: a session that has been timed has moments that a fresh one lacks.
             opening = _OpeningEngine(engine)
@@ -188,7 +194,7 @@ def best_size(specs: Sequence[TrialSpec], engine: Engine, dataset: Dataset) -> S
             return StackSize(best, refused=f"{size} trials at once are out of memory" if best == 1 else "")
         if taken > WORTH * least:
             break
-        best, least, size = size, taken, 2 * size
+        best, least = size, taken
     return StackSize(best)
 
 
@@ -206,7 +212,7 @@ class Sizes:
     known : mapping of str to str
         What a store kept.
     measure : callable
-        ``measure(trials) -> StackSize``, see :func:`best_size`; the trials differ in their seeds alone.
+        ``measure(trials) -> StackSize``, see :func:`best_size`; the trials could be one program.
 
     Attributes
     ----------
@@ -231,7 +237,7 @@ class Sizes:
         for trial in planned if wanted == "auto" else ():
             alike = self._trials.setdefault(_workload(trial.spec), [])
             first = alike[0] if alike else trial
-            if not obstacle(trial.spec) and trial.spec.optimizer == first.spec.optimizer:
+            if not obstacle(trial.spec) and _rule(trial.spec) == _rule(first.spec):
                 alike.append(trial)
 
     def __call__(self, trial: PlannedTrial) -> int:
@@ -261,6 +267,7 @@ class _OpeningEngine:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.sessions: list[Any] = []
+        self.views: list[_WithoutWarmUp] = []
         self._built: Any = None
 
     def __getattr__(self, name: str) -> Any:
@@ -270,7 +277,10 @@ class _OpeningEngine:
         session = self._engine.open(spec, built, data, weights)
         self.sessions.append(session)
         self._built = built
-        return _WithoutWarmUp(session)
+        tell = getattr(self._engine, "stack_facts", None)
+        facts = {} if tell is None else tell(spec, built, session)
+        self.views.append(_WithoutWarmUp(session, facts))
+        return self.views[-1]
 
     def stack(
         self, specs: Sequence[TrialSpec], sessions: Sequence[Session], rows: Sequence[matching.Indices]
@@ -284,17 +294,22 @@ class _OpeningEngine:
 
 
 class _WithoutWarmUp:
-    """A session whose own epoch is never compiled, since the stack has another."""
+    """A session whose own epoch is never compiled, since the stack has another, and which joins the stack."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session, facts: Mapping[str, Any]) -> None:
+        self._session, self._facts = session, facts
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
 
+    def become(self, member: Session) -> None:
+        """Go on as a member of the stack."""
+        self._session = member
+
     def facts(self) -> Mapping[str, Any]:
         """Say that the steps are the stack's."""
-        return {**self._session.facts(), "step": "stacked", "step_because": "seeds trained as one program"}
+        stacked = {"step": "stacked", "step_because": "seeds trained as one program"}
+        return {**self._session.facts(), **stacked, **self._facts}
 
     def warm_up(self) -> None:
         """Leave everything as it is."""
@@ -307,7 +322,8 @@ def _open(spec: TrialSpec, engine: _OpeningEngine, dataset: Dataset) -> matching
     built = network(workload, dataset.info)
     engine.open(spec, built, data, matching.initial_weights(built, spec.seeds.init, spec.precision))
     batch = data.examples if workload.batch_size == "full" else workload.batch_size
-    return data.train.rows[: min(batch * TIMED_STEPS, data.examples)]
+    steps = TIMED_STEPS if spec.device == "cpu" else TIMED_STEPS_GPU
+    return data.train.rows[: min(batch * steps, data.examples)]
 
 
 def _fastest(work: Callable[[], object]) -> float:
@@ -335,7 +351,15 @@ def _untimed(record: TrialRecord) -> TrialRecord:
 
 
 def _config(spec: TrialSpec) -> str:
-    return content_hash(to_plain(replace(spec, seeds=Seeds())))
+    """Identify the trials that one program can train: those of a rule differ in their learning rates too."""
+    return content_hash(to_plain(replace(spec, seeds=Seeds(), optimizer=_rule(spec))))
+
+
+def _rule(spec: TrialSpec) -> OptimizerConfig:
+    """Take the learning rate out of an optimizer's config; a custom class keeps its arguments."""
+    config: Any = spec.optimizer
+    rule: OptimizerConfig = replace(config, lr=1.0) if has_rule(config) else config
+    return rule
 
 
 def _workload(spec: TrialSpec) -> str:

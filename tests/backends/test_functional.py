@@ -47,7 +47,7 @@ def test_nothing_is_compiled_after_the_first_trials_warm_up(compiling):
     engine = backends.engine(compiling)
     live, _, data = session(trial)
     live.warm_up()
-    programs = live._programs
+    programs = live.programs
     before = programs.compiled
     assert before > 0
     for other in (
@@ -56,7 +56,7 @@ def test_nothing_is_compiled_after_the_first_trials_warm_up(compiling):
         replace(trial, optimizer=Adam(lr=0.1)),
     ):
         live, _, data = session(other)
-        assert live._programs is programs
+        assert live.programs is programs
         live.warm_up()
         for lr in (0.1, 0.02):
             live.set_lr(lr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +18,7 @@ from optbench.models.layers import Activate, Dense, Dropout, Model  # noqa: E402
 from optbench.optimizers import FAMILIES, SGD, WAME, Adam, AdamW, RMSprop  # noqa: E402
 from optbench.trial import Augment  # noqa: E402
 from tests.backends.contract import CNN, session, spec  # noqa: E402
+from tests.backends.rehearsal import Rehearsal  # noqa: E402
 
 OPTIMIZERS = [config for family in FAMILIES.values() for config in family.cases()]
 MODELS = {
@@ -145,25 +145,6 @@ def test_where_the_compiler_fails_autograd_goes_on_and_the_record_says_so(monkey
     assert tried[3]["step"] == "autograd"
     assert tried[3]["step_because"] == "compiled was asked for: RuntimeError: no compiler here"
     assert_same(eager, tried)
-
-
-class Rehearsal:
-    """In place of a CUDA graph: a replay calls the step, which may look only at what a graph would read."""
-
-    def __init__(self):
-        self.recorded = self.replayed = 0
-
-    def aside(self):
-        return nullcontext()
-
-    def record(self, step, generator):
-        self.recorded += 1
-
-        def replay():
-            self.replayed += 1
-            step()
-
-        return replay
 
 
 def rehearsed(monkeypatch, recorder):

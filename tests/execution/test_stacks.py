@@ -32,7 +32,17 @@ from optbench.models.layers import (
 from optbench.optimizers import SGD, WAME, Adagrad, Adam, AdamW, Nadam, RMSprop, custom
 from optbench.records.store import Store
 from optbench.suite.load import load_suite
-from optbench.trial import Augment, EarlyStopping, ReduceOnPlateau, Seeds, StepSchedule, TrialSpec, Workload
+from optbench.trial import (
+    Augment,
+    CosineSchedule,
+    EarlyStopping,
+    ReduceOnPlateau,
+    Seeds,
+    StepSchedule,
+    TrialSpec,
+    Workload,
+)
+from tests.backends.rehearsal import Rehearsal
 
 BACKENDS = [
     pytest.param(name, marks=pytest.mark.skipif(name not in backends.installed(), reason=f"{name} missing"))
@@ -129,6 +139,136 @@ def test_schedules_augmentation_and_splits_are_each_trial_s_own(backend):
     alone, together = both_ways(wanted)
     assert_twins(alone, together, rtol=1e-9)
     assert len({record.fingerprints.split for record in together}) == 3
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("optimizer", "schedule"),
+    [
+        (Adam(), CosineSchedule()),
+        (WAME(), ReduceOnPlateau(patience=1, min_delta=0.1)),
+        (SGD(momentum=0.9), None),
+    ],
+    ids=["adam cosine", "wame plateau", "sgd"],
+)
+def test_a_sweep_of_learning_rates_is_one_stack(backend, optimizer, schedule):
+    """Each trial at its own rate, which a plateau moves for some of them alone."""
+    rates = (0.03, 0.001, 0.03, 0.2, 0.001)
+    wanted = [
+        replace(spec, optimizer=replace(optimizer, lr=rate))
+        for spec, rate in zip(
+            specs(backend, MLP, optimizer, seeds=5, epochs=4, schedule=schedule, weight_decay=1e-2),
+            rates,
+            strict=True,
+        )
+    ]
+    alone, together = both_ways(wanted)
+    assert_twins(alone, together, rtol=1e-8)
+    if schedule is not None and schedule.kind == "reduce_on_plateau":
+        falls = {tuple(record.history["lr"][1:] / record.history["lr"][1]) for record in together}
+        assert len(falls) > 1, "the plateau must come to some trials alone"
+
+
+def test_trials_of_several_learning_rates_are_one_job(tmp_path):
+    loaded = suite(tmp_path, size=4)
+    (entry,) = loaded.workloads
+    rates = {f"adam {rate}": Adam(lr=rate) for rate in (0.1, 0.01)}
+    planned = local.plan(replace(loaded, workloads=(replace(entry, optimizers=rates),)))
+    assert [len(job) for job in stacked.jobs(planned, lambda trial: 4)] == [4, 4, 2]
+    assert {t.spec.optimizer.lr for t in stacked.jobs(planned, lambda trial: 4)[0]} == {0.1, 0.01}
+
+
+def recorded(monkeypatch, kind):
+    """Have stacks of PyTorch recorded, as on a GPU; the recorders that were used."""
+    from optbench.backends.torch import branches, stack
+
+    recorders = []
+
+    def make(specs, built, sessions, *, asked):
+        recorders.append(Rehearsal())
+        if kind == "branches":
+            return branches.BranchStack(sessions, recorders[-1])
+        return stack.TorchStack(specs, built, sessions, recorder=recorders[-1], together=True)
+
+    def capturable(optimizer):
+        """What PyTorch's own classes have for GPUs alone, the rule on PyTorch's arrays has everywhere."""
+        for group in optimizer.param_groups:
+            if "config" in group:
+                group["capturable"] = True
+
+    monkeypatch.setattr("optbench.backends.torch.engine.make_stack", make)
+    for module in (branches, stack):
+        monkeypatch.setattr(module, "make_capturable", capturable)
+    return recorders
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda c: c.optimizer)
+def test_a_recorded_stack_trains_as_its_trials_alone(optimizer, monkeypatch):
+    """One recording, batches read from buffers, evaluations together, the short batch outside."""
+    pytest.importorskip("torch")
+    recorders = recorded(monkeypatch, "batch")
+    wanted = specs("torch", MLP, optimizer, batch_size=50, **RULES)
+    alone, together = both_ways(wanted)
+    assert_twins(alone, together, rtol=1e-9)
+    (recorder,) = recorders
+    assert recorder.recorded == 1
+    assert recorder.replayed == alone[0].metrics["steps"] - 2 - 1, "all but a first and two short batches"
+
+
+@pytest.mark.parametrize(
+    ("workload", "layers"),
+    [
+        ({"schedule": CosineSchedule(), "augment": Augment(shift=0.1)}, POOLED),
+        ({"dataset": "wine", "batch_size": 16}, zoo.mlp(hidden=[8])),
+    ],
+    ids=["augmented", "own pools"],
+)
+@pytest.mark.parametrize("kind", ["batch", "branches"])
+def test_a_recording_reads_each_trial_s_own_inputs(kind, workload, layers, monkeypatch):
+    pytest.importorskip("torch")
+    recorded(monkeypatch, kind)
+    alone, together = both_ways(specs("torch", layers, Adam(), **workload))
+    assert_twins(alone, together, rtol=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", [Adam(), SGD(lr=0.05, momentum=0.9), RMSprop(), WAME(variant="divide")])
+def test_branches_have_the_bits_of_their_trials_alone(optimizer, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr("optbench.backends.torch.branches.obstacle", lambda *_, **__: None)
+    recorders = recorded(monkeypatch, "branches")
+    wanted = specs("torch", CNN, optimizer, precision="float32", batch_size=50, **RULES)
+    alone, together = both_ways(wanted)
+    for one, other in zip(alone, together, strict=True):
+        for name in ("batch_loss", "train_loss", "val_loss"):
+            np.testing.assert_array_equal(one.history[name], other.history[name], err_msg=name)
+        assert one.metrics == other.metrics
+    (recorder,) = recorders
+    assert (recorder.recorded, recorder.branches) == (1, 3)
+
+
+@pytest.mark.parametrize("kind", ["batch", "branches"])
+def test_trials_leave_a_recorded_stack_in_halves(kind, monkeypatch):
+    """An ended trial stays, unseen, until half are gone: then a smaller step is recorded."""
+    pytest.importorskip("torch")
+    recorders = recorded(monkeypatch, kind)
+    wanted = specs(
+        "torch", zoo.mlp(hidden=[16]), Adam(lr=0.02), seeds=6, epochs=14,
+        early_stopping=EarlyStopping(patience=1),
+    )  # fmt: skip
+    alone, together = both_ways(wanted)
+    ends = sorted(record.metrics["epochs"] for record in alone)
+    assert len(set(ends)) > 2, "they must stop at different epochs"
+    assert_twins(alone, together, rtol=1e-7)
+    for one, other in zip(alone, together, strict=True):
+        assert one.metrics["best_epoch"] == other.metrics["best_epoch"]
+        assert one.metrics["test_loss_best"] == pytest.approx(other.metrics["test_loss_best"], rel=1e-7)
+    (recorder,) = recorders
+    size, sizes = 6, 1
+    for epoch in range(1, int(ends[-1]) + 1):
+        live = sum(end >= epoch for end in ends)
+        if 2 * live <= size:
+            size, sizes = live, sizes + 1
+    assert recorder.recorded == sizes
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -248,32 +388,32 @@ def test_auto_chooses_a_size_that_the_trials_allow(tmp_path):
     assert stacked.best_size(specs, backends.engine("torch"), registry.load("digits")).trials in (1, 2, 4)
 
 
+def in_half_precision(loaded):
+    """A suite whose trials PyTorch does not stack on a CPU."""
+    return replace(loaded, precision="bfloat16")
+
+
 def test_what_cannot_be_stacked_is_trained_alone(tmp_path):
     pytest.importorskip("torch")
     loaded = suite(tmp_path, size=5)
-    entry = loaded.workloads[0]
-    stubborn = replace(entry, workload=replace(entry.workload, schedule=ReduceOnPlateau()))
-    outcome = local.run_suite(replace(loaded, workloads=(stubborn,)), results=tmp_path)
+    outcome = local.run_suite(in_half_precision(loaded), results=tmp_path)
     assert outcome.completed == 10
     with Store(tmp_path / "s") as store:
         assert {trial.environment.get("stacked") for trial in store.trials()} == {None}
         assert all("step" in trial.timings for trial in store.trials())
         assert {trial.environment["not_stacked"] for trial in store.trials()} == {
-            "reduce_on_plateau gives each trial another learning rate"
+            "bfloat16 is for trials alone"
         }
 
 
 def test_a_refused_stack_is_a_line_on_the_screen(tmp_path):
     pytest.importorskip("torch")
-    loaded = suite(tmp_path, size=5, seeds=2)
-    entry = loaded.workloads[0]
-    stubborn = replace(entry, workload=replace(entry.workload, schedule=ReduceOnPlateau()))
-    loaded = replace(loaded, workloads=(stubborn,))
+    loaded = in_half_precision(suite(tmp_path, size=5, seeds=2))
     console = Console(file=io.StringIO(), width=200)
     with RunView(loaded, console) as view:
         local.run_suite(loaded, results=tmp_path, observer=view)
     said = console.file.getvalue()
-    assert said.count("trained one by one on digits/mlp, not in a stack: reduce_on_plateau") == 1
+    assert said.count("trained one by one on digits/mlp, not in a stack: bfloat16 is for trials alone") == 1
 
 
 def broken_stack(error):

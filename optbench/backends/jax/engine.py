@@ -35,6 +35,7 @@ class JaxEngine:
         keep_pages()
         self._resident = Resident()
         self._programs = lru_cache(KEPT)(self._make)
+        self._evaluations: dict[Any, dict[Any, Any]] = {}
 
     def configure(self, context: Context) -> None:
         """See :class:`optbench.backends.base.Engine`; XLA reads its threads once, when it starts."""
@@ -82,11 +83,12 @@ class JaxEngine:
         built: tuple[BuiltLayer, ...],
         sessions: Sequence[FunctionalSession],
     ) -> Stack:
-        """Join trials that differ in their seeds alone; raises ``NotStackableError``."""
+        """Join trials that differ in seeds and learning rates alone; raises ``NotStackableError``."""
         return JaxStack(specs, sessions)
 
     def _make(self, configuration: Configuration) -> JaxPrograms:
-        return JaxPrograms(configuration, _devices(configuration.device)[0])
+        evaluations = self._evaluations.setdefault(configuration.evaluated(), {})
+        return JaxPrograms(configuration, _devices(configuration.device)[0], evaluations)
 
 
 def _devices(name: str) -> list[jax.Device]:

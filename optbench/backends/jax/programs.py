@@ -30,7 +30,12 @@ class JaxPrograms:
 
     step = "epoch as one scan, jit"
 
-    def __init__(self, configuration: Configuration, device: jax.Device) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        device: jax.Device,
+        evaluations: dict[tuple[Any, ...], Callable[..., Any]] | None = None,
+    ) -> None:
         self._configuration = configuration
         self._device = device
         self._model = JaxModel(
@@ -40,12 +45,14 @@ class JaxPrograms:
         self._evaluated_loss = evaluated_loss(configuration.loss)
         self._predict = prediction(configuration.targets)
         self._compiled: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        #: Compiled evaluations, which the optimizers of a workload share.
+        self._evaluations = {} if evaluations is None else evaluations
         self._fixed_lr = False
 
     @property
     def compiled(self) -> int:
         """Number of programs compiled so far."""
-        return len(self._compiled)
+        return len(self._compiled) + len(self._evaluations)
 
     @contextmanager
     def scope(self) -> Iterator[None]:
@@ -78,7 +85,7 @@ class JaxPrograms:
                 f"{getattr(config, 'reference', config)} asks for the value of its learning rate, so a "
                 "schedule cannot move it in a compiled program; take out the `if` or `float()` on it"
             )
-        return self._call(self._run_epoch, state, self._rate(lr), x, y, places, rows)
+        return self._call(self._run_epoch, state, self.rate(lr), x, y, places, rows)
 
     def epochs(
         self, states: State, lrs: Array, x: Array, y: Array, places: Array, rows: Array, *, pool_each: bool
@@ -87,9 +94,20 @@ class JaxPrograms:
         program = self._run_epochs_pool_each if pool_each else self._run_epochs
         return self._call(program, states, lrs, x, y, places, rows)
 
-    def evaluate(self, state: State, x: Array, y: Array, rows: Array) -> tuple[Array, Array, Array]:
+    def evaluate(self, model: Tree, x: Array, y: Array, rows: Array) -> tuple[Array, Array, Array]:
         """See :class:`optbench.backends.functional.Programs`."""
-        return self._call(self._run_evaluation, state["model"], x, y, rows)
+        return self._call(self._run_evaluation, model, x, y, rows, kept=self._evaluations)
+
+    def evaluations(
+        self, models: Tree, x: Array, y: Array, rows: Array, *, pool_each: bool
+    ) -> tuple[Array, Array, Array]:
+        """:meth:`evaluate` of several trials, with a pool for each or one for all."""
+        program = self._run_evaluations_pool_each if pool_each else self._run_evaluations
+        return self._call(program, models, x, y, rows, kept=self._evaluations)
+
+    def chosen(self, mask: NDArray[np.bool_], models: Tree, others: Tree) -> Tree:
+        """Weights of several trials: the first where the mask has it, the others elsewhere."""
+        return self._call(_chosen, self.put(mask), models, others)
 
     def leaves(self, tree: Any) -> list[NDArray[Any]]:
         """See :class:`optbench.backends.functional.Programs`."""
@@ -110,24 +128,31 @@ class JaxPrograms:
     def prepare_epoch(self, state: State, x: Array, y: Array, batches: int, batch: int) -> None:
         """See :class:`optbench.backends.functional.Programs`."""
         rows = self.put(np.zeros((batches, batch), np.int32))
-        self._compile(self._run_epoch, state, self._rate(0.0), x, y, rows, rows)
+        self._compile(self._run_epoch, state, self.rate(0.0), x, y, rows, rows)
 
     def prepare_evaluation(self, state: State, x: Array, y: Array, rows: Array) -> None:
         """See :class:`optbench.backends.functional.Programs`."""
-        self._compile(self._run_evaluation, state["model"], x, y, rows)
+        self._compile(self._run_evaluation, state["model"], x, y, rows, kept=self._evaluations)
 
-    def _call(self, program: Callable[..., Any], *arguments: Any) -> Any:
-        return self._compile(program, *arguments)(*arguments)
+    def _call(self, program: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        return self._compile(program, *arguments, **options)(*arguments)
 
-    def _compile(self, program: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
+    def _compile(
+        self,
+        program: Callable[..., Any],
+        *arguments: Any,
+        kept: dict[tuple[Any, ...], Callable[..., Any]] | None = None,
+    ) -> Callable[..., Any]:
+        kept = self._compiled if kept is None else kept
         # The state's shapes follow from the configuration; those of the data are the call's own.
         shapes = tuple(argument.shape for argument in arguments if isinstance(argument, Array))
         signature = (program.__name__, *shapes)
-        if signature not in self._compiled:
-            self._compiled[signature] = jax.jit(program).lower(*arguments).compile()
-        return self._compiled[signature]
+        if signature not in kept:
+            kept[signature] = jax.jit(program).lower(*arguments).compile()
+        return kept[signature]
 
-    def _rate(self, lr: float | list[float]) -> Array:
+    def rate(self, lr: float | list[float]) -> Array:
+        """Bring a learning rate, or those of several trials, to the device."""
         return self.put(np.asarray(lr, stored_precision(self._configuration.precision)))
 
     def _trained(self, model: Tree) -> Tree:
@@ -147,7 +172,7 @@ class JaxPrograms:
 
         state = make_optimizer(config).init(trained)
         try:
-            jax.eval_shape(update, self._rate(1.0))
+            jax.eval_shape(update, self.rate(1.0))
         except TypeError:  # what JAX raises where Python asks for the value of an array in a program
             return True
         return False
@@ -211,6 +236,25 @@ class JaxPrograms:
             return self._evaluated_loss(outputs, self._taken(y, row)), self._predict(outputs), outputs
 
         return lax.map(batch, rows)
+
+    def _run_evaluations(self, models: Tree, x: Array, y: Array, rows: Array) -> Any:
+        return self._each(lambda own: self._run_evaluation(own[0], x, y, own[1]), (models, rows))
+
+    def _run_evaluations_pool_each(self, *arguments: Any) -> Any:
+        return self._each(lambda own: self._run_evaluation(*own), arguments)
+
+    def _each(self, function: Callable[[Any], Any], arguments: Any) -> Any:
+        """Map a function over trials: side by side, on a CPU one after the other, as convolutions want it."""
+        if self._configuration.device == "cpu":
+            return lax.map(function, arguments)
+        return jax.vmap(function)(arguments)
+
+
+def _chosen(mask: Array, models: Tree, others: Tree) -> Tree:
+    def choose(one: Array, other: Array) -> Array:
+        return jnp.where(mask.reshape(-1, *[1] * (one.ndim - 1)), one, other)
+
+    return jax.tree.map(choose, models, others)
 
 
 def _is_key(leaf: Any) -> bool:

@@ -174,9 +174,9 @@ class TensorFlowPrograms:
         """See :class:`optbench.backends.functional.Programs`."""
         return self._steps(state, lr, x, y, places, rows, steps=rows.shape[0])
 
-    def evaluate(self, state: State, x: Tensor, y: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def evaluate(self, model: Any, x: Tensor, y: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See :class:`optbench.backends.functional.Programs`."""
-        return self._evaluate(state["model"], x, y, rows, self.put(np.array(rows.shape[0], np.int32)))
+        return self._evaluate(model, x, y, rows, self.put(np.array(rows.shape[0], np.int32)))
 
     def leaves(self, tree: Any) -> list[NDArray[Any]]:
         """See :class:`optbench.backends.functional.Programs`."""

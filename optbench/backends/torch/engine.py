@@ -14,7 +14,7 @@ from optbench.backends.arrays import Resident, keep_pages
 from optbench.backends.base import DeviceError, Stack, Weights
 from optbench.backends.torch.choice import GraphObstacles, make_step
 from optbench.backends.torch.session import TorchSession
-from optbench.backends.torch.stack import TorchStack
+from optbench.backends.torch.stacking import make_stack, stack_facts
 from optbench.datasets.base import Part, TrialData
 from optbench.environment import Context, set_framework_variables
 from optbench.models.layers import BuiltLayer
@@ -86,8 +86,14 @@ class TorchEngine:
     def stack(
         self, specs: Sequence[TrialSpec], built: tuple[BuiltLayer, ...], sessions: Sequence[TorchSession]
     ) -> Stack:
-        """Join trials that differ in their seeds alone; raises ``NotStackableError``."""
-        return TorchStack(specs, built, sessions)
+        """Join trials that differ in seeds and learning rates alone; raises ``NotStackableError``."""
+        return make_stack(specs, built, sessions, asked=self._context.step)
+
+    def stack_facts(
+        self, spec: TrialSpec, built: tuple[BuiltLayer, ...], session: TorchSession
+    ) -> Mapping[str, Any]:
+        """Say how a trial's steps are taken in a stack, for its record."""
+        return stack_facts(spec, built, session, asked=self._context.step)
 
     def pool(self, part: Part, data: TrialData, *, device: str, dtype: str) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a part's whole pool on the device, scaled; the last few stay there."""

@@ -11,16 +11,16 @@ PyTorch's documentation: "CUDA semantics", section "CUDA Graphs"; ``Optimizer`` 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from optbench.backends.torch.optimizers import declared
+from optbench.backends.torch.optimizers import RuleOptimizer, declared
 from optbench.backends.torch.state import TrainState
-from optbench.backends.torch.steps import AutogradStep, batches
+from optbench.backends.torch.steps import AutogradStep
 
 
 class Recorder(Protocol):
@@ -29,15 +29,22 @@ class Recorder(Protocol):
     def aside(self) -> AbstractContextManager[object]:
         """Where a step is taken before one is recorded."""
 
-    def record(self, step: Callable[[], None], generator: torch.Generator) -> Callable[[], None]:
-        """Record a step and the draws of its generator, taking none; returns what takes it."""
+    def record(self, step: Callable[[], None], *generators: torch.Generator) -> Callable[[], None]:
+        """Record a step and the draws of its generators, taking none; returns what takes it."""
+
+    def side_by_side(self, works: Sequence[Callable[[], None]]) -> None:
+        """Do works that do not depend on each other, in a recording or outside of one."""
 
 
 class CudaRecorder:
     """See :class:`Recorder`."""
 
+    #: Streams on which works run side by side; each may hold a workspace of 32 MB a library.
+    STREAMS = 16
+
     def __init__(self) -> None:
         self._stream = torch.cuda.Stream()
+        self._branches: list[torch.cuda.Stream] = []
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -48,14 +55,28 @@ class CudaRecorder:
             yield
         current.wait_stream(self._stream)
 
-    def record(self, step: Callable[[], None], generator: torch.Generator) -> Callable[[], None]:
+    def record(self, step: Callable[[], None], *generators: torch.Generator) -> Callable[[], None]:
         """See :class:`Recorder`."""
         graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(generator)
+        for generator in generators:
+            graph.register_generator_state(generator)
         with torch.cuda.graph(graph, stream=self._stream):
             step()
         replay: Callable[[], None] = graph.replay
         return replay
+
+    def side_by_side(self, works: Sequence[Callable[[], None]]) -> None:
+        """See :class:`Recorder`: streams that fork from the current one and join it again."""
+        while len(self._branches) < min(len(works), self.STREAMS):
+            self._branches.append(torch.cuda.Stream())
+        current, branches = torch.cuda.current_stream(), self._branches[: len(works)]
+        for branch in branches:
+            branch.wait_stream(current)
+        for k, work in enumerate(works):
+            with torch.cuda.stream(branches[k % len(branches)]):
+                work()
+        for branch in branches:
+            current.wait_stream(branch)
 
 
 def obstacle(optimizer: torch.optim.Optimizer, *, same_bits: bool) -> str | None:
@@ -67,6 +88,8 @@ def obstacle(optimizer: torch.optim.Optimizer, *, same_bits: bool) -> str | None
     if (own := getattr(optimizer, "graph_obstacle", None)) is not None:
         reason: str | None = own()
         return reason
+    if isinstance(optimizer, RuleOptimizer):
+        return "the rule on PyTorch's arrays rounds otherwise in a graph" if same_bits else None
     name, native = type(optimizer).__qualname__, declared(type(optimizer))
     if native is None or native.graph == "no":
         return f"{name} computes on the host between its kernels"
@@ -84,34 +107,31 @@ class GraphStep(AutogradStep):
         self._replay: Callable[[], None] | None = None
         self._lr = math.nan
         self._buffers: _Buffers | None = None
-        for group in optimizer.param_groups:
-            if "capturable" in group:
-                group["capturable"] = True
-        # PyTorch would warn of the steps that are taken before the recording.
-        optimizer._warned_capturable_if_run_uncaptured = True
+        make_capturable(optimizer)
 
     def epoch(self, state: TrainState, pool: Tensor, places: Tensor, rows: Tensor) -> Tensor:
         """See :class:`optbench.backends.torch.steps.Step`."""
         buffers = self._fill(state, pool, places, rows)
-        all_places, all_rows = batches(state, places, rows)
-        whole, done = len(rows) // state.batch, 0
+        batch, whole, done = state.batch, len(rows) // state.batch, 0
         losses: list[Tensor] = []
         if whole and (self._replay is None or state.lr != self._lr):
+            state_to_device(state.optimizer, buffers.pool.device)
             # A step of the ordinary kind makes the optimizer's state and the libraries' workspaces.
             with self._recorder.aside():
-                losses = self.steps(state, buffers.pool, all_places[:1], all_rows[:1])
+                losses = self.steps(state, buffers.pool, [places[:batch]], [rows[:batch]])
             done = 1
             self._record(state, buffers)
-        counts = _counts(state.optimizer)
+        counts = step_counts(state.optimizer)
         buffers.batch.fill_(done)
         for _ in range(done, whole):
             assert self._replay is not None
             self._replay()
         for kept, name, count in counts:
             kept[name] = count + whole - done
-        losses += buffers.losses[done:whole].unbind()
-        losses += self.steps(state, buffers.pool, all_places[whole:], all_rows[whole:])
-        return torch.stack(losses)
+        taken = buffers.losses[done:whole].clone()
+        if whole * batch < len(rows):
+            losses += self.steps(state, buffers.pool, [places[whole * batch :]], [rows[whole * batch :]])
+        return torch.cat([*[loss[None] for loss in losses[:done]], taken, *[x[None] for x in losses[done:]]])
 
     def _fill(self, state: TrainState, pool: Tensor, places: Tensor, rows: Tensor) -> _Buffers:
         """Bring an epoch to where the recording looks for it."""
@@ -126,11 +146,6 @@ class GraphStep(AutogradStep):
         return held
 
     def _record(self, state: TrainState, buffers: _Buffers) -> None:
-        for kept in state.optimizer.state.values():
-            for name, value in kept.items():
-                if isinstance(value, Tensor):  # a state that was saved by another way may lie on the host
-                    kept[name] = value.to(buffers.pool.device)
-
         def step() -> None:
             index = buffers.batch * state.batch + buffers.first
             x = buffers.pool.index_select(0, buffers.places.index_select(0, index))
@@ -140,7 +155,7 @@ class GraphStep(AutogradStep):
             buffers.losses.index_copy_(0, buffers.batch, loss.detach()[None])
             buffers.batch.add_(1)
 
-        counts = _counts(state.optimizer)
+        counts = step_counts(state.optimizer)
         self._replay = None  # the old recording's memory goes first
         self._replay = self._recorder.record(step, state.model.generator)
         self._lr = state.lr
@@ -160,6 +175,23 @@ class _Buffers:
         self.losses = pool.new_zeros(-(-len(rows) // state.batch))
 
 
-def _counts(optimizer: torch.optim.Optimizer) -> list[tuple[dict[str, Any], str, int]]:
+def make_capturable(optimizer: torch.optim.Optimizer) -> None:
+    """Have an optimizer do its arithmetic on the device alone."""
+    for group in optimizer.param_groups:
+        if "capturable" in group:
+            group["capturable"] = True
+    # PyTorch would warn of the steps that are taken before the recording.
+    optimizer._warned_capturable_if_run_uncaptured = True
+
+
+def state_to_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Bring an optimizer's state to the device: what was saved by another way may lie on the host."""
+    for kept in optimizer.state.values():
+        for name, value in kept.items():
+            if isinstance(value, Tensor):
+                kept[name] = value.to(device)
+
+
+def step_counts(optimizer: torch.optim.Optimizer) -> list[tuple[dict[str, Any], str, int]]:
     """Steps that an optimizer counts in Python, which a replay does not see."""
     return [(s, k, v) for s in optimizer.state.values() for k, v in s.items() if type(v) is int]

@@ -103,7 +103,9 @@ def switch(optimizer: torch.optim.Optimizer, mode: Literal["train", "eval"]) -> 
 class RuleOptimizer(torch.optim.Optimizer):
     """A canonical rule on PyTorch's arrays, one tensor at a time.
 
-    Half-precision parameters keep their state, and do their arithmetic, in float32.
+    Half-precision parameters keep their state, and do their arithmetic, in float32. A group that is
+    ``capturable`` counts its steps on the device and changes its state in place, as a CUDA graph must; what
+    the steps' number goes into is then rounded elsewhere.
 
     Parameters
     ----------
@@ -114,7 +116,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     """
 
     def __init__(self, params: Any, config: CanonicalConfig) -> None:
-        super().__init__(params, {"lr": config.lr, "config": config})
+        super().__init__(params, {"lr": config.lr, "config": config, "capturable": False})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -132,14 +134,34 @@ class RuleOptimizer(torch.optim.Optimizer):
                 wide, g = _widened(w), _widened(w.grad)
                 state = self.state[w]
                 if not state:
-                    state.update({"t": 0, **family.init(config, wide, torch)})
-                t = state.pop("t") + 1
+                    begun = family.init(config, wide, torch)
+                    if group["capturable"]:  # each has its own memory, to be changed in place
+                        begun = {name: value.clone() for name, value in begun.items()}
+                    state.update({"t": 0, **begun})
+                t = _next(state.pop("t"), w.device, on_device=group["capturable"])
                 before = {name: _widened(value) for name, value in state.items()}
                 delta, new = family.update(config, wide, g, before, lr=group["lr"], t=t, xp=torch)
-                # The weight changes in place, and a gradient's memory is used again: no state may lie there.
-                state.update({name: _apart(value, wide, g) for name, value in new.items()}, t=t)
+                if group["capturable"]:
+                    olds = list(before.values())
+                    apart = {k: v.clone() if any(v is old for old in olds) else v for k, v in new.items()}
+                    for name, value in apart.items():
+                        state[name].copy_(value)
+                    state["t"] = t
+                else:
+                    # The weight changes in place, and a gradient's memory is used again: no state may lie
+                    # there.
+                    state.update({name: _apart(value, wide, g) for name, value in new.items()}, t=t)
                 w.add_(delta)
         return loss
+
+
+def _next(t: int | Tensor, device: torch.device, *, on_device: bool) -> int | Tensor:
+    """Count a step, on the device in place."""
+    if not on_device:
+        return int(t) + 1
+    if not isinstance(t, Tensor):
+        t = torch.tensor(t, dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
+    return t.add_(1)
 
 
 def _widened(x: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ class TorchSession:
         }
         self._evaluation_batch = evaluation_batch(built)
         self._evaluated_loss = partial(entry(LOSSES, loss.name, "torch losses"), reduction="sum")
-        self._predict = entry(PREDICTIONS, task.targets, "torch predictions")
+        self.predict = entry(PREDICTIONS, task.targets, "torch predictions")
         self._first_rows = data.train.rows[: self.train_state.batch]
         self._remembered: dict[str, Tensor] = {}
         self._stored, self._layout = stored_precision(spec.precision), layout(built)
@@ -102,7 +102,7 @@ class TorchSession:
         """Run one forward and backward pass, and let the optimizer compile what it must."""
         state = self.model.generator.get_state()
         self.remember()
-        self._set_products()
+        self.set_products()
         self._step.warm_up(self.train_state, self.on_device(self._first_rows))
         self.optimizer.zero_grad(set_to_none=True)
         if hasattr(self.optimizer, "warm_up"):
@@ -114,7 +114,7 @@ class TorchSession:
     @flush_denormals()
     def train_epoch(self, rows: Indices, epoch: int, x: NDArray[Any] | None = None) -> NDArray[np.float64]:
         """See :class:`optbench.backends.base.Session`."""
-        self._set_products()
+        self.set_products()
         if self._custom:
             switch(self.optimizer, "train")
         which = self.on_device(rows)
@@ -135,7 +135,7 @@ class TorchSession:
     def evaluate(self, part: PartName, *, outputs: bool = False) -> Evaluation:
         """See :class:`optbench.backends.base.Session`."""
         x, y, rows = self._parts[part]
-        self._set_products()
+        self.set_products()
         total = torch.zeros((), dtype=torch.float64, device="cpu" if x.device.type == "mps" else x.device)
         predictions, kept = [], []
         for batch in rows.split(self._evaluation_batch):
@@ -147,7 +147,7 @@ class TorchSession:
                 half=self._half,
             )
             total += self._evaluated_loss(output, y.index_select(0, batch)).to(total)
-            predictions.append(self._predict(output))
+            predictions.append(self.predict(output))
             if outputs:
                 kept.append(output)
         return Evaluation(
@@ -206,6 +206,10 @@ class TorchSession:
         """See :class:`optbench.backends.base.Session`."""
         return saving.state_bytes(self.optimizer)
 
+    def part(self, name: PartName) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs and targets of a part's pool, and its rows there."""
+        return self._parts[name]
+
     def inputs(self, x: NDArray[Any]) -> Tensor:
         """Scale inputs that are not the pool's and bring them to the device."""
         dtype = str(self.train_state.pool_x.dtype).removeprefix("torch.")
@@ -215,7 +219,7 @@ class TorchSession:
         """Bring row numbers to the device."""
         return torch.from_numpy(rows).to(self._device)
 
-    def _set_products(self) -> None:
+    def set_products(self) -> None:
         """Switch TF32, PyTorch's own switches being for the whole process (cuDNN's is on by default)."""
         if self._device.type == "cuda":
             on = self._precision == "tf32"

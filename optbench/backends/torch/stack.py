@@ -1,8 +1,13 @@
-"""Several trials of one config as one PyTorch program: every weight has a leading axis, one entry a trial."""
+"""Several trials of one config as one PyTorch program: every weight has a leading axis, one entry a trial.
+
+The weights and the optimizer's state live in the stack from its opening to its end; the sessions of its
+trials see their own entries, so that nothing is copied between epochs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,17 +15,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from optbench.backends.arrays import penalties
-from optbench.backends.base import LossSpec, NotStackableError
-from optbench.backends.torch.losses import loss_function
-from optbench.backends.torch.optimizers import make_optimizer
+from optbench.backends.arrays import EVALUATION_VALUES, penalties
+from optbench.backends.base import Evaluation, LossSpec, NotStackableError, PartName, is_out_of_memory
+from optbench.backends.torch.graph import Recorder, make_capturable, obstacle, state_to_device, step_counts
+from optbench.backends.torch.losses import LOSSES, loss_function
+from optbench.backends.torch.optimizers import RuleOptimizer, make_optimizer
 from optbench.backends.torch.session import TorchSession
+from optbench.backends.torch.stack_rates import StackOptimizer, State, joined, picked
 from optbench.backends.torch.stacked_layers import StackedWeights, forward
 from optbench.backends.torch.steps import flush_denormals
 from optbench.matching import Indices
 from optbench.models.layers import BuiltLayer
-from optbench.optimizers import family_of
 from optbench.trial import TrialSpec
+
+#: Values that an evaluation of all trials may hold in its widest layer on a GPU: 512 MB in float32.
+GPU_EVALUATION_VALUES = 2**27
 
 
 class TorchStack:
@@ -28,35 +37,47 @@ class TorchStack:
 
     Dense layers are batched matrix products over [trials, batch, features]; images travel as [batch, trials *
     channels, height, width], so that convolutions are grouped and pooling and batch normalisation are
-    themselves. The update rules work element by element, so one optimizer moves all trials.
+    themselves. The update rules work element by element, so one optimizer moves all trials of a rate.
+
+    Parameters
+    ----------
+    specs, built, sessions
+        The trials; they differ in their seeds and learning rates alone.
+    recorder : Recorder, optional
+        Records a step, to be replayed. Trials that have ended then leave in halves, since each number of
+        trials is a recording of its own; without one they leave at once.
+    together : bool
+        Whether to evaluate all trials as one program too.
     """
 
     def __init__(
-        self, specs: Sequence[TrialSpec], built: tuple[BuiltLayer, ...], sessions: Sequence[TorchSession]
+        self,
+        specs: Sequence[TrialSpec],
+        built: tuple[BuiltLayer, ...],
+        sessions: Sequence[TorchSession],
+        *,
+        recorder: Recorder | None = None,
+        together: bool = False,
     ) -> None:
-        config, workload = specs[0].optimizer, specs[0].workload
-        if (reason := family_of(config).stack_obstacle("torch")) is not None:
-            raise NotStackableError(reason)
-        if specs[0].precision not in ("float32", "float64"):
-            raise NotStackableError(f"{specs[0].precision} is for trials alone")
-        if workload.schedule is not None and workload.schedule.kind == "reduce_on_plateau":
-            raise NotStackableError("reduce_on_plateau gives each trial another learning rate")
-        self._workload, self._config = workload, config
-        self._each_loss = loss_function(LossSpec.of(workload), reduction="none")
-        self._built, self._sessions = built, list(sessions)
-        self._weights = {
-            name: torch.stack([s.model.weights[name].detach() for s in sessions])
-            for name in sessions[0].model.weights
-        }
-        self._open(make_optimizer(config, self._trained()))
-        for place, w in enumerate(self._params):
-            if any(states := [s.optimizer.state.get(s.params[place], {}) for s in sessions]):
-                self._optimizer.state[w] = {
-                    name: torch.stack([state[name] for state in states])
-                    if isinstance(value, Tensor) and value.shape == w.shape[1:]
-                    else value
-                    for name, value in states[0].items()
-                }
+        self._workload, self._config = specs[0].workload, specs[0].optimizer
+        self._each_loss = loss_function(LossSpec.of(self._workload), reduction="none")
+        self._built, self._recorder, self._together = built, recorder, together
+        # Neighbours of one rate share an optimizer.
+        self._sessions = sorted(sessions, key=lambda session: session.lr)
+        self._ended: set[int] = set()
+        self._recording: _Recording | None = None
+        self._evaluated: dict[tuple[PartName, bool], list[Evaluation] | None] = {}
+        self._moved_alone: set[int] = set()
+        #: Kernels of images lie in another order in a trial alone, so that its session has a copy.
+        self._copied = [name for name, w in sessions[0].model.weights.items() if w.ndim == 4]
+        weights = {name: _stacked([s.model.weights[name] for s in self._sessions]) for name in self._names}
+        trained = [weights[name] for name in sessions[0].model.trainable]
+        self._open(weights, [self._state(place, w) for place, w in enumerate(trained)])
+        self.members: list[Any] = [Member(self, session) for session in sessions]
+
+    @property
+    def _names(self) -> list[str]:
+        return list(self._sessions[0].model.weights)
 
     @flush_denormals()
     def train_epoch(
@@ -64,84 +85,164 @@ class TorchStack:
     ) -> list[NDArray[np.float64]]:
         """See :class:`optbench.backends.base.Stack`."""
         self._keep(sessions)
-        for group in self._optimizer.param_groups:
-            group["lr"] = sessions[0].lr
-        states = [session.train_state for session in sessions]
-        batch = states[0].batch
-        targets = torch.stack(
-            [
-                s.train_state.pool_y.index_select(0, s.on_device(r))
-                for s, r in zip(sessions, rows, strict=True)
-            ]
-        )
-        pools = [s.train_state.pool_x if xs is None else s.inputs(xs[k]) for k, s in enumerate(sessions)]
-        one_pool = pools[0] if all(pool is pools[0] for pool in pools) else None
-        places = torch.stack([sessions[0].on_device(r if xs is None else np.arange(len(r))) for r in rows])
-        losses = []
-        for place, target in zip(places.split(batch, 1), targets.split(batch, 1), strict=True):
-            if one_pool is not None:
-                x = one_pool.index_select(0, place.reshape(-1)).view(*place.shape, *one_pool.shape[1:])
-            else:
-                x = torch.stack([p.index_select(0, at) for p, at in zip(pools, place, strict=True)])
-            loss = self._loss(x, target)
-            loss.sum().backward()
-            self._regularize(sessions[0].lr)
-            self._optimizer.step()
-            for w in self._params:
-                w.grad = None
-            losses.append(loss.detach())
+        self._evaluated.clear()
+        self._moved_alone.clear()
+        self._sessions[0].set_products()
+        places = {id(session): k for k, session in enumerate(sessions)}
+        # A trial that has ended and is still in the stack takes the steps of the first again, unseen.
+        which = [places.get(id(session), 0) for session in self._sessions]
+        rates = [None if id(s) in self._ended else s.lr for s in self._sessions]
+        if self._optimizer.rates(rates):
+            self._recording = None
+        losses = self._epoch([rows[k] for k in which], None if xs is None else [xs[k] for k in which])
         with torch.no_grad():
-            for k, session in enumerate(sessions):
-                for name, w in session.model.weights.items():
-                    w.copy_(self._weights[name][k])
-                for single, w in zip(session.params, self._params, strict=True):
-                    session.optimizer.state[single] = self._entry(self._optimizer.state[w], w, k)
-        return list(torch.stack(losses, 1).double().cpu().numpy())
+            for place, session in enumerate(self._sessions):
+                for name in self._copied:
+                    session.model.weights[name].copy_(self._weights[name][place])
+        found = losses.double().cpu().numpy()
+        order = {id(session): k for k, session in enumerate(self._sessions)}
+        return [found[order[id(session)]] for session in sessions]
 
-    def _trained(self) -> list[Tensor]:
-        return [self._weights[name].requires_grad_(True) for name in self._sessions[0].model.trainable]
+    def evaluate(self, session: TorchSession, part: PartName, *, outputs: bool = False) -> Evaluation:
+        """Evaluate a part for a trial, or take its share of an evaluation of all trials."""
+        # Where trials end one by one, their last evaluations are theirs alone.
+        alone = id(session) in self._moved_alone or (part == "test" and self._workload.early_stopping)
+        if not self._together or alone or session not in self._sessions:
+            return session.evaluate(part, outputs=outputs)
+        key = (part, outputs)
+        if key not in self._evaluated:
+            self._evaluated[key] = self._evaluate(part, outputs=outputs)
+        found = self._evaluated[key]
+        if found is None:
+            return session.evaluate(part, outputs=outputs)
+        return found[self._sessions.index(session)]
 
-    def _open(self, optimizer: torch.optim.Optimizer) -> None:
-        """Make the forward pass over the stacked weights as they are now."""
-        self._params = [self._weights[name] for name in self._sessions[0].model.trainable]
-        self._kernels = [w for n, w in self._weights.items() if n.endswith("/kernel")]
-        stacked = StackedWeights(
+    def recalled(self, session: TorchSession) -> None:
+        """Note that a session's weights are no longer those of the last epoch."""
+        self._moved_alone.add(id(session))
+
+    def share(self, session: TorchSession) -> None:
+        """Show a session its part of the optimizer's state."""
+        if session in self._sessions:
+            states = self._optimizer.state_of(self._sessions.index(session))
+            for single, state in zip(session.params, states, strict=True):
+                session.optimizer.state[single] = state
+
+    def _state(self, place: int, w: Tensor) -> State:
+        """State of a parameter as the sessions have it; where the rule itself runs, what is the rule's."""
+        states = [s.optimizer.state.get(s.params[place], {}) for s in self._sessions]
+        made = self._make(self._sessions[0].lr, [w])
+        of_rule = isinstance(made, RuleOptimizer)
+        if not all(states) or any(of_rule != ("t" in state) for state in states):
+            return {}
+        return joined(states, w)
+
+    def _open(self, weights: Mapping[str, Tensor], states: Sequence[State]) -> None:
+        """Go on with these weights and this state of each trained one."""
+        trainable = self._sessions[0].model.trainable
+        for session_place, session in enumerate(self._sessions):
+            for name, single in session.model.weights.items():
+                if name not in self._copied:
+                    single.data = weights[name].detach()[session_place]
+        self._weights = {name: w.requires_grad_(name in trainable) for name, w in weights.items()}
+        self._params = [self._weights[name] for name in trainable]
+        self._stacked = StackedWeights(
             weights=self._weights, generators=[s.model.generator for s in self._sessions]
         )
         self._penalties = [(self._weights[name], l1, l2) for name, l1, l2 in penalties(self._built)]
-        self._layers = [forward(layer, stacked) for layer in self._built]
-        self._optimizer = optimizer
+        self._layers = [forward(layer, self._stacked) for layer in self._built]
+        self._recording = None
+        self._optimizer = StackOptimizer(
+            self._make,
+            self._params,
+            [w for name, w in self._weights.items() if name in trainable and name.endswith("/kernel")],
+            [session.lr for session in self._sessions],
+            states,
+        )
 
+    def _make(self, rate: float, params: list[Tensor]) -> torch.optim.Optimizer:
+        config: Any = replace(self._config, lr=rate)
+        return stack_optimizer(config, params, recorded=self._recorder is not None)
+
+    @torch.no_grad()
     def _keep(self, sessions: Sequence[TorchSession]) -> None:
-        """Go on with these alone; the others have ended."""
-        if len(sessions) == len(self._sessions):
+        """Go on with these, and with as many that have ended as make the next recording not worth it."""
+        live = {id(session) for session in sessions}
+        self._ended = {id(session) for session in self._sessions} - live
+        size = len(self._sessions)
+        if len(live) == size or (self._recorder is not None and 2 * len(live) > size):
             return
-        kept = torch.tensor([self._sessions.index(s) for s in sessions])
-        before = [(w, self._optimizer.state[w]) for w in self._params]
-        self._sessions = list(sessions)
-        self._weights = {name: w.detach()[kept].clone() for name, w in self._weights.items()}
-        optimizer = make_optimizer(self._config, self._trained())
-        self._open(optimizer)
-        for new, (old, state) in zip(self._params, before, strict=True):
-            optimizer.state[new] = self._entry(state, old, kept)
+        places = [place for place, session in enumerate(self._sessions) if id(session) in live]
+        kept = torch.tensor(places, device=self._params[0].device)
+        states = [picked(s, w, kept) for s, w in zip(self._optimizer.state(), self._params, strict=True)]
+        weights = {name: w.detach()[kept] for name, w in self._weights.items()}
+        # Those that have ended keep what they see now.
+        self._sessions, self._ended = [self._sessions[place] for place in places], set()
+        self._open(weights, states)
 
-    @staticmethod
-    def _entry(state: Mapping[str, Any], w: Tensor, which: Any) -> dict[str, Any]:
-        """State of one weight for some of the trials; what is not element by element is shared by all."""
-        return {
-            name: value[which] if isinstance(value, Tensor) and value.shape == w.shape else value
-            for name, value in state.items()
-        }
+    def _epoch(self, rows: Sequence[Indices], xs: Sequence[NDArray[Any]] | None) -> Tensor:
+        """Losses [trials, batches] of an epoch of all trials in the stack."""
+        epoch = _Epoch.of(self._sessions, rows, xs)
+        batch, n = self._sessions[0].train_state.batch, epoch.places.shape[1]
+        whole, done, losses = n // batch, 0, []
+        if self._recorder is not None and whole:
+            recording = self._recording
+            if recording is None or not recording.fits(epoch):
+                # A step of the ordinary kind makes the optimizer's state and the libraries' workspaces.
+                self._recording = None
+                for optimizer in self._optimizer.optimizers:
+                    state_to_device(optimizer, epoch.places.device)
+                before = [generator.get_state() for generator in self._stacked.generators]
+                with self._recorder.aside():
+                    losses.append(self._step(*epoch.batch(slice(0, batch))))
+                drawing = drawn(self._stacked.generators, before)
+                done, recording = 1, self._record(self._recorder, epoch, batch, drawing)
+            losses.append(recording.replayed(epoch, done, whole))
+        elif whole:
+            losses += [self._step(*epoch.batch(slice(k * batch, (k + 1) * batch))) for k in range(whole)]
+        if whole * batch < n:
+            losses.append(self._step(*epoch.batch(slice(whole * batch, None))))
+        return torch.cat(losses, 1)
+
+    def _record(
+        self, recorder: Recorder, epoch: _Epoch, batch: int, drawing: Sequence[torch.Generator]
+    ) -> _Recording:
+        recording = _Recording(epoch, batch)
+
+        def step() -> None:
+            index = recording.count * batch + recording.first
+            loss = self._step(*recording.epoch.batch(index))
+            recording.losses.index_copy_(1, recording.count, loss)
+            recording.count.add_(1)
+
+        counts = [count for o in self._optimizer.optimizers for count in step_counts(o)]
+        try:
+            recording.replay = recorder.record(step, *drawing)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            raise NotStackableError(f"a step cannot be recorded: {first_line(error)}") from error
+        for kept, name, count in counts:  # recording a step counts it and does not take it
+            kept[name] = count
+        recording.counted = [(o, step_counts) for o in self._optimizer.optimizers]
+        self._recording = recording
+        return recording
+
+    def _step(self, x: Tensor, targets: Tensor) -> Tensor:
+        """Take a step of all trials; losses [trials, 1] before it."""
+        loss = self._loss(x, targets)
+        loss.sum().backward()
+        self._clip()
+        self._optimizer.step(self._workload.weight_decay)
+        for w in self._params:
+            w.grad = None
+        return loss.detach()[:, None]
 
     def _loss(self, x: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each trial, [trials]: x is [trials, batch, *shape], targets [trials, batch, ...]."""
-        if x.ndim == 5:
-            trials, batch, height, width, channels = x.shape
-            x = x.permute(1, 0, 4, 2, 3).reshape(batch, trials * channels, height, width)
-        for function in self._layers:
-            x = function(x)
-        losses = self._each_loss(x.flatten(0, 1), targets.flatten(0, 1))
-        loss = losses.view(targets.shape[:2]).mean(1)
+        """Loss of each trial, [trials]: x is [trials, batch, *shape], targets [trials, batch, ..]."""
+        outputs = self._outputs(x, self._layers)
+        losses = self._each_loss(outputs.flatten(0, 1), targets.flatten(0, 1))
+        loss = losses.reshape(len(targets), -1).mean(1)
         for w, l1, l2 in self._penalties:
             if l1:
                 loss = loss + l1 * w.abs().flatten(1).sum(1)
@@ -149,11 +250,20 @@ class TorchStack:
                 loss = loss + l2 * w.square().flatten(1).sum(1)
         return loss
 
+    @staticmethod
+    def _outputs(x: Tensor, layers: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
+        if x.ndim == 5:
+            trials, batch, height, width, channels = x.shape
+            x = x.permute(1, 0, 4, 2, 3).reshape(batch, trials * channels, height, width)
+        for function in layers:
+            x = function(x)
+        return x
+
     @torch.no_grad()
-    def _regularize(self, lr: float) -> None:
-        value, norm, decay = (
-            getattr(self._workload, name) for name in ("clip_value", "clip_norm", "weight_decay")
-        )
+    def _clip(self) -> None:
+        value, norm = self._workload.clip_value, self._workload.clip_norm
+        if value is None and norm is None:
+            return
         gradients = [w.grad for w in self._params if w.grad is not None]
         if value is not None:
             torch._foreach_clamp_min_(gradients, -value)
@@ -163,5 +273,176 @@ class TorchStack:
             factor = (norm / torch.linalg.vector_norm(norms, dim=0)).clamp(max=1.0)
             for g in gradients:
                 g.mul_(factor.view(-1, *[1] * (g.ndim - 1)))
-        if decay is not None and self._kernels:
-            torch._foreach_mul_(self._kernels, 1 - lr * decay)
+
+    @torch.inference_mode()
+    def _evaluate(self, part: PartName, *, outputs: bool) -> list[Evaluation] | None:
+        """Evaluate a part for all trials; None where their parts differ in size."""
+        parts = [session.part(part) for session in self._sessions]
+        n = len(parts[0][2])
+        if any(len(rows) != n for _, _, rows in parts):
+            return None
+        first = self._sessions[0]
+        first.set_products()
+        stacked = replace(self._stacked, training=False)
+        layers = [forward(layer, stacked) for layer in self._built]
+        x_of, y_of = (_pool([p[place] for p in parts]) for place in (0, 1))
+        rows = torch.stack([rows for _, _, rows in parts])
+        values = EVALUATION_VALUES if rows.device.type == "cpu" else GPU_EVALUATION_VALUES
+        widest = max(int(np.prod(shape)) for b in self._built for shape in (b.input_shape, b.output_shape))
+        totals = torch.zeros(len(parts), dtype=torch.float64, device=rows.device)
+        predictions, kept = [], []
+        for which in rows.split(max(1, values // (widest * len(parts))), 1):
+            output = self._outputs(x_of(which), layers)
+            flat = output.flatten(0, 1)
+            losses = LOSSES[LossSpec.of(self._workload).name](
+                flat, y_of(which).flatten(0, 1), reduction="none"
+            )
+            totals += losses.view(*which.shape, -1).double().mean(2).sum(1)
+            predicted = first.predict(flat)
+            predictions.append(predicted.view(*which.shape, *predicted.shape[1:]))
+            if outputs:
+                kept.append(output)
+        means = (totals / n).cpu().numpy()
+        arrays = torch.cat(predictions, 1).cpu().numpy()
+        each = torch.cat(kept, 1).cpu().numpy() if outputs else [None] * len(parts)
+        return [
+            Evaluation(loss=float(loss), predictions=p, outputs=o)
+            for loss, p, o in zip(means, arrays, each, strict=True)
+        ]
+
+
+class Member:
+    """One trial of a stack, as its protocol sees it: its session, and evaluations of all trials at once."""
+
+    def __init__(self, stack: TorchStack, session: TorchSession) -> None:
+        self._stack, self._session = stack, session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def evaluate(self, part: PartName, *, outputs: bool = False) -> Evaluation:
+        """See :class:`optbench.backends.base.Session`."""
+        return self._stack.evaluate(self._session, part, outputs=outputs)
+
+    def recall(self) -> None:
+        """See :class:`optbench.backends.base.Session`."""
+        self._stack.recalled(self._session)
+        self._session.recall()
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See :class:`optbench.backends.base.Session`."""
+        self._stack.share(self._session)
+        return self._session.state()
+
+    def state_bytes(self) -> int:
+        """See :class:`optbench.backends.base.Session`."""
+        self._stack.share(self._session)
+        return self._session.state_bytes()
+
+
+def stack_optimizer(config: Any, params: list[Tensor], *, recorded: bool) -> torch.optim.Optimizer:
+    """Make the optimizer of stacked weights; the rule itself where a class cannot be recorded."""
+    optimizer = make_optimizer(config, params)
+    if not recorded:
+        return optimizer
+    if obstacle(optimizer, same_bits=False) is not None:
+        optimizer = RuleOptimizer(params, config)
+    make_capturable(optimizer)
+    return optimizer
+
+
+def drawn(generators: Sequence[torch.Generator], before: Sequence[Tensor]) -> list[torch.Generator]:
+    """Those generators that have drawn since: only they take part in a recording, as each costs a replay."""
+    return [g for g, state in zip(generators, before, strict=True) if not torch.equal(g.get_state(), state)]
+
+
+@dataclass
+class _Epoch:
+    """Order, targets and inputs of an epoch of all trials on the device."""
+
+    pool: Tensor  # inputs of one pool for all, or those of each behind each other
+    places: Tensor  # [trials, n], in the pool
+    targets: Tensor  # [trials, n, ..]
+    resident: bool  # the pool is the engine's, and stays as it is
+
+    @classmethod
+    def of(
+        cls, sessions: Sequence[TorchSession], rows: Sequence[Indices], xs: Sequence[NDArray[Any]] | None
+    ) -> _Epoch:
+        states = [session.train_state for session in sessions]
+        which = sessions[0].on_device(np.stack(rows))
+        targets = _pool([state.pool_y for state in states])(which)
+        if xs is None and all(state.pool_x is states[0].pool_x for state in states):
+            return cls(states[0].pool_x, which, targets, resident=True)
+        if xs is None:
+            pools, places = [state.pool_x for state in states], which
+        else:
+            pools = [session.inputs(x) for session, x in zip(sessions, xs, strict=True)]
+            places = sessions[0].on_device(np.arange(which.shape[1]))
+        offsets = torch.tensor([0, *np.cumsum([len(pool) for pool in pools])[:-1]], device=which.device)
+        return cls(torch.cat(pools), (places + offsets[:, None]).contiguous(), targets, resident=False)
+
+    def batch(self, which: Any) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of a batch: a slice, or its places on the device."""
+        if isinstance(which, slice):
+            place, target = self.places[:, which], self.targets[:, which]
+        else:
+            place, target = self.places.index_select(1, which), self.targets.index_select(1, which)
+        x = self.pool.index_select(0, place.reshape(-1))
+        return x.view(*place.shape, *self.pool.shape[1:]), target
+
+
+class _Recording:
+    """What a recorded step of a stack reads and writes."""
+
+    def __init__(self, epoch: _Epoch, batch: int) -> None:
+        self.epoch = epoch
+        places = epoch.places
+        self.count = places.new_zeros(1)
+        self.first = torch.arange(batch, device=places.device)
+        self.losses = epoch.pool.new_zeros((len(places), places.shape[1] // batch))
+        self.replay: Callable[[], None] = lambda: None
+        self.counted: list[tuple[torch.optim.Optimizer, Callable[..., Any]]] = []
+
+    def fits(self, epoch: _Epoch) -> bool:
+        """Whether an epoch can be brought to where the recording looks for it."""
+        mine = self.epoch
+        if epoch.pool is not mine.pool and (mine.resident or epoch.pool.shape != mine.pool.shape):
+            return False
+        return epoch.places.shape == mine.places.shape and epoch.targets.shape == mine.targets.shape
+
+    def replayed(self, epoch: _Epoch, done: int, whole: int) -> Tensor:
+        """Take the steps from ``done`` on; their losses [trials, steps]."""
+        mine = self.epoch
+        for new, held in (
+            (epoch.pool, mine.pool),
+            (epoch.places, mine.places),
+            (epoch.targets, mine.targets),
+        ):
+            if new is not held:
+                held.copy_(new)
+        self.count.fill_(done)
+        for _ in range(done, whole):
+            self.replay()
+        for optimizer, counts in self.counted:
+            for kept, name, count in counts(optimizer):
+                kept[name] = count + whole - done
+        return self.losses[:, done:whole].clone()
+
+
+def _stacked(weights: Sequence[Tensor]) -> Tensor:
+    """Put weights behind each other; each keeps the order of its memory."""
+    return torch.stack([w.detach() for w in weights])
+
+
+def _pool(pools: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
+    """Make the function of rows [trials, n] that looks them up in each trial's pool."""
+    first = pools[0]
+    if all(pool is first for pool in pools):
+        return lambda rows: first.index_select(0, rows.reshape(-1)).view(*rows.shape, *first.shape[1:])
+    return lambda rows: torch.stack([p.index_select(0, r) for p, r in zip(pools, rows, strict=True)])
+
+
+def first_line(error: BaseException) -> str:
+    """Kind of an error and the first line of its message."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

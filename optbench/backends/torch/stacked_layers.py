@@ -23,10 +23,11 @@ from optbench.models.layers import BuiltLayer
 
 @dataclass(frozen=True, kw_only=True)
 class StackedWeights:
-    """Weights of all trials by name, and the generator of each trial's dropout masks."""
+    """Weights of all trials by name, the generator of each trial's dropout masks, and the mode."""
 
     weights: Mapping[str, Tensor]
     generators: Sequence[torch.Generator]
+    training: bool = True
 
     @property
     def trials(self) -> int:
@@ -39,12 +40,12 @@ class StackedWeights:
         return x.view(batch, self.trials, -1, height, width).permute(1, 0, 3, 4, 2)
 
 
-#: (layer, its place in the model, the weights) -> its function in training mode.
+#: (layer, its place in the model, the weights) -> its function in the mode of the weights.
 Builder = Callable[[Any, BuiltLayer, StackedWeights], Plain]
 
 
 def forward(built: BuiltLayer, stacked: StackedWeights) -> Plain:
-    """Make the function of a layer in training mode."""
+    """Make the function of a layer."""
     return entry(LAYERS, built.layer.kind, "torch stacked layers")(built.layer, built, stacked)
 
 
@@ -92,7 +93,7 @@ def _batch_norm(layer: spec.BatchNorm, built: BuiltLayer, stacked: StackedWeight
         z = x.transpose(0, 1).flatten(1) if flat else x
         z = F.batch_norm(
             z, mean.view(-1), variance.view(-1), gamma.view(-1), beta.view(-1),
-            True, 1 - layer.momentum, layer.epsilon,
+            stacked.training, 1 - layer.momentum, layer.epsilon,
         )  # fmt: skip
         return z.view(x.shape[1], x.shape[0], -1).transpose(0, 1) if flat else z
 
@@ -114,7 +115,7 @@ def _dropout(layer: spec.Dropout, built: BuiltLayer, stacked: StackedWeights) ->
                 masks.append(mask.bernoulli_(keep, generator=generator))
         return x * (torch.cat(masks, 1) if x.ndim == 4 else torch.stack(masks)).div_(keep)
 
-    return function if layer.rate else identity
+    return function if layer.rate and stacked.training else identity
 
 
 def _flatten(layer: spec.Flatten, built: BuiltLayer, stacked: StackedWeights) -> Plain:

@@ -1,0 +1,119 @@
+"""How the trials of a stack are trained together: as one batch, as branches of one graph, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from optbench.backends.base import NotStackableError, Stack
+from optbench.backends.torch.branches import BranchStack
+from optbench.backends.torch.graph import CudaRecorder, obstacle
+from optbench.backends.torch.session import TorchSession
+from optbench.backends.torch.stack import TorchStack, stack_optimizer
+from optbench.backends.torch.stacked_layers import LAYERS
+from optbench.models.layers import BuiltLayer
+from optbench.optimizers import family_of
+from optbench.trial import TrialSpec
+
+#: Layers whose products are better left to each trial: as groups they are slower on a GPU.
+IMAGES = frozenset({"conv2d", "max_pool2d", "global_average_pool2d"})
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a stack takes its steps.
+
+    Attributes
+    ----------
+    kind : str
+        ``batch``: every weight of all trials one array; ``branches``: each trial's own kernels side by side.
+    recorded : bool
+        Whether a step is recorded as a CUDA graph.
+    why : str
+        For the record.
+    """
+
+    kind: Literal["batch", "branches"]
+    recorded: bool
+    why: str
+
+    @property
+    def step(self) -> str:
+        """How a step is taken, for the record."""
+        if self.kind == "branches":
+            return "branches of a graph"
+        return "stacked graph" if self.recorded else "stacked"
+
+
+def way(
+    spec: TrialSpec, built: tuple[BuiltLayer, ...], optimizer: torch.optim.Optimizer, *, asked: str
+) -> Way:
+    """Choose how trials like this one are trained together.
+
+    Parameters
+    ----------
+    spec, built
+        One of them.
+    optimizer : Optimizer
+        Of the trial alone.
+    asked : str
+        The way of a step that was asked for, see :data:`optbench.environment.STEPS`.
+
+    Raises
+    ------
+    NotStackableError
+        If they cannot be.
+    """
+    if (reason := family_of(spec.optimizer).stack_obstacle("torch")) is not None:
+        raise NotStackableError(reason)
+    unknown = sorted({place.layer.kind for place in built} - set(LAYERS))
+    plain = spec.precision in ("float32", "float64")
+    recorded = spec.device == "cuda" and asked != "eager"
+    images = any(place.layer.kind in IMAGES for place in built)
+    if recorded and (images or unknown or not plain):
+        against = obstacle(optimizer, same_bits=False)
+        if against is None:
+            return Way("branches", True, "seeds trained as one graph, each by its own kernels")
+        if not images or unknown or not plain:
+            raise NotStackableError(against)
+        return Way("batch", False, f"seeds trained as one program; no graph: {against}")
+    if unknown:
+        raise NotStackableError(f"the layer {unknown[0]} is not stacked")
+    if not plain:
+        raise NotStackableError(f"{spec.precision} is for trials alone")
+    return Way("batch", recorded, "seeds trained as one program")
+
+
+def make_stack(
+    specs: Sequence[TrialSpec],
+    built: tuple[BuiltLayer, ...],
+    sessions: Sequence[TorchSession],
+    *,
+    asked: str,
+) -> Stack:
+    """Join trials that differ in their seeds and learning rates alone; raises ``NotStackableError``."""
+    chosen = way(specs[0], built, sessions[0].optimizer, asked=asked)
+    recorder = CudaRecorder() if chosen.recorded else None
+    if chosen.kind == "branches":
+        assert recorder is not None
+        return BranchStack(sessions, recorder)
+    return TorchStack(specs, built, sessions, recorder=recorder, together=specs[0].device == "cuda")
+
+
+def stack_facts(
+    spec: TrialSpec, built: tuple[BuiltLayer, ...], session: TorchSession, *, asked: str
+) -> dict[str, Any]:
+    """Say how a trial's steps are taken in a stack, for its record."""
+    try:
+        chosen = way(spec, built, session.optimizer, asked=asked)
+    except NotStackableError:  # it will be said where the trials are joined
+        return {}
+    facts: dict[str, Any] = {"step": chosen.step, "step_because": chosen.why}
+    if chosen.kind == "batch" and chosen.recorded:
+        optimizer = stack_optimizer(spec.optimizer, session.params, recorded=True)
+        if type(optimizer) is not type(session.optimizer):
+            facts |= {"optimizer": type(optimizer).__qualname__, "kernel": "plain"}
+    return facts
