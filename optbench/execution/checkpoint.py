@@ -218,6 +218,11 @@ class StackCheckpoint:
         """Whether this epoch's end is to be written."""
         return self._due
 
+    def ended(self, place: int) -> bool:
+        """Whether a trial had ended when the file was written from which it goes on."""
+        saved = self.members[place].saved
+        return saved is not None and bool(saved.progress["ended"])
+
     def read(self, place: int) -> Saved | None:
         """What the file holds of one trial; see :meth:`TrialCheckpoint.load`."""
         self._found = self._found or self._file.read()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -37,8 +38,9 @@ class EpochRequest:
     x: NDArray[Any] | None
 
 
-#: A trial under way: asks for epoch after epoch, is answered with the batch losses, ends in its record.
-Training = Generator[EpochRequest, NDArray[np.float64], TrialRecord]
+#: A trial under way: stops at its opening, asks for epoch after epoch, is answered with the batch losses, and
+#: ends in its record.
+Opened = Generator[EpochRequest | None, NDArray[np.float64], TrialRecord]
 
 
 @dataclass
@@ -110,19 +112,19 @@ def run_trial(
         environment's fact ``checkpoint`` says if the trial was resumed, which leaves no wall-time claim, or
         why it was not.
     """
-    trial = training(
-        spec, engine, dataset, environment=environment, on_epoch=on_epoch, checkpoints=checkpoints
-    )
+    trial = opened(spec, engine, dataset, environment=environment, on_epoch=on_epoch, checkpoints=checkpoints)
+    next(trial)
     try:
         request = next(trial)
         while True:
+            assert request is not None
             request = trial.send(request.session.train_epoch(request.rows, request.epoch, request.x))
     except StopIteration as end:
         record: TrialRecord = end.value
         return record
 
 
-def training(
+def opened(
     spec: TrialSpec,
     engine: Engine,
     dataset: Dataset,
@@ -130,8 +132,13 @@ def training(
     environment: Mapping[str, Any],
     on_epoch: OnEpoch | None = None,
     checkpoints: Slots | None = None,
-) -> Training:
-    """Go through a trial, leaving the epochs of training to the caller; see :func:`run_trial`."""
+    ahead: Executor | None = None,
+) -> Opened:
+    """Go through a trial, leaving the epochs of training to the caller; see :func:`run_trial`.
+
+    It stops once at its opening, before anything is evaluated, so that it may join others. Threads of
+    ``ahead``, if there are any, draw the order of an epoch while the one before is trained.
+    """
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     clock = time.perf_counter()
     workload, columns = spec.workload, TASKS[spec.workload.task].history
@@ -156,7 +163,9 @@ def training(
             keep.note = f"ignored: {error}"
             session = engine.open(spec, built, data, weights)
             session.warm_up()
-    status = progress.ended or (yield from _train(spec, session, data, progress, on_epoch, keep))
+    yield None
+    order = _Order(spec, data, ahead)
+    status = progress.ended or (yield from _train(spec, session, data, progress, on_epoch, keep, order))
     if keep is not None:
         keep.trial_done(session, progress)
     metrics, predictions, test_seconds = _finish(workload, session, data, progress, status)
@@ -238,6 +247,30 @@ class _Keeper:
             self.note = self.note or f"none: {error}"
 
 
+class _Order:
+    """The rows of a trial's epochs with their digests; drawn one epoch ahead where there are threads."""
+
+    def __init__(self, spec: TrialSpec, data: TrialData, threads: Executor | None) -> None:
+        self._spec, self._data, self._threads = spec, data, threads
+        self._drawn: tuple[int, Future[tuple[Indices, str]]] | None = None
+
+    def of(self, epoch: int, *, ahead: bool) -> tuple[Indices, str]:
+        """Rows of an epoch, and their digest; ``ahead`` says that the next one will be asked for."""
+        if self._drawn is not None and self._drawn[0] == epoch:
+            found = self._drawn[1].result()
+        else:
+            found = self._draw(epoch)
+        self._drawn = None
+        if ahead and self._threads is not None:
+            self._drawn = (epoch + 1, self._threads.submit(self._draw, epoch + 1))
+        return found
+
+    def _draw(self, epoch: int) -> tuple[Indices, str]:
+        spec = self._spec
+        rows = self._data.epoch_rows(spec.seeds.order, epoch, shuffle=spec.workload.shuffle)
+        return rows, matching.fingerprint(rows)
+
+
 def _train(
     spec: TrialSpec,
     session: Session,
@@ -245,6 +278,7 @@ def _train(
     progress: _Progress,
     on_epoch: OnEpoch | None,
     keep: _Keeper | None,
+    order: _Order,
 ) -> Generator[EpochRequest, NDArray[np.float64], Status]:
     workload = spec.workload
     # A custom class may have no learning rate, and then no schedule either.
@@ -262,8 +296,8 @@ def _train(
             if workload.schedule is not None and rate.at(epoch) != progress.lr:
                 progress.lr = rate.at(epoch)
                 session.set_lr(progress.lr)
-            rows = data.epoch_rows(spec.seeds.order, epoch, shuffle=workload.shuffle)
-            progress.digests.append(matching.fingerprint(rows))
+            rows, digest = order.of(epoch, ahead=epoch < last)
+            progress.digests.append(digest)
             clock = time.perf_counter()
             x = augmentation.epoch(rows, epoch) if augmentation is not None else None
             progress.augment_seconds += time.perf_counter() - clock

@@ -1,6 +1,6 @@
 """Seeds as a batch: trials of one config that differ only in seeds and learning rate, as one program.
 
-Each trial goes through the protocol on its own (:func:`optbench.execution.protocol.training`); what they
+Each trial goes through the protocol on its own (:func:`optbench.execution.protocol.opened`); what they
 share is the training of an epoch. So a stacked trial leaves the record of a sequential one, up to rounding,
 but without times, since a step belongs to all of its trials.
 """
@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,7 +23,7 @@ from optbench import matching
 from optbench.backends.base import Engine, NotStackableError, Session, is_out_of_memory
 from optbench.datasets.base import Dataset, network, trial_data
 from optbench.execution.checkpoint import Checkpoints, StackCheckpoint
-from optbench.execution.protocol import EpochRequest, OnEpoch, training, whole_id
+from optbench.execution.protocol import EpochRequest, OnEpoch, Opened, opened, whole_id
 from optbench.optimizers import SGD, OptimizerConfig, family_of, has_rule
 from optbench.suite.spec import PlannedTrial
 from optbench.trial import Seeds, TrialRecord, TrialSpec, content_hash, to_plain
@@ -30,6 +32,8 @@ from optbench.trial import Seeds, TrialRecord, TrialSpec, content_hash, to_plain
 LARGEST = 128
 TIMED_STEPS = 12
 TIMED_STEPS_GPU = 100
+#: Threads that draw the orders of the next epoch while a GPU trains this one.
+AHEAD = 4
 #: Seconds of a step on a CPU that is not short of work: larger products would not be faster.
 LONG_STEP = 0.005
 #: A larger stack must cut the time of a trial to this share, or it is not worth its memory.
@@ -111,40 +115,59 @@ def run_stack(
     opening = _OpeningEngine(engine)
     facts = {**environment, "stacked": len(specs)}
     keep = StackCheckpoint(checkpoints, [whole_id(s) for s in specs]) if checkpoints is not None else None
-    trainings = [
-        training(
-            spec,
-            opening,
-            dataset,
-            environment=facts,
-            on_epoch=on_epoch(k) if on_epoch else None,
-            checkpoints=keep.members[k] if keep is not None else None,
-        )
-        for k, spec in enumerate(specs)
-    ]
+    with ExitStack() as held:
+        # On a CPU its cores are for the training.
+        ahead = None if specs[0].device == "cpu" else held.enter_context(ThreadPoolExecutor(AHEAD))
+        trainings = [
+            opened(
+                spec,
+                opening,
+                dataset,
+                environment=facts,
+                on_epoch=on_epoch(k) if on_epoch else None,
+                checkpoints=keep.members[k] if keep is not None else None,
+                ahead=ahead,
+            )
+            for k, spec in enumerate(specs)
+        ]
+        return _train_together(specs, trainings, opening, keep)
+
+
+def _train_together(
+    specs: Sequence[TrialSpec],
+    trainings: Sequence[Opened],
+    opening: _OpeningEngine,
+    keep: StackCheckpoint | None,
+) -> list[TrialRecord]:
     asked: dict[int, EpochRequest] = {}
     sessions: list[Session] = []
+    views: list[_WithoutWarmUp] = []
     records: dict[int, TrialRecord] = {}
 
     def go_on(k: int, losses: NDArray[np.float64] | None) -> None:
         try:
-            asked[k] = trainings[k].send(losses)  # type: ignore[arg-type]  # None begins
+            request = trainings[k].send(losses)  # type: ignore[arg-type]  # None begins
+            assert request is not None
+            asked[k] = request
         except StopIteration as end:
             asked.pop(k, None)
             records[k] = _untimed(end.value)
 
-    views: list[_WithoutWarmUp] = []
-    for k in range(len(specs)):
-        go_on(k, None)
+    for trial in trainings:
+        next(trial)
         sessions.append(opening.sessions[-1])
         views.append(opening.views[-1])
+    # Those that had ended before a checkpoint need no place in the stack.
+    places = [k for k in range(len(specs)) if keep is None or not keep.ended(k)]
+    stack = opening.stack([specs[k] for k in places], [sessions[k] for k in places]) if places else None
+    for k, member in zip(places, stack.members if stack is not None else (), strict=True):
+        views[k].become(member)
+    for k in range(len(specs)):
+        go_on(k, None)
     if len({request.epoch for request in asked.values()}) > 1:
         raise NotStackableError("the trials go on from different epochs")
-    stack = opening.stack(specs, [sessions[k] for k in asked], [request.rows for request in asked.values()])
-    for k, member in zip(asked, stack.members, strict=True):
-        views[k].become(member)
     note = ""
-    while asked:
+    while asked and stack is not None:
         live = sorted(asked)
         if keep is not None:
             keep.begin(live)
@@ -184,7 +207,7 @@ def best_size(specs: Sequence[TrialSpec], engine: Engine, dataset: Dataset) -> S
             # All anew: a session that has been timed has moments that a fresh one lacks.
             opening = _OpeningEngine(engine)
             rows = [_open(spec, opening, dataset) for spec in specs[:size]]
-            stack = opening.stack(specs[:size], opening.sessions, rows)
+            stack = opening.stack(specs[:size], opening.sessions)
             taken = _fastest(partial(stack.train_epoch, opening.sessions, rows, None)) / size
         except NotStackableError as error:
             return StackSize(1, refused=str(error))
@@ -269,6 +292,7 @@ class _OpeningEngine:
         self.sessions: list[Any] = []
         self.views: list[_WithoutWarmUp] = []
         self._built: Any = None
+        self._examples: set[int] = set()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -277,18 +301,17 @@ class _OpeningEngine:
         session = self._engine.open(spec, built, data, weights)
         self.sessions.append(session)
         self._built = built
+        self._examples.add(data.examples)
         tell = getattr(self._engine, "stack_facts", None)
         facts = {} if tell is None else tell(spec, built, session)
         self.views.append(_WithoutWarmUp(session, facts))
         return self.views[-1]
 
-    def stack(
-        self, specs: Sequence[TrialSpec], sessions: Sequence[Session], rows: Sequence[matching.Indices]
-    ) -> Any:
+    def stack(self, specs: Sequence[TrialSpec], sessions: Sequence[Session]) -> Any:
         make = getattr(self._engine, "stack", None)
         if make is None:
             raise NotStackableError(f"the {self._engine.name} engine trains one trial at a time")
-        if len({len(r) for r in rows}) > 1:
+        if len(self._examples) > 1:
             raise NotStackableError("the trials have training parts of different sizes")
         return make(specs, self._built, sessions)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from optbench import backends
+from optbench import backends, matching
 from optbench.backends.base import NotStackableError
 from optbench.cli.progress import RunView
 from optbench.datasets import registry
@@ -290,7 +290,7 @@ def test_trials_that_stop_early_leave_the_others_undisturbed(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_trial_that_diverges_leaves_the_others_undisturbed(backend, monkeypatch):
-    draw = stacked.training.__globals__["matching"].initial_weights
+    draw = matching.initial_weights
 
     def spoilt(built, seed, dtype):
         weights = draw(built, seed, dtype)
@@ -474,9 +474,9 @@ def test_stacks_of_an_optimizer_with_moments_are_measured(tmp_path):
     real = stacked._OpeningEngine.stack
 
     class Watched(stacked._OpeningEngine):
-        def stack(self, specs, sessions, rows):
+        def stack(self, specs, sessions):
             measured.append(len(specs))
-            return real(self, specs, sessions, rows)
+            return real(self, specs, sessions)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(stacked, "_OpeningEngine", Watched)

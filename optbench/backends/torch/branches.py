@@ -1,12 +1,15 @@
 """Several trials of one config as branches of one CUDA graph: each trial's own kernels, side by side.
 
 A convolution of a trial alone leaves most of a GPU idle, and as one of many groups it is slower than alone.
-So the steps of all trials are recorded as they are, on streams that fork from one and join it again: one
-launch a step for all of them, with the bits of each trial alone.
+So the passes of all trials are recorded as they are, on streams that fork from one and join it again: one
+launch a step for all of them, with the bits of each trial alone. What works element by element, the update,
+is then one call for all.
 """
 
 from __future__ import annotations
 
+import copy
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -60,19 +63,16 @@ class BranchStack:
     def _fill(self, rows: Sequence[Indices], xs: Sequence[NDArray[Any]] | None) -> _Buffers:
         """Bring an epoch to where the recording looks for it."""
         first = self._sessions[0]
-        order = first.on_device(np.stack(rows))
-        places = order
-        if xs is not None:
-            places = first.on_device(np.arange(order.shape[1])).expand(order.shape)
+        order = first.stacked_on_device(rows)
         held = self._buffers
         if held is None or held.rows.shape != order.shape or held.resident != (xs is None):
             self._replay = None
             held = self._buffers = _Buffers(self._sessions, order, resident=xs is None)
-        if xs is not None:
-            for pool, session, x in zip(held.pools, self._sessions, xs, strict=True):
-                pool.copy_(session.inputs(x))
-        held.places.copy_(places)
         held.rows.copy_(order)
+        held.places.copy_(order if xs is None else torch.arange(order.shape[1], device=order.device))
+        if xs is not None:
+            for pool, session, x in zip(held.pools_x, self._sessions, xs, strict=True):
+                pool.copy_(session.inputs(x))
         return held
 
     def _epoch(self, buffers: _Buffers) -> Tensor:
@@ -91,30 +91,23 @@ class BranchStack:
                 kept[name] = count + whole - done
             losses.append(buffers.losses[:, done:whole].clone())
         if whole * batch < n:
-            rest = torch.arange(whole * batch, n, device=buffers.rows.device)
-            last = buffers.losses.new_zeros((len(self._sessions), 1))
-            self._recorder.side_by_side(
-                [partial(self._step, k, buffers, rest, last[k]) for k in range(len(self._sessions))]
-            )
-            losses.append(last)
+            losses.append(self._step(buffers, torch.arange(whole * batch, n, device=buffers.rows.device)))
         return torch.cat(losses, 1)
 
     def _first(self, buffers: _Buffers) -> Tensor:
         """Take the first step as it is, which makes the optimizers' states, and record the next one."""
-        trials = range(len(self._sessions))
         generators = [session.model.generator for session in self._sessions]
         before = [generator.get_state() for generator in generators]
         for session in self._sessions:
             state_to_device(session.optimizer, buffers.rows.device)
-        taken = buffers.losses.new_zeros((len(self._sessions), 1))
         with self._recorder.aside():
-            self._recorder.side_by_side(
-                [partial(self._step, k, buffers, buffers.first, taken[k]) for k in trials]
-            )
+            taken = self._step(buffers, buffers.first)
+        together = joint([session.optimizer for session in self._sessions])
 
         def step() -> None:
             index = buffers.count * buffers.batch + buffers.first
-            self._recorder.side_by_side([partial(self._recorded, k, buffers, index) for k in trials])
+            losses = self._step(buffers, index, together)
+            buffers.losses.index_copy_(1, buffers.count, losses)
             buffers.count.add_(1)
 
         counts = [count for session in self._sessions for count in step_counts(session.optimizer)]
@@ -128,20 +121,33 @@ class BranchStack:
             kept[name] = count
         return taken
 
-    def _step(self, k: int, buffers: _Buffers, index: Tensor, loss: Tensor) -> None:
-        """Take a step of a trial on the batch at these places of its epoch; its loss goes into ``loss``."""
-        loss.copy_(self._loss(k, buffers, index))
+    def _step(
+        self, buffers: _Buffers, index: Tensor, together: torch.optim.Optimizer | None = None
+    ) -> Tensor:
+        """Take a step of every trial on the batch at these places of its epoch; losses [trials, 1] before it.
 
-    def _recorded(self, k: int, buffers: _Buffers, index: Tensor) -> None:
-        buffers.losses[k].index_copy_(0, buffers.count, self._loss(k, buffers, index)[None])
+        Each trial's own optimizer moves its weights, or one that moves those of all ``together``.
+        """
+        states = [session.train_state for session in self._sessions]
+        batch = list(zip(buffers.inputs(index), buffers.targets(index), strict=True))
+        losses: list[Tensor] = [buffers.losses] * len(states)
 
-    def _loss(self, k: int, buffers: _Buffers, index: Tensor) -> Tensor:
-        state = self._sessions[k].train_state
-        x = buffers.pools[k].index_select(0, buffers.places[k].index_select(0, index))
-        loss = state.loss(x, buffers.rows[k].index_select(0, index))
-        loss.backward()
-        state.update()
-        return loss.detach()
+        def passes(k: int) -> None:
+            loss = states[k].loss_of(*batch[k])
+            loss.backward()
+            losses[k] = loss.detach()
+            if together is None:
+                states[k].update()
+            else:
+                states[k].regularize()
+
+        self._recorder.side_by_side([partial(passes, k) for k in range(len(states))])
+        if together is not None:
+            together.step()
+            for state in states:
+                for w in state.params:
+                    w.grad = None
+        return torch.stack(losses)[:, None]
 
 
 class _Buffers:
@@ -150,10 +156,61 @@ class _Buffers:
     def __init__(self, sessions: Sequence[TorchSession], rows: Tensor, *, resident: bool) -> None:
         states = [session.train_state for session in sessions]
         self.batch, self.resident = states[0].batch, resident
-        self.pools = [
+        self.pools_x = [
             s.pool_x if resident else s.pool_x.new_empty((rows.shape[1], *s.pool_x.shape[1:])) for s in states
         ]
+        self.pools_y = [s.pool_y for s in states]
         self.places, self.rows = torch.empty_like(rows), torch.empty_like(rows)
-        self.count = rows.new_zeros(1)
+        self.count = rows.new_zeros(1, dtype=torch.int64)
         self.first = torch.arange(self.batch, device=rows.device)
         self.losses = states[0].pool_x.new_zeros((len(rows), max(1, rows.shape[1] // self.batch)))
+
+    def inputs(self, index: Tensor) -> Sequence[Tensor]:
+        """Inputs of a batch of each trial."""
+        return _looked_up(self.pools_x, self.places.index_select(1, index))
+
+    def targets(self, index: Tensor) -> Sequence[Tensor]:
+        """Targets of a batch of each trial."""
+        return _looked_up(self.pools_y, self.rows.index_select(1, index))
+
+
+def _looked_up(pools: Sequence[Tensor], rows: Tensor) -> Sequence[Tensor]:
+    """Look up rows [trials, n] in each trial's pool, all at once where it is one."""
+    first = pools[0]
+    if any(pool is not first for pool in pools):
+        return [pool.index_select(0, own) for pool, own in zip(pools, rows, strict=True)]
+    return first.index_select(0, rows.flatten()).view(*rows.shape, *first.shape[1:]).unbind()
+
+
+def joint(optimizers: Sequence[torch.optim.Optimizer]) -> torch.optim.Optimizer | None:
+    """Make one optimizer that moves the weights of several, and their states, in as few calls as can be.
+
+    It is for PyTorch's own classes, whose arithmetic is element by element and whose state is all in
+    ``state``; None for others. Groups of the same options become one.
+    """
+    first = optimizers[0]
+    if any(type(o) is not type(first) for o in optimizers) or not _of_pytorch(first):
+        return None
+    made = copy.copy(first)
+    made.state = defaultdict(dict)
+    made.param_groups = []
+    for optimizer in optimizers:
+        made.state.update(optimizer.state)
+        for group in optimizer.param_groups:
+            options = {name: value for name, value in group.items() if name != "params"}
+            same = next((g for g in made.param_groups if _same(g, options)), None)
+            if same is None:
+                made.param_groups.append({**options, "params": list(group["params"])})
+            else:
+                same["params"] += group["params"]
+    return made
+
+
+def _of_pytorch(optimizer: torch.optim.Optimizer) -> bool:
+    group = optimizer.param_groups[0]
+    own = type(optimizer).__module__.startswith("torch.optim.")
+    return own and bool(group.get("fused") or group.get("foreach"))
+
+
+def _same(group: dict[str, Any], options: dict[str, Any]) -> bool:
+    return all(type(group[name]) is type(value) and group[name] == value for name, value in options.items())

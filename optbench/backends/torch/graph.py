@@ -72,11 +72,13 @@ class CudaRecorder:
         current, branches = torch.cuda.current_stream(), self._branches[: len(works)]
         for branch in branches:
             branch.wait_stream(current)
-        for k, work in enumerate(works):
-            with torch.cuda.stream(branches[k % len(branches)]):
-                work()
-        for branch in branches:
-            current.wait_stream(branch)
+        try:
+            for k, work in enumerate(works):
+                with torch.cuda.stream(branches[k % len(branches)]):
+                    work()
+        finally:  # else the recording's end would hide what went wrong
+            for branch in branches:
+                current.wait_stream(branch)
 
 
 def obstacle(optimizer: torch.optim.Optimizer, *, same_bits: bool) -> str | None:

@@ -74,9 +74,22 @@ def _fastest(native: Native, params: list[Tensor], arguments: Mapping[str, Any])
             made: torch.optim.Optimizer = kind(params, **arguments, **{form: True})
         except (TypeError, RuntimeError):  # this class, or this device, has no such form
             continue
-        return made
+        if params[0].device.type == "cpu" or _steps(kind, form, params[0].device.type):
+            return made
     plain: torch.optim.Optimizer = kind(params, **arguments)
     return plain
+
+
+@functools.cache
+def _steps(kind: Callable[..., torch.optim.Optimizer], form: str, device: str) -> bool:
+    """Whether a form takes a step on a device: some classes find that out no earlier."""
+    w = torch.zeros(1, device=device, requires_grad=True)
+    w.grad = torch.zeros_like(w)
+    try:
+        kind([w], **{form: True}).step()
+    except (TypeError, RuntimeError):
+        return False
+    return True
 
 
 def _custom(config: Any, params: list[Tensor]) -> torch.optim.Optimizer:
@@ -136,7 +149,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 if not state:
                     begun = family.init(config, wide, torch)
                     if group["capturable"]:  # each has its own memory, to be changed in place
-                        begun = {name: value.clone() for name, value in begun.items()}
+                        begun = {name: value.to(w.device, copy=True) for name, value in begun.items()}
                     state.update({"t": 0, **begun})
                 t = _next(state.pop("t"), w.device, on_device=group["capturable"])
                 before = {name: _widened(value) for name, value in state.items()}

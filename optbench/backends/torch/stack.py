@@ -370,7 +370,7 @@ class _Epoch:
         cls, sessions: Sequence[TorchSession], rows: Sequence[Indices], xs: Sequence[NDArray[Any]] | None
     ) -> _Epoch:
         states = [session.train_state for session in sessions]
-        which = sessions[0].on_device(np.stack(rows))
+        which = sessions[0].stacked_on_device(rows)
         targets = _pool([state.pool_y for state in states])(which)
         if xs is None and all(state.pool_x is states[0].pool_x for state in states):
             return cls(states[0].pool_x, which, targets, resident=True)
@@ -379,7 +379,8 @@ class _Epoch:
         else:
             pools = [session.inputs(x) for session, x in zip(sessions, xs, strict=True)]
             places = sessions[0].on_device(np.arange(which.shape[1]))
-        offsets = torch.tensor([0, *np.cumsum([len(pool) for pool in pools])[:-1]], device=which.device)
+        ends = np.cumsum([len(pool) for pool in pools])
+        offsets = sessions[0].on_device(np.concatenate([[0], ends[:-1]]))
         return cls(torch.cat(pools), (places + offsets[:, None]).contiguous(), targets, resident=False)
 
     def batch(self, which: Any) -> tuple[Tensor, Tensor]:

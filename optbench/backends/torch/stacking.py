@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
-
-import torch
 
 from optbench.backends.base import NotStackableError, Stack
 from optbench.backends.torch.branches import BranchStack
@@ -48,17 +46,13 @@ class Way:
         return "stacked graph" if self.recorded else "stacked"
 
 
-def way(
-    spec: TrialSpec, built: tuple[BuiltLayer, ...], optimizer: torch.optim.Optimizer, *, asked: str
-) -> Way:
+def way(spec: TrialSpec, built: tuple[BuiltLayer, ...], *, asked: str) -> Way:
     """Choose how trials like this one are trained together.
 
     Parameters
     ----------
     spec, built
         One of them.
-    optimizer : Optimizer
-        Of the trial alone.
     asked : str
         The way of a step that was asked for, see :data:`optbench.environment.STEPS`.
 
@@ -72,14 +66,8 @@ def way(
     unknown = sorted({place.layer.kind for place in built} - set(LAYERS))
     plain = spec.precision in ("float32", "float64")
     recorded = spec.device == "cuda" and asked != "eager"
-    images = any(place.layer.kind in IMAGES for place in built)
-    if recorded and (images or unknown or not plain):
-        against = obstacle(optimizer, same_bits=False)
-        if against is None:
-            return Way("branches", True, "seeds trained as one graph, each by its own kernels")
-        if not images or unknown or not plain:
-            raise NotStackableError(against)
-        return Way("batch", False, f"seeds trained as one program; no graph: {against}")
+    if recorded and (unknown or not plain or any(place.layer.kind in IMAGES for place in built)):
+        return Way("branches", True, "seeds trained as one graph, each by its own kernels")
     if unknown:
         raise NotStackableError(f"the layer {unknown[0]} is not stacked")
     if not plain:
@@ -95,12 +83,26 @@ def make_stack(
     asked: str,
 ) -> Stack:
     """Join trials that differ in their seeds and learning rates alone; raises ``NotStackableError``."""
-    chosen = way(specs[0], built, sessions[0].optimizer, asked=asked)
+    chosen = way(specs[0], built, asked=asked)
     recorder = CudaRecorder() if chosen.recorded else None
     if chosen.kind == "branches":
         assert recorder is not None
+        for spec, session in zip(specs, sessions, strict=True):
+            _make_recordable(spec, session)
         return BranchStack(sessions, recorder)
     return TorchStack(specs, built, sessions, recorder=recorder, together=specs[0].device == "cuda")
+
+
+def _make_recordable(spec: TrialSpec, session: TorchSession) -> None:
+    """Have the rule itself move a trial whose optimizer's class cannot be recorded."""
+    if obstacle(session.optimizer, same_bits=False) is None:
+        return
+    config: Any = replace(spec.optimizer, lr=session.lr)
+    made = stack_optimizer(config, session.params, recorded=True)
+    for w, state in session.optimizer.state.items():
+        if "t" in state:  # the rule's own, from a checkpoint
+            made.state[w] = state
+    session.use(made)
 
 
 def stack_facts(
@@ -108,11 +110,11 @@ def stack_facts(
 ) -> dict[str, Any]:
     """Say how a trial's steps are taken in a stack, for its record."""
     try:
-        chosen = way(spec, built, session.optimizer, asked=asked)
+        chosen = way(spec, built, asked=asked)
     except NotStackableError:  # it will be said where the trials are joined
         return {}
     facts: dict[str, Any] = {"step": chosen.step, "step_because": chosen.why}
-    if chosen.kind == "batch" and chosen.recorded:
+    if chosen.recorded:
         optimizer = stack_optimizer(spec.optimizer, session.params, recorded=True)
         if type(optimizer) is not type(session.optimizer):
             facts |= {"optimizer": type(optimizer).__qualname__, "kernel": "plain"}

@@ -82,7 +82,10 @@ class TrainState:
 
     def loss(self, x: Tensor, rows: Tensor) -> Tensor:
         """Loss of inputs x with the targets of ``rows``, in training mode, with penalties."""
-        y = self.pool_y.index_select(0, rows)
+        return self.loss_of(x, self.pool_y.index_select(0, rows))
+
+    def loss_of(self, x: Tensor, y: Tensor) -> Tensor:
+        """Loss of inputs x with targets y, in training mode, with penalties."""
         return self._objective(self.model.weights, x, y, draw=self.model.draw)
 
     def update(self) -> None:

@@ -70,7 +70,11 @@ def wame_step(  # type: ignore[no-untyped-def]
         remembered = w
     new = w - tl.div_rn(scale * g, below)
     tl.store(w_ + offsets, new.to(w_.dtype.element_ty), mask)
-    negative = remembered.to(tl.int32, bitcast=True) < 0
-    tl.store(zeta_ + offsets, tl.where(negative, -zeta, zeta).to(zeta_.dtype.element_ty), mask)
+    # Signs are set by their bits: Triton's -x is 0 - x, which loses that of a zero.
+    sign = (remembered.to(tl.int32, bitcast=True) >> 31) << 31
+    signed = (zeta.to(tl.int32, bitcast=True) | sign).to(tl.float32, bitcast=True)
+    there = (-(remembered != 0).to(tl.int32)) << 31
+    marked = (theta.to(tl.int32, bitcast=True) | there).to(tl.float32, bitcast=True)
+    tl.store(zeta_ + offsets, signed.to(zeta_.dtype.element_ty), mask)
     tl.store(average_ + offsets, average.to(average_.dtype.element_ty), mask)
-    tl.store(theta_ + offsets, tl.where(remembered != 0, -theta, theta), mask)
+    tl.store(theta_ + offsets, marked, mask)
