@@ -163,7 +163,8 @@ class _Buffers:
         self.places, self.rows = torch.empty_like(rows), torch.empty_like(rows)
         self.count = rows.new_zeros(1, dtype=torch.int64)
         self.first = torch.arange(self.batch, device=rows.device)
-        self.losses = states[0].pool_x.new_zeros((len(rows), max(1, rows.shape[1] // self.batch)))
+        batches = max(1, rows.shape[1] // self.batch)
+        self.losses = rows.new_zeros((len(rows), batches), dtype=states[0].params[0].dtype)
 
     def inputs(self, index: Tensor) -> Sequence[Tensor]:
         """Inputs of a batch of each trial."""

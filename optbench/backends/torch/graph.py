@@ -174,7 +174,8 @@ class _Buffers:
         self.places, self.rows = torch.zeros_like(rows), torch.zeros_like(rows)
         self.batch = rows.new_zeros(1)
         self.first = torch.arange(state.batch, device=rows.device)
-        self.losses = pool.new_zeros(-(-len(rows) // state.batch))
+        count = -(-len(rows) // state.batch)
+        self.losses = torch.zeros(count, dtype=state.params[0].dtype, device=rows.device)
 
 
 def make_capturable(optimizer: torch.optim.Optimizer) -> None:

@@ -207,7 +207,7 @@ class TorchStack:
     def _record(
         self, recorder: Recorder, epoch: _Epoch, batch: int, drawing: Sequence[torch.Generator]
     ) -> _Recording:
-        recording = _Recording(epoch, batch)
+        recording = _Recording(epoch, batch, self._params[0].dtype)
 
         def step() -> None:
             index = recording.count * batch + recording.first
@@ -396,12 +396,12 @@ class _Epoch:
 class _Recording:
     """What a recorded step of a stack reads and writes."""
 
-    def __init__(self, epoch: _Epoch, batch: int) -> None:
+    def __init__(self, epoch: _Epoch, batch: int, dtype: torch.dtype) -> None:
         self.epoch = epoch
         places = epoch.places
-        self.count = places.new_zeros(1)
+        self.count = places.new_zeros(1, dtype=torch.int64)
         self.first = torch.arange(batch, device=places.device)
-        self.losses = epoch.pool.new_zeros((len(places), places.shape[1] // batch))
+        self.losses = places.new_zeros((len(places), places.shape[1] // batch), dtype=dtype)
         self.replay: Callable[[], None] = lambda: None
         self.counted: list[tuple[torch.optim.Optimizer, Callable[..., Any]]] = []
 
