@@ -268,7 +268,7 @@ _FORMS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(err|error)_?(top_?)?\d+|top_?\d+_(err|error)(_rate)?", "error_rate"),
         (r"(auc|auroc)_\d+", "auc"),
         (r"precision_?(at_?)?\d+", "precision"),
-        (r"recall_?(at_?)?\d+", "recall"),
+        (r"recall_?(at_?)?\d+|top_?\d+_recall", "recall"),
         (r"map_?(at_?)?\d+", "map"),
         (r"(hits|hit_rate|success_rate|pass)_?(at_?)?\d+", "hit_rate"),
         (r"ndcg_?(at_?)?\d+", "ndcg"),
@@ -277,7 +277,7 @@ _FORMS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"rouge_?(\d|l|lsum|w|s|su)(_(f|f1|fmeasure|p|precision|r|recall))?", "rouge"),
     )
 )
-_PER_CLASS = re.compile(r"(^|_)(precision|recall|f1)$")
+_PER_CLASS = re.compile(r"(^|_)(precision|(top\d+_)?recall|f1)$")
 #: What may stand before a name, and how a title says it.
 _PARTS: Mapping[str, str] = MappingProxyType(
     {

@@ -34,6 +34,8 @@ BackendName = Literal["torch", "tensorflow", "jax"]
 DeviceName = Literal["cpu", "cuda", "mps", "tpu"]
 Precision = Literal["float32", "float64", "bfloat16", "tf32"]
 Status = Literal["completed", "diverged", "crashed"]
+#: How stored numbers become inputs: divided by 255; standardised by the training part; or left as they are.
+Scaling = Literal["pixels", "standardize", "none"]
 
 STREAMS = ("split", "init", "order", "dropout", "augment")
 
@@ -135,7 +137,7 @@ class OwnData:
     label: str | None = None
     test: Annotated[float, Gt(0), Lt(1)] | None = None
     shape: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)] | None = None
-    scaling: Literal["pixels", "standardize", "none"] | None = None
+    scaling: Scaling | None = None
     code: str | None = None
     targets: TargetName | None = None
     tokens: Literal["character"] | None = None
@@ -224,6 +226,10 @@ class Workload:
         Passes over the training part, at most.
     split : Split
         Where the validation examples come from.
+    scale : str, optional
+        How stored numbers become inputs, in place of what the dataset says: ``pixels`` divides by 255,
+        ``standardize`` subtracts the mean and divides by the standard deviation of the training part,
+        ``none`` leaves them, so that pixels are 0 to 255.
     shuffle : bool
         Draw a new permutation each epoch.
     train_eval : int or "all"
@@ -269,6 +275,7 @@ class Workload:
     batch_size: Annotated[int, Gt(0)] | Literal["full"]
     epochs: Annotated[int, Gt(0)]
     split: Split = Split()
+    scale: Scaling | None = None
     shuffle: bool = True
     train_eval: Annotated[int, Gt(0)] | Literal["all"] = 1000
     monitor: MonitorName = DEFAULT_TASK.monitor
@@ -287,6 +294,11 @@ class Workload:
     metrics: tuple[CustomMetric, ...] | None = None
     stop: Annotated[int, Gt(0)] | None = None
     smoke: Literal[True] | None = None
+
+    @property
+    def kept(self) -> Literal["last", "best"]:
+        """Epoch of the final model, the one that ``test_<metric>`` is measured on."""
+        return "best" if self.early_stopping is not None and self.early_stopping.restore_best else "last"
 
 
 @dataclass(frozen=True, kw_only=True)

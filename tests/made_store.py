@@ -278,6 +278,7 @@ class _Training:
         workload = self.spec.workload
         steps = 1 if workload.batch_size == "full" else math.ceil(self.info.train / workload.batch_size)
         metrics = {"epochs": float(self.last), "steps": float(steps * self.last), "state_bytes": 4096.0}
+        metrics["parameters"] = 1000.0
         for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
             metrics[name] = float(history[name][-1])
         monitored = history[workload.monitor] * (1 if workload.monitor == "val_accuracy" else -1)
@@ -306,6 +307,8 @@ class _Training:
         if workload.per_class and not suffix:
             for name in ("precision", "recall", "f1"):
                 found |= {f"test_{name}[{c}]": score for c in self.info.classes}
+            for k in workload.top_k or ():
+                found |= {f"test_top{k}_recall[{c}]": min(1.0, score + k / 100) for c in self.info.classes}
         return found
 
 

@@ -43,6 +43,12 @@ def show(
     weights: Annotated[
         bool, typer.Option("--weights", help="With --plots: train again to draw weights and filters.")
     ] = False,
+    epoch: Annotated[
+        Literal["last", "best"] | None,
+        typer.Option(
+            help="With --plots: this epoch's model; by default the one that the leaderboard counts."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path(),
     data_dir: DataDirOption = None,
 ) -> None:
@@ -66,6 +72,6 @@ def show(
 
         path, trial = listing.find(what, stores=stores)
         with Store(path) as opened:
-            written = write_trial_plots(opened, trial, out, weights=weights, context=context)
+            written = write_trial_plots(opened, trial, out, epoch=epoch, weights=weights, context=context)
         for line in (*written.sentences, *map(str, written.files)):
             print(line)

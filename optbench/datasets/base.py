@@ -16,9 +16,7 @@ from optbench.errors import UserError
 from optbench.matching import Indices
 from optbench.models.layers import BuiltLayer, build
 from optbench.task import TargetName
-from optbench.trial import Seeds, Split, Workload
-
-Scaling = Literal["pixels", "standardize", "none"]
+from optbench.trial import Scaling, Seeds, Split, Workload
 
 #: Draws the test part of data that were published without one.
 TEST_SEED = 20170427
@@ -175,7 +173,12 @@ def example_shape(workload: Workload, info: DatasetInfo) -> tuple[int, ...]:
 
 def trial_data(dataset: Dataset, workload: Workload, seeds: Seeds, **other: Any) -> TrialData:
     """Cut a dataset into the parts of a workload's trial, see :func:`cut`."""
-    options = {"train_eval": workload.train_eval, "context": workload.context, **other}
+    options = {
+        "train_eval": workload.train_eval,
+        "context": workload.context,
+        "scaling": workload.scale,
+        **other,
+    }
     return cut(dataset, workload.split, seeds, **options)
 
 
@@ -186,6 +189,7 @@ def cut(
     *,
     train_eval: int | Literal["all"],
     context: int | None = None,
+    scaling: Scaling | None = None,
 ) -> TrialData:
     """Cut a dataset into the parts of a trial.
 
@@ -201,6 +205,8 @@ def cut(
         Size of the training subset that measures the training loss each epoch.
     context : int, optional
         Tokens of a window, where the data are a text.
+    scaling : str, optional
+        How stored numbers become inputs; by default as the dataset says.
 
     Returns
     -------
@@ -237,7 +243,7 @@ def cut(
     test_rows = kept if split.source == "test" else np.arange(len(dataset.y_test), dtype=np.int64)
     size = len(train_rows) if train_eval == "all" else min(train_eval, len(train_rows))
     subset = np.sort(generator.choice(train_rows, size, replace=False))
-    shift, scale = _scaling(dataset, train_rows)
+    shift, scale = _scaling(dataset, train_rows, scaling or dataset.info.scaling)
 
     def part(source: str, rows: Indices) -> Part:
         pool = f"{dataset.digest}/{source}"
@@ -355,11 +361,11 @@ def hold_out(targets: NDArray[Any], count: int, *, how: str = "stratified") -> t
 
 
 def _scaling(
-    dataset: Dataset, rows: Indices
+    dataset: Dataset, rows: Indices, how: Scaling
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | float]:
-    if dataset.info.scaling == "pixels":
+    if how == "pixels":
         return None, 1 / 255
-    if dataset.info.scaling == "none":
+    if how == "none":
         return None, 1.0
     x = dataset.x_train[rows].astype(np.float64)
     spread = x.std(axis=0)

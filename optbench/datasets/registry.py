@@ -57,6 +57,14 @@ def locate(
         return fetch.obtain(name, entry.source, data_dir=data_dir, progress=bar)
 
 
+def at_hand(dataset: str | OwnData, *, data_dir: str | Path | None = None) -> bool:
+    """Whether a dataset can be read without a download and without running anybody's code."""
+    if isinstance(dataset, OwnData):
+        return dataset.kind != "class"
+    entry = ENTRIES[dataset]
+    return isinstance(entry, BundledEntry) or fetch.find(entry.source, data_dir) is not None
+
+
 def verify(name: str, *, data_dir: str | Path | None = None) -> tuple[fetch.Check, ...]:
     """Hash the files of a dataset and read it once; nothing is downloaded.
 

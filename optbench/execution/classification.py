@@ -112,7 +112,10 @@ def from_outputs(evaluation: Evaluation, part: Part, workload: Workload) -> dict
 
 
 def details(evaluation: Evaluation, part: Part, info: DatasetInfo, workload: Workload) -> dict[str, float]:
-    """Scores of each class if a workload asks for them, by ``<metric>[<class>]``; none that is no number."""
+    """Scores of each class if a workload asks for them, by ``<metric>[<class>]``; none that is no number.
+
+    With ``top_k`` the recall among the k likeliest classes too, by ``top<k>_recall[<class>]``.
+    """
     if not workload.per_class:
         return {}
     scores = per_class(part.targets, evaluation.predictions, len(info.classes))
@@ -120,6 +123,11 @@ def details(evaluation: Evaluation, part: Part, info: DatasetInfo, workload: Wor
     for name in ("precision", "recall", "f1"):
         values = zip(info.classes, getattr(scores, name), strict=True)
         found |= {f"{name}[{c}]": float(value) for c, value in values if math.isfinite(value)}
+    if evaluation.outputs is not None and workload.top_k is not None:
+        places = ranks(evaluation.outputs, part.targets)
+        for label, name in enumerate(info.classes):
+            own = places[part.targets == label]
+            found |= {f"top{k}_recall[{name}]": float((own < k).mean()) for k in workload.top_k if len(own)}
     return found
 
 

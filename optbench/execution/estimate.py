@@ -232,7 +232,9 @@ def calibrate(spec: TrialSpec, context: Context) -> float:
         spec,
         workload=replace(workload, batch_size=part, split=Split(validation=0.5, how="random")),
     )
-    data = cut(made, small.workload.split, spec.seeds, train_eval=1, context=workload.context)
+    data = cut(
+        made, small.workload.split, spec.seeds, train_eval=1, context=workload.context, scaling=workload.scale
+    )
     weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
     session = backends.engine(spec.backend, context).open(small, built, data, weights)
     session.warm_up()

@@ -21,6 +21,7 @@ from optbench.execution import evaluation
 from optbench.execution.checkpoint import CheckpointError, Checkpoints, Saved, Slot, Slots
 from optbench.execution.schedules import LearningRate
 from optbench.matching import Indices
+from optbench.models.layers import count_parameters
 from optbench.task import TASKS, Task, sign_of
 from optbench.trial import Fingerprints, Status, TrialRecord, TrialSpec, Workload, block_id, trial_id
 
@@ -168,7 +169,9 @@ def opened(
     status = progress.ended or (yield from _train(spec, session, data, progress, on_epoch, keep, order))
     if keep is not None:
         keep.trial_done(session, progress)
-    metrics, predictions, test_seconds = _finish(workload, session, data, progress, status)
+    metrics, predictions, test_seconds = _finish(
+        workload, session, data, progress, status, count_parameters(built)
+    )
     history = {name: np.array([row[name] for row in progress.rows]) for name in columns}
     return TrialRecord(
         trial_id=trial_id(spec),
@@ -376,13 +379,14 @@ def _stop(
 
 
 def _finish(
-    workload: Workload, session: Session, data: TrialData, progress: _Progress, status: Status
+    workload: Workload, session: Session, data: TrialData, progress: _Progress, status: Status, size: int
 ) -> tuple[dict[str, float], dict[str, NDArray[Any]], float]:
     """Final metrics; the test part is looked at here, once the best epoch is settled, and never before."""
     last = len(progress.rows) - 1
     row, final = progress.rows[last], TASKS[workload.task].final
     metrics = {"epochs": float(last), "steps": float(progress.steps)}
     metrics["state_bytes"] = float(session.state_bytes())
+    metrics["parameters"] = float(size)
     metrics |= {name: row[name] for name in final}
     if math.isfinite(progress.best_value):
         best_row = progress.rows[progress.best_epoch]
@@ -401,8 +405,7 @@ def _finish(
         else:
             evaluations["best"] = evaluations["last"]
         metrics |= _custom_validation(session, data, workload, "_best")
-    kept = "best" if workload.early_stopping and workload.early_stopping.restore_best else "last"
-    for name, found in (*evaluations.items(), ("", evaluations[kept])):
+    for name, found in (*evaluations.items(), ("", evaluations[workload.kept])):
         measured = evaluation.of_test(found, data.test, data.info, workload, final=not name)
         metrics |= {f"test_{metric}{f'_{name}' if name else ''}": value for metric, value in measured.items()}
     small = evaluation.MEASURES[workload.task].recorded(e.predictions for e in evaluations.values())

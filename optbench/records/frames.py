@@ -70,6 +70,8 @@ class Results:
         What the names of its columns mean: the known metrics, and those that the stores' suites declared.
     unplanned : int
         Records that no store's plan has: of an earlier state of the suite file, say. They are in no table.
+    stores : tuple of Path
+        Where they were read, by the numbers of the column ``store``; none for tables of other tools.
     """
 
     trials: pd.DataFrame
@@ -84,6 +86,7 @@ class Results:
     journals: tuple[Journal, ...] = ()
     metrics: Metrics = field(default_factory=Metrics)
     unplanned: int = 0
+    stores: tuple[Path, ...] = ()
 
 
 def load_results(*paths: str | Path) -> Results:
@@ -136,6 +139,7 @@ def load_results(*paths: str | Path) -> Results:
         journals=tuple(gathered.journals),
         metrics=Metrics.of(gathered.metrics),
         unplanned=len(gathered.recorded - gathered.in_plans),
+        stores=tuple(Path(path) for path in paths),
         **searched,
     )
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 from optbench.errors import UserError
 from optbench.records.frames import Results
 from optbench.report.across import Across, SettingComparison, across, settings_compared
 from optbench.report.answer import Answer
 from optbench.report.answer_of import suite_answer
+from optbench.report.class_tables import class_tables, errors_table, models_table
 from optbench.report.failures import Failures
 from optbench.report.fair_times import with_fair_times, without_times
 from optbench.report.leaderboard import LEADERBOARD, Leaderboard, leaderboards
@@ -27,6 +28,7 @@ from optbench.report.side_tables import (
 )
 from optbench.report.text import TextTable
 from optbench.report.timing_table import pass_table
+from optbench.report.trained import NOTHING, Trained, by_class, trained_models
 from optbench.report.tuning import tuning_cost, tuning_table, untuned_table
 from optbench.suite.report_spec import ReportSpec
 
@@ -47,6 +49,11 @@ class Report:
     warnings: tuple[str, ...]
     methods: str
     failures: Failures = field(default_factory=Failures)
+
+    @cached_property
+    def trained(self) -> Trained:
+        """What the stored predictions say; read when a format first asks for it."""
+        return self.failures.attempt("errors of the models", lambda: trained_models(self.results)) or NOTHING
 
 
 def analyse(results: Results, spec: ReportSpec) -> Report:
@@ -118,7 +125,15 @@ def _with_tuning_cost(results: Results) -> Results:
 def main_tables(report: Report) -> list[TextTable]:
     """Tables that every format shows: leaderboards, across workloads, and :func:`side_tables`."""
     tables = [table for _, table in leading_tables(report) if table is not None]
-    return tables + list(side_tables(report).values())
+    return tables + list(side_tables(report).values()) + by_class_tables(report)
+
+
+def by_class_tables(report: Report) -> list[TextTable]:
+    """Lay out the scores of every class, a table a workload that records them."""
+    made = report.failures.attempt(
+        "tables by class", lambda: class_tables(report.boards, report.results.trials)
+    )
+    return made or []
 
 
 def leading_tables(report: Report) -> list[tuple[Leaderboard | Across, TextTable | None]]:
@@ -144,6 +159,10 @@ def side_tables(report: Report) -> dict[str, TextTable]:
         "targets": lambda: times_table(boards),
         "top_k": lambda: top_k_table(boards, results.trials),
         "metrics": lambda: metrics_table(boards, results),
+        "errors": lambda: (
+            errors_table(boards, results.trials, spec, report.trained) if by_class(results.trials) else None
+        ),
+        "models": lambda: models_table(report.trained),
         "timing": lambda: pass_table(results),
         "tuning": lambda: tuning_table(results),
         "untuned": lambda: untuned_table(results, boards),

@@ -11,10 +11,18 @@ from typing import TYPE_CHECKING
 
 from optbench.records.frames import Results
 from optbench.report import exports
-from optbench.report.analysis import Report, analyse, comparisons_table, main_tables, side_tables
+from optbench.report.analysis import (
+    Report,
+    analyse,
+    by_class_tables,
+    comparisons_table,
+    main_tables,
+    side_tables,
+)
+from optbench.report.class_tables import all_classes_table
 from optbench.report.failures import Failure, ReportError, ReportFiles
 from optbench.report.latex import escape_latex
-from optbench.report.latex_tables import latex_tables
+from optbench.report.latex_tables import latex_tables, text_table
 from optbench.report.parallel import map_forked
 from optbench.report.text import escape_markdown, markdown
 from optbench.suite.report_spec import ReportSpec
@@ -121,7 +129,8 @@ def latex_text(report: Report) -> str:
     methods = escape_latex(report.methods)
     missing = "".join(f"% {text}\n" for text in report.failures.sentences)
     short = f"% In short\n{escape_latex(report.answer.text)}\n\n" if report.answer else ""
-    return f"{missing}{short}{latex_tables(report.boards)}\n% Methods\n{methods}\n"
+    classes = "\n".join(text_table(table) for table in by_class_tables(report))
+    return f"{missing}{short}{latex_tables(report.boards)}\n{classes}\n% Methods\n{methods}\n"
 
 
 def json_text(report: Report) -> str:
@@ -146,8 +155,23 @@ def file_name(label: str) -> str:
 def _csv_files(report: Report, folder: Path) -> list[Path]:
     """Write each table of numbers; one that fails keeps no other from being written."""
     texts: dict[str, Callable[[], str]] = {"leaderboard": lambda: exports.csv_text(report.boards)}
-    tables = {"comparisons": comparisons_table(report), **side_tables(report)}
-    for name in ("comparisons", "timing", "top_k", "metrics", "tuning", "untuned"):
+    tables = {
+        "comparisons": comparisons_table(report),
+        "per_class": all_classes_table(report.boards, report.results.trials),
+        **side_tables(report),
+    }
+    named = (
+        "comparisons",
+        "timing",
+        "top_k",
+        "metrics",
+        "errors",
+        "models",
+        "per_class",
+        "tuning",
+        "untuned",
+    )
+    for name in named:
         if (table := tables.get(name)) is not None:
             texts[name] = partial(exports.table_csv, table)
     results = report.results

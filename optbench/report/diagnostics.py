@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from optbench.datasets import registry
 from optbench.datasets.base import DataError, Dataset, Part, trial_data
 from optbench.environment import Context
+from optbench.models import numpy_layers
+from optbench.models.layers import BuiltLayer
 from optbench.records.frames import declared_metrics
 from optbench.records.store import Store, StoredTrial, StoreError
 from optbench.stats.classifiers import McNemarResult, mcnemar_predictions
@@ -23,11 +25,12 @@ from optbench.task import TASKS, Metrics
 from optbench.trial import TrialSpec
 
 IntArray = NDArray[np.int64]
+EpochName = Literal["last", "best"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """Errors of a trial on its test part.
+    """Errors of a trial on its test part, of its model at the ``last`` or the ``best`` epoch.
 
     ``confusion`` counts examples [true class, predicted class]; ``precision``, ``recall`` and ``f1`` are by
     class, NaN for a class without examples. ``truth`` and ``predicted`` are by test example; ``images`` are
@@ -35,7 +38,7 @@ class Diagnosis:
     """
 
     trial: StoredTrial
-    epoch: str
+    epoch: EpochName
     classes: tuple[str, ...]
     confusion: IntArray
     precision: NDArray[np.float64]
@@ -60,7 +63,7 @@ class ModelPair:
 
 
 def diagnose(
-    store: Store, trial: StoredTrial, *, epoch: str = "last", data_dir: Path | None = None
+    store: Store, trial: StoredTrial, *, epoch: EpochName | None = None, data_dir: Path | None = None
 ) -> Diagnosis:
     """Count the errors of a trial.
 
@@ -69,8 +72,8 @@ def diagnose(
     store : Store
         Holds the trial's predictions.
     trial : StoredTrial
-    epoch : {"last", "best"}
-        Whose predictions.
+    epoch : {"last", "best"}, optional
+        Whose predictions; by default those of the final model, which the leaderboard counts.
     data_dir : Path, optional
         Folder in which the data are looked for first.
 
@@ -85,6 +88,7 @@ def diagnose(
     DataError
         If the dataset is missing, or its test part is not the one that was predicted.
     """
+    epoch = epoch or final_epoch(trial)
     predicted = predictions_of(store, trial, epoch).astype(np.int64)
     dataset, part = test_part(trial, data_dir)
     truth = part.targets.ravel()  # of a text, place by place
@@ -93,9 +97,8 @@ def diagnose(
             f"dataset {dataset.info.name}: {len(truth)} test examples here, {len(predicted)} were predicted; "
             "the data have changed since the trial ran"
         )
-    classes = dataset.info.classes
-    outputs = max(len(classes), int(predicted.max()) + 1)
-    names = (*classes, *(f"output {k}" for k in range(len(classes), outputs)))
+    outputs = max(len(dataset.info.classes), int(predicted.max()) + 1)
+    names = output_names(dataset.info.classes, outputs)
     confusion = np.zeros((outputs, outputs), dtype=np.int64)
     np.add.at(confusion, (truth, predicted), 1)
     precision, recall, f1 = _scores(confusion)
@@ -144,14 +147,16 @@ def best_two(
     block = [
         other
         for other in store.trials(store.block(trial.block_id))
-        if metric in other.metrics and store.predictions(other.trial_id)
+        if metric in other.metrics and final_epoch(other) in store.predictions(other.trial_id)
     ]
     sign = Metrics(declared_metrics(store.meta()))[metric].sign
     block.sort(key=lambda other: (-sign * other.metrics[metric], other.trial_id))
     if len(block) < 2:
         return None
     truth = test_part(trial, data_dir)[1].targets.ravel()
-    first, second = (store.predictions(other.trial_id)["last"].astype(np.int64) for other in block[:2])
+    first, second = (
+        store.predictions(other.trial_id)[final_epoch(other)].astype(np.int64) for other in block[:2]
+    )
     test = mcnemar_predictions(truth, first, second)
     names = [labels.get(other.trial_id, other.trial_id) for other in block[:2]]
     return ModelPair(
@@ -169,6 +174,19 @@ def best_two(
     )
 
 
+def final_epoch(trial: StoredTrial) -> EpochName:
+    """Epoch of the final model, which the leaderboard counts: the best where early stopping restores it."""
+    return spec_of(trial).workload.kept
+
+
+def model_name(trial: StoredTrial, epoch: EpochName) -> str:
+    """Say which model of a trial this is: ``best epoch (12 of 37)``, and that the other is the final one."""
+    number = trial.metrics.get("best_epoch" if epoch == "best" else "epochs")
+    of = f" of {trial.metrics['epochs']:.0f}" if epoch == "best" and "epochs" in trial.metrics else ""
+    where = f"{epoch} epoch" + (f" ({number:.0f}{of})" if number is not None else "")
+    return where if epoch == final_epoch(trial) else f"{where}, not the final model"
+
+
 def spec_of(trial: StoredTrial) -> TrialSpec:
     """Rebuild the spec of a stored trial."""
     return parse(TrialSpec, dict(trial.spec))
@@ -183,6 +201,11 @@ def predictions_of(store: Store, trial: StoredTrial, epoch: str) -> NDArray[Any]
             f"trial {trial.trial_id}: no predictions of the {epoch} epoch ({have}); choose another trial"
         )
     return found[epoch]
+
+
+def output_names(classes: Sequence[str], outputs: int) -> tuple[str, ...]:
+    """Names of so many outputs: the classes, and what a model has beyond them."""
+    return (*classes, *(f"output {k}" for k in range(len(classes), outputs)))
 
 
 def test_part(trial: StoredTrial, data_dir: Path | None) -> tuple[Dataset, Part]:
@@ -209,33 +232,76 @@ def _sentences(confusion: IntArray, recall: NDArray[np.float64], classes: tuple[
     said = [f"{right} of {n} test examples are right ({right / n:.2%})."]
     true = confusion.sum(axis=1)
     ranked = np.where(true > 0, recall, math.inf)
-    lowest = int(np.argmin(ranked))
+    lowest = np.flatnonzero(ranked == ranked.min())
     said.append(
-        f"The lowest recall is that of {classes[lowest]}: {confusion[lowest, lowest]} of {true[lowest]} "
-        f"({recall[lowest]:.1%})."
+        "The lowest recall is that of "
+        + _listed([f"{classes[k]} ({confusion[k, k]} of {true[k]})" for k in lowest])
+        + f": {ranked.min():.1%}."
     )
     wrong = confusion - np.diag(confusion.diagonal())
     if wrong.any():
-        pair = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
-        count = int(wrong[pair])
-        times = "once" if count == 1 else f"{count} times"
-        said.append(f"The most common error: {classes[pair[0]]} taken for {classes[pair[1]]}, {times}.")
+        pairs = [f"{classes[i]} taken for {classes[j]}" for i, j in np.argwhere(wrong == wrong.max())]
+        times = "once" if wrong.max() == 1 else f"{wrong.max()} times"
+        each = " each" if len(pairs) > 1 else ""
+        said.append(f"The most common error{'s' if each else ''}: {_listed(pairs)}, {times}{each}.")
     return tuple(said)
 
 
-def _top_k(trial: StoredTrial, epoch: str) -> list[str]:
-    """Sentences about top-k accuracies, where the workload records them."""
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    """Join names that tie; how many more there are, where they are many."""
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def top_accuracies(trial: StoredTrial, epoch: EpochName) -> dict[int, float]:
+    """Share of test examples whose true class is among the k likeliest, by k, as far as it was recorded."""
     found = {
-        int(m[1]): share
+        int(m[1] or 1): share
         for name, share in trial.metrics.items()
-        if (m := re.fullmatch(rf"test_top(\d+)_accuracy_{epoch}", name))
+        if (m := re.fullmatch(rf"test_(?:top(\d+)_)?accuracy_{epoch}", name))
     }
-    return [f"The true class is among the first {k} for {found[k]:.2%} of them." for k in sorted(found)]
+    return dict(sorted(found.items()))
 
 
-def retrain(
-    trial: StoredTrial, context: Context
-) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], NDArray[Any]]:
+def _top_k(trial: StoredTrial, epoch: EpochName) -> list[str]:
+    """Sentences about top-k accuracies, where the workload records them."""
+    found = top_accuracies(trial, epoch)
+    return [
+        f"The true class is among the first {k} for {share:.2%} of them."
+        for k, share in found.items()
+        if k > 1
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrained:
+    """Weights by parameter name, as initialised and after an epoch.
+
+    ``example`` is the first test input, scaled as the model sees it.
+    """
+
+    before: dict[str, NDArray[Any]]
+    after: dict[str, NDArray[Any]]
+    example: NDArray[Any]
+    built: tuple[BuiltLayer, ...]
+
+    def convolutions(self) -> Iterator[tuple[str, NDArray[Any], NDArray[np.float64]]]:
+        """Give every convolution's name, its kernel and its answer to the example, first to last."""
+        kernels = {
+            place.name: parameter.name
+            for place in self.built
+            for parameter in place.parameters
+            if len(parameter.shape) == 4
+        }
+        for place, found in numpy_layers.outputs(self.built, self.after, self.example):
+            if place.name in kernels:
+                yield place.name, self.after[kernels.pop(place.name)], found
+            if not kernels:
+                return
+
+
+def retrain(trial: StoredTrial, context: Context, *, epoch: EpochName | None = None) -> Retrained:
     """Train a recorded trial again on its backend and keep the weights, which a store does not.
 
     Parameters
@@ -243,13 +309,12 @@ def retrain(
     trial : StoredTrial
     context : Context
         Threads and data folder.
+    epoch : {"last", "best"}, optional
+        Whose weights; by default those of the final model.
 
     Returns
     -------
-    before, after : dict of str to array
-        Weights by parameter name: as initialised, and after the last epoch.
-    example : array
-        The first test input, scaled as the model sees it.
+    Retrained
 
     Raises
     ------
@@ -268,7 +333,14 @@ def retrain(
     data = recorder.data
     example = data.test.x[data.test.rows[0]] if data.test.tokens is not None else dataset.x_test[0]
     shift = 0.0 if data.shift is None else data.shift
-    return recorder.before, recorder.after, np.asarray((example - shift) * data.scale)
+    # The protocol leaves the session at the best epoch, whose test part it measures last.
+    after = recorder.weights() if (epoch or final_epoch(trial)) == "best" else recorder.after
+    return Retrained(
+        before=recorder.before,
+        after=after,
+        example=np.asarray((example - shift) * data.scale),
+        built=recorder.built,
+    )
 
 
 class _WeightRecorder:
@@ -280,15 +352,19 @@ class _WeightRecorder:
         self.before: dict[str, NDArray[Any]] = {}
         self.after: dict[str, NDArray[Any]] = {}
         self.data: Any = None
+        self.built: tuple[BuiltLayer, ...] = ()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
     def open(self, spec: TrialSpec, built: Any, data: Any, weights: Mapping[str, NDArray[Any]]) -> Any:
         self.before = {name: np.array(value) for name, value in weights.items()}
-        self.data = data
+        self.data, self.built = data, built
         self._session = self._engine.open(spec, built, data, weights)
         return self._session
 
     def note(self, epoch: int, row: Mapping[str, float]) -> None:
-        self.after = self._session.weights()
+        self.after = self.weights()
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        return {name: np.array(value) for name, value in self._session.weights().items()}

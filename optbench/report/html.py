@@ -15,7 +15,13 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
-from optbench.report.analysis import Report, comparisons_table, leading_tables, side_tables
+from optbench.report.analysis import (
+    Report,
+    by_class_tables,
+    comparisons_table,
+    leading_tables,
+    side_tables,
+)
 from optbench.report.figures import Plot
 from optbench.report.plots import svg_for_page
 from optbench.report.side_tables import (
@@ -118,6 +124,8 @@ def _sections(report: Report, pictures: Sequence[Picture]) -> list[Section]:
     ]
     for name, table in side_tables(report).items():
         sections.append(Section(anchor=name, title=table.title, tables=(table,)))
+    for number, table in enumerate(by_class_tables(report), start=1):
+        sections.append(Section(anchor=f"classes-{number}", title=table.title, tables=(table,)))
     pairs = comparisons_table(report)
     if pairs is not None and pairs.rows:
         sections.append(Section(anchor="comparisons", title=pairs.title, tables=(_cut(pairs),)))

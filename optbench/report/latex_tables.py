@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from optbench.report.latex import escape_latex
 from optbench.report.leaderboard import Leaderboard
 from optbench.report.leaderboard_columns import latex_columns
+from optbench.report.text import TextTable
 
 
 def latex_tables(boards: Sequence[Leaderboard]) -> str:
@@ -45,6 +46,35 @@ def _table(board: Leaderboard, position: int) -> str:
             "",
         ]
     )
+
+
+def text_table(table: TextTable) -> str:
+    """Write any of the report's tables as a LaTeX table: words to the left, numbers to the right."""
+    align = "".join(
+        "l" if all(not _is_number(row[k]) for row in table.rows) else "r" for k in range(len(table.columns))
+    )
+    notes = " ".join(table.notes)
+    caption = escape_latex(f"{table.title}. {notes}" if notes else table.title)
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{caption}}}",
+            rf"  \begin{{tabular}}{{{align}}}",
+            r"    \toprule",
+            f"    {' & '.join(map(escape_latex, table.columns))} \\\\",
+            r"    \midrule",
+            *(f"    {' & '.join(map(escape_latex, row))} \\\\" for row in table.rows),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(".", "", 1).lstrip("+-").isdigit()
 
 
 def _caption(board: Leaderboard) -> str:

@@ -25,6 +25,7 @@ from optbench.report.text import (
     number,
     p_value,
 )
+from optbench.task import known
 
 if TYPE_CHECKING:
     from optbench.report.leaderboard import Leaderboard, Row
@@ -198,6 +199,22 @@ def _has_targets(board: Leaderboard) -> bool:
     return bool(board.targets)
 
 
+def _described(name: str) -> Column:
+    """Mean of a recorded metric over the completed trials, for files and the page."""
+    metric = known(name)
+    assert metric is not None
+    return number_column(
+        f"mean_{name}" if metric.unit != "count" else name,
+        metric.heading,
+        measure=lambda completed: float(completed[name].mean()) if name in completed else math.nan,
+        convert=lambda board, value: value * metric.factor,
+        digits=metric.digits,
+        shown="extra",
+        applies=lambda board: board.metric != name,
+        in_latex=False,
+    )
+
+
 COLUMNS: tuple[Column, ...] = (
     Column(
         title=None,
@@ -316,6 +333,13 @@ COLUMNS: tuple[Column, ...] = (
         digits=1,
         shown="extra",
         in_latex=False,
+    ),
+    *map(
+        _described,
+        (
+            *("train_accuracy", "train_loss", "val_accuracy", "val_loss", "test_accuracy", "test_loss"),
+            "parameters",
+        ),
     ),
     Column(
         title=lambda board: "epochs to target",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from optbench.datasets.base import DataError
 from optbench.records.store import Store, StoredTrial
-from optbench.report.diagnostics import predictions_of, test_part
+from optbench.report.diagnostics import EpochName, final_epoch, predictions_of, test_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Residuals:
 
 
 def residuals(
-    store: Store, trial: StoredTrial, *, epoch: str = "last", data_dir: Path | None = None
+    store: Store, trial: StoredTrial, *, epoch: EpochName | None = None, data_dir: Path | None = None
 ) -> Residuals:
     """Compare the predicted numbers of a trial with the true ones.
 
@@ -40,8 +40,8 @@ def residuals(
     store : Store
         Holds the trial's predictions.
     trial : StoredTrial
-    epoch : {"last", "best"}
-        Whose predictions.
+    epoch : {"last", "best"}, optional
+        Whose predictions; by default those of the final model, which the leaderboard counts.
     data_dir : Path, optional
         Folder in which the data are looked for first.
 
@@ -52,6 +52,7 @@ def residuals(
     DataError
         If the dataset is missing, or its test part is not the one that was predicted.
     """
+    epoch = epoch or final_epoch(trial)
     predicted = predictions_of(store, trial, epoch).astype(np.float64)
     dataset, part = test_part(trial, data_dir)
     truth = part.targets.astype(np.float64)

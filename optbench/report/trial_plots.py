@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from optbench.environment import Context
 from optbench.records.store import Store, StoredTrial
 from optbench.report import diagnostics, plots, residuals
+from optbench.report.diagnostics import EpochName
 from optbench.task import TASKS
 
 
@@ -28,7 +29,7 @@ def write_trial_plots(
     trial: StoredTrial,
     folder: Path,
     *,
-    epoch: str = "last",
+    epoch: EpochName | None = None,
     weights: bool = False,
     context: Context | None = None,
 ) -> TrialPlots:
@@ -41,8 +42,8 @@ def write_trial_plots(
     trial : StoredTrial
     folder : Path
         Made where missing.
-    epoch : {"last", "best"}
-        Whose predictions.
+    epoch : {"last", "best"}, optional
+        Whose predictions and weights; by default those of the final model, which the leaderboard counts.
     weights : bool
         Train the trial again, on its backend and device, for the plots of weights, filters and feature maps:
         a store keeps no weights.
@@ -61,23 +62,25 @@ def write_trial_plots(
     context = context or Context()
     pair = diagnostics.best_two(store, trial, data_dir=context.data_dir)
     labels = {key: f"{workload}, {optimizer}" for key, workload, optimizer in store.plan()}
-    title = labels.get(trial.trial_id, trial.trial_id)
+    epoch = epoch or diagnostics.final_epoch(trial)
+    model = diagnostics.model_name(trial, epoch)
+    title = f"{labels.get(trial.trial_id, trial.trial_id)}, {model}"
     task = TASKS[diagnostics.spec_of(trial).workload.task]
     shown, figures = VIEWS[task.view](store, trial, epoch, context.data_dir, title)
+    figures["history"] = plots.history(trial.history, best_epoch=trial.metrics.get("best_epoch"), title=title)
     if weights:
-        before, after, example = diagnostics.retrain(trial, context)
-        figures |= {
-            "weights": plots.weight_violins(before, after, title=title),
-            "filters": plots.first_filters(after),
-            "features": plots.feature_maps(after, example),
-        }
+        again = diagnostics.retrain(trial, context, epoch=epoch)
+        figures["weights"] = plots.weight_violins(again.before, again.after, title=title)
+        for name, kernel, maps in again.convolutions():
+            figures[f"filters-{name}"] = plots.filters(name, kernel, title=title)
+            figures[f"features-{name}"] = plots.feature_maps(name, maps, again.example, title=title)
     folder.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     for name, figure in figures.items():
         if figure is not None:
             plots.settle(figure)
             files += plots.save(figure, folder / f"{name}_{trial.trial_id}")
-    sentences = (*shown, *((pair.sentence,) if pair is not None else ()))
+    sentences = (f"Model of the {model}.", *shown, *((pair.sentence,) if pair is not None else ()))
     return TrialPlots(sentences=sentences, files=tuple(files))
 
 
@@ -85,21 +88,27 @@ def write_trial_plots(
 Shown = tuple[tuple[str, ...], dict[str, Figure | None]]
 
 
-def _confusion(store: Store, trial: StoredTrial, epoch: str, data_dir: Path | None, title: str) -> Shown:
+def _confusion(
+    store: Store, trial: StoredTrial, epoch: EpochName, data_dir: Path | None, title: str
+) -> Shown:
     found = diagnostics.diagnose(store, trial, epoch=epoch, data_dir=data_dir)
     return found.sentences, {
         "confusion": plots.confusion_matrix(found, title=title),
         "classes": plots.class_scores(found, title=title),
         "errors": plots.misclassified(found, title=title),
+        "pairs": plots.misclassified_pairs(found, title=title),
+        "top": plots.top_n(diagnostics.top_accuracies(trial, epoch), title=title),
     }
 
 
-def _residuals(store: Store, trial: StoredTrial, epoch: str, data_dir: Path | None, title: str) -> Shown:
+def _residuals(
+    store: Store, trial: StoredTrial, epoch: EpochName, data_dir: Path | None, title: str
+) -> Shown:
     found = residuals.residuals(store, trial, epoch=epoch, data_dir=data_dir)
     return found.sentences, {"residuals": plots.residuals(found, title=title)}
 
 
 #: How the errors of one model are shown, by :attr:`optbench.task.Task.view`.
-VIEWS: Mapping[str, Callable[[Store, StoredTrial, str, Path | None, str], Shown]] = MappingProxyType(
+VIEWS: Mapping[str, Callable[[Store, StoredTrial, EpochName, Path | None, str], Shown]] = MappingProxyType(
     {"confusion": _confusion, "residuals": _residuals}
 )

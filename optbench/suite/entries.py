@@ -18,7 +18,7 @@ from optbench.datasets.base import DatasetInfo, example_shape, network, validati
 from optbench.models.layers import ModelError
 from optbench.optimizers import FAMILIES, OptimizerConfig, custom
 from optbench.suite import declared
-from optbench.suite.report_spec import Targets
+from optbench.suite.report_spec import Goals, Targets
 from optbench.suite.validation import InvalidError, listed, names, parse, problem, shown, unknown_choice
 from optbench.task import TASK_OF_TARGETS, TASKS, CustomMetric
 from optbench.trial import STREAMS, ReduceOnPlateau, Seeds, Workload, to_plain
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: Larger numbers are typos, and expanding them would take minutes.
 MOST_SEEDS, MOST_COMBINATIONS = 100_000, 10_000
 #: Keys of a workload entry that are not part of the training itself.
-EXTRAS = ("name", "targets", "optimizers", "grid")
+EXTRAS = ("name", "targets", "goals", "optimizers", "grid")
 #: Fields of a workload that no suite sets.
 NOT_DECLARED = ("smoke",)
 
@@ -43,6 +43,7 @@ class SuiteWorkload:
     workload: Workload
     targets: Targets
     optimizers: Mapping[str, OptimizerConfig]
+    goals: Goals = Goals()  # noqa: RUF009 (frozen)
     #: Makes the same workload with other values of some of its keys, as in ``{"model.dropout": 0.2}``.
     vary: Callable[[Mapping[str, Any]], SuiteWorkload] | None = field(default=None, compare=False, repr=False)
 
@@ -155,6 +156,9 @@ def _workload(
             _put(varied, key.split("."), to_plain(value), ("tuning", "network", key))
         return replace(_workload(varied, suffix, path, optimizers, metrics, folder), label=name + suffix)
 
+    goals = parse(Goals, entry.get("goals", {}), (*path, "goals"))
+    if goals.recall is not None and not workload.per_class:
+        raise problem((*path, "goals", "recall"), "needs the recall of every class; set `per_class: true`")
     name = entry.get("name", f"{facts.name}/{model.name}")
     if not isinstance(name, str) or not name:
         raise problem((*path, "name"), f"found {shown(name)}; a workload's name is a word")
@@ -163,6 +167,7 @@ def _workload(
         workload=workload,
         targets=parse(Targets, entry.get("targets", {}), (*path, "targets")),
         optimizers=chosen,
+        goals=goals,
         vary=vary,
     )
 

@@ -23,7 +23,7 @@ from optbench.suite import declared
 from optbench.suite.entries import EXTRAS, NOT_DECLARED
 from optbench.suite.load import SuiteFile
 from optbench.suite.references import plugins
-from optbench.suite.report_spec import Analysis, Targets
+from optbench.suite.report_spec import Analysis, Goals, Targets
 from optbench.suite.spec import EngineOptions
 from optbench.suite.tuning_section import Budget, TuningFile
 from optbench.suite.validation import names
@@ -34,6 +34,7 @@ DRAFT = "http://json-schema.org/draft-07/schema#"
 EXTRA_FIELDS = {
     "name": "Label of the workload; <dataset>/<model> if not given.",
     "targets": "Values to reach; the report says when each trial did.",
+    "goals": "What every trial must reach on the test part, overall and in each class.",
     "optimizers": "Only some of the suite's labels, or all with other hyperparameters for some.",
     "grid": "Fields, dotted as in model.dropout, mapped to lists: one entry a combination.",
 }
@@ -56,6 +57,7 @@ def suite_schema() -> Schema:
         "file": SuiteFile,
         "workload": Workload,
         "targets": Targets,
+        "goals": Goals,
         "analysis": Analysis,
         "tuning": TuningFile,
         "budget": Budget,
@@ -108,7 +110,7 @@ def suite_schema() -> Schema:
         "Axes": _map({"$ref": "#/$defs/Axis"}, "Hyperparameters to search.", minProperties=1),
         "Axis": _axis(),
         "Seeds": _seed_list(100_000),
-        "Workload": _workload(part["workload"], places["targets"]),
+        "Workload": _workload(part["workload"], targets=places["targets"], goals=places["goals"]),
         "Tuning": _tuning(part["tuning"]),
     }
     file = part["file"]
@@ -227,7 +229,7 @@ def _by(
     }
 
 
-def _workload(entry: Schema, targets: str) -> Schema:
+def _workload(entry: Schema, *, targets: str, goals: str) -> Schema:
     properties = entry["properties"]
     for name in NOT_DECLARED:
         del properties[name]
@@ -240,6 +242,7 @@ def _workload(entry: Schema, targets: str) -> Schema:
     own_keys: dict[str, Schema] = {
         "name": {"type": "string", "minLength": 1},
         "targets": {"allOf": [{"$ref": f"#/$defs/{targets}"}]},
+        "goals": {"allOf": [{"$ref": f"#/$defs/{goals}"}]},
         "optimizers": _either(_list({"type": "string"}), changes, {"type": "null"}),
         "grid": {"allOf": [{"$ref": "#/$defs/Grid"}]},
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Gt, Lt
+from annotated_types import Gt, Le, Lt
 
 from optbench.task import DEFAULT_TASK, FORBID_EXTRA, TASKS, UNTOLD, CustomMetric, Metrics
 from optbench.trial import Seeds, content_hash, to_plain
@@ -40,6 +40,24 @@ class Targets:
     val_mae: float | None = None
     val_bits_per_byte: float | None = None
     val_perplexity: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goals:
+    """What a classifier must reach on the test part; the report counts the trials that do.
+
+    Attributes
+    ----------
+    accuracy : float
+        Overall.
+    recall : float
+        Of every class; the workload must record it by `per_class`.
+    """
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    accuracy: Annotated[float, Gt(0), Le(1)] | None = None
+    recall: Annotated[float, Gt(0), Le(1)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +101,7 @@ class ReportWorkload:
     metrics: tuple[CustomMetric, ...] = ()
     smoke: bool = False
     task: str = field(default=DEFAULT_TASK.name, metadata=UNTOLD)
+    goals: Goals = Goals()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +175,7 @@ class ReportSpec:
                     metrics=tuple(CustomMetric(**metric) for metric in entry.get("metrics", ())),
                     smoke=entry["smoke"],
                     task=entry.get("task", DEFAULT_TASK.name),
+                    goals=Goals(**entry.get("goals", {})),
                 )
                 for entry in seen["workloads"]
             ),

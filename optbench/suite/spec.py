@@ -91,6 +91,7 @@ class Suite:
                     metrics=entry.workload.metrics or (),
                     smoke=bool(entry.workload.smoke),
                     task=entry.workload.task,
+                    goals=entry.goals,
                 )
                 for entry in self.workloads
             ),

@@ -57,3 +57,14 @@ def test_standardising_uses_the_training_rows_only():
     x = (data.train.x[data.train.rows] - data.shift) * data.scale
     assert np.abs(x.mean(axis=0)).max() < 1e-9
     assert np.allclose(x.std(axis=0), 1)
+
+
+def test_a_workload_can_say_how_stored_numbers_become_inputs():
+    dataset, seeds = registry.load("mnist-mini"), Seeds()
+    by_default, as_stored, standardised = (
+        cut(dataset, Split(), seeds, train_eval=10, scaling=how) for how in (None, "none", "standardize")
+    )
+    assert (by_default.scale, as_stored.scale) == (1 / 255, 1.0)
+    inputs = (dataset.x_train[standardised.train.rows] - standardised.shift) * standardised.scale
+    assert abs(inputs.mean()) < 1e-12
+    assert by_default.fingerprint == as_stored.fingerprint, "the same examples in the same parts"

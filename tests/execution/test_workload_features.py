@@ -151,3 +151,15 @@ def test_the_published_validation_part_is_the_last_of_training():
     dataset = replace(made, info=replace(made.info, validation=30))
     data = cut(dataset, Split(how="published"), Seeds(), train_eval=10)
     assert data.validation.rows.tolist() == list(range(len(dataset.y_train) - 30, len(dataset.y_train)))
+
+
+def test_pixels_as_stored_are_255_times_the_scaled_ones(engine):
+    data = registry.made("digits")
+    scaled, stored = (
+        run_trial(spec(SGD(lr=rate), scale=how), engine, data, environment={})
+        for rate, how in ((0.5, None), (0.5 / 255**2, "none"))
+    )
+    # A linear model under 255 times the inputs: the step in logits is the same at the rate over 255 squared.
+    weights = scaled.history["train_loss"][0], stored.history["train_loss"][0]
+    assert weights[1] > 2 * weights[0], "the same weights see larger inputs"
+    assert scaled.trial_id != stored.trial_id

@@ -23,6 +23,7 @@ def per_layer(layers):
     ("name", "shape", "classes", "parameters", "count"),
     [
         ("cnn_1c2d", GREY, 24, {}, 543_644),
+        ("cnn_bn", GREY, 24, {}, 719_552),
         ("mlp", GREY, 24, {"hidden": [1024, 512], "batch_norm": "ends"}, 1_346_136),
         ("deepobs_2c2d", GREY, 10, {}, 3_274_634),
         ("deepobs_mlp", GREY, 10, {}, 1_336_610),

@@ -37,8 +37,57 @@ def test_scores_and_sentences_by_hand():
     assert f1[2] == pytest.approx(2 * 5 / 15)
     said = _sentences(confusion, recall, ("U", "V", "W"))
     assert said[0] == "22 of 30 test examples are right (73.33%)."
-    assert said[1] == "The lowest recall is that of W: 5 of 10 (50.0%)."
+    assert said[1] == "The lowest recall is that of W (5 of 10): 50.0%."
     assert said[2] == "The most common error: W taken for U, 5 times."
+
+
+def test_ties_are_named():
+    confusion = np.array([[8, 2, 0], [2, 8, 0], [0, 0, 5]])
+    said = _sentences(confusion, _scores(confusion)[1], ("U", "V", "W"))
+    assert said[1] == "The lowest recall is that of U (8 of 10) and V (8 of 10): 80.0%."
+    assert said[2] == "The most common errors: U taken for V and V taken for U, 2 times each."
+    one_error_each = np.full((4, 4), 1) + 9 * np.eye(4, dtype=int)
+    said = _sentences(one_error_each, _scores(one_error_each)[1], tuple("abcd"))
+    assert said[2].endswith("and 8 more, once each.")
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A store with a trial that went on for two epochs after its best one."""
+    pytest.importorskip("torch", reason="runs trials with PyTorch")
+    from tests.conftest import TINY
+
+    folder = tmp_path_factory.mktemp("stopped")
+    text = TINY.replace("seeds: 2", "seeds: 1").replace("  wame: {lr: 0.05}\n", "")
+    text = text.replace("epochs: 2", "epochs: 60\n    early_stopping: {patience: 2}")
+    suite = folder / "tiny.yaml"
+    suite.write_text(text.replace("adam: {lr: 0.01}", "adam: {lr: 0.1}").replace("baseline: wame", ""))
+    return api.run(suite, results=folder).store
+
+
+def test_under_early_stopping_the_pictures_are_of_the_leaderboards_model(stopped, tmp_path):
+    with Store(stopped) as store:
+        trial = next(store.trials())
+        assert trial.metrics["best_epoch"] == trial.metrics["epochs"] - 2
+        by_epoch = {e: diagnostics.diagnose(store, trial, epoch=e) for e in ("best", "last")}
+        final = diagnostics.diagnose(store, trial)
+        written = write_trial_plots(store, trial, tmp_path)
+        other = write_trial_plots(store, trial, tmp_path, epoch="last")
+    assert final.epoch == "best"
+    assert final.confusion.trace() / final.confusion.sum() == trial.metrics["test_accuracy"]
+    for epoch, found in by_epoch.items():
+        assert found.confusion.trace() / found.confusion.sum() == trial.metrics[f"test_accuracy_{epoch}"]
+    best, epochs = (round(trial.metrics[name]) for name in ("best_epoch", "epochs"))
+    assert written.sentences[0] == f"Model of the best epoch ({best} of {epochs})."
+    assert other.sentences[0] == f"Model of the last epoch ({epochs}), not the final model."
+
+
+def test_training_again_gives_the_weights_of_the_epoch_asked_for(stopped):
+    with Store(stopped) as store:
+        trial = next(store.trials())
+    final, best, last = (diagnostics.retrain(trial, Context(), epoch=e).after for e in (None, "best", "last"))
+    assert all((final[name] == best[name]).all() for name in best)
+    assert any((last[name] != best[name]).any() for name in best)
 
 
 def test_a_diagnosis_agrees_with_the_recorded_accuracy(trained):
@@ -52,10 +101,10 @@ def test_a_diagnosis_agrees_with_the_recorded_accuracy(trained):
 def test_training_again_gives_the_recorded_weights_path(trained):
     with Store(trained) as store:
         trial = next(store.trials())
-    before, after, example = diagnostics.retrain(trial, Context())
-    assert before.keys() == after.keys()
-    assert any((before[name] != after[name]).any() for name in before)
-    assert example.shape == (8, 8, 1)
+    found = diagnostics.retrain(trial, Context())
+    assert found.before.keys() == found.after.keys()
+    assert any((found.before[name] != found.after[name]).any() for name in found.before)
+    assert found.example.shape == (8, 8, 1)
 
 
 def test_files_and_words_of_a_trial(trained, tmp_path):
@@ -63,7 +112,7 @@ def test_files_and_words_of_a_trial(trained, tmp_path):
         trial = next(store.trials())
         written = write_trial_plots(store, trial, tmp_path / "plots", weights=True)
     names = {path.stem.split("_")[0] for path in written.files}
-    assert names == {"confusion", "classes", "errors", "weights"}, "the model has no convolution"
+    assert names == {"history", "confusion", "classes", "errors", "pairs", "weights"}, "no convolution"
     assert all(path.stat().st_size > 1000 for path in written.files)
     assert "McNemar's mid-p" in written.sentences[-1]
     assert "two trained models" in written.sentences[-1]
@@ -90,17 +139,27 @@ def test_a_trial_without_predictions_says_so(two_workloads):
         diagnostics.diagnose(store, next(store.trials()))
 
 
-def test_filters_and_feature_maps_of_a_convolution():
-    kernel = np.zeros((3, 3, 1, 2))
-    kernel[1, 1, 0, 0] = 1.0
-    kernel[1, 2, 0, 1] = 1.0
-    image = np.arange(16.0).reshape(4, 4, 1)
-    assert len(plots.first_filters({"conv/kernel": kernel}).axes) == 2
-    maps = plots.feature_maps({"conv/kernel": kernel}, image).axes
-    drawn = [axes.images[0].get_array() for axes in maps]
-    assert (drawn[1] == image[..., 0]).all(), "the identity kernel gives the image back"
-    assert (drawn[2][:, :-1] == image[:, 1:, 0]).all()
-    assert plots.first_filters({"dense/kernel": np.zeros((2, 2))}) is None
+def test_every_convolution_has_its_filters_and_feature_maps(tmp_path_factory, tmp_path):
+    pytest.importorskip("torch", reason="runs trials with PyTorch")
+    from tests.conftest import TINY
+
+    suite = tmp_path / "tiny.yaml"
+    text = TINY.replace("{name: mlp, hidden: [8]}", "{name: small_cnn, filters: [3, 4], kernel: 2}")
+    suite.write_text(
+        text.replace("seeds: 2", "seeds: 1").replace("epochs: 2", "epochs: 1\n    top_k: [2, 3]")
+    )
+    with Store(api.run(suite, results=tmp_path).store) as store:
+        trial = next(store.trials())
+        written = write_trial_plots(store, trial, tmp_path / "plots", weights=True)
+        found = diagnostics.retrain(trial, Context())
+    names = {path.stem.rsplit("_", 1)[0] for path in written.files}
+    convolutions = [f"conv2d_{k}" for k in (1, 2)]
+    assert names >= {f"{kind}-{name}" for kind in ("filters", "features") for name in convolutions} | {"top"}
+    (_, kernel, maps), (_, second, _) = found.convolutions()
+    assert (kernel.shape, second.shape) == ((2, 2, 1, 3), (2, 2, 3, 4))
+    by_hand = (found.example[:2, :2, 0, None] * kernel[:, :, 0]).sum(axis=(0, 1))
+    by_hand += found.after["conv2d_1/bias"]
+    assert maps[0, 0] == pytest.approx(np.maximum(by_hand, 0), rel=1e-6)
 
 
 def test_violins_show_both_sides_of_every_layer():

@@ -35,6 +35,20 @@ SCORES = {
 }
 
 
+#: Metrics that a leaderboard describes beside the tested one.
+DESCRIBED = (
+    *("train_accuracy", "train_loss", "val_accuracy", "val_loss", "test_accuracy", "test_loss"),
+    "parameters",
+)
+
+
+def described(report, row: Row) -> dict[str, float]:
+    """Means over an optimizer's completed trials, from the trials."""
+    trials = report.results.trials
+    mine = trials[(trials["optimizer"] == row.optimizer) & (trials["status"] == "completed")]
+    return {name: mine[name].mean() for name in DESCRIBED}
+
+
 @pytest.fixture
 def report(made_results):
     """Three optimizers with numbers that all differ, so that no column can stand for another."""
@@ -45,6 +59,9 @@ def report(made_results):
     results.trials["tuning_seconds"] = steps / 10
     results.trials["best_epoch"] = steps / 50
     results.trials["test_accuracy_best"] = results.trials["test_accuracy"] + 0.001
+    for number, name in enumerate(DESCRIBED):
+        if name != "test_accuracy":
+            results.trials[name] = steps * (number + 11)
     return analyse(results, spec)
 
 
@@ -124,7 +141,9 @@ def test_every_column_of_the_leaderboard_csv_is_the_number_of_its_name(report):
     written = rows_of(csv_text(report.boards))
     assert [row["optimizer"] for row in written] == [row.optimizer for row in board.rows]
     for cells, row in zip(written, board.rows, strict=True):
+        means = described(report, row)
         wanted = expected_row(board, row)
+        wanted |= {n if n == "parameters" else f"mean_{n}": value for n, value in means.items()}
         assert list(cells) == list(wanted)
         for name, value in wanted.items():
             assert same(cells[name], value), (row.optimizer, name)
@@ -159,6 +178,7 @@ def test_no_two_columns_of_the_leaderboard_csv_are_alike(report):
     """Two equal columns could be swapped unseen, so the made numbers must differ."""
     written = rows_of(csv_text(report.boards))
     columns = {name: tuple(row[name] for row in written) for name in written[0]}
+    assert columns.pop("mean_test_accuracy") == columns["mean"], "here it is the tested one"
     unlike = {name: cells for name, cells in columns.items() if len(set(cells)) > 1}
 
     names: dict[tuple[str, ...], list[str]] = {}
@@ -174,6 +194,7 @@ def test_every_cell_of_the_leaderboard_table_is_the_number_of_its_heading(report
         c = row.comparison
         cells = dict(zip(table.columns, table.rows[position], strict=True))
         values = dict(zip(table.columns, table.values[position], strict=True))
+        means = described(report, row)
         assert cells == {
             "#": str(row.rank) if row.rank == row.rank_high else f"{row.rank}-{row.rank_high}",
             "group": row.letters,
@@ -187,6 +208,12 @@ def test_every_cell_of_the_leaderboard_table_is_the_number_of_its_heading(report
             "verdict": c.verdict.word if c else "baseline",
             "at best epoch": f"{100 * row.at_best_epoch:.2f}",
             "best epoch": f"{row.best_epoch:.1f}",
+            "train accuracy, %": shown(100 * means["train_accuracy"], 2),
+            "train loss": shown(means["train_loss"], 4),
+            "val accuracy, %": shown(100 * means["val_accuracy"], 2),
+            "val loss": shown(means["val_loss"], 4),
+            "test loss": shown(means["test_loss"], 4),
+            "parameters": shown(means["parameters"], 0),
             "epochs to target": f"{shown(row.target_epoch, 1)} ({row.target_reached})",
             "seconds to target": shown(row.target_seconds, 2),
             "s/epoch": f"{row.seconds_per_epoch:.3f}",
@@ -374,7 +401,7 @@ def test_a_column_that_is_declared_appears_in_every_format(made_results, monkeyp
         name = row["optimizer"]
         assert float(written[name]["most_epochs"]) == row["most_epochs"] == 4 / 7
         assert float(written[name]["spread"]) == row["spread"] == pytest.approx(spread[name])
-    assert list(written["wame"])[-3:] == ["verdict", "most_epochs", "spread"]
+    assert list(written["wame"])[-2:] == ["most_epochs", "spread"]
     assert texts["leaderboard.tex"].count(" & ") == 7 * 3
 
 

@@ -78,23 +78,40 @@ def test_a_dry_run_of_a_large_suite_trains_every_network(name, offline):
 
 def test_emnist_trains_each_network_at_the_rate_that_was_found_for_it():
     suite = load("emnist")
-    assert [w.optimizers["wame"].lr for w in suite.workloads] == [0.0755, 0.0524, 0.0218, 0.0229, 0.0726]
+    for label, variant in (("wame", "adjusted"), ("wame-shipped", "report1_shipped")):
+        configs = [w.optimizers[label] for w in suite.workloads]
+        assert [config.lr for config in configs] == [0.0755, 0.0524, 0.0217, 0.0229, 0.0725]
+        assert {config.variant for config in configs} == {variant}
     assert {w.optimizers["adam"].lr for w in suite.workloads} == {0.001}
     assert all(w.workload.split.how == "published" for w in suite.workloads)
 
 
 def test_sign_mnist_keeps_its_budget_and_the_plan_enforces_it(tmp_path):
-    assert len(planned(load("sign_mnist"))) == 41
+    assert len(planned(load("sign_mnist"))) == 36
     path = tmp_path / "more.yaml"
     path.write_text((FOLDER / "sign_mnist.yaml").read_text().replace("seeds: 1", "seeds: 2"))
-    with pytest.raises(SuiteError, match=r"max_trials: the suite declares 82 trials .* budget is 50"):
+    with pytest.raises(SuiteError, match=r"max_trials: the suite declares 72 trials .* budget is 50"):
         load_suite(path)
 
 
+def test_sign_mnist_has_momentum_where_the_reports_code_has_it():
+    momentum = {
+        (t.workload, t.optimizer)
+        for t in planned(load("sign_mnist"))
+        if t.spec.optimizer.optimizer == "sgd" and t.spec.optimizer.momentum
+    }
+    assert momentum == {("cnn", "sgd-momentum"), ("baseline", "sgd-momentum")}
+
+
 def test_mnist_mlp_takes_the_last_fifth_unshuffled():
-    for workload in load("mnist_mlp").workloads:
-        split = workload.workload.split
-        assert (split.validation, split.how, workload.workload.shuffle) == (0.2, "tail", False)
+    for entry in load("mnist_mlp").workloads:
+        workload, best = entry.workload, False
+        assert (workload.split.validation, workload.split.how) == (0.2, "tail")
+        assert (workload.shuffle, workload.batch_size == 32) == (best, best)
+
+
+def test_fashion_mnist_keeps_its_pixels_as_stored():
+    assert {entry.workload.scale for entry in load("fashion_mnist").workloads} == {"none"}
 
 
 def test_deepobs_uses_its_seeds_and_no_validation_part():

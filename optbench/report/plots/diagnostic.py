@@ -1,4 +1,4 @@
-"""Plots of one trained model: its errors, its weights, what its first layer sees."""
+"""Plots of one trained model: its errors, its weights, what its convolutions see."""
 
 from __future__ import annotations
 
@@ -123,6 +123,90 @@ def residuals(found: Residuals, *, title: str = "") -> Figure:
 
 
 @plot
+def misclassified_pairs(found: Diagnosis, *, title: str = "", pairs: int = 4, most: int = 8) -> Figure | None:
+    """Test images of the commonest errors, a row a pair of true and predicted class; None without images."""
+    wrong = found.confusion - np.diag(found.confusion.diagonal())
+    if found.images.ndim != 4 or not wrong.any():
+        return None
+    order = np.argsort(-wrong, axis=None, kind="stable")[: min(pairs, int((wrong > 0).sum()))]
+    places = [np.unravel_index(place, wrong.shape) for place in order]
+    figure = new_figure(1.15 * most + 1.0, 1.25 * len(places) + 0.5)
+    labels = short_labels(found.classes, longest=10)
+    for row, (true, predicted) in zip(figure.subplots(len(places), most, squeeze=False), places, strict=True):
+        mine = np.flatnonzero((found.truth == true) & (found.predicted == predicted))
+        for axes, index in zip(row, mine, strict=False):
+            _image(axes, found.images[index])
+        names = f"{labels[found.classes[true]]} → {labels[found.classes[predicted]]}"
+        row[0].set_title(f"{names}: {wrong[true, predicted]}", fontsize=8, loc="left")
+    for axes in figure.axes:
+        axes.set_axis_off()
+    figure.suptitle(
+        f"{title + ': ' if title else ''}commonest errors, true → predicted: how many", fontsize=9
+    )
+    return figure
+
+
+@plot
+def top_n(shares: Mapping[int, float], *, title: str = "") -> Figure | None:
+    """Share of test examples whose true class is among the N likeliest; None where N was 1 alone."""
+    if len(shares) < 2:
+        return None
+    figure = new_figure(4.5, 3.2)
+    axes = figure.subplots()
+    factor = METRICS["accuracy"].factor
+    axes.plot(list(shares), [factor * share for share in shares.values()], "o-", color=_AFTER)
+    for n, share in shares.items():
+        axes.annotate(
+            f"{factor * share:.2f}",
+            (n, factor * share),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+    axes.set_xticks(list(shares))
+    axes.margins(y=0.2)
+    axes.set(xlabel="N", ylabel="top-N accuracy, %")
+    axes.set_title(title or "Top-N accuracy", fontsize=9, wrap=True)
+    tidy(axes)
+    return figure
+
+
+@plot
+def history(
+    columns: Mapping[str, NDArray[np.float64]], *, best_epoch: float | None = None, title: str = ""
+) -> Figure:
+    """Loss and every other metric of a trial against epoch, a panel each, the best epoch marked."""
+    parts = (("train", _BEFORE), ("val", _AFTER))
+    names = dict.fromkeys(
+        name.removeprefix(f"{part}_") for name in columns for part, _ in parts if name.startswith(f"{part}_")
+    )
+    figure = new_figure(max(4.0, 3.2 * len(names)), 3.2)
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        metric = METRICS[name]
+        for part, colour in parts:
+            values = columns.get(f"{part}_{name}")
+            if values is not None and np.isfinite(values).any():
+                axes.plot(
+                    metric.factor * values,
+                    color=colour,
+                    label={"train": "training", "val": "validation"}[part],
+                )
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color="#888888", linestyle=":", label="best epoch")
+        axes.set(xlabel="epoch", title=metric.heading)
+        tidy(axes)
+    handles = {
+        label: handle
+        for axes in figure.axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(title or "Learning curves", fontsize=9, wrap=True)
+    return figure
+
+
+@plot
 def weight_violins(
     before: Mapping[str, NDArray[Any]], after: Mapping[str, NDArray[Any]], *, title: str = ""
 ) -> Figure:
@@ -154,45 +238,42 @@ def weight_violins(
 
 
 @plot
-def first_filters(weights: Mapping[str, NDArray[Any]], *, title: str = "", most: int = 64) -> Figure | None:
-    """The kernels of the first convolution [height, width, in, out]; None for a model without one."""
-    name = next((name for name, value in weights.items() if value.ndim == 4), None)
-    if name is None:
-        return None
-    kernels = weights[name].mean(axis=2)
-    return _tiles(np.moveaxis(kernels, -1, 0)[:most], title or f"{name}: first-layer filters", diverging=True)
+def filters(name: str, kernel: NDArray[Any], *, title: str = "", most: int = 64) -> Figure:
+    """The kernels of a convolution [height, width, in, out], each the mean over its input channels."""
+    over = f", mean over {kernel.shape[2]} channels" if kernel.shape[2] > 1 else ""
+    shown = f"{min(most, kernel.shape[3])} of {kernel.shape[3]} filters{over}"
+    tiles = np.moveaxis(kernel.mean(axis=2), -1, 0)[:most]
+    return _tiles(tiles, f"{title + ': ' if title else ''}{name}, {shown}", diverging=True)
 
 
 @plot
 def feature_maps(
-    weights: Mapping[str, NDArray[Any]], example: NDArray[Any], *, title: str = "", most: int = 64
-) -> Figure | None:
-    """The first convolution's answer to an example, before its bias, with zeros around the image."""
-    name = next((name for name, value in weights.items() if value.ndim == 4), None)
-    if name is None or example.ndim != 3:
-        return None
-    kernel = np.asarray(weights[name], dtype=np.float64)
-    height, width = kernel.shape[:2]
-    padded = np.pad(example, [((height - 1) // 2, height // 2), ((width - 1) // 2, width // 2), (0, 0)])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(0, 1))
-    maps = np.einsum("xychw,hwco->oxy", windows, kernel)
-    tiles = np.concatenate([example.mean(axis=2, keepdims=True).transpose(2, 0, 1), maps[: most - 1]])
-    return _tiles(tiles, title or f"{name}: an example (first tile) and its feature maps", diverging=False)
+    name: str, maps: NDArray[Any], example: NDArray[Any], *, title: str = "", most: int = 63
+) -> Figure:
+    """What leaves a convolution [height, width, filters] for an example, behind its activation."""
+    return _tiles(
+        np.moveaxis(maps, -1, 0)[:most],
+        f"{title + ': ' if title else ''}an example, and {min(most, maps.shape[2])} of {maps.shape[2]} maps "
+        f"that {name} makes of it",
+        diverging=False,
+        first=example.mean(axis=2),
+    )
 
 
-def _tiles(tiles: NDArray[Any], title: str, *, diverging: bool) -> Figure:
-    columns = min(8, len(tiles))
-    rows = -(-len(tiles) // columns)
+def _tiles(tiles: NDArray[Any], title: str, *, diverging: bool, first: NDArray[Any] | None = None) -> Figure:
+    shown = [*(() if first is None else (first,)), *tiles]
+    columns = min(8, len(shown))
+    rows = -(-len(shown) // columns)
     figure = new_figure(0.95 * columns, 0.95 * rows + 0.5)
     limit = float(np.abs(tiles).max()) or 1.0
-    for axes, tile in zip(figure.subplots(rows, columns, squeeze=False).flat, tiles, strict=False):
+    for axes, tile in zip(figure.subplots(rows, columns, squeeze=False).flat, shown, strict=False):
         if diverging:
             axes.imshow(tile, cmap="PuOr", vmin=-limit, vmax=limit)
         else:
             axes.imshow(tile, cmap="gray")
     for axes in figure.axes:
         axes.set_axis_off()
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=9, wrap=True)
     return figure
 
 
