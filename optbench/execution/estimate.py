@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from optbench import backends, matching
 from optbench.datasets import registry
-from optbench.datasets.base import DatasetInfo, cut, example_shape, network, validation_count
+from optbench.datasets.base import DatasetInfo, example_shape, network, trial_data, validation_count
 from optbench.environment import Context
 from optbench.execution import local, preflight
 from optbench.models.layers import count_parameters, multiplications
@@ -232,9 +232,7 @@ def calibrate(spec: TrialSpec, context: Context) -> float:
         spec,
         workload=replace(workload, batch_size=part, split=Split(validation=0.5, how="random")),
     )
-    data = cut(
-        made, small.workload.split, spec.seeds, train_eval=1, context=workload.context, scaling=workload.scale
-    )
+    data = trial_data(made, small.workload, spec.seeds, train_eval=1)
     weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
     session = backends.engine(spec.backend, context).open(small, built, data, weights)
     session.warm_up()

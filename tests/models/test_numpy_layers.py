@@ -10,7 +10,7 @@ import pytest
 
 from optbench import backends, matching
 from optbench.datasets import registry
-from optbench.datasets.base import of_trial
+from optbench.datasets.base import trial_data
 from optbench.models import layers, numpy_layers
 from optbench.models.layers import Conv2D, Dense, Dropout, MaxPool2D, Model, build
 from optbench.models.zoo import ZOO
@@ -54,7 +54,7 @@ def test_the_outputs_are_those_of_pytorch(name):
         device="cpu",
         precision="float64",
     )
-    data = of_trial(registry.made("digits"), spec)
+    data = trial_data(registry.made("digits"), workload, spec.seeds)
     built = build(workload.model, data.info.shape, data.info.outputs)
     weights = matching.initial_weights(built, 3, "float64")
     session = engine.open(replace(spec), built, data, weights)

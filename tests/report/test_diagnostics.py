@@ -214,7 +214,9 @@ def test_a_regression_shows_residuals_where_classes_had_confusions(tmp_path):
         assert error == pytest.approx(trial.metrics["test_rmse"], rel=1e-6)
         assert f"off by {np.abs(found.errors).mean():.4g} on average" in found.sentences[0]
         shown = write_trial_plots(store, trial, tmp_path / "plots")
-    assert {path.stem for path in shown.files} == {f"residuals_{trial.trial_id}"}
+    assert {path.stem for path in shown.files} == {
+        f"{kind}_{trial.trial_id}" for kind in ("history", "residuals")
+    }
     assert shown.sentences == found.sentences
 
 
