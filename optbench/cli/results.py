@@ -16,6 +16,7 @@ from optbench.cli.common import (
     say,
     show_report,
 )
+from optbench.cli.importing import DecimalOption, FailedOption, MapOption, PatternOption, naming_of
 
 
 def report(
@@ -83,7 +84,8 @@ def compare(
     table: Annotated[
         Path,
         typer.Argument(
-            help="CSV: columns dataset, optimizer, seed and metrics; or a matrix of datasets x methods."
+            help="Table: columns dataset, optimizer, seed and metrics; or a matrix of datasets x methods; or "
+            "logs, or a folder of them, that optbench import reads."
         ),
     ],
     metric: Annotated[str | None, typer.Option(help="Column to compare, where there are several.")] = None,
@@ -105,9 +107,13 @@ def compare(
     predictions: Annotated[
         bool, typer.Option("--predictions", help="The file has a column truth and one of labels a model.")
     ] = False,
+    names: MapOption = None,
+    failed: FailedOption = None,
+    decimal: DecimalOption = None,
+    pattern: PatternOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything computed as JSON.")] = False,
 ) -> None:
-    """Run the statistics alone on any table of results."""
+    """Run the statistics alone on any table of results, or on logs of other tools."""
     with errors(table):
         from optbench.records import tables
         from optbench.report import comparison_terminal as view
@@ -125,6 +131,7 @@ def compare(
                 alpha=alpha,
                 correction=correction,
                 margin=margin,
+                naming=naming_of(pattern=pattern, names=names, failed=failed, decimal=decimal),
             )
             shown, plain = list(view.render_comparison(result)), result.to_dict()
         if as_json:

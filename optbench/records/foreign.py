@@ -7,7 +7,6 @@ Such trials were not trained here, so nothing proves that they match: their fing
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -18,22 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 import optbench
-from optbench.errors import UserError
+from optbench.records.foreign_metrics import (
+    ImportedError,
+    check_testable,
+    choose_primary,
+    declared_metrics_of,
+    is_share,
+    status_of,
+    testable_metrics,
+)
+from optbench.records.foreign_notes import notes_of
 from optbench.records.frames import declared_metrics
 from optbench.records.logs import HISTORY, RunLog
 from optbench.records.pairing import DECLARED
 from optbench.records.store import FILE_NAME, Store, StoredTrial, StoreError
 from optbench.suite.report_spec import Analysis, ReportSpec, ReportWorkload, Targets
-from optbench.task import BUILT_IN, CustomMetric, Direction, Metric, sign_of, undeclared
-from optbench.task import known as metric_of
+from optbench.task import CustomMetric, Direction, sign_of
 from optbench.trial import STREAMS, Fingerprints, Seeds, TrialRecord, TrialSpec, content_hash
-
-#: A report tests the first of these that all runs have; losses of the training part come last of all.
-PRIMARY = tuple(name for name in BUILT_IN if name != "train_loss")
-
-
-class ImportedError(UserError, ValueError):
-    """Results that cannot be taken over; the message names file and field, and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,7 @@ def write(
     *,
     baseline: str | None = None,
     directions: Mapping[str, Direction] | None = None,
+    notes: Sequence[str] = (),
 ) -> Imported:
     """Write runs of other tools into a store, in one transaction.
 
@@ -65,6 +66,8 @@ def write(
         Optimizer that the others are compared with; the first if not given.
     directions : mapping of str to {"higher", "lower"}, optional
         What is better of metrics that are not known, such as ``test_my_score``.
+    notes : sequence of str
+        What was left out before, to be recorded with the rest.
 
     Returns
     -------
@@ -81,9 +84,11 @@ def write(
     if not logs:
         raise ImportedError("import: found no run; give CSV files, or folders with logs")
     known, rows, earlier = _known(out)
-    custom = _declared(logs, directions or {}, earlier)
-    testable = _testable(custom)
-    records = [_record(log, testable) for log in logs]
+    custom = declared_metrics_of(logs, directions or {}, earlier)
+    testable = testable_metrics(custom)
+    check_testable(logs, testable)
+    primary, said = choose_primary(logs, testable, known.values())
+    records = [_record(log, primary) for log in logs]
     sources: dict[str, str] = {}
     for log, record in zip(logs, records, strict=True):
         if record.trial_id in sources:
@@ -101,7 +106,9 @@ def write(
             )
     new = {record.trial_id: record for record in records if record.trial_id not in known}
     rows |= {key: _labels(record.spec) for key, record in new.items()}
-    spec = _report_spec(out.resolve().name, [*known.values(), *new.values()], rows, baseline, custom)
+    trials = [*known.values(), *new.values()]
+    spec = _report_spec(out.resolve().name, trials, rows, baseline, custom, primary)
+    notes = (*said, *notes, *notes_of(logs))
     with Store(out, write=True) as store, store.writing():
         store.set_plan((key, *labels) for key, labels in rows.items())
         store.set_meta(
@@ -112,9 +119,14 @@ def write(
             view=spec.to_json(),
             smoke="",
             imported=optbench.__version__,
+            imported_notes="\n".join(dict.fromkeys([*_earlier_notes(store), *notes])),
         )
         store.add(*new.values())
-        return Imported(store=store.path, trials=len(rows), new=len(new), notes=tuple(_notes(logs)))
+        return Imported(store=store.path, trials=len(rows), new=len(new), notes=notes)
+
+
+def _earlier_notes(store: Store) -> list[str]:
+    return [note for note in store.meta().get("imported_notes", "").splitlines() if note]
 
 
 def _known(out: Path) -> tuple[dict[str, StoredTrial], dict[str, tuple[str, str]], dict[str, CustomMetric]]:
@@ -129,67 +141,11 @@ def _known(out: Path) -> tuple[dict[str, StoredTrial], dict[str, tuple[str, str]
         return trials, labels, {metric.name: metric for metric in declared_metrics(store.meta())}
 
 
-def _declared(
-    logs: Sequence[RunLog], directions: Mapping[str, Direction], earlier: Mapping[str, CustomMetric]
-) -> dict[str, CustomMetric]:
-    """Metrics that a report can test beside optbench's own, by name without their part of the data."""
-    found = dict(earlier)
-    columns = dict.fromkeys(name for log in logs for name in log.metrics)
-    for name in directions:
-        if name not in columns:
-            listed = ", ".join(columns) or "none"
-            raise ImportedError(f"--maximise, --minimise: found {name!r}; the runs have the metrics {listed}")
-    for name in columns:
-        part, _, bare = name.partition("_")
-        like = metric_of(name)
-        said = directions.get(name)
-        if said is not None and like is not None and like.direction not in (None, said):
-            raise ImportedError(
-                f"metric {name!r}: {like.better} is better, as its name says; give it another name with --map"
-            )
-        direction = said or (like.direction if like else None)
-        if direction is None and like is None and bare in earlier:
-            continue
-        if direction is None and like is None:
-            how = f"--maximise {name} or --minimise {name}; or leave it out with --map COLUMN="
-            raise ImportedError(f"import: {undeclared(name, how)}")
-        if direction is None or part not in ("test", "val") or _own(name):
-            continue
-        metric = CustomMetric(name=bare, reference="", code="imported", minimise=direction == "lower")
-        if found.setdefault(bare, metric).minimise is not metric.minimise:
-            raise ImportedError(
-                f"metric {name!r}: was imported before with the other direction; remove the store to import "
-                "all again"
-            )
-    return found
-
-
-def _testable(custom: Mapping[str, CustomMetric]) -> tuple[str, ...]:
-    return (*PRIMARY, *(column for metric in custom.values() for column in metric.columns()), "train_loss")
-
-
-def _own(name: str) -> bool:
-    """Whether optbench's own trials have such a metric: a table of its own shows it."""
-    return name in BUILT_IN or "[" in name or re.fullmatch(r"test_top\d+_accuracy", name) is not None
-
-
-def _record(log: RunLog, testable: Sequence[str]) -> TrialRecord:
+def _record(log: RunLog, primary: str) -> TrialRecord:
     history = {name: log.history[name] for name in log.history if np.isfinite(log.history[name]).any()}
     length = max((len(values) for values in history.values()), default=0)
-    metrics = {**log.metrics, **_finals(history)}
-    for name, value in metrics.items():
-        if _is_share(name) and value > cast(Metric, metric_of(name)).high:
-            raise ImportedError(
-                f"{log.source}: {name}: found {value:g}; a share in [0, 1] belongs here: give --percent if "
-                "the numbers are percentages"
-            )
-    diverged = log.status == "completed" and _diverged(log.history)
-    if not diverged and log.status == "completed" and not any(name in metrics for name in testable):
-        found = ", ".join([*log.ignored, *metrics]) or "none"
-        raise ImportedError(
-            f"{log.source}: found the metrics {found}; a report tests one of {', '.join(testable)}: say "
-            "which is which with --map NAME=METRIC, as in --map accuracy=test_accuracy"
-        )
+    metrics = {**log.metrics, **_finals(history, log.ends)}
+    status = status_of(log, primary)
     columns = {name: np.full(length, np.nan) for name in HISTORY} if length else {}
     for name, values in history.items():
         columns[name][: len(values)] = values
@@ -218,26 +174,29 @@ def _record(log: RunLog, testable: Sequence[str]) -> TrialRecord:
         trial_id=content_hash({**block, "optimizer": log.optimizer, "imported": True}),
         block_id=content_hash({**block, "imported": True}),
         spec=cast(TrialSpec, {**block, "optimizer": optimizer, "imported": f"{log.kind} ({log.source})"}),
-        status="diverged" if diverged else log.status,
+        status=status,
         fingerprints=Fingerprints(split=DECLARED, init=DECLARED, order=DECLARED),
         history=columns,
         metrics=metrics,
         timings={},
         predictions={},
-        environment={"imported": log.kind},
+        environment={"imported": log.kind, **({"reading": list(log.notes)} if log.notes else {})},
         started=datetime.fromtimestamp(when, timezone.utc).isoformat(timespec="seconds"),
     )
 
 
-def _finals(history: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+_ENDS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+
+
+def _finals(history: Mapping[str, NDArray[np.float64]], ends: Mapping[str, float]) -> dict[str, float]:
     """Last values, and the best epoch by the rule of :class:`optbench.trial.Workload`'s monitor."""
     if not history:
         return {}
     finals = {"epochs": float(max(map(len, history.values())) - 1)}
     finals |= {
-        name: float(values[-1])
-        for name, values in history.items()
-        if name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy") and np.isfinite(values[-1])
+        name: ends[name]
+        for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+        if name in ends
     }
     for name in ("val_accuracy", "val_loss"):
         if name in history and "best_epoch" not in finals:
@@ -249,12 +208,6 @@ def _finals(history: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
                 if other in history and best < len(history[other]) and np.isfinite(history[other][best])
             }
     return finals
-
-
-def _diverged(history: Mapping[str, NDArray[np.float64]]) -> bool:
-    """A log whose training loss ends without being a number."""
-    losses = [history[name] for name in ("batch_loss", "train_loss") if name in history]
-    return any(len(values) and not math.isfinite(values[-1]) for values in losses)
 
 
 def _labels(spec: Any) -> tuple[str, str]:
@@ -278,14 +231,9 @@ def _report_spec(
     rows: Mapping[str, tuple[str, str]],
     baseline: str | None,
     custom: Mapping[str, CustomMetric],
+    primary: str,
 ) -> ReportSpec:
     """What a report shows of these trials, in the order in which they were given."""
-    completed = [trial for trial in trials if trial.status == "completed"] or list(trials)
-    testable = _testable(custom)
-    primary = next((m for m in testable if all(m in trial.metrics for trial in completed)), None)
-    if primary is None:
-        found = "; ".join(sorted({", ".join(sorted(set(t.metrics) & set(testable))) for t in completed}))
-        raise ImportedError(f"import: the runs share no metric that a report tests; found {found}")
     optimizers = list(dict.fromkeys(optimizer for _, optimizer in rows.values()))
     if baseline is not None and baseline not in optimizers:
         raise ImportedError(f"--baseline: found {baseline!r}; the runs have {', '.join(optimizers)}")
@@ -313,50 +261,25 @@ def _report_spec(
     )
 
 
-def _notes(logs: Iterable[RunLog]) -> Iterable[str]:
-    logs = list(logs)
-    ignored = dict.fromkeys(name for log in logs for name in log.ignored)
-    if ignored:
-        yield f"Left out: {', '.join(ignored)} (--map NAME=METRIC takes a column in)."
-    lengths = {max(map(len, log.history.values())) - 1 for log in logs if log.history}
-    if len(lengths) > 1:
-        yield (
-            f"Runs have from {min(lengths)} to {max(lengths)} epochs: stopped early, or a log was cut short?"
-        )
-    blocks: dict[tuple[str, str, int], set[str]] = {}
-    for log in logs:
-        blocks.setdefault((log.dataset, log.model, log.seed), set()).add(log.optimizer)
-    optimizers = set().union(*blocks.values())
-    lacking = [(key, optimizers - found) for key, found in blocks.items() if found != optimizers]
-    if lacking:
-        (dataset, _, seed), names = lacking[0]
-        where = f"{dataset}, seed {seed} has no {min(names)}"
-        yield f"{len(lacking)} of {len(blocks)} blocks lack an optimizer: {where}."
-
-
 def shares(logs: Iterable[RunLog]) -> list[str]:
     """Names of the metrics that are shares: what :func:`percent` divides by 100."""
     return list(
-        dict.fromkeys(name for log in logs for name in (*log.history, *log.metrics) if _is_share(name))
+        dict.fromkeys(name for log in logs for name in (*log.history, *log.metrics) if is_share(name))
     )
-
-
-def _is_share(name: str) -> bool:
-    metric = metric_of(name)
-    return metric is not None and metric.unit == "share"
 
 
 def percent(logs: Iterable[RunLog]) -> list[RunLog]:
     """Turn metrics that are shares, such as accuracies, from percentages into shares."""
 
     def share(name: str, value: Any) -> Any:
-        return value / 100 if _is_share(name) else value
+        return value / 100 if is_share(name) else value
 
     return [
         replace(
             log,
             metrics={name: share(name, value) for name, value in log.metrics.items()},
             history={name: share(name, values) for name, values in log.history.items()},
+            ends={name: share(name, value) for name, value in log.ends.items()},
         )
         for log in logs
     ]

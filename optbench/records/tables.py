@@ -1,10 +1,9 @@
-"""Results from anywhere: a CSV of trials, or a datasets x methods matrix, read into one tidy table."""
+"""The statistics on results from anywhere: a table, a datasets x methods matrix, logs of other tools."""
 
 from __future__ import annotations
 
-import csv
-import warnings
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from os import PathLike
@@ -13,39 +12,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from optbench.datasets.formats import read_csv
+from optbench.records.readers.names import bare, is_count, is_loss, is_setting, is_unnamed, plain
+from optbench.records.readers.naming import Naming
+from optbench.records.readers.table import ResultsTable, read_table
+from optbench.records.readers.tabled import one_row_a_run, table_of_runs
+from optbench.records.readers.text import Cells, TableError, at_line, read_cells
 from optbench.stats.classifiers import McNemarResult, mcnemar_predictions
 from optbench.stats.common import StatsError, to_plain
-from optbench.stats.compare import RESERVED, Comparison, compare_table
+from optbench.stats.compare import Comparison, compare_table
 from optbench.stats.corrections import adjust
 from optbench.stats.survival import budgeted
-from optbench.suite.validation import one_line, shown
+from optbench.suite.validation import shown
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_MISSING = {"", "na", "n/a", "nan", "none", "null", "-", "crashed", "missing"}
-_TRUE = {"true", "1", "1.0", "yes"}
-_FALSE = {"false", "0", "0.0", "no", "", "nan"}
-FORMS = (
-    "a long table has the columns dataset, optimizer, seed and one or more metrics (optional: status, "
-    "reached, time, budget); a wide matrix has the dataset in its first column and one column of numbers per "
-    "method"
-)
-
-
-class TableError(StatsError):
-    """A file that cannot be read as results: the place, what was found, what is allowed."""
-
-
-@dataclass(frozen=True)
-class ResultsTable:
-    """A table as read: the tidy frame, its metrics, and a sentence on how the file was understood."""
-
-    frame: pd.DataFrame
-    form: Literal["long", "wide"]
-    metrics: tuple[str, ...]
-    explanation: str
 
 
 @dataclass(frozen=True)
@@ -61,20 +41,22 @@ class ModelComparison:
     p_adjusted: float
 
 
-def read_results(path: str | PathLike[str]) -> ResultsTable:
+def read_results(path: str | PathLike[str], *, naming: Naming | None = None) -> ResultsTable:
     r"""Read a CSV (or TSV, or semicolon-separated) table of results.
 
     Parameters
     ----------
     path : path
-        A long table, if it has a column "optimizer", or else a wide matrix. In a cell of a metric, "diverged"
-        marks a diverged trial, an empty cell, "NA" or "crashed" a missing one.
+        A long table, if it has a column "optimizer", or else a wide matrix. In a cell of a metric,
+        "diverged", NaN and an infinity mark a diverged trial, an empty cell, "NA" or "crashed" a missing one.
+    naming : Naming, optional
+        What columns and states mean, where their names do not say.
 
     Returns
     -------
     ResultsTable
         `frame` has the columns dataset, optimizer, seed, the metrics, and those of status, reached, time and
-        budget that the file has.
+        budget that the file has. Labels are text as written.
 
     Raises
     ------
@@ -89,179 +71,7 @@ def read_results(path: str | PathLike[str]) -> ResultsTable:
     >>> read_results(path).form
     'wide'
     """
-    path = Path(path)
-    frame, separator = _read(path)
-    names = {str(c).strip().lower(): c for c in frame.columns}
-    frame = frame.rename(columns={names[r]: r for r in (*RESERVED, "method") if r in names})
-    if "optimizer" not in frame.columns and {"method", "dataset"} <= set(frame.columns):
-        frame = frame.rename(columns={"method": "optimizer"})
-    return _long(path, frame, separator) if "optimizer" in frame.columns else _wide(path, frame, separator)
-
-
-def _read(path: Path) -> tuple[pd.DataFrame, str]:
-    import pandas as pd
-
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-    except FileNotFoundError:
-        raise TableError(f"{path}: file not found; pass the path of a CSV table ({FORMS})") from None
-    except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
-        raise TableError(
-            f"{path}: cannot be read as UTF-8 text ({one_line(error)}); save it as a UTF-8 CSV"
-        ) from None
-    separator = max(",;\t", key=header.count)
-    columns = next(csv.reader([header], delimiter=separator), [])
-    repeated = sorted({c for c in columns if columns.count(c) > 1})
-    if repeated:
-        raise TableError(f"{path}: line 1: column {', '.join(repeated)} appears twice; name each column once")
-    if len(columns) < 2:
-        raise TableError(f"{path}: line 1: found {len(columns)} column(s); {FORMS}")
-    try:
-        with warnings.catch_warnings():
-            # A warning of pandas says that it left cells out.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = read_csv(
-                path, sep=separator, encoding="utf-8-sig", skipinitialspace=True, index_col=False
-            )
-    except (
-        pd.errors.ParserError,
-        pd.errors.EmptyDataError,
-        pd.errors.ParserWarning,
-        UnicodeDecodeError,
-    ) as error:
-        raise TableError(f"{path}: {one_line(error)}; every line needs {len(columns)} columns") from None
-    if frame.empty:
-        raise TableError(f"{path}: found a header and no rows; {FORMS}")
-    return frame, separator
-
-
-def _texts(path: Path, separator: str, column: int) -> list[str]:
-    """The cells of one column as written, for messages and words such as "diverged"."""
-    import pandas as pd
-
-    cells = pd.read_csv(
-        path,
-        sep=separator,
-        usecols=[column],
-        dtype=str,
-        keep_default_na=False,
-        encoding="utf-8-sig",
-        index_col=False,
-    )
-    return [str(cell).strip() for cell in cells.iloc[:, 0]]
-
-
-def _numbers(
-    path: Path, separator: str, frame: pd.DataFrame, column: str
-) -> tuple[np.ndarray[Any, Any], Any]:
-    """A column as floats, and which cells say "diverged" (None if there is none)."""
-    import pandas as pd
-
-    if pd.api.types.is_numeric_dtype(frame[column]) and not pd.api.types.is_bool_dtype(frame[column]):
-        return frame[column].to_numpy(dtype=np.float64), None
-    values = np.empty(len(frame))
-    diverged = np.zeros(len(frame), dtype=bool)
-    for i, cell in enumerate(_texts(path, separator, list(frame.columns).index(column))):
-        word = cell.lower()
-        diverged[i] = word == "diverged"
-        try:
-            values[i] = np.nan if word in _MISSING or diverged[i] else float(cell)
-        except ValueError:
-            raise TableError(
-                f"{path}: line {i + 2}, column {column!r}: found {shown(cell)}; allowed are a number with a "
-                "decimal point, an empty cell or NA (missing), and the word diverged"
-            ) from None
-    return values, diverged
-
-
-def _long(path: Path, frame: pd.DataFrame, separator: str) -> ResultsTable:
-    original = list(frame.columns)
-    metrics, states = [], np.zeros(len(frame), dtype=bool)
-    said = ["long table"]
-    for column in original:
-        numeric = column in ("time", "budget") or (column not in RESERVED and column != "method")
-        if not numeric:
-            continue
-        if column not in RESERVED and not _is_metric(frame[column]):
-            continue
-        values, diverged = _numbers(path, separator, frame, column)
-        frame[column] = values
-        if diverged is not None:
-            states |= diverged
-        if column not in RESERVED:
-            metrics.append(str(column))
-    if "reached" in frame:
-        frame["reached"] = _booleans(path, frame)
-    if "dataset" not in frame:
-        frame["dataset"] = path.stem
-        said.append(f"no column dataset: all rows are the dataset {path.stem!r}")
-    if "seed" not in frame:
-        if frame.duplicated(["dataset", "optimizer"]).any():
-            raise TableError(f"{path}: line 1: no column seed, but several rows per optimizer; add one")
-        frame["seed"] = 0
-        said.append("no column seed: one trial per dataset and optimizer")
-    if "status" in frame:
-        frame["status"] = frame["status"].fillna("completed").astype(str).str.strip().str.lower()
-    if states.any():
-        frame["status"] = np.where(states, "diverged", frame.get("status", "completed"))
-    said[0] += f" with {len(frame)} trials, metrics {', '.join(metrics) or 'none'}"
-    return ResultsTable(frame, "long", tuple(metrics), "; ".join(said))
-
-
-def _is_metric(column: pd.Series) -> bool:
-    """Numbers, or cells of which at least half are: a typo in a metric is an error, a label is not."""
-    import pandas as pd
-
-    if pd.api.types.is_bool_dtype(column):
-        return False
-    if pd.api.types.is_numeric_dtype(column):
-        return True
-    return bool(pd.to_numeric(column, errors="coerce").notna().mean() >= 0.5)
-
-
-def _booleans(path: Path, frame: pd.DataFrame) -> np.ndarray[Any, Any]:
-    words = frame["reached"].astype(str).str.strip().str.lower()
-    unknown = ~words.isin(_TRUE | _FALSE)
-    if unknown.any():
-        i = int(np.flatnonzero(unknown.to_numpy())[0])
-        raise TableError(
-            f"{path}: line {i + 2}, column 'reached': found {shown(words.iloc[i])}; allowed are true, false"
-        )
-    return np.asarray(words.isin(_TRUE).to_numpy(), dtype=bool)
-
-
-def _wide(path: Path, frame: pd.DataFrame, separator: str) -> ResultsTable:
-    import pandas as pd
-
-    first, *methods = [str(c) for c in frame.columns]
-    if len(methods) < 2:
-        raise TableError(f"{path}: line 1: found the columns {first}, {', '.join(methods)}; {FORMS}")
-    labels = frame.iloc[:, 0].astype(str)
-    if frame.iloc[:, 0].isna().any():
-        line = int(np.flatnonzero(frame.iloc[:, 0].isna().to_numpy())[0]) + 2
-        raise TableError(
-            f"{path}: line {line}, column {first!r}: empty; every row needs the name of its dataset"
-        )
-    if labels.duplicated().any():
-        i = int(np.flatnonzero(labels.duplicated().to_numpy())[0])
-        raise TableError(
-            f"{path}: line {i + 2}: dataset {shown(labels.iloc[i])} appears again; a wide matrix has one row "
-            "per dataset: for several seeds use the long form (dataset, optimizer, seed, metric)"
-        )
-    if set(methods) & {"seed", "status"}:
-        raise TableError(f"{path}: line 1: found the column seed or status but no column optimizer; {FORMS}")
-    parts = []
-    for method in methods:
-        values, diverged = _numbers(path, separator, frame, method)
-        status = np.where(diverged, "diverged", "completed") if diverged is not None else "completed"
-        parts.append(
-            pd.DataFrame(
-                {"dataset": labels, "optimizer": method, "seed": 0, "value": values, "status": status}
-            )
-        )
-    said = f"wide matrix of {len(frame)} datasets x {len(methods)} methods ({', '.join(methods)})"
-    return ResultsTable(pd.concat(parts, ignore_index=True), "wide", ("value",), said)
+    return read_table(Path(path), naming)
 
 
 def compare_file(
@@ -274,6 +84,7 @@ def compare_file(
     correction: str = "holm",
     margin: float | None = None,
     family: Literal["baseline", "all"] | None = None,
+    naming: Naming | None = None,
 ) -> Comparison:
     r"""Read a table of results and run the whole decision procedure on it.
 
@@ -286,11 +97,13 @@ def compare_file(
         budget).
     maximise, baseline, alpha, correction, margin, family
         See `optbench.stats.compare.compare_table`.
+    naming : Naming, optional
+        What columns and states mean, where their names do not say.
 
     Returns
     -------
     Comparison
-        Its first note says how the file was understood.
+        Its first notes say how the file was understood, and what was left out.
 
     Raises
     ------
@@ -305,26 +118,16 @@ def compare_file(
     >>> compare_file(path, maximise=True, baseline="adam").notes[0]
     'wide matrix of 2 datasets x 2 methods (adam, wame)'
     """
-    table = read_results(path)
+    path = Path(path)
+    table = _runs_table(path, naming or Naming())
     frame = table.frame
-    if metric is None:
-        if len(table.metrics) == 1:
-            metric = table.metrics[0]
-        elif not table.metrics and {"reached", "time"} <= set(frame.columns):
-            metric, maximise = "time_to_target", False
-            limit = (
-                frame["budget"] if "budget" in frame else frame.groupby("dataset")["time"].transform("max")
-            )
-            frame = frame.assign(
-                time_to_target=budgeted(
-                    np.where(frame["reached"], frame["time"], np.inf), budget=np.asarray(limit, dtype=float)
-                )
-            )
-        else:
-            found = ", ".join(table.metrics) or "none"
-            raise TableError(f"{path}: metrics: found {found}; choose one with --metric (metric=...)")
-    elif metric not in table.metrics:
-        raise TableError(f"{path}: metric: found {metric!r}, allowed are {', '.join(table.metrics)}")
+    metric, given = _metric(path, table, metric)
+    if given is not None:
+        frame, maximise = given, False
+    frame, said = _outcomes(table, frame, metric)
+    frame, labelled = _with_models(frame)
+    if maximise is None and metric in table.directions:
+        maximise = table.directions[metric] == "higher"
     try:
         result = compare_table(
             frame,
@@ -338,7 +141,73 @@ def compare_file(
         )
     except StatsError as error:
         raise TableError(f"{path}: {error}") from None
-    return replace(result, notes=(table.explanation, *result.notes))
+    return replace(result, notes=(table.explanation, *table.notes, *labelled, *said, *result.notes))
+
+
+def _runs_table(path: Path, naming: Naming) -> ResultsTable:
+    """A row a run, of a table of results or of the logs that a file or folder holds."""
+    from optbench.records import logs
+
+    if not path.exists() or logs.is_table(path):
+        return one_row_a_run(read_results(path, naming=naming), path)
+    notes: list[str] = []
+    given = {"dataset": path.name if path.is_dir() else path.stem, **naming.given}
+    found = logs.read([path], replace(naming, given=given), notes=notes)
+    return table_of_runs(found, path, notes)
+
+
+def _metric(path: Path, table: ResultsTable, metric: str | None) -> tuple[str, pd.DataFrame | None]:
+    """The column to compare, and a frame with the time to target where that is compared."""
+    frame = table.frame
+    if metric is not None:
+        alike = [name for name in table.metrics if metric in (name, bare(name)[0], plain(name))]
+        if metric in frame.columns and metric in (*table.metrics, *table.settings):
+            return metric, None
+        if len(alike) == 1:
+            return alike[0], None
+        raise TableError(
+            f"{path}: metric: found {metric!r}, allowed are {', '.join(table.metrics) or 'none'}"
+        )
+    if len(table.metrics) == 1 or (table.metrics and table.chosen):
+        return table.chosen or table.metrics[0], None
+    if not table.metrics and {"reached", "time"} <= set(frame.columns):
+        limit = frame["budget"] if "budget" in frame else frame.groupby("dataset")["time"].transform("max")
+        spent = budgeted(
+            np.where(frame["reached"], frame["time"], np.inf), budget=np.asarray(limit, dtype=float)
+        )
+        return "time_to_target", frame.assign(time_to_target=spent)
+    found = ", ".join(table.metrics) or "none"
+    turned = (
+        "; if these are datasets, turn the table round: a row a dataset, a column a method"
+        if len(table.metrics) > 1 and "no column seed" in table.explanation
+        else ""
+    )
+    raise TableError(f"{path}: metrics: found {found}; choose one with --metric (metric=...){turned}")
+
+
+def _outcomes(table: ResultsTable, frame: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, list[str]]:
+    """Status of each row: a written NaN or infinity of the metric, or of a loss, is a diverged run."""
+    lost = np.zeros(len(frame), dtype=bool)
+    for name, written in table.diverged.items():
+        values = frame[name].to_numpy(dtype=float) if name in frame else np.full(len(frame), np.nan)
+        if name == metric:
+            lost |= written & np.isnan(values)
+        elif is_loss(name) and not is_setting(name):
+            lost |= written
+    if not lost.any():
+        return frame, []
+    status = frame["status"] if "status" in frame else np.full(len(frame), "completed")
+    status = np.where(lost & (np.asarray(status) == "completed"), "diverged", status)
+    notes = [f"{int(lost.sum())} runs wrote NaN, an infinity or diverged: they diverged"]
+    return frame.assign(status=status), notes
+
+
+def _with_models(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Datasets of several models are several workloads, as in an imported store."""
+    if "model" not in frame or frame["model"].nunique() < 2:
+        return frame, []
+    named = frame.assign(dataset=[f"{d}/{m}" for d, m in zip(frame["dataset"], frame["model"], strict=True)])
+    return named, ["several models: each dataset and model is a dataset of its own"]
 
 
 def compare_predictions(
@@ -350,7 +219,8 @@ def compare_predictions(
     ----------
     path : path
         CSV with a column "truth" (or "label") and one column of predicted labels per model; a column
-        "example" is ignored. One row per test example.
+        "example" is ignored. One row per test example. Labels are text; where all true labels are whole
+        numbers, 4.0 is 4.
     baseline : str, optional
         A model; by default all pairs are compared.
     correction : str
@@ -371,36 +241,73 @@ def compare_predictions(
     1
     """
     path = Path(path)
-    frame, _ = _read(path)
-    columns: Mapping[str, Any] = {str(c).strip().lower(): c for c in frame.columns}
-    truth = columns.get("truth", columns.get("label"))
-    models = [str(c) for c in frame.columns if str(c).strip().lower() not in ("truth", "label", "example")]
-    if truth is None or len(models) < 2:
-        found = ", ".join(map(str, frame.columns))
-        raise TableError(
-            f"{path}: line 1: found {found}; allowed are truth and one column of predictions per model"
-        )
-    if frame[[truth, *models]].isna().any(axis=None):
-        row, column = np.argwhere(frame[[truth, *models]].isna().to_numpy())[0]
-        name = [truth, *models][column]
-        raise TableError(
-            f"{path}: line {row + 2}, column {name!r}: empty; every example needs every prediction"
-        )
+    cells = read_cells(path, forms="allowed are truth and one column of predictions per model")
+    truth, models = _prediction_columns(cells)
     if baseline is not None and baseline not in models:
         raise TableError(f"{path}: baseline: found {baseline!r}, allowed are {', '.join(models)}")
+    labels = {name: _labels(cells, name) for name in (truth, *models)}
+    whole = all(re.fullmatch(r"[+-]?\d+(\.0*)?", label) for label in labels[truth])
+    if whole and len({_whole(label) for label in labels[truth]}) == len(set(labels[truth])):
+        labels = {name: [_whole(label) for label in column] for name, column in labels.items()}
+    known = set(labels[truth])
+    for name in models:
+        if not known & set(labels[name]):
+            raise TableError(
+                f"{path}: column {name!r}: found {shown(labels[name][0])}; none of its labels is a true one "
+                f"({', '.join(sorted(known)[:5])}); write both in one way"
+            )
     pairs = (
         list(combinations(models, 2))
         if baseline is None
         else [(m, baseline) for m in models if m != baseline]
     )
-    y = frame[truth].to_numpy()
-    tests = [mcnemar_predictions(y, frame[a].to_numpy(), frame[b].to_numpy()) for a, b in pairs]
+    arrays = {name: np.array(column, dtype=object) for name, column in labels.items()}
+    y = arrays[truth]
+    tests = [mcnemar_predictions(y, arrays[a], arrays[b]) for a, b in pairs]
     adjusted = adjust([t.p_midp for t in tests], method=correction, all_pairs=baseline is None)
-    right = {m: float((frame[m].to_numpy() == y).mean()) for m in models}
+    right = {m: float((arrays[m] == y).mean()) for m in models}
     return tuple(
-        ModelComparison(a, b, len(frame), right[a], right[b], test, float(p))
+        ModelComparison(a, b, len(y), right[a], right[b], test, float(p))
         for (a, b), test, p in zip(pairs, tests, adjusted, strict=True)
     )
+
+
+def _prediction_columns(cells: Cells) -> tuple[str, list[str]]:
+    """Column of the true labels, and those of the models."""
+    by_name = {plain(name): name for name in cells.names}
+    truth = next((by_name[name] for name in _TRUTH if name in by_name), None)
+    models = [
+        name
+        for k, name in enumerate(cells.names)
+        if name != truth
+        and plain(name) not in _EXAMPLE
+        and not (is_unnamed(name) and is_count(cells.column(k)))
+    ]
+    if truth is None or len(models) < 2:
+        found = ", ".join(cells.names)
+        raise TableError(
+            f"{cells.path}: line 1: found {found}; allowed are truth and one column of predictions per model"
+        )
+    return truth, models
+
+
+_TRUTH = ("truth", "label", "y_true", "true", "target", "true_label", "ground_truth", "actual")
+_EXAMPLE = ("example", "example_id", "index", "id", "idx")
+
+
+def _labels(cells: Cells, name: str) -> list[str]:
+    column = cells.column(cells.names.index(name))
+    for line, label in zip(cells.lines, column, strict=True):
+        if not label:
+            raise TableError(
+                f"{at_line(cells.path, line, name)}: empty; every example needs every prediction"
+            )
+    return column
+
+
+def _whole(label: str) -> str:
+    """A whole number without the decimal point that a column of floats has; other labels as they are."""
+    return re.sub(r"\.0*$", "", label) if re.fullmatch(r"[+-]?\d+\.0*", label) else label
 
 
 def predictions_to_dict(comparisons: Sequence[ModelComparison]) -> dict[str, Any]:

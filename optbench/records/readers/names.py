@@ -1,0 +1,282 @@
+"""What columns, labels and states mean: whole names, each listed here; all else is asked about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+from optbench.task import known
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Split a list of words."""
+    return tuple(text.split())
+
+
+#: Columns with a meaning of their own, and the names that other tools give them, the plainest first.
+ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "dataset": words(
+            """dataset dataset_name data_set data_name testproblem test_problem problem problem_name task
+            task_name workload benchmark data"""
+        ),
+        "optimizer": words(
+            """optimizer optimiser optimizer_name optimiser_name optim opt optimizer_class optimizer_type
+            method algorithm algo solver solver_name submission"""
+        ),
+        "seed": words(
+            """seed random_seed rng_seed random_state seed_id train_seed run_seed trial_seed repetition
+            replicate replication repeat rep idx_rep"""
+        ),
+        "status": words("status state run_state trial_status job_state jobstate run_status"),
+        "model": words("model model_name architecture arch network"),
+        "epoch": words("epoch epochs_trained epoch_number epoch_idx current_epoch"),
+        "step": words(
+            """step global_step trainer_global_step steps iteration iterations iter stop_val num_steps
+            training_iteration"""
+        ),
+    }
+)
+#: Set apart by tools from what is measured: settings, tags, attributes.
+_PREFIXES = words(
+    """params param config hparams hyperparameters hp args user_attrs user_attr attrs tags tag cfg
+    parameters"""
+)
+_MEASURED = ("metrics", "metric", "summary")
+#: First columns of a matrix that name its rows' datasets, beside those of the role.
+_ROW_NAMES = (
+    *ROLES["dataset"],
+    *words(
+        """name datasets tasks problems domain corpus collection suite env environment game function instance
+        openml_id did task_id dataset_id problem_id"""
+    ),
+)
+#: What counts the rows of a log.
+_AXES = frozenset(
+    (
+        *ROLES["epoch"],
+        *ROLES["step"],
+        *words(
+            """epochs itr wall_time walltime time relative_time relative_time_process relative_time_wall
+            timestamp datetime date batch batches round generation tokens samples_seen examples_seen updates
+            update minute minutes hour hours second seconds elapsed elapsed_time runtime x"""
+        ),
+    )
+)
+_INDEX = frozenset(
+    (
+        "",
+        *words(
+            """index idx id row rows no nr number num rownames row_names row_id rowid row_number level_0 line
+            record observation obs"""
+        ),
+    )
+)
+#: Facts about a dataset that stand beside its results.
+_FACTS = frozenset(
+    words(
+        """n d p n_samples samples n_features features n_classes classes num_classes num_samples num_features
+        instances n_instances attributes size n_train n_test year examples dimension dimensions dim"""
+    )
+)
+_STATISTIC = re.compile(
+    r"((weighted|overall|total|grand|macro|micro|arithmetic|geometric|harmonic|sample|running)_)?"
+    r"(averages?|avgs?|means?|medians?|geomeans?|gmeans?|std|stds|stdev|stddev|std_dev(iation)?|"
+    r"std_err(or)?|sd|standard_deviation|standard_error|stderr|sem|variance|var|iqr|ranks?|ranking|mittelwert|"
+    r"durchschnitt|moyenne|promedio|p_?values?|confidence_interval|ci|95_ci|wins?|losses|win_tie_loss|"
+    r"wins_ties_losses|w_t_l|num_wins|percentile|quantile|q1|q3|mean_std|mean_sd)"
+    r"(_(ranks?|ranking|scores?|acc(uracy)?|err(or)?|loss|values?|results?|performance|all|total|overall|std|"
+    r"sd|(over|of|across)_.*))?"
+)
+#: Statistics if they end a table, labels elsewhere.
+_LAST_STATISTIC = frozenset(
+    words(
+        """all total sum overall min max minimum maximum best worst count range aggregate summary
+        media"""
+    )
+)
+_SUFFIX = re.compile(
+    r"(.+?)[\s_\-./(\[]+(min|max|mean|avg|average|median|std|stdev|stddev|std_dev|sd|se|sem|stderr|var|variance|"
+    r"ci|lower|upper|low|high|rank|count|q1|q3|p25|p75|iqr)[)\]]*",
+    re.IGNORECASE,
+)
+
+FINISHED = frozenset(
+    words(
+        """completed complete finished finish success succeeded successful successfully done ok passed pass
+        trialstate.complete ended cd converged"""
+    )
+)
+FAILED = frozenset(
+    words(
+        """crashed crash failed fail failure error errored exception killed kill cancelled canceled cancel
+        aborted abort interrupted timeout timed_out time_out timedout out_of_memory oom out_of_me node_fail
+        nodefail boot_fail deadline revoked preempted preempting evicted trialstate.fail lost dead invalid
+        missing f to nf ca pr"""
+    )
+)
+UNFINISHED = frozenset(
+    words(
+        """running pending queued waiting scheduled pruned paused suspended requeued requeue configuring
+        completing resizing starting initializing created submitted not_started unfinished incomplete
+        in_progress active signaling special_exit stage_out trialstate.pruned trialstate.running
+        trialstate.waiting r pd cg cf s"""
+    )
+)
+DIVERGED = frozenset(words("diverged diverge divergence nan exploded unstable"))
+#: squeue's codes, which are words of other languages too: only where a whole column consists of them.
+_CODES = frozenset(words("cd f to nf oom ca pr r pd cg cf s"))
+
+
+def plain(name: str) -> str:
+    """Normalise a name: lower case, marks and spaces as single ``_``."""
+    return re.sub(r"[^0-9a-zÀ-￿%]+", "_", name.strip().lower()).strip("_")
+
+
+def bare(name: str) -> tuple[str, str]:
+    """Take a tool's prefix off a normalised name; it says ``setting``, ``measured`` or nothing.
+
+    Examples
+    --------
+    >>> bare("params.optimizer"), bare("metrics.val_acc"), bare("Optimizer")
+    (('optimizer', 'setting'), ('val_acc', 'measured'), ('optimizer', ''))
+    """
+    text = plain(name)
+    for kind, prefixes in (("setting", _PREFIXES), ("measured", _MEASURED)):
+        for prefix in prefixes:
+            # A bar of letters is a prefix only where a mark follows it, as in params.lr and params_lr.
+            if text.startswith(f"{prefix}_") and len(text) > len(prefix) + 1:
+                return text[len(prefix) + 1 :], kind
+    return text, ""
+
+
+def role_of(name: str) -> tuple[str, int] | None:
+    """Role that a column name means, and how plainly it says so (0: its very name)."""
+    text, kind = bare(name)
+    if kind == "measured":
+        return None
+    for role, names in ROLES.items():
+        if text in names:
+            exact = 0 if name == role else 1 if text == role and not kind else 2
+            return role, exact + (10 * names.index(text))
+    return None
+
+
+def is_axis(name: str) -> bool:
+    """Whether a column counts the rows of a log: epoch, step, time."""
+    return plain(name) in _AXES
+
+
+def names_rows(name: str) -> bool:
+    """Whether a first column says that it names datasets."""
+    return plain(name) in _ROW_NAMES
+
+
+def is_index_name(name: str) -> bool:
+    """Whether a column is called as an index is: not at all, ``Unnamed: 0``, ``index``, ``#``."""
+    return (
+        plain(name) in _INDEX
+        or re.fullmatch(r"unnamed_\d+(_level_\d+)?(_\d+)?|v1|x_?1", plain(name)) is not None
+    )
+
+
+def is_unnamed(name: str) -> bool:
+    """Whether a column has no name, as written by tools that write a row index."""
+    return not plain(name) or re.fullmatch(r"unnamed_\d+(_\d+)?", plain(name)) is not None
+
+
+def is_fact(name: str) -> bool:
+    """Whether a column is a fact about datasets, no method."""
+    return plain(name) in _FACTS or name.strip().startswith("#")
+
+
+def is_statistic(label: str, *, last: bool) -> bool:
+    """Whether a label is a statistic over other rows.
+
+    Examples
+    --------
+    >>> is_statistic("Avg. rank", last=False), is_statistic("max", last=False), is_statistic("max", last=True)
+    (True, False, True)
+    """
+    text = plain(label)
+    percentile = re.fullmatch(r"\d+(_\d+)?%", text) is not None
+    text = text.replace("%", "").strip("_")
+    return percentile or _STATISTIC.fullmatch(text) is not None or (last and text in _LAST_STATISTIC)
+
+
+def statistic_column(name: str, names: Iterable[str]) -> bool:
+    """Whether a column of a matrix holds statistics: ``x__MIN`` of x, ``adam std`` of adam, ``mean``."""
+    if is_statistic(name, last=False) or plain(name) in _LAST_STATISTIC - {"all"}:
+        return True
+    stem = _stem(name)
+    return stem is not None and any(other != name and stem in (plain(other), _stem(other)) for other in names)
+
+
+def _stem(name: str) -> str | None:
+    """What a statistic is of: ``adam`` of ``adam_std`` and ``mean(adam)``."""
+    if found := _SUFFIX.fullmatch(name.strip()):
+        return plain(found[1])
+    found = re.fullmatch(r"(std|mean|avg|min|max)[ (_]+(.+?)\)?", name.strip(), re.IGNORECASE)
+    return plain(found[2]) if found else None
+
+
+def is_count(cells: Sequence[str]) -> bool:
+    """Whether cells count the rows: 0, 1, 2, .. or 1, 2, 3, .., three of them at least."""
+    if len(cells) < 3 or cells[0] not in ("0", "1", "0.0", "1.0"):
+        return False
+    first = int(float(cells[0]))
+    return all(cell.removesuffix(".0") == str(first + i) for i, cell in enumerate(cells))
+
+
+def is_setting(name: str) -> bool:
+    """Whether a column of numbers says how a run was made, not how it came out."""
+    if bare(name)[1] == "setting":
+        return True
+    metric = known(name)
+    return metric is not None and metric.direction is None
+
+
+def state(word: str, failed: frozenset[str] | None = None) -> str | None:
+    """Status that another tool's word means: completed, diverged, crashed; None if it is not known.
+
+    ``failed`` are the words that the user calls failures: then any other unknown one is a success.
+
+    Examples
+    --------
+    >>> state("FINISHED"), state("CANCELLED by 1000"), state("odd"), state("odd", frozenset())
+    ('completed', 'crashed', None, 'completed')
+    """
+    text = re.sub(r"[\s\-]+", "_", word.strip().lower())
+    if failed is not None and (text in failed or word.strip() in failed):
+        return "crashed"
+    if not text or text in GAPLESS:
+        return "completed"
+    for candidate in (text, text.removesuffix("+"), text.partition("_by_")[0], text.partition(":")[0]):
+        if candidate in FINISHED:
+            return "completed"
+        if candidate in DIVERGED:
+            return "diverged"
+        if candidate in FAILED or candidate in UNFINISHED:
+            return "crashed"
+    return "completed" if failed is not None else None
+
+
+#: A state that says nothing.
+GAPLESS = frozenset(("na", "none", "null", "_"))
+
+
+def only_codes(found: Iterable[str]) -> bool:
+    """Whether all words are codes of squeue."""
+    return all(word.strip().lower() in _CODES for word in found if word.strip())
+
+
+def is_code(word: str) -> bool:
+    """Whether a word is a code of squeue and no state by itself."""
+    return word.strip().lower() in _CODES - {"oom"}
+
+
+def is_loss(name: str) -> bool:
+    """Whether a column is a loss of training or evaluation, which a diverged run cannot have."""
+    metric = known(bare(name)[0])
+    return metric is not None and metric.unit == "loss"
