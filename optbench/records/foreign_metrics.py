@@ -6,9 +6,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
+import numpy as np
+
 from optbench.errors import UserError
 from optbench.records.logs import HISTORY, RunLog
 from optbench.records.readers.names import is_loss
+from optbench.records.readers.numbers import out_of_range
 from optbench.records.store import StoredTrial
 from optbench.task import BUILT_IN, CustomMetric, Direction, Metric, undeclared
 from optbench.task import known as metric_of
@@ -84,6 +87,13 @@ def check_testable(logs: Sequence[RunLog], testable: Sequence[str]) -> None:
     ImportedError
         Names the run and how to say which metric is which.
     """
+    ends: dict[tuple[str, str], list[float]] = {}
+    for log in logs:
+        for name, value in {**log.metrics, **log.ends}.items():
+            ends.setdefault((log.dataset, name), []).append(value)
+    for (dataset, name), values in ends.items():
+        if (problem := out_of_range(np.array(values))) is not None:
+            raise ImportedError(f"{logs[0].source}: metric {name!r}, dataset {dataset!r}: {problem}")
     for log in logs:
         for name, value in {**log.metrics, **log.ends}.items():
             if is_share(name) and value > cast(Metric, metric_of(name)).high:

@@ -14,6 +14,7 @@ import numpy as np
 
 from optbench.records.readers.names import bare, is_count, is_loss, is_setting, is_unnamed, plain
 from optbench.records.readers.naming import Naming
+from optbench.records.readers.numbers import out_of_range
 from optbench.records.readers.table import ResultsTable, read_table
 from optbench.records.readers.tabled import one_row_a_run, table_of_runs
 from optbench.records.readers.text import Cells, TableError, at_line, read_cells
@@ -124,6 +125,7 @@ def compare_file(
     metric, given = _metric(path, table, metric)
     if given is not None:
         frame, maximise = given, False
+    _check_range(path, frame, metric)
     frame, said = _outcomes(table, frame, metric)
     frame, labelled = _with_models(frame)
     if maximise is None and metric in table.directions:
@@ -183,6 +185,13 @@ def _metric(path: Path, table: ResultsTable, metric: str | None) -> tuple[str, p
         else ""
     )
     raise TableError(f"{path}: metrics: found {found}; choose one with --metric (metric=...){turned}")
+
+
+def _check_range(path: Path, frame: pd.DataFrame, metric: str) -> None:
+    for dataset, values in frame.groupby("dataset", sort=False)[metric]:
+        problem = out_of_range(values.to_numpy(dtype=float))
+        if problem is not None:
+            raise TableError(f"{path}: column {metric!r}, dataset {dataset!r}: {problem}")
 
 
 def _outcomes(table: ResultsTable, frame: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, list[str]]:

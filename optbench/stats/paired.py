@@ -456,9 +456,6 @@ def pair_correlation(candidate: ArrayLike, baseline: ArrayLike) -> PairCorrelati
         return PairCorrelation(
             math.nan, math.nan, n, f"undefined: a correlation needs 3 finite pairs, found {n}"
         )
-    largest = float(np.abs([a, b]).max())
-    if largest > 1e100 or 0 < largest < 1e-100:  # squares would leave the range of floats; r has no scale
-        a, b = a / largest, b / largest
     va, vb = float(a.var(ddof=1)), float(b.var(ddof=1))
     if min(va, vb) <= (1e-12 * float(np.abs([a, b]).max())) ** 2:
         return PairCorrelation(math.nan, math.nan, n, "undefined: one member of the pairs is constant")

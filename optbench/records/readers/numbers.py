@@ -61,6 +61,32 @@ class Numbers:
         return np.isnan(self.values) & ~self.diverged
 
 
+#: Statistics square differences, which must stay numbers of a computer.
+LARGEST, SMALLEST = 1e150, 1e-150
+
+
+def out_of_range(values: NDArray[np.float64]) -> str | None:
+    """Say what statistics cannot square; None where nothing is.
+
+    Examples
+    --------
+    >>> out_of_range(np.array([0.1, 3e200])) is None, out_of_range(np.array([0.1, 1e-300, 0.0])) is None
+    (False, True)
+    """
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    if sizes.size and sizes.max() > LARGEST:
+        return (
+            f"found {sizes.max():g}, beyond {LARGEST:g}, which statistics cannot square; write inf where a "
+            "run diverged, or divide all values by one number"
+        )
+    if sizes.size and sizes.max() < SMALLEST:
+        return (
+            f"no value is beyond {sizes.max():g}, which statistics cannot square; multiply all values by one "
+            "number"
+        )
+    return None
+
+
 def is_gap(cell: str) -> bool:
     """Whether a cell holds no value."""
     return cell.lower() in GAPS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from optbench.records import foreign, logs
 from optbench.records.readers.naming import Naming
 from optbench.records.readers.text import TableError
 from optbench.records.tables import compare_file, compare_predictions, read_results
@@ -280,13 +281,16 @@ def test_a_table_that_was_cut_short_says_so(tmp_path):
     assert any("cut short" in note for note in result.notes)
 
 
-def test_losses_of_any_size_are_compared(tmp_path):
-    rows = [
-        (d, o, s, f"{(3 if o == 'adam' else 2) * 10.0**200 * (1 + int(s) / 100)!r}") for d, o, s, _ in ROWS
-    ]
-    assert verdict(write(tmp_path, long_text(rows, [*NAMES[:3], "loss"])))[1] == "better"
-    rows = [(d, o, s, f"{(1 + int(s)) * (2e-300 if o == 'adam' else 1e-300)!r}") for d, o, s, _ in ROWS]
-    assert verdict(write(tmp_path, long_text(rows, [*NAMES[:3], "loss"])))[1] == "better"
+@pytest.mark.parametrize(
+    ("size", "words"), [("3e200", "write inf where a run diverged"), ("1e-300", "multiply")]
+)
+def test_numbers_that_cannot_be_squared_are_refused_with_a_word(tmp_path, size, words):
+    rows = [(d, o, s, repr((1 + int(s) + (o == "adam")) * float(size))) for d, o, s, _ in ROWS]
+    path = write(tmp_path, long_text(rows, [*NAMES[:3], "test_loss"]))
+    with pytest.raises(TableError, match=f"column 'test_loss', dataset 'd': .*{words}"):
+        compare_file(path)
+    with pytest.raises(foreign.ImportedError, match=f"metric 'test_loss', dataset 'd': .*{words}"):
+        foreign.write(logs.read([path], Naming()), tmp_path / "out")
 
 
 def test_several_models_are_several_workloads(tmp_path):
