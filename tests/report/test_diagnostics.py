@@ -217,7 +217,7 @@ def test_a_regression_shows_residuals_where_classes_had_confusions(tmp_path):
     assert {path.stem for path in shown.files} == {
         f"{kind}_{trial.trial_id}" for kind in ("history", "residuals")
     }
-    assert shown.sentences == found.sentences
+    assert shown.sentences[1:] == found.sentences
 
 
 NUMBERS = """
