@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,16 @@ from optbench.models.layers import ModelError
 from optbench.optimizers import FAMILIES, OptimizerConfig, custom
 from optbench.suite import declared
 from optbench.suite.report_spec import Goals, Targets
-from optbench.suite.validation import InvalidError, listed, names, parse, problem, shown, unknown_choice
+from optbench.suite.validation import (
+    InvalidError,
+    Problem,
+    listed,
+    names,
+    parse,
+    problem,
+    shown,
+    unknown_choice,
+)
 from optbench.task import TASK_OF_TARGETS, TASKS, CustomMetric
 from optbench.trial import STREAMS, ReduceOnPlateau, Seeds, Workload, to_plain
 from optbench.tuning.space import with_values
@@ -30,7 +39,7 @@ if TYPE_CHECKING:
 #: Larger numbers are typos, and expanding them would take minutes.
 MOST_SEEDS, MOST_COMBINATIONS = 100_000, 10_000
 #: Keys of a workload entry that are not part of the training itself.
-EXTRAS = ("name", "targets", "goals", "optimizers", "grid")
+EXTRAS = ("name", "title", "targets", "goals", "optimizers", "grid")
 #: Fields of a workload that no suite sets.
 NOT_DECLARED = ("smoke",)
 
@@ -44,6 +53,10 @@ class SuiteWorkload:
     targets: Targets
     optimizers: Mapping[str, OptimizerConfig]
     goals: Goals = Goals()  # noqa: RUF009 (frozen)
+    title: str = ""
+    #: Label of the entry whose grid it comes from, and what the grid sets; empty without one.
+    entry: str = ""
+    setting: str = ""
     #: Makes the same workload with other values of some of its keys, as in ``{"model.dropout": 0.2}``.
     vary: Callable[[Mapping[str, Any]], SuiteWorkload] | None = field(default=None, compare=False, repr=False)
 
@@ -53,12 +66,49 @@ def optimizers_of(entries: Mapping[str, Any], folder: Path) -> dict[str, Optimiz
     if not entries:
         raise problem(("optimizers",), f"is empty; name at least one of {listed(FAMILIES)}")
     configs: dict[str, OptimizerConfig] = {}
+    problems: list[Problem] = []
     for label, entry in entries.items():
         path: KeyPath = ("optimizers", label)
-        for suffix, variant, _ in _expand(entry if entry is not None else {}, path):
-            configs[label + suffix] = _optimizer(label, variant, path, folder)
+        try:
+            for suffix, variant, _ in _expand(entry if entry is not None else {}, path):
+                own = (
+                    {k: v for k, v in variant.items() if k != "title"}
+                    if isinstance(variant, dict)
+                    else variant
+                )
+                configs[label + suffix] = _optimizer(label, own, path, folder)
+        except InvalidError as error:
+            problems += error.problems
+    if problems:
+        raise InvalidError(problems)
     _refuse_twins(configs, ("optimizers",))
     return configs
+
+
+def titles_of(entries: Mapping[str, Any]) -> dict[str, str]:
+    """Names for people of the optimizers that have one, by label; each is checked and given once."""
+    found: dict[str, str] = {}
+    for label, entry in entries.items():
+        if isinstance(entry, dict) and "title" in entry:
+            title = _title(entry["title"], ("optimizers", label, "title"))
+            for suffix, _, _ in _expand(entry, ("optimizers", label)):
+                found[label + suffix] = title + suffix
+    return found
+
+
+def _title(found: Any, path: KeyPath) -> str:
+    if not isinstance(found, str) or not found.strip():
+        raise problem(path, f"found {shown(found)}; a title is some words, as in title: WAME (ours)")
+    return found
+
+
+def refuse_equal_titles(named: Iterable[tuple[KeyPath, str, str]]) -> None:
+    """Refuse two things of one name in a report; ``named`` gives place, label and title (or nothing)."""
+    seen: dict[str, str] = {}
+    for path, label, title in named:
+        name = title or label
+        if seen.setdefault(name, label) != label:
+            raise problem(path, f"{seen[name]!r} and {label!r} would both be called {name!r} in the report")
 
 
 def _optimizer(label: str, entry: Any, path: KeyPath, folder: Path) -> OptimizerConfig:
@@ -87,10 +137,16 @@ def workloads_of(
 ) -> list[SuiteWorkload]:
     """Read the workloads of a suite, each with the optimizers that run on it."""
     workloads: list[SuiteWorkload] = []
+    problems: list[Problem] = []
     for index, entry in enumerate(entries):
         path: KeyPath = ("workloads", index)
-        for suffix, variant, source_path in _expand(entry, path):
-            workloads.append(_workload(variant, suffix, source_path, optimizers, metrics, folder))
+        try:
+            for suffix, variant, source_path in _expand(entry, path):
+                workloads.append(_workload(variant, suffix, source_path, optimizers, metrics, folder))
+        except InvalidError as error:
+            problems += error.problems
+    if problems:
+        raise InvalidError(problems)
     seen: dict[str, int] = {}
     for index, workload in enumerate(workloads):
         if workload.label in seen:
@@ -162,8 +218,12 @@ def _workload(
     name = entry.get("name", f"{facts.name}/{model.name}")
     if not isinstance(name, str) or not name:
         raise problem((*path, "name"), f"found {shown(name)}; a workload's name is a word")
+    title = _title(entry["title"], (*path, "title")) + suffix if "title" in entry else ""
     return SuiteWorkload(
         label=name + suffix,
+        title=title,
+        entry=name if suffix else "",
+        setting=suffix.strip(),
         workload=workload,
         targets=parse(Targets, entry.get("targets", {}), (*path, "targets")),
         optimizers=chosen,

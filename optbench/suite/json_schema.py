@@ -33,12 +33,14 @@ DRAFT = "http://json-schema.org/draft-07/schema#"
 #: Descriptions of what only a suite has, and so no dataclass.
 EXTRA_FIELDS = {
     "name": "Label of the workload; <dataset>/<model> if not given.",
+    "title": "Name for people, in reports.",
     "targets": "Values to reach; the report says when each trial did.",
     "goals": "What every trial must reach on the test part, overall and in each class.",
     "optimizers": "Only some of the suite's labels, or all with other hyperparameters for some.",
     "grid": "Fields, dotted as in model.dropout, mapped to lists: one entry a combination.",
 }
 Schema = dict[str, Any]
+TITLE: Schema = {"type": "string", "minLength": 1, "description": "Name for people, in reports."}
 
 
 def suite_schema() -> Schema:
@@ -85,7 +87,8 @@ def suite_schema() -> Schema:
         {"$ref": f"#/$defs/{places['initializer']}"},
     )
     for name in FAMILIES:
-        defs[places[f"optimizer-{name}"]]["properties"]["grid"] = {"$ref": "#/$defs/Grid"}
+        own = {"title": TITLE, "grid": {"$ref": "#/$defs/Grid"}}
+        defs[places[f"optimizer-{name}"]]["properties"] |= own
     for name in ZOO:
         entry = defs[places[f"model-{name}"]]
         entry["properties"] = {"name": {"const": name}, **entry.get("properties", {})}
@@ -104,6 +107,7 @@ def suite_schema() -> Schema:
         "ClassOptimizer": {
             "properties": {
                 "class": {"type": "string", "description": "package.module:Class or my_opt.py:MyOpt"},
+                "title": TITLE,
                 "grid": {"$ref": "#/$defs/Grid"},
             }
         },
@@ -241,6 +245,7 @@ def _workload(entry: Schema, *, targets: str, goals: str) -> Schema:
     changes = _map({"type": "object"}, EXTRA_FIELDS["optimizers"], minProperties=1)
     own_keys: dict[str, Schema] = {
         "name": {"type": "string", "minLength": 1},
+        "title": TITLE,
         "targets": {"allOf": [{"$ref": f"#/$defs/{targets}"}]},
         "goals": {"allOf": [{"$ref": f"#/$defs/{goals}"}]},
         "optimizers": _either(_list({"type": "string"}), changes, {"type": "null"}),

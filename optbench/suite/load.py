@@ -8,15 +8,23 @@ Every error names the file, the line, the field, what was found and what is allo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from annotated_types import Gt, MinLen
 
+from optbench.optimizers import FAMILIES
 from optbench.suite import declared
-from optbench.suite.entries import SuiteWorkload, optimizers_of, seeds_of, workloads_of
+from optbench.suite.entries import (
+    SuiteWorkload,
+    optimizers_of,
+    refuse_equal_titles,
+    seeds_of,
+    titles_of,
+    workloads_of,
+)
 from optbench.suite.expand import tuning_total
 from optbench.suite.report_spec import Analysis
 from optbench.suite.spec import EngineOptions, Suite, SuiteError
@@ -32,7 +40,7 @@ from optbench.suite.validation import (
     shown,
     unknown_choice,
 )
-from optbench.task import FORBID_EXTRA, TASKS, UndeclaredError
+from optbench.task import FORBID_EXTRA, TASKS, CustomMetric, UndeclaredError
 from optbench.trial import (
     BackendName,
     DeviceName,
@@ -43,9 +51,13 @@ from optbench.trial import (
 if TYPE_CHECKING:
     from optbench.suite.yamlfile import KeyPath, Source
 
+T = TypeVar("T")
+
 BACKENDS = get_args(BackendName)
 #: A larger plan is a typo, and listing it would take minutes.
 MOST_TRIALS = 1_000_000
+#: Other words for a choice.
+ALSO_CALLED = {"gpu": "cuda"}
 DEVICES = ("auto", *get_args(DeviceName))
 
 
@@ -152,8 +164,10 @@ def parse_seeds(entry: Any, *, option: str) -> tuple[Seeds, ...]:
 
 
 def known_choice(option: str, found: str, choices: Iterable[str]) -> str:
-    """Check a word given on the command line against the choices."""
+    """Check a word given on the command line against the choices; what else it is called is understood."""
     known = list(choices)
+    if (meant := ALSO_CALLED.get(found)) in known:
+        return str(meant)
     if found in known:
         return found
     raise SuiteError(f"{option}: {unknown_choice(found, known, (), what='value').message}")
@@ -164,24 +178,43 @@ def _resolve(source: Source) -> Suite:
         raise problem((), f"found {shown(source.data)}; a suite is a mapping of {listed(names(SuiteFile))}")
     if beyond := _numbers_beyond(source.data, ()):
         raise InvalidError(beyond)
-    file = parse(SuiteFile, source.data)
-    if not all(c.isalnum() or c in "-_." for c in file.suite) or file.suite.startswith("."):
-        raise problem(
+    found = _Problems()
+    file = found.of(lambda: parse(SuiteFile, source.data))
+    folder = source.path.parent
+    raw = _Raw.of(source.data)
+    if file is not None and (
+        not all(c.isalnum() or c in "-_." for c in file.suite) or file.suite.startswith(".")
+    ):
+        found.add(
             ("suite",), f"found {file.suite!r}; the name becomes a folder: letters, digits, '-', '_' and '.'"
         )
-    optimizers = optimizers_of(file.optimizers, source.path.parent)
-    metrics = {}
-    if file.metrics is not None:
-        metrics = declared.metrics(file.metrics, ("metrics",), source.path.parent)
-    workloads = workloads_of(file.workloads, optimizers, metrics, source.path.parent)
-    analysis = parse(Analysis, file.analysis, ("analysis",)) if file.analysis is not None else Analysis()
+    named = raw.optimizers
+    optimizers = None if named is None else found.of(lambda: optimizers_of(named, folder))
+    metrics: Mapping[str, CustomMetric] | None = {}
+    if raw.metrics is not None:
+        metrics = found.of(lambda: declared.metrics(raw.metrics, ("metrics",), folder))
+    titles = found.of(lambda: titles_of(named or {})) or {}
+    workloads = None
+    if raw.workloads is not None and metrics is not None:
+        # Where the optimizers are wrong, what workloads say of them cannot be judged.
+        keys = () if optimizers is not None else ("optimizers",)
+        known = optimizers or {"sgd": FAMILIES["sgd"].config()}
+        entries = raw.workloads if optimizers is not None else [_without(e, keys) for e in raw.workloads]
+        workloads = found.of(lambda: workloads_of(entries, known, metrics, folder))
+    given = raw.analysis
+    analysis = found.of(lambda: parse(Analysis, given, ("analysis",))) if given is not None else Analysis()
+    if analysis is not None and optimizers and analysis.baseline not in (None, *optimizers):
+        found.problems.append(
+            unknown_choice(analysis.baseline, optimizers, ("analysis", "baseline"), what="optimizer")
+        )
+    seeds = found.of(lambda: seeds_of(raw.seeds))
+    found.end()
+    if file is None or optimizers is None or workloads is None or analysis is None or seeds is None:
+        raise AssertionError("a part is missing, and no problem says so")
     if not isinstance(file.analysis, dict) or "primary" not in file.analysis:
         analysis = replace(analysis, primary=_primary(workloads))
-    if analysis.baseline is not None and analysis.baseline not in optimizers:
-        raise InvalidError(
-            [unknown_choice(analysis.baseline, optimizers, ("analysis", "baseline"), what="optimizer")]
-        )
-    seeds = seeds_of(file.seeds)
+    refuse_equal_titles((("optimizers", label), label, titles.get(label, "")) for label in optimizers)
+    refuse_equal_titles((("workloads",), entry.label, entry.title) for entry in workloads)
     tuning = None
     if file.tuning is not None:
         tuning = read_tuning(file.tuning, optimizers, {w.label: w.workload for w in workloads}, seeds)
@@ -217,9 +250,61 @@ def _resolve(source: Source) -> Suite:
         analysis=analysis,
         engine=file.engine,
         tuning=tuning,
+        titles=tuple(titles.items()),
     )
     _check_metrics(suite)
     return suite
+
+
+class _Problems:
+    """Gathers what is wrong in one part of a file after the other, so that all of it is said at once."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def of(self, read: Callable[[], T]) -> T | None:
+        """Read a part; None where it is wrong."""
+        try:
+            return read()
+        except InvalidError as error:
+            self.problems += error.problems
+            return None
+
+    def add(self, path: KeyPath, message: str) -> None:
+        """Note one thing that is wrong."""
+        self.problems.append(Problem(path=path, message=message))
+
+    def end(self) -> None:
+        """Raise what was found, each once."""
+        if self.problems:
+            raise InvalidError(list(dict.fromkeys(self.problems)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Raw:
+    """Parts of a file whose kind is right, so that they can be checked though others are wrong."""
+
+    optimizers: dict[str, Any] | None
+    workloads: list[Any] | None
+    metrics: Any
+    analysis: dict[str, Any] | None
+    seeds: Any
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> _Raw:
+        optimizers, workloads = data.get("optimizers"), data.get("workloads")
+        analysis = data.get("analysis")
+        return cls(
+            optimizers=optimizers if isinstance(optimizers, dict) else None,
+            workloads=workloads if isinstance(workloads, list) and workloads else None,
+            metrics=data.get("metrics"),
+            analysis=analysis,
+            seeds=data.get("seeds", SuiteFile.__dataclass_fields__["seeds"].default),
+        )
+
+
+def _without(entry: Any, keys: Sequence[str]) -> Any:
+    return {k: v for k, v in entry.items() if k not in keys} if isinstance(entry, dict) else entry
 
 
 def _numbers_beyond(value: Any, path: KeyPath) -> list[Problem]:

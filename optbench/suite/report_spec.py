@@ -91,7 +91,8 @@ class Analysis:
 class ReportWorkload:
     """A workload as a report sees it: ``optimizers`` are labels, ``metrics`` the custom ones.
 
-    ``task`` is its name; that of the default one leaves no trace in a store.
+    ``task`` is its name; that of the default one leaves no trace in a store. ``title`` is its name for people
+    where it has one. Workloads of one ``entry`` come from its grid, and differ in their ``setting``.
     """
 
     label: str
@@ -102,6 +103,9 @@ class ReportWorkload:
     smoke: bool = False
     task: str = field(default=DEFAULT_TASK.name, metadata=UNTOLD)
     goals: Goals = Goals()
+    title: str = field(default="", metadata=UNTOLD)
+    entry: str = field(default="", metadata=UNTOLD)
+    setting: str = field(default="", metadata=UNTOLD)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +123,8 @@ class ReportSpec:
     backends : tuple of str
     workloads : tuple of ReportWorkload
         In the order of the file.
+    titles : tuple of (str, str)
+        Label and name for people of the optimizers that have one.
     """
 
     name: str
@@ -128,6 +134,7 @@ class ReportSpec:
     seeds: tuple[Seeds, ...]
     backends: tuple[str, ...]
     workloads: tuple[ReportWorkload, ...]
+    titles: tuple[tuple[str, str], ...] = field(default=(), metadata=UNTOLD)
 
     @property
     def optimizers(self) -> tuple[str, ...]:
@@ -176,9 +183,13 @@ class ReportSpec:
                     smoke=entry["smoke"],
                     task=entry.get("task", DEFAULT_TASK.name),
                     goals=Goals(**entry.get("goals", {})),
+                    title=entry.get("title", ""),
+                    entry=entry.get("entry", ""),
+                    setting=entry.get("setting", ""),
                 )
                 for entry in seen["workloads"]
             ),
+            titles=tuple((label, title) for label, title in seen.get("titles", ())),
         )
 
 

@@ -66,6 +66,7 @@ class Suite:
     analysis: Analysis
     engine: EngineOptions = EngineOptions()
     tuning: Tuning | None = None
+    titles: tuple[tuple[str, str], ...] = ()
 
     @property
     def optimizers(self) -> tuple[str, ...]:
@@ -90,11 +91,15 @@ class Suite:
                     epochs=entry.workload.epochs,
                     metrics=entry.workload.metrics or (),
                     smoke=bool(entry.workload.smoke),
+                    title=entry.title,
+                    entry=entry.entry,
+                    setting=entry.setting,
                     task=entry.workload.task,
                     goals=entry.goals,
                 )
                 for entry in self.workloads
             ),
+            titles=self.titles,
         )
 
     @property

@@ -20,10 +20,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing wrong: where (path of keys), what was found, what is allowed."""
+    """One thing wrong: where (path of keys), what was found, what is allowed.
+
+    ``nearest`` is the known word that an unknown one is like; ``missing``: it is a key that is not there.
+    """
 
     path: KeyPath
     message: str
+    nearest: str | None = None
+    missing: bool = False
 
 
 class InvalidError(ValueError):
@@ -50,15 +55,22 @@ def parse(kind: type[T], data: Any, path: KeyPath = ()) -> T:
     if not isinstance(data, dict):
         raise problem(path, f"found {shown(data)}; a mapping of {listed(names(kind))} belongs here")
     unknown = [key for key in data if key not in names(kind)]
-    if unknown:
-        raise InvalidError([unknown_choice(key, names(kind), (*path, key), what="key") for key in unknown])
+    wrong = [unknown_choice(key, names(kind), (*path, key), what="key") for key in unknown]
+    meant = {p.nearest for p in wrong}
     from pydantic import ValidationError  # here, as a report checks no suite
 
+    data = {key: value for key, value in data.items() if key not in unknown}
     try:
         # JSON mode, as it is the strict mode in which a list may become a tuple.
-        return cast(T, _adapter(kind).validate_json(json.dumps(data), strict=True))  # type: ignore[arg-type]
+        made = cast(T, _adapter(kind).validate_json(json.dumps(data), strict=True))  # type: ignore[arg-type]
     except ValidationError as error:
-        raise InvalidError(_problems(kind, data, path, error)) from None
+        others = _problems(kind, data, path, error)
+        # A key that is missing because it is misspelt is one mistake.
+        others = [p for p in others if not (p.missing and p.path[-1] in meant)]
+        raise InvalidError([*wrong, *others]) from None
+    if wrong:
+        raise InvalidError(wrong)
+    return made
 
 
 @cache
@@ -78,7 +90,8 @@ def unknown_choice(found: Any, choices: Iterable[str], path: KeyPath, *, what: s
     known = list(choices)
     near = difflib.get_close_matches(str(found), known, n=1, cutoff=0.6)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return Problem(path=path, message=f"unknown {what} {shown(found)}.{hint} Known: {listed(known)}")
+    message = f"unknown {what} {shown(found)}.{hint} Known: {listed(known)}"
+    return Problem(path=path, message=message, nearest=near[0] if near else None)
 
 
 def dotted(path: KeyPath) -> str:
@@ -116,7 +129,7 @@ def _problems(kind: type, data: Any, path: KeyPath, error: ValidationError) -> l
         if item["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
             found[full] = unknown_choice(where[-1], names(owner), full, what="key")
         elif item["type"] == "missing":
-            found[full] = Problem(path=full, message="is missing; it has no default")
+            found[full] = Problem(path=full, message="is missing; it has no default", missing=True)
         elif item["type"] == "literal_error" and isinstance(value, str) and " or " in choices:
             words = choices.replace(" or ", ", ").replace("'", "").split(", ")
             found[full] = unknown_choice(value, words, full, what="value")
