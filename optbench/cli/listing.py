@@ -178,17 +178,22 @@ def _optimizers() -> Rows:
 
 def _suites() -> Rows:
     from optbench.suite.load import load_suite
+    from optbench.suite.shipped import shipped_suites
 
+    here, packaged = Path("suites"), shipped_suites()
+    paths = {path: str(path) for path in sorted(here.glob("*.yaml"))}
+    if packaged is not None and packaged.resolve() != here.resolve():
+        paths |= {path: path.stem for path in sorted(packaged.glob("*.yaml"))}
     found = []
-    for path in sorted(Path("suites").glob("*.yaml")):
+    for path, name in paths.items():
         try:
             suite = load_suite(path)
         except SuiteError as error:
-            found.append((str(path), "not usable", str(error)))
+            found.append((name, "not usable", str(error)))
             continue
         count = len(suite.seeds) * len(suite.backends) * sum(len(w.optimizers) for w in suite.workloads)
-        found.append((str(path), f"{count:,}", suite.title))
-    return ("file", "trials", "title"), list(found)
+        found.append((name, f"{count:,}", suite.title))
+    return ("name for `optbench run`", "trials", "title"), list(found)
 
 
 def _results(results: str | Path) -> Rows:

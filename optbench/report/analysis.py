@@ -15,6 +15,7 @@ from optbench.report.answer_of import suite_answer
 from optbench.report.class_tables import class_tables, errors_table, models_table
 from optbench.report.failures import Failures
 from optbench.report.fair_times import with_fair_times, without_times
+from optbench.report.grids import grids_compared, grids_table
 from optbench.report.leaderboard import LEADERBOARD, Leaderboard, leaderboards
 from optbench.report.leaderboard_columns import leaderboard_table
 from optbench.report.methods import methods_paragraph
@@ -29,6 +30,7 @@ from optbench.report.side_tables import (
 from optbench.report.text import TextTable
 from optbench.report.timing_table import pass_table
 from optbench.report.trained import NOTHING, Trained, by_class, trained_models
+from optbench.report.titles import with_titles
 from optbench.report.tuning import tuning_cost, tuning_table, untuned_table
 from optbench.suite.report_spec import ReportSpec
 
@@ -45,6 +47,7 @@ class Report:
     boards: tuple[Leaderboard, ...]
     overall: tuple[Across, ...]
     settings: tuple[SettingComparison, ...]
+    grids: tuple[SettingComparison, ...]
     answer: Answer
     warnings: tuple[str, ...]
     methods: str
@@ -72,6 +75,7 @@ def analyse(results: Results, spec: ReportSpec) -> Report:
     """
     failures = Failures()
     attempt = failures.attempt
+    results, spec = attempt("titles", lambda: with_titles(results, spec)) or (results, spec)
     raw = results
     fair = attempt("times", lambda: with_fair_times(raw))
     timed = without_times(raw) if fair is None else fair
@@ -82,13 +86,15 @@ def analyse(results: Results, spec: ReportSpec) -> Report:
         "comparison of backends, devices and precisions",
         lambda: settings_compared(results, spec) if len(results.trials) else [],
     )
+    grids = tuple(attempt("comparison of a grid's settings", lambda: grids_compared(results, spec)) or ())
     return Report(
         spec=spec,
         results=results,
         boards=tuple(boards),
         overall=tuple(overall),
         settings=tuple(settings or ()),
-        answer=attempt("answer", lambda: suite_answer(results, spec, boards, overall)) or Answer(),
+        grids=grids,
+        answer=attempt("answer", lambda: suite_answer(results, spec, boards, overall, grids)) or Answer(),
         warnings=attempt("warnings", lambda: tuple(_warnings(results, spec))) or (),
         methods=attempt("paragraph on the method", lambda: methods_paragraph(results, spec, boards)) or "",
         failures=failures,
@@ -97,7 +103,7 @@ def analyse(results: Results, spec: ReportSpec) -> Report:
 
 def without_analysis(results: Results, spec: ReportSpec, failures: Failures) -> Report:
     """Make a report of the records alone, where the analysis has failed."""
-    nothing: dict[str, tuple[()]] = dict.fromkeys(("boards", "overall", "settings", "warnings"), ())
+    nothing: dict[str, tuple[()]] = dict.fromkeys(("boards", "overall", "settings", "grids", "warnings"), ())
     return Report(
         spec=spec, results=without_times(results), answer=Answer(), methods="", failures=failures, **nothing
     )
@@ -166,6 +172,7 @@ def side_tables(report: Report) -> dict[str, TextTable]:
         "timing": lambda: pass_table(results),
         "tuning": lambda: tuning_table(results),
         "untuned": lambda: untuned_table(results, boards),
+        "grids": lambda: grids_table(report.grids, results.metrics[spec.analysis.primary]),
         "settings": lambda: (
             settings_table(report.settings, results.metrics[spec.analysis.primary])
             if report.settings

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from optbench.datasets import registry
 from optbench.records.frames import Results
 from optbench.records.pairing import DECLARED
-from optbench.report.across import Across
+from optbench.report.across import Across, SettingComparison
 from optbench.report.answer import (
     MOST_NAMED,
     Answer,
@@ -42,7 +42,11 @@ MOST_RATIOS = 3
 
 
 def suite_answer(
-    results: Results, spec: ReportSpec, boards: Sequence[Leaderboard], overall: Sequence[Across]
+    results: Results,
+    spec: ReportSpec,
+    boards: Sequence[Leaderboard],
+    overall: Sequence[Across],
+    grids: Sequence[SettingComparison] = (),
 ) -> Answer:
     """Say in three to six sentences what a suite's records show.
 
@@ -53,6 +57,8 @@ def suite_answer(
     spec : ReportSpec
     boards : sequence of Leaderboard
     overall : sequence of Across
+    grids : sequence of SettingComparison
+        The settings of workloads' grids, compared with each other.
 
     Returns
     -------
@@ -65,6 +71,7 @@ def suite_answer(
     verdicts, tested = _verdicts(boards, overall, quantity, spec.analysis)
     sentences = [
         *verdicts,
+        _factors(grids) if len(verdicts) == 1 else None,
         tested,
         _sample(results, boards),
         _cost(results, boards),
@@ -107,6 +114,21 @@ def _verdicts(
     if any(_approximate(board) for board in boards):
         how = "signed-rank test of the pairs, by a saddlepoint approximation where there are many"
     return told, test_sentence(scopes, how=how, correction=analysis.correction, alpha=analysis.alpha)
+
+
+def _factors(grids: Sequence[SettingComparison]) -> Sentence | None:
+    """Tell the verdicts on the settings of grids."""
+    told = []
+    several = len({item.optimizer for item in grids}) > 1
+    for item in grids:
+        where = f"{item.workload} ({item.optimizer})" if several else item.workload
+        words: dict[str, list[str]] = {}
+        for c in item.family.comparisons:
+            words.setdefault(c.verdict.word, []).append(c.candidate)
+        pairs = ", ".join(f"{listed(names)} {word}" for word, names in words.items())
+        told.append(f"{where}: {pairs} against {item.family.comparisons[0].baseline}")
+    rest = [f"{len(told) - MOST_NAMED} more in the table"] if len(told) > MOST_NAMED else []
+    return Sentence(kind="verdict", text="; ".join([*told[:MOST_NAMED], *rest]) + ".") if told else None
 
 
 def _these(found: Across) -> str:

@@ -392,6 +392,10 @@ def _put(target: dict[str, Any], keys: list[str], value: Any, path: KeyPath) -> 
 def _compact(value: Any) -> str:
     if isinstance(value, list):
         return "-".join(_compact(item) for item in value)
+    if isinstance(value, dict):
+        own = [f"{key} {_compact(item)}" for key, item in value.items() if key not in ("name", "kind")]
+        name = str(value.get("name", value.get("kind", "")))
+        return f"{name}({', '.join(own)})" if own else name
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

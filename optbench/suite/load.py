@@ -27,6 +27,7 @@ from optbench.suite.entries import (
 )
 from optbench.suite.expand import tuning_total
 from optbench.suite.report_spec import Analysis
+from optbench.suite.shipped import find_shipped
 from optbench.suite.spec import EngineOptions, Suite, SuiteError
 from optbench.suite.tuning_section import Tuning, read_tuning
 from optbench.suite.validation import (
@@ -119,7 +120,8 @@ def load_suite(path: str | Path) -> Suite:
     Parameters
     ----------
     path : str or Path
-        A YAML file; its schema is in docs/suite.md.
+        A YAML file; its schema is in docs/suite.md. Or the name of a suite that comes with optbench, such as
+        ``quick``, where there is no file or folder of that name.
 
     Returns
     -------
@@ -133,7 +135,7 @@ def load_suite(path: str | Path) -> Suite:
     """
     from optbench.suite.yamlfile import YamlError, read  # here, as a report of a store reads no suite
 
-    path = Path(path)
+    path = find_shipped(Path(path))
     try:
         source = read(path)
     except OSError as error:
@@ -170,6 +172,11 @@ def known_choice(option: str, found: str, choices: Iterable[str]) -> str:
         return str(meant)
     if found in known:
         return found
+    name, _, number = found.partition(":")
+    if name in ("cuda", "gpu") and number.isdigit() and "cuda" in known:
+        raise SuiteError(
+            f"{option}: found {found!r}; choose a GPU by CUDA_VISIBLE_DEVICES={number}, with cuda"
+        )
     raise SuiteError(f"{option}: {unknown_choice(found, known, (), what='value').message}")
 
 

@@ -94,7 +94,8 @@ def test_bad_suites_exit_with_2_and_one_message(tmp_path, text):
     [
         (["--seeds", "none"], "--seeds: found 'none'"),
         (["--seeds", "0"], "--seeds: found 0"),
-        (["--device", "gpu"], "--device: unknown value 'gpu'"),
+        (["--device", "gpu"], "has no device 'cuda'"),
+        (["--device", "cuda:1"], "CUDA_VISIBLE_DEVICES=1"),
         (["--device", "cuda"], "has no device 'cuda'"),
         (["--backend", "troch"], "Did you mean 'torch'"),
         (["--only", "optimizer=adams"], "Did you mean 'adam'"),
