@@ -29,8 +29,8 @@ from optbench.report.side_tables import (
 )
 from optbench.report.text import TextTable
 from optbench.report.timing_table import pass_table
-from optbench.report.trained import NOTHING, Trained, by_class, trained_models
 from optbench.report.titles import with_titles
+from optbench.report.trained import NOTHING, Trained, by_class, trained_models
 from optbench.report.tuning import tuning_cost, tuning_table, untuned_table
 from optbench.suite.report_spec import ReportSpec
 
