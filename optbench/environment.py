@@ -130,6 +130,28 @@ def set_framework_variables(
     return before
 
 
+def snapshot() -> dict[str, str]:
+    """Copy the whole environment, for a process that was not started with it: see :func:`adopt`."""
+    return dict(os.environ)
+
+
+def adopt(values: Mapping[str, str]) -> None:
+    """Take over the environment of the process that asked for this one."""
+    os.environ.clear()
+    os.environ.update(values)
+
+
+def visible_gpus() -> list[str]:
+    """NVIDIA GPUs that a process started now would see, as ``CUDA_VISIBLE_DEVICES`` names them.
+
+    No framework is asked, as that may start one.
+    """
+    chosen = variable("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name for word in chosen.split(",") if (name := word.strip()) and name != "-1"]
+    return [str(number) for number, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
+
+
 @cache
 def describe(folder: Path | None = None) -> dict[str, Any]:
     """Describe this machine and software.

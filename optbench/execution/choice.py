@@ -8,9 +8,9 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from optbench.environment import Context, available_bytes
+from optbench.environment import Context, available_bytes, visible_gpus
 from optbench.errors import UserError
-from optbench.execution.estimate import work
+from optbench.execution.estimate import calibrate, work
 from optbench.execution.jobs import Executor, InProcess, ProcessEndedError, Result, Setting
 from optbench.execution.pool import Pool
 from optbench.execution.stacks import Job, StackSize
@@ -23,6 +23,9 @@ WORTH = 1.05
 #: Guessed seconds of a suite that is trained without workers, since to start them takes about as long, and of
 #: one that is worth a measurement, which takes about one.
 SHORT, LONG = 0.5, 40.0
+#: Seconds of trials on a GPU for which no second worker is started, those for which a few more are tried, and
+#: how many share a GPU then.
+GPU_SHORT, GPU_LONG, GPU_SHARERS = 30.0, 120.0, 4
 #: Memory that a worker may need: a framework, a dataset, a small model.
 WORKER_BYTES = 1024**3
 
@@ -97,30 +100,61 @@ class AutoPool(_Chooser):
     """As many workers as this machine trains the suite's longest job fastest with.
 
     A short suite is over before workers have started. All others get one for each core (and its threads), as
-    far as memory goes, unless that proves useless: for a long suite, and where trials share a GPU, a few
-    steps are timed in one worker and in all at once. If side by side they train no more an hour than one
-    alone, one trains.
+    far as memory goes, unless that proves useless: for a long suite a few steps are timed in one worker and
+    in all at once. If side by side they train no more an hour than one alone, one trains.
+
+    Trials that share a GPU are another matter: a worker costs seconds and a share of its memory to start, and
+    mostly waits for the others. So a few steps are timed first; only a suite of minutes has more than one
+    worker a GPU tried, and keeps them if they train more.
     """
 
     def _choose(self, trials: Sequence[PlannedTrial]) -> tuple[Executor, bool]:
         most = min(most_workers(self._context.threads), len(trials))
+        if all(trial.spec.device == "cuda" for trial in trials):
+            return self._choose_on_gpus(trials, most), True
         seconds = sum(work(trial.spec) for trial in trials)
         if self._limit is None and (most < 2 or seconds < SHORT):
             return self._one(trials), False
         pool = Pool(most, self._context, time_limit=self._limit)
         if most < 2 or (seconds < LONG and all(trial.spec.device == "cpu" for trial in trials)):
             return pool, True
+        return (pool if self._gain(pool, trials) > WORTH else self._fewest(trials)), True
+
+    def _choose_on_gpus(self, trials: Sequence[PlannedTrial], most: int) -> Executor:
+        """One trial at a time, a worker a GPU, or several a GPU."""
+        gpus = max(1, len(visible_gpus()))
+        longest = max((trial.spec for trial in trials), key=work)
+        one = self._fewest(trials)
+        one.prepare(trials)
+        try:
+            seconds = one.call(calibrate, longest, self._context)
+        except (ProcessEndedError, UserError):  # what is wrong will be said where the trial is run
+            return one
+        left = seconds * sum(work(trial.spec) for trial in trials) / work(longest)
+        wanted = min(most, gpus * (GPU_SHARERS if left / gpus > GPU_LONG else 1))
+        if wanted < 2 or left < GPU_SHORT:
+            return one
+        one.close()
+        pool = Pool(wanted, self._context, time_limit=self._limit)
+        if wanted <= gpus or self._gain(pool, trials) > WORTH * gpus:
+            return pool
+        return Pool(gpus, self._context, time_limit=self._limit) if gpus > 1 else self._fewest(trials)
+
+    def _gain(self, pool: Pool, trials: Sequence[PlannedTrial]) -> float:
+        """Measure what a pool trains more than one of its workers; it is closed if that is not enough."""
         try:
             pool.prepare(trials)
             gain = pool.gain(max((trial.spec for trial in trials), key=work))
         except (ProcessEndedError, UserError):  # what is wrong will be said where the trial is run
             gain = math.inf
-        if gain > WORTH:
-            return pool, True
-        pool.close()
+        if gain <= WORTH:
+            pool.close()
+        return gain
+
+    def _fewest(self, trials: Sequence[PlannedTrial]) -> Executor:
         if self._limit is None:
-            return self._one(trials), True
-        return Pool(1, self._context, time_limit=self._limit), True
+            return self._one(trials)
+        return Pool(1, self._context, time_limit=self._limit)
 
 
 def most_workers(threads: int) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from optbench.datasets.base import Dataset, DatasetInfo
-from optbench.environment import Context
+from optbench.environment import Context, visible_gpus
 from optbench.execution import worker as processes
 from optbench.execution.checkpoint import Checkpoints
 from optbench.execution.estimate import calibrate, work
@@ -89,6 +89,8 @@ class Pool:
         Settings of each, its threads among them; the defaults if not given.
     time_limit : float, optional
         Seconds that a trial may take.
+    gpus : sequence of str, optional
+        Those of this machine, dealt out to the workers where trials need one; asked for if not given.
 
     Notes
     -----
@@ -99,8 +101,14 @@ class Pool:
     here = True
 
     def __init__(
-        self, workers: int, context: Context | None = None, *, time_limit: float | None = None
+        self,
+        workers: int,
+        context: Context | None = None,
+        *,
+        time_limit: float | None = None,
+        gpus: Sequence[str] | None = None,
     ) -> None:
+        self._gpus, self._dealt = gpus, False
         self._count, self._limit, self._context = workers, time_limit, context or Context()
         self._inbox: processes.Inbox = queue.SimpleQueue()
         self._folder = SharedFolder()
@@ -112,6 +120,7 @@ class Pool:
 
     def prepare(self, trials: Sequence[PlannedTrial]) -> None:
         """See :class:`Executor`: the workers import their frameworks while jobs are cut."""
+        self._dealt = any(trial.spec.device == "cuda" for trial in trials)
         self.open({trial.spec.backend for trial in trials})
 
     def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
@@ -184,7 +193,8 @@ class Pool:
         """Start the workers, if there are none; each imports its frameworks before the first limit counts."""
         if not self._workers:
             self._frameworks = sorted(frameworks)
-            self._workers = [self._start() for _ in range(self._count)]
+            for _ in range(self._count):
+                self._workers.append(self._start())
 
     def gain(self, spec: TrialSpec) -> float:
         """How many times more trials all workers train than one of them alone, by a few steps of this one."""
@@ -202,15 +212,23 @@ class Pool:
         self._folder.close()
 
     def _start(self) -> Worker:
-        return Worker(self._inbox, self._frameworks, self._context)
+        """Start a worker, on the GPU that the fewest have; with one GPU or none it sees what there is."""
+        gpus = visible_gpus() if self._gpus is None else list(self._gpus)
+        gpu: str | None = None
+        if self._dealt and len(gpus) > 1:
+            taken = [worker.gpu for worker in self._workers]
+            gpu = min(gpus, key=taken.count)
+        return Worker(self._inbox, self._frameworks, self._context, gpu=gpu)
 
     def _submit(self, worker: Worker, task: _Task) -> Worker:
         """Give a task to a worker, or to a fresh one in the place of one that has ended."""
         if worker.exit_code() is not None:
             self._tasks.pop(worker, None)
             worker.close()
-            fresh = self._start()
-            self._workers[self._workers.index(worker)] = worker = fresh
+            place = self._workers.index(worker)
+            del self._workers[place]
+            worker = self._start()
+            self._workers.insert(place, worker)
         task.deadline, task.late = None, False
         self._tasks[worker] = task
         worker.give(task.function, *task.arguments)

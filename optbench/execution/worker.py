@@ -12,20 +12,18 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
 from optbench import backends
-from optbench.environment import LIBRARY_THREADS, Context, set_framework_variables
+from optbench.environment import LIBRARY_THREADS, Context, adopt, set_framework_variables, snapshot
 from optbench.errors import UserError
+from optbench.execution.processes import STARTER
 
-#: A new process for each worker, on every system: frameworks do not survive a fork.
-_SPAWN = multiprocessing.get_context("spawn")
 #: Seconds in which the last words of a process that has ended are read.
 LAST_WORDS = 1.0
 
@@ -103,18 +101,23 @@ class Worker:
         Backends that it imports at its start.
     context : Context
         Its threads, for the numerical libraries too.
+    gpu : str, optional
+        The one that it sees, as ``CUDA_VISIBLE_DEVICES`` names it; all of them if not given.
     """
 
-    def __init__(self, inbox: Inbox, frameworks: Sequence[str], context: Context) -> None:
-        self._inbox = inbox
-        self._pipe, theirs = _SPAWN.Pipe()
-        self._process = _SPAWN.Process(
-            target=_serve, args=(theirs, os.getpid(), tuple(frameworks), context), daemon=True
-        )
+    def __init__(
+        self, inbox: Inbox, frameworks: Sequence[str], context: Context, *, gpu: str | None = None
+    ) -> None:
+        self._inbox, self.gpu = inbox, gpu
+        start = STARTER.context(frameworks, context)
+        self._pipe, theirs = start.Pipe()
         # A child has the environment of its parent, and its libraries read these when they are loaded.
-        threads = dict.fromkeys(LIBRARY_THREADS, str(context.threads))
-        before = set_framework_variables(threads, override=True)
+        given = dict.fromkeys(LIBRARY_THREADS, str(context.threads))
+        before = set_framework_variables(given, override=True)
         try:
+            environment = {**snapshot(), **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})}
+            arguments = (theirs, environment, tuple(frameworks), context)
+            self._process = start.Process(target=_serve, args=arguments, daemon=True)
             self._process.start()
         finally:
             set_framework_variables(before, override=True)
@@ -140,7 +143,8 @@ class Worker:
 
     def exit_code(self) -> int | None:
         """How the process ended; None while it runs."""
-        return self._process.exitcode
+        code: int | None = self._process.exitcode
+        return code
 
     def close(self) -> None:
         """Wait for the end of a process that was killed, and free what is held for it."""
@@ -166,10 +170,13 @@ class Worker:
         self._inbox.put((self, Ended(self._process.exitcode, cut)))
 
 
-def _serve(pipe: Connection, parent: int, frameworks: Sequence[str], context: Context) -> None:
+def _serve(
+    pipe: Connection, environment: Mapping[str, str], frameworks: Sequence[str], context: Context
+) -> None:
     """Do tasks until the run ends. Ctrl-C is the run's business; without it there is nothing to do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    adopt(environment)  # a fork of the server has that of the time when it started
+    threading.Thread(target=_watch, daemon=True).start()
     for name in frameworks:
         with contextlib.suppress(UserError):  # a trial that asks for it will say what is missing
             backends.engine(name, context)
@@ -188,9 +195,11 @@ def _serve(pipe: Connection, parent: int, frameworks: Sequence[str], context: Co
         pipe.send(answer)
 
 
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
+def _watch() -> None:
+    """End with the run; it may be no parent of this process, so a pipe tells of its end."""
+    run = multiprocessing.parent_process()
+    if run is not None:
+        run.join()
     os._exit(1)
 
 

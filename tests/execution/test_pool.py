@@ -10,13 +10,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from optbench import api
-from optbench.execution import choice, local, pool
+from optbench.environment import Context
+from optbench.execution import choice, local, pool, processes
 from optbench.execution.jobs import InProcess
 from optbench.execution.worker import Done
 from optbench.records.frames import load_results
@@ -63,14 +65,16 @@ def content(folder):
 
 
 def children(pid):
-    """Worker processes of a run, but not multiprocessing's resource tracker."""
-    found = []
+    """Worker processes of a run: forks of its server, or started afresh, but not the resource tracker."""
+    parents, commands = {}, {}
     for task in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            parent = int((task / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == pid and b"spawn_main" in (task / "cmdline").read_bytes():
-                found.append(int(task.name))
-    return found
+            parents[int(task.name)] = int((task / "stat").read_text().rpartition(")")[2].split()[1])
+            commands[int(task.name)] = (task / "cmdline").read_bytes()
+    mine = [task for task, parent in parents.items() if parent == pid]
+    servers = [task for task in mine if b"forkserver" in commands.get(task, b"")]
+    forks = [task for task, parent in parents.items() if parent in servers]
+    return [task for task in mine if b"spawn_main" in commands.get(task, b"")] + forks
 
 
 def start(path, results, *options):
@@ -272,6 +276,83 @@ def test_auto_takes_workers_where_they_are_of_use(
     chosen.close()
     assert getattr(chosen, "_count", None) == expected
     assert len(measured) == (gain is not None)
+
+
+def on_a_gpu(planned):
+    return [replace(trial, spec=replace(trial.spec, device="cuda")) for trial in planned]
+
+
+def seen():
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_workers_are_dealt_out_over_the_gpus(tmp_path, monkeypatch):
+    """A faked list of two: each worker sees one of them, and so does the one that takes its place."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    planned = local.plan(load_suite(suite(tmp_path, seeds=2)))
+    workers = pool.Pool(3, gpus=("0", "GPU-b"))
+    try:
+        workers.prepare(on_a_gpu(planned))
+        assert workers._call(workers._workers, seen) == ["0", "GPU-b", "0"]
+        workers._workers[1].kill()
+        workers._workers[1]._process.join()
+        assert workers._call(workers._workers, seen) == ["0", "GPU-b", "0"]
+    finally:
+        workers.close()
+
+
+def test_trials_on_a_cpu_leave_the_gpus_to_all_workers(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2")
+    workers = pool.Pool(2)
+    try:
+        workers.prepare(local.plan(load_suite(suite(tmp_path, seeds=2))))
+        assert workers._call(workers._workers, seen) == ["1,2", "1,2"]
+        workers.close()
+        workers = pool.Pool(2)
+        workers.prepare(on_a_gpu(local.plan(load_suite(suite(tmp_path, seeds=2)))))
+        assert workers._call(workers._workers, seen) == ["1", "2"]
+    finally:
+        workers.close()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "gpus", "gain", "expected"),
+    [
+        (1.0, 1, None, None),
+        (10.0, 1, None, None),
+        (100.0, 1, 2.0, 4),
+        (100.0, 1, 1.0, None),
+        (1.0, 2, None, None),
+        (10.0, 2, None, 2),
+        (100.0, 2, 3.0, 8),
+        (100.0, 2, 2.0, 2),
+    ],
+)
+def test_auto_shares_a_gpu_only_where_that_trains_more(tmp_path, monkeypatch, seconds, gpus, gain, expected):
+    """``seconds`` is one trial of eight; ``gain`` None is not measured, ``expected`` None this process."""
+    monkeypatch.setattr(choice, "visible_gpus", lambda: [str(k) for k in range(gpus)])
+    monkeypatch.setattr(choice, "calibrate", lambda spec, context: seconds)
+    monkeypatch.setattr(choice, "most_workers", lambda threads: 16)
+    monkeypatch.setattr(pool.Pool, "open", lambda self, frameworks: None)
+    measured = []
+    monkeypatch.setattr(pool.Pool, "gain", lambda self, spec: measured.append(spec) or gain)
+    planned = on_a_gpu(local.plan(load_suite(suite(tmp_path, seeds=2))))
+    chosen, settled = choice.AutoPool()._choose(planned)
+    chosen.close()
+    assert settled
+    assert getattr(chosen, "_count", None) == expected
+    assert len(measured) == (gain is not None)
+
+
+def test_a_server_of_workers_has_one_number_of_threads_and_is_for_pytorch_alone():
+    starter = processes.Starter()
+
+    def how(frameworks, threads):
+        return starter.context(frameworks, Context(threads=threads)).get_start_method()
+
+    first = "forkserver" if sys.platform == "linux" else "spawn"
+    assert [how(["torch"], 1), how(["torch"], 2), how(["torch"], 1)] == [first, "spawn", first]
+    assert {how(["jax"], 1), how(["jax", "torch"], 1), how([], 1)} == {"spawn"}
 
 
 def test_a_wrong_number_of_workers_is_named(tmp_path):

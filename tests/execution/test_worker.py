@@ -205,7 +205,7 @@ def test_workers_that_never_start_end_the_run_with_a_reason(tmp_path, monkeypatc
     pytest.importorskip("torch")
 
     class Stillborn:
-        def __init__(self, inbox, frameworks, context):
+        def __init__(self, inbox, frameworks, context, *, gpu=None):
             self._inbox = inbox
 
         def give(self, task, *arguments):

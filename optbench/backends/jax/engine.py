@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import jax
+import platformdirs
 
 from optbench.backends.arrays import Resident, keep_pages
 from optbench.backends.base import DeviceError, Stack, Weights, check_started
@@ -31,7 +32,9 @@ class JaxEngine:
     def __init__(self, context: Context) -> None:
         self._context = context
         with _start_up(context):
-            jax.devices()
+            found = jax.devices()
+        if found[0].platform != "cpu":
+            _keep_programs()
         keep_pages()
         self._resident = Resident()
         self._programs = lru_cache(KEPT)(self._make)
@@ -96,6 +99,19 @@ def _devices(name: str) -> list[jax.Device]:
         return jax.devices(PLATFORMS[name])
     except RuntimeError:  # no such platform in this installation, or no such device
         return []
+
+
+def _keep_programs() -> None:
+    """Keep compiled programs in the user's cache folder, so that the next run need not compile them again.
+
+    Not those of a CPU: they are made for its very model, and the folder may be shared with another machine.
+    A folder of the user's choice (``JAX_COMPILATION_CACHE_DIR``) stays.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        folder = platformdirs.user_cache_path("optbench") / "jax"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @contextmanager

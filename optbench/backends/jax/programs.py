@@ -68,9 +68,12 @@ class JaxPrograms:
         """See :class:`optbench.backends.functional.Programs`."""
         model = {name: self.put(value) for name, value in weights.items()}
         self._fixed_lr = self._asks_for_a_number(self._trained(model))
+        init = self._solver(None).init
+        if self._configuration.device != "cpu":  # one program in place of a launch for each array
+            init = self._compile_init(init, self._trained(model))
         return {
             "model": model,
-            "optimizer": self._solver(None).init(self._trained(model)),
+            "optimizer": init(self._trained(model)),
             "step": self.put(np.zeros((), np.int32)),
             "key": self.put(key),
         }
@@ -111,9 +114,8 @@ class JaxPrograms:
 
     def leaves(self, tree: Any) -> list[NDArray[Any]]:
         """See :class:`optbench.backends.functional.Programs`."""
-        return [
-            np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for leaf in jax.tree.leaves(tree)
-        ]
+        leaves = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(tree)]
+        return [np.array(leaf) for leaf in jax.device_get(leaves)]  # all copies are under way at once
 
     def filled(self, tree: Any, leaves: list[NDArray[Any]]) -> Any:
         """See :class:`optbench.backends.functional.Programs`."""
@@ -150,6 +152,11 @@ class JaxPrograms:
         if signature not in kept:
             kept[signature] = jax.jit(program).lower(*arguments).compile()
         return kept[signature]
+
+    def _compile_init(self, init: Callable[[Tree], Any], trained: Tree) -> Callable[[Tree], Any]:
+        if ("init",) not in self._compiled:
+            self._compiled[("init",)] = jax.jit(init).lower(trained).compile()
+        return self._compiled[("init",)]
 
     def rate(self, lr: float | list[float]) -> Array:
         """Bring a learning rate, or those of several trials, to the device."""

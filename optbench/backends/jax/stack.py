@@ -75,15 +75,16 @@ class JaxStack:
         rates = programs.rate([session.lr for session in self._sessions])
         n = len(rows[0])
         whole = n // first.batch * first.batch
-        places = rows if xs is None else [np.arange(n)] * len(rows)
         losses = []
         for part in (slice(0, whole), slice(whole, None)):
             if len(rows[0][part]):
-                where = [
-                    programs.put(np.stack([batched(each[part], first.batch) for each in indices]))
-                    for indices in (places, rows)
-                ]
-                self._state, taken = programs.epochs(self._state, rates, x, y, *where, pool_each=pool_each)
+                targets = programs.put(np.stack([batched(each[part], first.batch) for each in rows]))
+                inputs = targets
+                if xs is not None:
+                    inputs = programs.put(np.stack([batched(np.arange(n)[part], first.batch)] * len(rows)))
+                self._state, taken = programs.epochs(
+                    self._state, rates, x, y, inputs, targets, pool_each=pool_each
+                )
                 losses.append(taken)
         return np.concatenate([np.asarray(taken, np.float64) for taken in losses], axis=1)
 
@@ -215,7 +216,9 @@ class JaxStack:
 
     def _filled(self, tree: Any, trees: Sequence[Any]) -> Any:
         """Join trees of single trials, through the host: a copy is less work than a program a leaf."""
-        leaves = [self._programs.leaves(each) for each in trees]
+        count = len(self._programs.leaves(trees[0]))
+        flat = self._programs.leaves(list(trees))
+        leaves = [flat[start : start + count] for start in range(0, len(flat), count)]
         return self._programs.filled(tree, [np.stack(arrays) for arrays in zip(*leaves, strict=True)])
 
 
