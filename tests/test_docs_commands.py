@@ -60,7 +60,7 @@ ON_SLURM = (
 #: cluster.)
 NOT_HERE = {
     "optbench run SUITE --device cuda": "needs a GPU",
-    "optbench run SUITE --device cuda --executor ray --gpus-per-trial 1": "needs a GPU",
+    "optbench run SUITE --device cuda --workers auto": "needs a GPU",
     "optbench run SUITE --executor ray --ray-address HOST:6379": "needs a cluster",
     ON_RAY: "needs a cluster",
     ON_SLURM: "needs a cluster",
