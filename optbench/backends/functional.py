@@ -22,7 +22,8 @@ from optbench.backends.base import Evaluation, LossSpec, PartName, Weights
 from optbench.datasets.base import TrialData
 from optbench.matching import Indices
 from optbench.models.layers import BuiltLayer
-from optbench.optimizers import SGD, OptimizerConfig, has_rule
+from optbench.optimizers import SGD, OptimizerConfig, groups
+from optbench.optimizers.groups import at_lr, leaves
 from optbench.task import TASKS
 from optbench.trial import TrialSpec, stored_precision
 
@@ -37,7 +38,8 @@ class Configuration:
     """What a program is compiled for, beside the shapes of the arrays it is called with.
 
     The learning rate is an argument, so it is taken out of the optimizer's config (a custom class keeps its
-    arguments). Seeds, epochs, schedules and data are not in here.
+    arguments, and groups the proportion of their learning rates). Seeds, epochs, schedules and data are not
+    in here.
     """
 
     built: tuple[BuiltLayer, ...]
@@ -59,7 +61,7 @@ class Configuration:
         workload, optimizer = spec.workload, spec.optimizer
         return cls(
             built=built,
-            optimizer=replace(optimizer, lr=1.0) if has_rule(optimizer) else optimizer,
+            optimizer=at_lr(optimizer, 1.0),
             device=spec.device,
             precision=spec.precision,
             loss=LossSpec.of(workload),
@@ -154,7 +156,8 @@ class FunctionalSession:
                 name: programs.put(_even(part.rows, limit)) for name, (_, _, part) in self._parts.items()
             }
         self._names = tuple(weights)
-        self._optimizer = spec.optimizer.optimizer
+        self._optimizer = " and ".join(part.optimizer for part in leaves(spec.optimizer))
+        self._groups = groups.described(spec.optimizer, built)
         self._layout = layout(built)
         self._remembered: Any = None
 
@@ -165,6 +168,7 @@ class FunctionalSession:
             "kernel": "compiled epoch",
             "step": self.programs.step,
             "stored": self.precision,
+            **self._groups,
             **self._layout,
         }
 

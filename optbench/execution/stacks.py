@@ -24,7 +24,8 @@ from optbench.backends.base import Engine, NotStackableError, Session, is_out_of
 from optbench.datasets.base import Dataset, network, trial_data
 from optbench.execution.checkpoint import Checkpoints, StackCheckpoint
 from optbench.execution.protocol import EpochRequest, OnEpoch, Opened, opened, whole_id
-from optbench.optimizers import SGD, OptimizerConfig, family_of, has_rule
+from optbench.optimizers import SGD, OptimizerConfig, stack_obstacle
+from optbench.optimizers.groups import at_lr
 from optbench.suite.spec import PlannedTrial
 from optbench.trial import Seeds, TrialRecord, TrialSpec, content_hash, to_plain
 
@@ -77,7 +78,7 @@ def jobs(planned: Sequence[PlannedTrial], size: Callable[[PlannedTrial], int]) -
 
 def obstacle(spec: TrialSpec) -> str:
     """Why no engine trains such trials together; empty where one may: it is asked again at their opening."""
-    return family_of(spec.optimizer).stack_obstacle(spec.backend) or ""
+    return stack_obstacle(spec.optimizer, spec.backend) or ""
 
 
 def run_stack(
@@ -381,7 +382,7 @@ def _config(spec: TrialSpec) -> str:
 def _rule(spec: TrialSpec) -> OptimizerConfig:
     """Take the learning rate out of an optimizer's config; a custom class keeps its arguments."""
     config: Any = spec.optimizer
-    rule: OptimizerConfig = replace(config, lr=1.0) if has_rule(config) else config
+    rule: OptimizerConfig = at_lr(config, 1.0)
     return rule
 
 

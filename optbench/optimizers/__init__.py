@@ -4,6 +4,8 @@ The frameworks' own classes stand in :mod:`optbench.optimizers.torch`, :mod:`opt
 :mod:`optbench.optimizers.optax`; importing this package imports none of them.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
@@ -11,18 +13,28 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard, Union
 
 from optbench.errors import UserError
 from optbench.optimizers import custom
+from optbench.optimizers.adadelta import Adadelta
 from optbench.optimizers.adagrad import Adagrad
 from optbench.optimizers.adam import Adam
+from optbench.optimizers.adamax import Adamax
 from optbench.optimizers.adamw import AdamW
 from optbench.optimizers.base import CanonicalHyperparameters, Family, Hyperparameters, Range
 from optbench.optimizers.custom import Custom
+from optbench.optimizers.lamb import Lamb
+from optbench.optimizers.lion import Lion
+from optbench.optimizers.muon import Muon
 from optbench.optimizers.nadam import Nadam
+from optbench.optimizers.radam import RAdam
 from optbench.optimizers.rmsprop import RMSprop
+from optbench.optimizers.rprop import Rprop
 from optbench.optimizers.sgd import SGD
 from optbench.optimizers.wame import WAME
 
 #: The files of the families, in the order of lists: the one place where a rule is registered.
-_REGISTERED = ("wame", "adam", "adamw", "nadam", "rmsprop", "adagrad", "sgd")
+_REGISTERED = (
+    *("wame", "adam", "adamw", "nadam", "radam", "adamax", "lamb", "lion", "muon"),
+    *("rmsprop", "adagrad", "adadelta", "rprop", "sgd"),
+)
 
 #: Every family with a rule, by its name.
 FAMILIES: Mapping[str, Family] = MappingProxyType(
@@ -36,8 +48,6 @@ if TYPE_CHECKING:
 else:
     #: A config of a canonical family.
     CanonicalConfig = Union[tuple(family.config for family in FAMILIES.values())]  # noqa: UP007
-    #: Any optimizer config; its field ``optimizer`` tells which.
-    OptimizerConfig = Union[CanonicalConfig, Custom]  # noqa: UP007
 
 
 class UnknownFamilyError(UserError, ValueError):
@@ -59,6 +69,8 @@ def family_of(config: OptimizerConfig) -> Family:
     """
     if config.optimizer == custom.FAMILY.name:
         return custom.FAMILY
+    if config.optimizer == groups.FAMILY.name:
+        return groups.FAMILY
     if config.optimizer not in FAMILIES:
         raise UnknownFamilyError(
             f"optimizer {config.optimizer!r} is not registered; add its file to _REGISTERED in "
@@ -68,25 +80,57 @@ def family_of(config: OptimizerConfig) -> Family:
 
 
 def has_rule(config: OptimizerConfig) -> TypeGuard[CanonicalConfig]:
-    """Whether a config's update rule is written here; that of a custom class is in its own code."""
-    return family_of(config).has_rule
+    """Whether a config's update rules are written here; that of a custom class is in its own code."""
+    return all(family_of(part).has_rule for part in leaves(config))
+
+
+def stack_obstacle(config: OptimizerConfig, backend: str) -> str | None:
+    """Say why a config's trials cannot be trained as one program; None where they can."""
+    reasons = (family_of(part).stack_obstacle(backend, part) for part in leaves(config))
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def needs_loss(config: OptimizerConfig) -> bool:
+    """Whether a step must be told its loss."""
+    return any(family_of(part).needs_loss(part) for part in leaves(config))
+
+
+# They need what stands above.
+from optbench.optimizers import groups  # noqa: E402
+from optbench.optimizers.groups import Group, Grouped, leaves  # noqa: E402
+
+if not TYPE_CHECKING:
+    #: Any optimizer config; its field ``optimizer`` tells which.
+    OptimizerConfig = Union[CanonicalConfig, Custom, Grouped]  # noqa: UP007
 
 
 __all__ = [
     "FAMILIES",
     "SGD",
     "WAME",
+    "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "CanonicalConfig",
     "Custom",
     "Family",
+    "Group",
+    "Grouped",
+    "Lamb",
+    "Lion",
+    "Muon",
     "Nadam",
     "OptimizerConfig",
+    "RAdam",
     "RMSprop",
     "Range",
+    "Rprop",
     "UnknownFamilyError",
     "family_of",
     "has_rule",
+    "leaves",
+    "needs_loss",
+    "stack_obstacle",
 ]

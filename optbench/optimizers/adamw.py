@@ -12,19 +12,19 @@ learning rate's). Defaults for :math:`\lambda` differ: PyTorch .01, Keras .004, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
 from optbench.optimizers import adam
 from optbench.optimizers.base import Array, Family, Native, Range, State, Verification
-from optbench.task import FORBID_EXTRA
+from optbench.task import FORBID_EXTRA, UNTOLD
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdamW:
-    """Hyperparameters of AdamW: Adam's, and ``weight_decay``, 0 or more."""
+    """Hyperparameters of AdamW: Adam's, and ``weight_decay``, 0 or more; ``cautious`` masks no decay."""
 
     __pydantic_config__ = FORBID_EXTRA
 
@@ -35,6 +35,8 @@ class AdamW:
     eps: Annotated[float, Gt(0)] = 1e-8
     weight_decay: Annotated[float, Ge(0)] = 0.01
     flavor: Literal["keras"] | None = None
+    amsgrad: bool = field(default=False, metadata=UNTOLD)
+    cautious: bool = field(default=False, metadata=UNTOLD)
 
 
 def update(
@@ -62,6 +64,7 @@ FAMILY = Family(
         "weight_decay": Range(low=1e-4, high=1e-1, log=True),
     },
     epsilon=adam.FAMILY.epsilon,
+    couples=lambda config: config.cautious,
     needs_weights=lambda config: True,
     decay=lambda config: config.lr * config.weight_decay,
     native={
@@ -70,7 +73,13 @@ FAMILY = Family(
         )
     },
     verification=Verification(
-        cases=(AdamW(), AdamW(weight_decay=0.1, flavor="keras")), parity=(AdamW(lr=0.001),)
+        cases=(
+            AdamW(),
+            AdamW(weight_decay=0.1, flavor="keras"),
+            AdamW(weight_decay=0.1, amsgrad=True),
+            AdamW(weight_decay=0.1, cautious=True),
+        ),
+        parity=(AdamW(lr=0.001), AdamW(lr=0.001, cautious=True)),
     ),
     contains=lambda hyperparameters: {"adam": "weight_decay = 0"},
     style=5,

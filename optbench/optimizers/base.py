@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -24,10 +24,32 @@ State = dict[str, Array]
 Framework = Literal["torch", "keras", "optax"]
 
 #: The functions of ``xp`` that a rule may call: NumPy's names, which every framework has with this meaning.
+#: ``mean`` and ``sum`` are over the whole array. ``matrix(w)`` is a weight as a matrix [in, out], whose rows
+#: may stand in any order, and ``like(matrix, w)`` brings one back into the weight's shape.
 ARRAY_FUNCTIONS = (
-    *("abs", "exp", "expm1", "log", "log1p", "maximum", "minimum", "ones", "ones_like"),
-    *("sign", "sqrt", "square", "tanh", "where", "zeros_like"),
+    *("abs", "einsum", "exp", "expm1", "like", "log", "log1p", "matrix", "maximum", "mean", "minimum"),
+    *("ones", "ones_like", "sign", "sqrt", "square", "sum", "tanh", "where", "zeros_like"),
 )
+
+
+def array_functions(module: Any, **own: Callable[..., Any]) -> Any:
+    """Make a framework's ``xp`` from its module, and what it names or does otherwise.
+
+    Parameters
+    ----------
+    module : module
+        Has the functions by NumPy's names.
+    **own : callable
+        Those that it lacks. Without ``matrix``, weights are taken to end in their outputs' axis.
+    """
+
+    def matrix(w: Array) -> Array:
+        return w if len(w.shape) == 2 else module.reshape(w, (-1, w.shape[-1]))
+
+    views = {"matrix": matrix, "like": lambda x, w: module.reshape(x, w.shape)}
+    return SimpleNamespace(
+        **{name: own.get(name) or views.get(name) or getattr(module, name) for name in ARRAY_FUNCTIONS}
+    )
 
 
 class Hyperparameters(Protocol):
@@ -134,10 +156,26 @@ class Family:
     update : callable
         ``update(config, w, g, state, *, lr, t, xp) -> (delta, State)``: what one step adds to one parameter,
         t = 1, 2, ...; pure, its arguments are left alone. ``t`` is an int, or a traced number of the
-        framework. It calls nothing of ``xp`` but :data:`ARRAY_FUNCTIONS`.
+        framework; ``w`` and what belongs to it may be :class:`many arrays
+        <optbench.backends.torch.rules.Many>` at once. It calls nothing of ``xp`` but :data:`ARRAY_FUNCTIONS`.
     elementwise : bool
         Whether each weight moves by its own gradient and state alone, so that weights of several trials may
         lie in one array.
+    couples : callable
+        ``couples(config) -> bool``: hyperparameters with which an elementwise rule takes tensors as a whole.
+    parts : callable
+        ``parts(config) -> mapping``: a config that is not for every weight gives those of the others; roles,
+        or ``rest``, mapped to configs. None where one rule moves all weights.
+    matrices : callable
+        ``matrices(config) -> bool``: whether the rule takes weights of two axes or more, and no others.
+    needs_loss : callable
+        ``needs_loss(config) -> bool``: whether ``update`` is to be given ``loss``, the loss whose gradient
+        ``g`` is.
+    scheduled : bool
+        Whether a learning rate that a schedule moves changes the steps.
+    counts : callable
+        ``counts(config) -> bool``: whether a step after the first depends on its number; a rule that does not
+        can be recorded once and replayed.
     space : mapping
         Default search space by hyperparameter.
     epsilon : str
@@ -172,6 +210,12 @@ class Family:
     init: Callable[[Any, Array, Any], State]
     update: Callable[..., tuple[Array, State]]
     elementwise: bool
+    couples: Callable[[Any], bool] = lambda config: False
+    parts: Callable[[Any], Mapping[tuple[str, ...], Any] | None] = lambda config: None
+    matrices: Callable[[Any], bool] = lambda config: False
+    needs_loss: Callable[[Any], bool] = lambda config: False
+    scheduled: bool = True
+    counts: Callable[[Any], bool] = lambda config: True
     space: Mapping[str, Range] = field(default_factory=lambda: MappingProxyType({}))
     epsilon: str = ""
     needs_weights: Callable[[Any], bool] = lambda config: True
@@ -190,7 +234,15 @@ class Family:
         return self.init(config, w, NUMPY)
 
     def step(
-        self, config: Any, w: Array, g: Array, state: State, t: int, *, lr: float | None = None
+        self,
+        config: Any,
+        w: Array,
+        g: Array,
+        state: State,
+        t: int,
+        *,
+        lr: float | None = None,
+        loss: float | None = None,
     ) -> tuple[Array, State]:
         """Take one reference step in NumPy.
 
@@ -206,6 +258,8 @@ class Family:
             Number of this step, from 1.
         lr : float, optional
             Learning rate of this step where a schedule moves it; the config's own otherwise.
+        loss : float, optional
+            Loss before the step, for a rule that needs it.
 
         Returns
         -------
@@ -223,8 +277,29 @@ class Family:
         >>> sgd.step(config, w, np.array([2.0]), sgd.start(config, w), 1)[0]
         array([0.8])
         """
-        delta, state = self.update(config, w, g, state, lr=config.lr if lr is None else lr, t=t, xp=NUMPY)
+        rate, known = config.lr if lr is None else lr, self.known_loss(config, loss)
+        delta, state = self.update(config, w, g, state, lr=rate, t=t, xp=NUMPY, **known)
         return w + delta, state
+
+    def known_loss(self, config: Any, loss: Any) -> dict[str, Any]:
+        """Give ``update`` the loss where the rule needs it.
+
+        Raises
+        ------
+        ValueError
+            If it needs one and there is none.
+        """
+        if not self.needs_loss(config):
+            return {}
+        if loss is None:
+            raise ValueError(
+                f"{self.name} with these hyperparameters needs the loss of each step; none was given"
+            )
+        return {"loss": loss}
+
+    def by_element(self, config: Any) -> bool:
+        """Whether the rule works element by element with these hyperparameters."""
+        return self.elementwise and not self.couples(config)
 
     def state_arrays(self, config: Any) -> int:
         """Count the arrays of the parameter's size that the plain rule keeps."""
@@ -244,14 +319,14 @@ class Family:
         """Configs whose trials are compared between backends."""
         return self.verification.parity or (self.config(),)
 
-    def stack_obstacle(self, backend: str) -> str | None:
+    def stack_obstacle(self, backend: str, config: Any = None) -> str | None:
         """Say why trials cannot be trained as one program; None where they can.
 
         JAX keeps the trials of a stack apart by itself, PyTorch puts their weights into one array.
         """
         if not self.has_rule:
             return "a custom optimizer may mix what stacked trials keep apart"
-        if backend == "torch" and not self.elementwise:
+        if backend == "torch" and not self.by_element(self.config() if config is None else config):
             return f"{self.name} does not work element by element"
         return None if backend in ("torch", "jax") else f"{backend} trains one trial at a time"
 
@@ -259,13 +334,14 @@ class Family:
 class _Numpy:
     """NumPy, but for what other frameworks lack."""
 
+    def __init__(self) -> None:
+        self.__dict__ |= vars(array_functions(np))
+
     def __getattr__(self, name: str) -> Any:
-        if name not in ARRAY_FUNCTIONS:
-            raise AttributeError(
-                f"the rule calls xp.{name}, which not every framework has; a rule may call "
-                f"{', '.join(ARRAY_FUNCTIONS)}"
-            )
-        return getattr(np, name)
+        raise AttributeError(
+            f"the rule calls xp.{name}, which not every framework has; a rule may call "
+            f"{', '.join(ARRAY_FUNCTIONS)}"
+        )
 
 
 #: ``xp`` of the reference.
@@ -277,3 +353,18 @@ def decayed(beta: float, t: Any, xp: Any) -> Any:
     if isinstance(t, int):
         return -math.expm1(t * math.log(beta)) if beta else 1.0
     return -xp.expm1(t * math.log(beta)) if beta else xp.ones_like(t)
+
+
+def cautious(delta: Array, g: Array, xp: Any) -> Array:
+    """Drop the parts of a step that point up the gradient, and make the others larger in proportion.
+
+    The masked step is divided by the share of the tensor's weights that still move, .001 at least. Source:
+    Liang et al., "Cautious optimizers", 2024, algorithm 1; decoupled weight decay is not masked.
+    """
+    agrees = xp.where(xp.sign(delta) * xp.sign(g) < 0, xp.ones_like(delta), xp.zeros_like(delta))
+    share = xp.mean(agrees)
+    return delta * agrees / xp.where(share > CAUTIOUS_FLOOR, share, xp.zeros_like(share) + CAUTIOUS_FLOOR)
+
+
+#: Least share of moving weights that :func:`cautious` divides by.
+CAUTIOUS_FLOOR = 1e-3

@@ -124,11 +124,17 @@ def load(config: Custom) -> Any:
     CustomError
         If it is not there any more, has changed, or fails to import.
     """
-    directory = getattr(config, "_directory", None) or Path.cwd()
+    directory = directory_of(config) or Path.cwd()
     try:
         return references.load_identified(config.reference, config.code, directory)
     except ImportProblem as error:
         raise CustomError(f"{error}; mend {config.reference}") from error
+
+
+def directory_of(config: Custom) -> Path | None:
+    """Tell where a config's file is looked for."""
+    found: Path | None = getattr(config, "_directory", None)
+    return found
 
 
 def arguments(config: Custom) -> dict[str, Any]:
@@ -147,7 +153,7 @@ def backend_of(config: Custom) -> str:
 
 def _with_values(config: Custom, values: Mapping[str, Any]) -> Custom:
     arguments = {**dict(config.arguments), **values}
-    return replace(config, arguments=tuple(arguments.items()), directory=getattr(config, "_directory", None))
+    return replace(config, arguments=tuple(arguments.items()), directory=directory_of(config))
 
 
 def _no_rule(*arguments: Any, **options: Any) -> Any:

@@ -6,7 +6,7 @@ learning rate elsewhere, and round the learning rate and the betas to float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pkgutil import resolve_name
@@ -16,9 +16,24 @@ import keras
 import numpy as np
 from keras import ops
 
-from optbench.optimizers import FAMILIES, CanonicalConfig, OptimizerConfig, custom, family_of, has_rule
+from optbench.models.layers import Role
+from optbench.optimizers import (
+    FAMILIES,
+    CanonicalConfig,
+    OptimizerConfig,
+    custom,
+    family_of,
+    groups,
+    has_rule,
+    leaves,
+)
 from optbench.optimizers import WAME as WAMEConfig
+from optbench.optimizers.base import array_functions
+from optbench.optimizers.groups import is_plain
 from optbench.optimizers.wame import EpsMode, Variant
+
+#: ``xp`` of a rule.
+FUNCTIONS = array_functions(ops)
 
 #: A float, a ``LearningRateSchedule``, or a callable without arguments.
 LearningRate = float | Callable[..., Any]
@@ -31,10 +46,12 @@ class Canonical(keras.optimizers.Optimizer):  # type: ignore[misc]
     Parameters
     ----------
     config : CanonicalConfig or mapping
-        Family and hyperparameters; a mapping of its fields, ``optimizer`` among them, is what a saved model
-        holds.
+        Family and hyperparameters, or groups of these; a mapping of its fields, ``optimizer`` among them, is
+        what a saved model holds.
     learning_rate : float, schedule or callable, optional
         In place of the config's ``lr``.
+    roles : mapping, optional
+        Names and roles of the variables, in their order; told by their shapes if not given.
     **kwargs
         As for every Keras optimizer: ``clipnorm``, ``use_ema``, ``loss_scale_factor``, ``name``, ...
 
@@ -49,34 +66,45 @@ class Canonical(keras.optimizers.Optimizer):  # type: ignore[misc]
         self,
         config: CanonicalConfig | dict[str, Any],
         learning_rate: LearningRate | None = None,
+        *,
+        roles: Mapping[str, Role] | None = None,
         **kwargs: Any,
     ) -> None:
-        name = config["optimizer"] if isinstance(config, dict) else config.optimizer
-        family = FAMILIES[name]
-        own: Any = family.config(**config) if isinstance(config, dict) else config
+        own = _read(config) if isinstance(config, dict) else config
         with _float64_learning_rate():
             super().__init__(learning_rate=own.lr if learning_rate is None else learning_rate, **kwargs)
-        self._config, self._family = own, family
+        self._config, self._roles = own, roles
+        #: Set before a step to the loss whose gradients it takes, where a rule needs it.
+        self.loss: Any = None
 
     def build(self, variables: list[Any]) -> None:
         """Make the state of every variable."""
         if self.built:
             return
         super().build(variables)
-        self.states = [self._new_state(variable) for variable in variables]
+        roles = self._roles
+        if roles is None:
+            roles = groups.roles_by_shape([variable.shape for variable in variables])
+        places = {name: place for place, name in enumerate(roles)}
+        assigned = groups.assign(self._config, roles)
+        self._assigned = {places[name]: part for part in assigned for name in part.names}
+        self.states = [self._new_state(v, self._assigned[k].config) for k, v in enumerate(variables)]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable and its state."""
-        dtype = _arithmetic(variable)
-        state = self.states[self._get_variable_index(variable)]
-        delta, new = self._family.update(
-            self._config,
+        dtype, place = _arithmetic(variable), self._get_variable_index(variable)
+        part, state = self._assigned[place], self.states[place]
+        family = family_of(part.config)
+        loss = None if self.loss is None else ops.cast(self.loss, dtype)
+        delta, new = family.update(
+            part.config,
             ops.cast(variable, dtype),
             ops.cast(ops.convert_to_tensor(gradient), dtype),
             {name: ops.cast(array, dtype) for name, array in state.items()},
-            lr=ops.cast(learning_rate, dtype),
+            lr=ops.cast(part.rate(learning_rate, self._config.lr), dtype),
             t=ops.cast(self.iterations + 1, dtype),
-            xp=ops,
+            xp=FUNCTIONS,
+            **family.known_loss(part.config, loss),
         )
         for name, value in new.items():
             self.assign(state[name], ops.cast(value, state[name].dtype))
@@ -84,20 +112,31 @@ class Canonical(keras.optimizers.Optimizer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """Describe the optimizer as JSON-ready values."""
-        return {**super().get_config(), "config": asdict(self._config)}
+        roles = None if self._roles is None else dict(self._roles)
+        return {**super().get_config(), "config": asdict(self._config), "roles": roles}
 
-    def _new_state(self, variable: Any) -> dict[str, Any]:
-        start = self._family.init(self._config, np.zeros(1, _arithmetic(variable)), np)
-        start = self._family.compact(self._config, start, np)
+    def _new_state(self, variable: Any, config: Any) -> dict[str, Any]:
+        family = family_of(config)
+        start = family.init(config, np.zeros((1,) * len(variable.shape), _arithmetic(variable)), np)
+        start = family.compact(config, start, np)
         return {
             name: self.add_variable(
-                shape=variable.shape if value.shape else (),
+                shape=variable.shape if value.shape or not variable.shape else (),
                 initializer=_Full(float(value.max())),
                 dtype="int8" if name == "sign" else _arithmetic(variable),
                 name=f"{variable.path.replace('/', '_')}_{name}",
             )
             for name, value in start.items()
         }
+
+
+def _read(config: dict[str, Any]) -> Any:
+    """Read what a saved model holds."""
+    from pydantic import TypeAdapter
+
+    family = FAMILIES.get(config["optimizer"], groups.FAMILY)
+    kind: Any = family.config
+    return TypeAdapter(kind).validate_python(config)
 
 
 class _Full(keras.initializers.Initializer):  # type: ignore[misc]
@@ -185,20 +224,26 @@ class WAME(Canonical):
         """Describe the optimizer as JSON-ready values."""
         described = super().get_config()
         own = described.pop("config")
+        del described["roles"]
         return {**described, **{name: own[name] for name in own if name not in ("optimizer", "lr")}}
 
 
 def make_optimizer(
-    config: OptimizerConfig, *, learning_rate: LearningRate | None = None
+    config: OptimizerConfig,
+    *,
+    learning_rate: LearningRate | None = None,
+    roles: Mapping[str, Role] | None = None,
 ) -> keras.optimizers.Optimizer:
     """Build the Keras optimizer that follows a config's canonical rule.
 
     Parameters
     ----------
     config : OptimizerConfig
-        Family and hyperparameters, or a custom class.
+        Family and hyperparameters, a custom class, or groups of families.
     learning_rate : float, schedule or callable, optional
         In place of the config's ``lr``.
+    roles : mapping, optional
+        Names and roles of the variables, in their order; told by their shapes if not given.
 
     Returns
     -------
@@ -207,7 +252,13 @@ def make_optimizer(
         it takes the steps of Keras's own class, but without rounding the hyperparameters to float32.
     """
     if not has_rule(config):
+        if len(leaves(config)) > 1:
+            raise TypeError(
+                "one Keras optimizer cannot hold groups with classes of others; optbench trains them"
+            )
         return _custom(config)
+    if not is_plain(config):
+        return Canonical(config, learning_rate, roles=roles)
     rate = config.lr if learning_rate is None else learning_rate
     if (native := family_of(config).native_for("keras", config)) is not None:
         declared, arguments = native

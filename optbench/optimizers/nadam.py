@@ -18,19 +18,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
 from optbench.optimizers import adam
-from optbench.optimizers.base import Array, Family, Native, Range, State, Verification, decayed
-from optbench.task import FORBID_EXTRA
+from optbench.optimizers.base import Array, Family, Native, Range, State, Verification, cautious, decayed
+from optbench.task import FORBID_EXTRA, UNTOLD
 
 
 @dataclass(frozen=True, kw_only=True)
 class Nadam:
-    """Hyperparameters of Nadam: Adam's, and ``momentum_decay``, 0 or more."""
+    """Hyperparameters of Nadam: Adam's, ``momentum_decay``, 0 or more, and ``cautious``."""
 
     __pydantic_config__ = FORBID_EXTRA
 
@@ -40,6 +40,7 @@ class Nadam:
     beta2: Annotated[float, Ge(0), Lt(1)] = 0.999
     eps: Annotated[float, Gt(0)] = 1e-8
     momentum_decay: Annotated[float, Ge(0)] = 0.004
+    cautious: bool = field(default=False, metadata=UNTOLD)
 
 
 def init(config: Nadam, w: Array, xp: Any) -> State:
@@ -57,7 +58,9 @@ def update(
     product = state["product"] * now
     m_hat = ahead * m / (1 - product * ahead) + (1 - now) * g / (1 - product)
     root = xp.sqrt(v) / decayed(config.beta2, t, xp) ** 0.5
-    return -lr * m_hat / (root + config.eps), {"m": m, "v": v, "product": product}
+    delta = -lr * m_hat / (root + config.eps)
+    new = {"m": m, "v": v, "product": product}
+    return cautious(delta, g, xp) if config.cautious else delta, new
 
 
 def _momentum(config: Nadam, t: Any, xp: Any) -> Any:
@@ -65,8 +68,9 @@ def _momentum(config: Nadam, t: Any, xp: Any) -> Any:
     return config.beta1 * (1 - 0.5 * (math.exp(exponent) if isinstance(t, int) else xp.exp(exponent)))
 
 
-def _torch(config: Nadam) -> Mapping[str, Any]:
-    return {**(adam.moments(config) or {}), "momentum_decay": config.momentum_decay}
+def _torch(config: Nadam) -> Mapping[str, Any] | None:
+    given = adam.moments(config)
+    return None if given is None else {**given, "momentum_decay": config.momentum_decay}
 
 
 FAMILY = Family(
@@ -78,6 +82,7 @@ FAMILY = Family(
     elementwise=True,
     space={"lr": Range(low=1e-4, high=1e-2, log=True)},
     epsilon="outside the root, after the bias correction",
+    couples=lambda config: config.cautious,
     needs_weights=lambda config: False,
     native={
         "torch": Native(
@@ -89,7 +94,8 @@ FAMILY = Family(
         )
     },
     verification=Verification(
-        cases=(Nadam(), Nadam(momentum_decay=1.0, eps=1e-7)), parity=(Nadam(lr=0.001),)
+        cases=(Nadam(), Nadam(momentum_decay=1.0, eps=1e-7), Nadam(cautious=True)),
+        parity=(Nadam(lr=0.001),),
     ),
     contains=lambda hyperparameters: {
         "sgd": "a large eps, the learning rate in proportion (Choi et al. 2019)"

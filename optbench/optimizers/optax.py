@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
@@ -9,9 +11,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optbench.optimizers import WAME, CanonicalConfig, OptimizerConfig, custom, family_of, has_rule
-from optbench.optimizers.base import State
+from optbench.models.layers import Role
+from optbench.optimizers import (
+    WAME,
+    CanonicalConfig,
+    OptimizerConfig,
+    custom,
+    family_of,
+    groups,
+    has_rule,
+)
+from optbench.optimizers.base import State, array_functions
+from optbench.optimizers.groups import Assigned, is_plain
 from optbench.optimizers.wame import EpsMode, Variant
+
+#: ``xp`` of a rule; a GPU would round the factors of a product to 10 bits by itself.
+FUNCTIONS = array_functions(jnp, einsum=partial(jnp.einsum, precision="highest"))
 
 
 class RuleState(NamedTuple):
@@ -92,23 +107,30 @@ def wame(
 
 
 def make_optimizer(
-    config: OptimizerConfig, *, learning_rate: optax.ScalarOrSchedule | None = None
+    config: OptimizerConfig,
+    *,
+    learning_rate: optax.ScalarOrSchedule | None = None,
+    roles: Mapping[str, Role] | None = None,
 ) -> optax.GradientTransformation:
     """Build the transformation that follows a config's canonical rule.
 
     Parameters
     ----------
     config : OptimizerConfig
-        Family and hyperparameters, or a custom function.
+        Family and hyperparameters, a custom function, or groups of these.
     learning_rate : float, array or schedule, optional
         In place of the config's ``lr``; an array may be traced, so that
         ``optax.inject_hyperparams(lambda learning_rate: make_optimizer(config,
         learning_rate=learning_rate))(learning_rate=config.lr)`` keeps it in the state, to be set later.
+    roles : mapping, optional
+        Role of every parameter by its name, if the parameters are a dictionary; told by their shapes if not
+        given.
 
     Returns
     -------
     optax.GradientTransformation
-        optax's own where the family names it, the rule itself elsewhere.
+        optax's own where the family names it, the rule itself elsewhere, ``optax.multi_transform`` of these
+        for groups.
 
     Examples
     --------
@@ -119,6 +141,14 @@ def make_optimizer(
     >>> float(updates[0])
     -1.0
     """
+    if is_plain(config) or config.optimizer == custom.FAMILY.name:
+        return _one(config, learning_rate)
+    if roles is None:
+        return _of_shapes(config, learning_rate)
+    return _grouped(groups.assign(config, roles), config.lr, learning_rate)
+
+
+def _one(config: Any, learning_rate: optax.ScalarOrSchedule | None) -> optax.GradientTransformation:
     if not has_rule(config):
         return _custom(config, learning_rate)
     rate = config.lr if learning_rate is None else learning_rate
@@ -126,6 +156,48 @@ def make_optimizer(
         declared, arguments = native
         return resolve_name(declared.target)(rate, **arguments)
     return from_rule(config, rate)
+
+
+def _grouped(
+    assigned: tuple[Assigned, ...], reference: float | None, learning_rate: optax.ScalarOrSchedule | None
+) -> optax.GradientTransformation:
+    """Join the transformations of groups; the parameters are a dictionary by name."""
+    labels = {name: str(k) for k, part in enumerate(assigned) for name in part.names}
+
+    def rate(part: Assigned) -> Any:
+        if learning_rate is None or part.config.lr is None:
+            return None
+        if callable(learning_rate):
+            return lambda step: part.rate(learning_rate(step), reference)
+        return part.rate(learning_rate, reference)
+
+    solvers = {str(k): _one(part.config, rate(part)) for k, part in enumerate(assigned)}
+    return optax.multi_transform(solvers, lambda params: {name: labels[name] for name in params})
+
+
+def _of_shapes(
+    config: OptimizerConfig, learning_rate: optax.ScalarOrSchedule | None
+) -> optax.GradientTransformation:
+    """Join the transformations of groups for a tree of parameters that nobody named."""
+
+    def named(tree: Any) -> dict[str, Any]:
+        return {str(k): leaf for k, leaf in enumerate(jax.tree.leaves(tree))}
+
+    def solver(params: Any) -> optax.GradientTransformationExtraArgs:
+        roles = groups.roles_by_shape([jnp.shape(leaf) for leaf in jax.tree.leaves(params)])
+        made = _grouped(groups.assign(config, roles), config.lr, learning_rate)
+        return optax.with_extra_args_support(made)
+
+    def init(params: Any) -> Any:
+        return solver(params).init(named(params))
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        own = None if params is None else named(params)
+        found, new = solver(updates).update(named(updates), state, own, **extra)
+        tree: Any = jax.tree.structure(updates)
+        return tree.unflatten([found[str(k)] for k in range(len(found))]), new
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _custom(config: Any, learning_rate: optax.ScalarOrSchedule | None) -> optax.GradientTransformation:
@@ -141,8 +213,10 @@ def _custom(config: Any, learning_rate: optax.ScalarOrSchedule | None) -> optax.
     return made
 
 
-def from_rule(config: CanonicalConfig, learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-    """Run a family's rule on JAX arrays.
+def from_rule(
+    config: CanonicalConfig, learning_rate: optax.ScalarOrSchedule
+) -> optax.GradientTransformationExtraArgs:
+    """Run a family's rule on JAX arrays; a rule that needs the loss is given it as ``value``.
 
     Half-precision parameters keep their state, and do their arithmetic, in float32. Its update needs the
     parameters unless the family says that its rule does not read them; it is given NaN in their place then.
@@ -151,14 +225,16 @@ def from_rule(config: CanonicalConfig, learning_rate: optax.ScalarOrSchedule) ->
     needs_weights = family.needs_weights(config)
 
     def start(w: jax.Array) -> State:
-        return _stored(family.compact(config, family.init(config, _widened(w), jnp), jnp))
+        return _stored(family.compact(config, family.init(config, _widened(w), FUNCTIONS), FUNCTIONS))
 
     def init(params: Any) -> RuleState:
         leaves = jax.tree.leaves(params)
         tree: Any = jax.tree.structure(params)
         return RuleState(jnp.zeros([], jnp.int32), _gathered([start(w) for w in leaves], tree))
 
-    def update(updates: Any, state: RuleState, params: Any = None) -> tuple[Any, RuleState]:
+    def update(
+        updates: Any, state: RuleState, params: Any = None, *, value: Any = None, **unused: Any
+    ) -> tuple[Any, RuleState]:
         if params is None and needs_weights:
             raise ValueError(f"{config.optimizer} needs the parameters: call update(grads, state, params)")
         gradients = jax.tree.leaves(updates)
@@ -175,13 +251,14 @@ def from_rule(config: CanonicalConfig, learning_rate: optax.ScalarOrSchedule) ->
                 *(config, _widened(w), wide, before),
                 lr=rate if isinstance(rate, float | int) else jnp.asarray(rate, wide.dtype),
                 t=(state.steps + 1).astype(wide.dtype),
-                xp=jnp,
+                xp=FUNCTIONS,
+                **family.known_loss(config, value),
             )
             deltas.append(delta.astype(g.dtype))
             new.append(_stored(after))
         return tree.unflatten(deltas), RuleState(state.steps + 1, _gathered(new, tree))
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _widened(x: jax.Array) -> jax.Array:

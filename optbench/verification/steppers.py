@@ -28,8 +28,8 @@ class Stepper(Protocol):
     def describe(self) -> str:
         """Name the class, and how it computes where it has a choice."""
 
-    def step(self, gradients: Arrays) -> None:
-        """Take one step."""
+    def step(self, gradients: Arrays, loss: float | None = None) -> None:
+        """Take one step; the loss is for rules that need it."""
 
     def weights(self) -> Arrays:
         """Return the weights, in float64."""
@@ -85,23 +85,30 @@ class TorchStepper:
     def __init__(self, config: OptimizerConfig, start: Arrays, dtype: str) -> None:
         import torch
 
-        from optbench.backends.torch.optimizers import make_optimizer, switch
+        from optbench.backends.torch.optimizers import make_optimizer, parts_of, switch
 
         self._torch = torch
         self.params = [torch.tensor(w, dtype=getattr(torch, dtype), requires_grad=True) for w in start]
         self.optimizer: Any = make_optimizer(config, self.params)
         switch(self.optimizer, "train")
-        self.ours = type(self.optimizer).__module__.startswith("optbench.")
+        self._parts: Any = parts_of(self.optimizer)
+        self.ours = any(type(part).__module__.startswith("optbench.") for part in self._parts)
 
     def describe(self) -> str:
         """See :class:`Stepper`."""
-        form = next((f for f in ("fused", "foreach") if self.optimizer.defaults.get(f)), "")
-        return ", ".join(filter(None, (_name(self.optimizer), getattr(self.optimizer, "path", form))))
+        from optbench.backends.torch.optimizers import kernel_of
 
-    def step(self, gradients: Arrays) -> None:
+        return " and ".join(
+            ", ".join(filter(None, (_name(part), kernel_of(part).replace("plain", ""))))
+            for part in self._parts
+        )
+
+    def step(self, gradients: Arrays, loss: float | None = None) -> None:
         """See :class:`Stepper`."""
         for w, g in zip(self.params, gradients, strict=True):
             w.grad = self._torch.tensor(g, dtype=w.dtype)
+        for part in self._parts:
+            part.loss = loss
         self.optimizer.step()
 
     def weights(self) -> Arrays:
@@ -155,8 +162,10 @@ class KerasStepper:
     def _array(self, x: NDArray[np.float64]) -> Any:
         return self._ops.cast(self._ops.convert_to_tensor(np.asarray(x, np.float64)), self._dtype)
 
-    def step(self, gradients: Arrays) -> None:
+    def step(self, gradients: Arrays, loss: float | None = None) -> None:
         """See :class:`Stepper`."""
+        if hasattr(self.optimizer, "loss"):
+            self.optimizer.loss = loss
         self.optimizer.apply([self._array(g) for g in gradients], self.params)
 
     def weights(self) -> Arrays:
@@ -204,16 +213,17 @@ class OptaxStepper:
         self.ours = isinstance(self.state, RuleState)
         native = self._family.native_for("optax", config) if self._family.has_rule else None
         self._name = native[0].target if native else getattr(config, "reference", "the rule")
-        self._update = jax.jit(solver.update)
+        self._update = jax.jit(optax.with_extra_args_support(solver).update)
 
     def describe(self) -> str:
         """See :class:`Stepper`."""
         return self._name
 
-    def step(self, gradients: Arrays) -> None:
+    def step(self, gradients: Arrays, loss: float | None = None) -> None:
         """See :class:`Stepper`."""
         given = [self._jax.numpy.asarray(g, self._dtype) for g in gradients]
-        updates, self.state = self._update(given, self.state, self.params)
+        known = {} if loss is None else {"value": self._jax.numpy.asarray(loss, self._dtype)}
+        updates, self.state = self._update(given, self.state, self.params, **known)
         self.params = self._optax.apply_updates(self.params, updates)
 
     def weights(self) -> Arrays:

@@ -17,6 +17,7 @@ from optbench.backends.base import Weights
 from optbench.backends.functional import Configuration, State
 from optbench.backends.jax.losses import evaluated_loss, prediction, training_loss
 from optbench.backends.jax.model import JaxModel
+from optbench.models.layers import roles
 from optbench.optimizers import has_rule
 from optbench.optimizers.optax import make_optimizer
 from optbench.trial import stored_precision
@@ -48,6 +49,7 @@ class JaxPrograms:
         #: Compiled evaluations, which the optimizers of a workload share.
         self._evaluations = {} if evaluations is None else evaluations
         self._fixed_lr = False
+        self._roles = roles(configuration.built)
 
     @property
     def compiled(self) -> int:
@@ -165,8 +167,10 @@ class JaxPrograms:
     def _trained(self, model: Tree) -> Tree:
         return {name: model[name] for name in self._model.trainable}
 
-    def _solver(self, lr: Array | None) -> optax.GradientTransformation:
-        return make_optimizer(self._configuration.optimizer, learning_rate=None if self._fixed_lr else lr)
+    def _solver(self, lr: Array | None) -> optax.GradientTransformationExtraArgs:
+        rate = None if self._fixed_lr else lr
+        made = make_optimizer(self._configuration.optimizer, learning_rate=rate, roles=self._roles)
+        return optax.with_extra_args_support(made)
 
     def _asks_for_a_number(self, trained: Tree) -> bool:
         """Tell whether a custom optimizer cannot take its learning rate as an array."""
@@ -175,9 +179,12 @@ class JaxPrograms:
             return False
 
         def update(lr: Array) -> Any:
-            return make_optimizer(config, learning_rate=lr).update(trained, state, trained)
+            solver = optax.with_extra_args_support(
+                make_optimizer(config, learning_rate=lr, roles=self._roles)
+            )
+            return solver.update(trained, state, trained, value=lr)
 
-        state = make_optimizer(config).init(trained)
+        state = make_optimizer(config, roles=self._roles).init(trained)
         try:
             jax.eval_shape(update, self.rate(1.0))
         except TypeError:  # what JAX raises where Python asks for the value of an array in a program
@@ -221,7 +228,7 @@ class JaxPrograms:
         decay = self._configuration.weight_decay
         if decay is not None:
             trained = {n: w * (1 - lr * decay) if n.endswith("/kernel") else w for n, w in trained.items()}
-        updates, optimizer = self._solver(lr).update(gradients, state["optimizer"], trained)
+        updates, optimizer = self._solver(lr).update(gradients, state["optimizer"], trained, value=loss)
         trained = optax.apply_updates(trained, updates)
         new = {"model": {**model, **trained, **moved}, "optimizer": optimizer, "step": state["step"] + 1}
         return {**new, "key": state["key"]}, loss

@@ -18,7 +18,7 @@ from optbench.backends.base import Evaluation, NotStackableError, PartName
 from optbench.backends.functional import FunctionalSession, State, batched, raw
 from optbench.backends.jax.programs import JaxPrograms
 from optbench.matching import Indices
-from optbench.optimizers import family_of
+from optbench.optimizers import stack_obstacle
 from optbench.trial import TrialSpec
 
 #: Whose weights: those of now, or those that each trial remembers.
@@ -29,7 +29,7 @@ class JaxStack:
     """See :class:`optbench.backends.base.Stack`."""
 
     def __init__(self, specs: Sequence[TrialSpec], sessions: Sequence[FunctionalSession]) -> None:
-        if (reason := family_of(specs[0].optimizer).stack_obstacle("jax")) is not None:
+        if (reason := stack_obstacle(specs[0].optimizer, "jax")) is not None:
             raise NotStackableError(reason)
         self._sessions = list(sessions)
         #: Where trials end one by one, their last evaluations are theirs alone.

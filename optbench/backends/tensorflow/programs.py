@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,9 +15,10 @@ from optbench.backends.base import Weights
 from optbench.backends.functional import Configuration, State
 from optbench.backends.tensorflow.losses import evaluated_loss, prediction, training_loss
 from optbench.backends.tensorflow.model import TensorFlowModel
-from optbench.models.layers import Conv2D, MaxPool2D
-from optbench.optimizers import CanonicalConfig, OptimizerConfig, family_of, has_rule
-from optbench.optimizers.base import ARRAY_FUNCTIONS
+from optbench.models.layers import Conv2D, MaxPool2D, roles
+from optbench.optimizers import CanonicalConfig, OptimizerConfig, family_of, groups, has_rule
+from optbench.optimizers.base import ARRAY_FUNCTIONS, array_functions
+from optbench.optimizers.groups import Assigned
 from optbench.trial import stored_precision
 
 #: Weights from which on one pass over them saves more than the call of an XLA program costs.
@@ -28,8 +28,11 @@ Tensor = Any
 Tree = dict[str, Tensor]
 
 #: The array functions that the rules of :mod:`optbench.optimizers` ask for.
-RULES = SimpleNamespace(
-    **{name: getattr(tf, name, None) or getattr(tf.math, name) for name in ARRAY_FUNCTIONS}
+RULES = array_functions(
+    tf,
+    **{name: getattr(tf.math, name) for name in ARRAY_FUNCTIONS if hasattr(tf.math, name)},
+    mean=tf.reduce_mean,
+    sum=tf.reduce_sum,
 )
 
 
@@ -40,7 +43,7 @@ class Solver(Protocol):
         """State before the first step."""
 
     def update(
-        self, gradients: Tree, state: Any, weights: Tree, *, lr: Tensor, t: Tensor
+        self, gradients: Tree, state: Any, weights: Tree, *, lr: Tensor, t: Tensor, loss: Tensor
     ) -> tuple[Tree, Any]:
         """Weights and state after step t = 1, 2, ..."""
 
@@ -56,13 +59,17 @@ class RuleSolver:
         return {name: self._family.init(self._config, w, RULES) for name, w in weights.items()}
 
     def update(
-        self, gradients: Tree, state: Any, weights: Tree, *, lr: Tensor, t: Tensor
+        self, gradients: Tree, state: Any, weights: Tree, *, lr: Tensor, t: Tensor, loss: Tensor
     ) -> tuple[Tree, Any]:
         """See :class:`Solver`."""
         moved, new = {}, {}
         for name, w in weights.items():
             delta, new[name] = self._family.update(
-                self._config, w, gradients[name], state[name], lr=lr, t=tf.cast(t, w.dtype), xp=RULES
+                *(self._config, w, gradients[name], state[name]),
+                lr=lr,
+                t=tf.cast(t, w.dtype),
+                xp=RULES,
+                **self._family.known_loss(self._config, loss),
             )
             moved[name] = w + delta
         return moved, new
@@ -95,7 +102,7 @@ class KerasSolver:
         return [tf.identity(variable.value) for variable in optimizer.variables]
 
     def update(
-        self, gradients: Tree, state: Any, weights: Tree, *, lr: Tensor, t: Tensor
+        self, gradients: Tree, state: Any, weights: Tree, *, lr: Tensor, t: Tensor, loss: Tensor
     ) -> tuple[Tree, Any]:
         """See :class:`Solver`."""
         assert self._bench is not None, "init comes first"
@@ -109,6 +116,38 @@ class KerasSolver:
         optimizer.apply([gradients[name] for name in weights], variables)
         moved = {name: tf.identity(v.value) for name, v in zip(weights, variables, strict=True)}
         return moved, [tf.identity(variable.value) for variable in optimizer.variables]
+
+
+class GroupSolver:
+    """Several optimizers, each for weights of its own."""
+
+    def __init__(self, assigned: Sequence[Assigned], reference: float | None) -> None:
+        self._parts = [(part, solver_of(part.config)) for part in assigned]
+        self._reference = reference
+
+    def init(self, weights: Mapping[str, Tensor]) -> Any:
+        """See :class:`Solver`."""
+        return [solver.init({name: weights[name] for name in part.names}) for part, solver in self._parts]
+
+    def update(
+        self, gradients: Tree, state: Any, weights: Tree, *, lr: Tensor, t: Tensor, loss: Tensor
+    ) -> tuple[Tree, Any]:
+        """See :class:`Solver`."""
+        moved: Tree = {}
+        new = []
+        for (part, solver), own in zip(self._parts, state, strict=True):
+            given, held = ({name: tree[name] for name in part.names} for tree in (gradients, weights))
+            rate = part.rate(lr, self._reference)
+            rate = lr if rate is None else tf.cast(rate, lr.dtype)
+            found, after = solver.update(given, own, held, lr=rate, t=t, loss=loss)
+            moved |= found
+            new.append(after)
+        return {name: moved[name] for name in weights}, new
+
+
+def solver_of(config: Any) -> Solver:
+    """Make the solver of a config that is not made of groups."""
+    return RuleSolver(config) if has_rule(config) else KerasSolver(config)
 
 
 class TensorFlowPrograms:
@@ -133,10 +172,12 @@ class TensorFlowPrograms:
         self._evaluated_loss = evaluated_loss(configuration.loss)
         self._predict = prediction(configuration.targets)
         config: Any = configuration.optimizer
-        self._solver: Solver = (RuleSolver if has_rule(config) else KerasSolver)(config)
+        assigned = groups.assign(config, roles(configuration.built))
+        alone = len(assigned) == 1 and assigned[0].scheduled
+        self._solver: Solver = solver_of(assigned[0].config) if alone else GroupSolver(assigned, config.lr)
         self._update = self._solver.update
         weights = sum(math.prod(p.shape) for layer in configuration.built for p in layer.parameters)
-        if isinstance(self._solver, RuleSolver) and not xla and weights >= LARGE:
+        if has_rule(config) and not xla and weights >= LARGE:
             self._update = tf.function(self._solver.update, jit_compile=True, autograph=False)
         options: dict[str, Any] = {"jit_compile": xla, "autograph": False}
         self._epoch = tf.function(self._run_epoch, **options)
@@ -234,7 +275,7 @@ class TensorFlowPrograms:
         decay = self._configuration.weight_decay
         if decay is not None:
             trained = {n: w * (1 - lr * decay) if n.endswith("/kernel") else w for n, w in trained.items()}
-        trained, optimizer = self._update(gradients, state["optimizer"], trained, lr=lr, t=t)
+        trained, optimizer = self._update(gradients, state["optimizer"], trained, lr=lr, t=t, loss=loss)
         new = {"model": {**model, **trained, **moved}, "optimizer": optimizer, "step": t}
         return {**new, "key": state["key"]}, loss
 

@@ -20,7 +20,7 @@ from optbench.backends.torch.state import TrainState
 from optbench.backends.torch.steps import batches
 from optbench.models import layers as spec
 from optbench.models.layers import BuiltLayer
-from optbench.optimizers import has_rule
+from optbench.optimizers import has_rule, needs_loss
 from optbench.trial import TrialSpec
 
 aten = torch.ops.aten
@@ -39,7 +39,7 @@ def can_be_written_out(trial: TrialSpec, built: tuple[BuiltLayer, ...]) -> bool:
     if trial.device != "cpu" or trial.precision not in ("float32", "float64"):
         return False
     # A custom class may keep a gradient, whose memory the next step uses again.
-    if not has_rule(trial.optimizer):
+    if not has_rule(trial.optimizer) or needs_loss(trial.optimizer):
         return False
     return LossSpec.of(trial.workload).name in WRITTEN_OUT and all(
         place.layer.kind in LAYERS and getattr(place.layer, "activation", "linear") in ACTIVATIONS

@@ -18,7 +18,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from optbench.backends.torch.optimizers import RuleOptimizer, declared
+from optbench.backends.torch.optimizers import declared, parts_of
+from optbench.backends.torch.rules import RuleOptimizer
 from optbench.backends.torch.state import TrainState
 from optbench.backends.torch.steps import AutogradStep
 
@@ -87,11 +88,13 @@ def obstacle(optimizer: torch.optim.Optimizer, *, same_bits: bool) -> str | None
     With ``same_bits`` it must also be the arithmetic of the step that is not recorded. Families declare it of
     PyTorch's classes; optbench's own classes answer by ``graph_obstacle``, as it depends on their arguments.
     """
+    if len(parts := parts_of(optimizer)) > 1:
+        return next(filter(None, (obstacle(part, same_bits=same_bits) for part in parts)), None)
     if (own := getattr(optimizer, "graph_obstacle", None)) is not None:
         reason: str | None = own()
         return reason
     if isinstance(optimizer, RuleOptimizer):
-        return "the rule on PyTorch's arrays rounds otherwise in a graph" if same_bits else None
+        return optimizer.recorded(same_bits=same_bits)
     name, native = type(optimizer).__qualname__, declared(type(optimizer))
     if native is None or native.graph == "no":
         return f"{name} computes on the host between its kernels"
@@ -184,7 +187,8 @@ def make_capturable(optimizer: torch.optim.Optimizer) -> None:
         if "capturable" in group:
             group["capturable"] = True
     # PyTorch would warn of the steps that are taken before the recording.
-    optimizer._warned_capturable_if_run_uncaptured = True
+    for part in parts_of(optimizer):
+        part._warned_capturable_if_run_uncaptured = True
 
 
 def state_to_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:

@@ -1,13 +1,13 @@
-"""Canonical optimizers as PyTorch classes.
+"""Optimizer configs as PyTorch classes.
 
 The class that the family names, in the fastest of its forms that this device has; the rule itself on
-PyTorch's arrays where it names none.
+PyTorch's arrays where it names none; one of these for each parameter group.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter, signature
 from pkgutil import resolve_name
 from typing import Any, Literal
@@ -15,29 +15,44 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from optbench.optimizers import FAMILIES, CanonicalConfig, OptimizerConfig, custom, family_of, has_rule
+from optbench.backends.torch.rules import RuleOptimizer
+from optbench.models.layers import Role
+from optbench.optimizers import FAMILIES, OptimizerConfig, custom, family_of, groups, has_rule
 from optbench.optimizers.base import Native
+from optbench.optimizers.groups import Assigned
 
 
-def make_optimizer(config: OptimizerConfig, params: list[Tensor]) -> torch.optim.Optimizer:
+def make_optimizer(
+    config: OptimizerConfig,
+    params: list[Tensor],
+    roles: Mapping[str, Role] | None = None,
+    *,
+    suits: Callable[[torch.optim.Optimizer], bool] = lambda made: True,
+) -> torch.optim.Optimizer:
     """Build the PyTorch optimizer that follows a config's canonical rule.
 
     Parameters
     ----------
     config : OptimizerConfig
-        Family and hyperparameters, or a custom class.
+        Family and hyperparameters, a custom class, or groups of these.
     params : list of Tensor
         What it trains.
+    roles : mapping, optional
+        Their names and roles, in the same order; told by their shapes if not given.
+    suits : callable, optional
+        Whether an optimizer will do; the rule itself takes the place of a class that does not.
 
     Returns
     -------
     torch.optim.Optimizer
-        Its groups' ``lr`` is the learning rate, which schedules may move.
+        Its groups' ``lr`` is the learning rate; :func:`set_lr` moves it.
 
     Raises
     ------
     TypeError
         If a custom class makes no ``torch.optim.Optimizer``, or one whose step needs a closure.
+    GroupsError
+        If the groups do not fit the roles.
 
     Examples
     --------
@@ -46,13 +61,120 @@ def make_optimizer(config: OptimizerConfig, params: list[Tensor]) -> torch.optim
     >>> type(make_optimizer(Adam(lr=0.01), [torch.zeros(3, requires_grad=True)])).__name__
     'Adam'
     """
+    if roles is None:
+        roles = groups.roles_by_shape([w.shape for w in params])
+    named = dict(zip(roles, params, strict=True))
+    assigned = groups.assign(config, roles)
+    if len(assigned) == 1 and assigned[0].scheduled:
+        return _one(assigned[0].config, params, roles, suits)
+    parts = []
+    for part in assigned:
+        own = {name: roles[name] for name in part.names}
+        parts.append((part, _one(part.config, [named[name] for name in part.names], own, suits)))
+    return GroupedOptimizer(parts, config.lr)
+
+
+class GroupedOptimizer(torch.optim.Optimizer):
+    """Several optimizers, each for weights of its own, as one.
+
+    Parameters
+    ----------
+    parts : sequence of (Assigned, Optimizer)
+        What each is, and the optimizer with those weights.
+    lr : float, optional
+        Learning rate that :meth:`set_lr` counts from.
+    """
+
+    def __init__(self, parts: Sequence[tuple[Assigned, torch.optim.Optimizer]], lr: float | None) -> None:
+        self.parts = tuple(optimizer for _, optimizer in parts)
+        self._assigned, self._reference = tuple(part for part, _ in parts), lr
+        self.lr: Any = lr
+        super().__init__([w for part in self.parts for w in _params(part)], {})
+        # Groups and state are those of the parts, in which a step looks for them.
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+        for part in self.parts:
+            part.state = self.state
+
+    def set_lr(self, lr: float) -> None:
+        """Move the learning rates, each in proportion to its own."""
+        self.lr = lr
+        for part, optimizer in zip(self._assigned, self.parts, strict=True):
+            if (rate := part.rate(lr, self._reference)) is not None:
+                set_lr(optimizer, rate)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take a step of every part."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts:
+            part.step()
+        return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state; the parts go on from it."""
+        super().load_state_dict(state_dict)
+        groups = iter(self.param_groups)
+        for part in self.parts:
+            part.param_groups = [next(groups) for _ in part.param_groups]
+            part.state = self.state
+
+
+def _params(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [w for group in optimizer.param_groups for w in group["params"]]
+
+
+def parts_of(optimizer: torch.optim.Optimizer) -> tuple[torch.optim.Optimizer, ...]:
+    """List the optimizers that an optimizer is made of: its parts, or itself."""
+    return optimizer.parts if isinstance(optimizer, GroupedOptimizer) else (optimizer,)
+
+
+def class_facts(optimizer: torch.optim.Optimizer) -> dict[str, str]:
+    """Name for the record the classes that move the weights, and their kernels."""
+    parts = parts_of(optimizer)
+    return {
+        "optimizer": " and ".join(type(part).__qualname__ for part in parts),
+        "kernel": " and ".join(kernel_of(part) for part in parts),
+    }
+
+
+def kernel_of(optimizer: torch.optim.Optimizer) -> str:
+    """Name what moves the weights: an optimizer's own path, or PyTorch's fused, foreach or plain form."""
+    form = next((name for name in ("fused", "foreach") if optimizer.defaults.get(name)), "plain")
+    return str(getattr(optimizer, "path", form))
+
+
+def lr_of(optimizer: torch.optim.Optimizer) -> float:
+    """Tell the learning rate that :func:`set_lr` has set, or the first one."""
+    rate: float = optimizer.lr if isinstance(optimizer, GroupedOptimizer) else optimizer.param_groups[0]["lr"]
+    return rate
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of the steps to come."""
+    if isinstance(optimizer, GroupedOptimizer):
+        optimizer.set_lr(lr)
+        return
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def _one(
+    config: Any,
+    params: list[Tensor],
+    roles: Mapping[str, Role],
+    suits: Callable[[torch.optim.Optimizer], bool],
+) -> torch.optim.Optimizer:
     if not has_rule(config):
         return _custom(config, params)
     native = family_of(config).native_for("torch", config)
     if native is None or (not native[0].float64 and any(w.dtype == torch.float64 for w in params)):
         return RuleOptimizer(params, config)
     kind, arguments = native
-    return _fastest(kind, params, {"lr": config.lr, **arguments})
+    made = _fastest(kind, params, {"lr": config.lr, **arguments})
+    return made if suits(made) else RuleOptimizer(params, config)
 
 
 def declared(kind: type) -> Native | None:
@@ -109,79 +231,6 @@ def _custom(config: Any, params: list[Tensor]) -> torch.optim.Optimizer:
 
 def switch(optimizer: torch.optim.Optimizer, mode: Literal["train", "eval"]) -> None:
     """Tell an optimizer with weights of its own for evaluation, as schedule-free ones have, which to show."""
-    if all(callable(getattr(optimizer, name, None)) for name in ("train", "eval")):
-        getattr(optimizer, mode)()
-
-
-class RuleOptimizer(torch.optim.Optimizer):
-    """A canonical rule on PyTorch's arrays, one tensor at a time.
-
-    Half-precision parameters keep their state, and do their arithmetic, in float32. A group that is
-    ``capturable`` counts its steps on the device and changes its state in place, as a CUDA graph must; what
-    the steps' number goes into is then rounded elsewhere.
-
-    Parameters
-    ----------
-    params : iterable
-        Tensors or parameter groups.
-    config : CanonicalConfig
-        Family and hyperparameters.
-    """
-
-    def __init__(self, params: Any, config: CanonicalConfig) -> None:
-        super().__init__(params, {"lr": config.lr, "config": config, "capturable": False})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Update every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            config = group["config"]
-            family = family_of(config)
-            for w in group["params"]:
-                if w.grad is None:
-                    continue
-                wide, g = _widened(w), _widened(w.grad)
-                state = self.state[w]
-                if not state:
-                    begun = family.init(config, wide, torch)
-                    if group["capturable"]:  # each has its own memory, to be changed in place
-                        begun = {name: value.to(w.device, copy=True) for name, value in begun.items()}
-                    state.update({"t": 0, **begun})
-                t = _next(state.pop("t"), w.device, on_device=group["capturable"])
-                before = {name: _widened(value) for name, value in state.items()}
-                delta, new = family.update(config, wide, g, before, lr=group["lr"], t=t, xp=torch)
-                if group["capturable"]:
-                    olds = list(before.values())
-                    apart = {k: v.clone() if any(v is old for old in olds) else v for k, v in new.items()}
-                    for name, value in apart.items():
-                        state[name].copy_(value)
-                    state["t"] = t
-                else:
-                    # The weight changes in place, and a gradient's memory is used again: no state may lie
-                    # there.
-                    state.update({name: _apart(value, wide, g) for name, value in new.items()}, t=t)
-                w.add_(delta)
-        return loss
-
-
-def _next(t: int | Tensor, device: torch.device, *, on_device: bool) -> int | Tensor:
-    """Count a step, on the device in place."""
-    if not on_device:
-        return int(t) + 1
-    if not isinstance(t, Tensor):
-        t = torch.tensor(t, dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
-    return t.add_(1)
-
-
-def _widened(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def _apart(x: Tensor, *others: Tensor) -> Tensor:
-    """Copy a tensor where it shares memory with one of the others."""
-    place = x.untyped_storage().data_ptr()
-    return x.clone() if any(place == other.untyped_storage().data_ptr() for other in others) else x
+    for part in parts_of(optimizer):
+        if all(callable(getattr(part, name, None)) for name in ("train", "eval")):
+            getattr(part, mode)()

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from optbench.backends.base import UnsavableError
+from optbench.backends.torch.optimizers import parts_of
+from optbench.backends.torch.rules import RuleOptimizer
 
 PLAIN = (bool, int, float, str, type(None))
 #: Attributes that every optimizer has: hooks and names, nothing that a step changes.
@@ -50,17 +52,17 @@ def export(
             [numbers[id(w)], _plain(dict(entry), arrays, "state")] for w, entry in optimizer.state.items()
         ]
     }
+    parts = parts_of(optimizer)
+    own = [custom and not isinstance(part, RuleOptimizer) for part in parts]
+    structure["groups"] = [
+        _group(group, arrays, custom=mine)
+        for part, mine in zip(parts, own, strict=True)
+        for group in part.param_groups
+    ]
     if custom:
-        structure["groups"] = [
-            {name: _plain(value, arrays, name) for name, value in group.items() if name != "params"}
-            for group in optimizer.param_groups
+        structure["attributes"] = [
+            _attributes(part, arrays) if mine else {} for part, mine in zip(parts, own, strict=True)
         ]
-        mine = {name: value for name, value in vars(optimizer).items() if name not in _COMMON}
-        if any(isinstance(tensor, Tensor) for tensor in _leaves(mine)):
-            raise UnsavableError("the optimizer keeps tensors outside its state")
-        structure["attributes"] = {name: _plain(value, arrays, name) for name, value in mine.items()}
-    else:
-        structure["groups"] = [{"lr": _plain(group["lr"], arrays, "lr")} for group in optimizer.param_groups]
     text = json.dumps(structure).encode()
     return {"optimizer": np.frombuffer(text, np.uint8), **arrays}
 
@@ -77,13 +79,28 @@ def restore(
     for group, saved in zip(optimizer.param_groups, structure["groups"], strict=True):
         for name, value in saved.items():
             _put(group, name, _value(value, state))
-    for name, value in structure.get("attributes", {}).items():
-        setattr(optimizer, name, _value(value, state))
+    attributes = structure.get("attributes", [])
+    for part, own in zip(parts_of(optimizer), attributes, strict=False):
+        for name, value in own.items():
+            setattr(part, name, _value(value, state))
 
 
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Bytes of the tensors in an optimizer's state."""
     return sum(leaf.nbytes for leaf in _leaves(list(optimizer.state.values())) if isinstance(leaf, Tensor))
+
+
+def _group(group: Mapping[str, Any], arrays: dict[str, NDArray[Any]], *, custom: bool) -> dict[str, Any]:
+    if not custom:
+        return {"lr": _plain(group["lr"], arrays, "lr")}
+    return {name: _plain(value, arrays, name) for name, value in group.items() if name != "params"}
+
+
+def _attributes(optimizer: torch.optim.Optimizer, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    mine = {name: value for name, value in vars(optimizer).items() if name not in _COMMON}
+    if any(isinstance(tensor, Tensor) for tensor in _leaves(mine)):
+        raise UnsavableError("the optimizer keeps tensors outside its state")
+    return {name: _plain(value, arrays, name) for name, value in mine.items()}
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -17,13 +17,13 @@ from optbench.backends.base import Evaluation, LossSpec, PartName, Weights, entr
 from optbench.backends.torch import saving
 from optbench.backends.torch.losses import LOSSES, PREDICTIONS
 from optbench.backends.torch.model import TorchModel, from_torch, to_torch
-from optbench.backends.torch.optimizers import make_optimizer, switch
+from optbench.backends.torch.optimizers import class_facts, make_optimizer, switch
 from optbench.backends.torch.state import GradientRules, TrainState
 from optbench.backends.torch.steps import MakeStep, flush_denormals
 from optbench.datasets.base import Part, TrialData
 from optbench.matching import Indices
-from optbench.models.layers import BuiltLayer
-from optbench.optimizers import has_rule
+from optbench.models.layers import BuiltLayer, roles
+from optbench.optimizers import groups, has_rule
 from optbench.task import TASKS
 from optbench.trial import TrialSpec, stored_precision
 
@@ -51,10 +51,12 @@ class TorchSession:
         self.model = TorchModel(built, weights, device=self._device, dropout_seed=dropout_seed)
         self.params = self.model.parameters()
         self._custom = not has_rule(spec.optimizer)
+        self.roles = roles(built)
+        self._groups = groups.described(spec.optimizer, built)
         pool_x, pool_y = pool(data.train)
         self.train_state = TrainState(
             model=self.model,
-            optimizer=make_optimizer(spec.optimizer, self.params),
+            optimizer=make_optimizer(spec.optimizer, self.params, self.roles),
             loss=loss,
             half=self._half,
             rules=GradientRules.of(workload),
@@ -87,11 +89,9 @@ class TorchSession:
 
     def facts(self) -> Mapping[str, Any]:
         """Name the way of a step, the layout it computes in, the optimizer's class and its kernel."""
-        optimizer = self.optimizer
-        form = next((name for name in ("fused", "foreach") if optimizer.defaults.get(name)), "plain")
         return {
-            "optimizer": type(optimizer).__qualname__,
-            "kernel": getattr(optimizer, "path", form),
+            **class_facts(self.optimizer),
+            **self._groups,
             "step": self._step.name,
             "step_because": self._step.why,
             "stored": self._stored,

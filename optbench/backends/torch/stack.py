@@ -19,13 +19,15 @@ from optbench.backends.arrays import EVALUATION_VALUES, penalties
 from optbench.backends.base import Evaluation, LossSpec, NotStackableError, PartName, is_out_of_memory
 from optbench.backends.torch.graph import Recorder, make_capturable, obstacle, state_to_device, step_counts
 from optbench.backends.torch.losses import LOSSES, loss_function
-from optbench.backends.torch.optimizers import RuleOptimizer, make_optimizer
+from optbench.backends.torch.optimizers import make_optimizer, set_lr
+from optbench.backends.torch.rules import RuleOptimizer
 from optbench.backends.torch.session import TorchSession
 from optbench.backends.torch.stack_rates import StackOptimizer, State, joined, picked
 from optbench.backends.torch.stacked_layers import StackedWeights, forward
 from optbench.backends.torch.steps import flush_denormals
 from optbench.matching import Indices
-from optbench.models.layers import BuiltLayer
+from optbench.models.layers import BuiltLayer, Role, roles
+from optbench.optimizers.groups import at_lr
 from optbench.trial import TrialSpec
 
 #: Values that an evaluation of all trials may hold in its widest layer on a GPU: 512 MB in float32.
@@ -62,6 +64,7 @@ class TorchStack:
         self._workload, self._config = specs[0].workload, specs[0].optimizer
         self._each_loss = loss_function(LossSpec.of(self._workload), reduction="none")
         self._built, self._recorder, self._together = built, recorder, together
+        self._roles = roles(built)
         # Neighbours of one rate share an optimizer.
         self._sessions = sorted(sessions, key=lambda session: session.lr)
         self._ended: set[int] = set()
@@ -131,7 +134,8 @@ class TorchStack:
     def _state(self, place: int, w: Tensor) -> State:
         """State of a parameter as the sessions have it; where the rule itself runs, what is the rule's."""
         states = [s.optimizer.state.get(s.params[place], {}) for s in self._sessions]
-        made = self._make(self._sessions[0].lr, [w])
+        role = dict([list(self._roles.items())[place]])
+        made = self._made(self._sessions[0].lr, [w], role)
         of_rule = isinstance(made, RuleOptimizer)
         if not all(states) or any(of_rule != ("t" in state) for state in states):
             return {}
@@ -161,8 +165,13 @@ class TorchStack:
         )
 
     def _make(self, rate: float, params: list[Tensor]) -> torch.optim.Optimizer:
-        config: Any = replace(self._config, lr=rate)
-        return stack_optimizer(config, params, recorded=self._recorder is not None)
+        return self._made(rate, params, self._roles)
+
+    def _made(self, rate: float, params: list[Tensor], roles: Mapping[str, Role]) -> torch.optim.Optimizer:
+        config: Any = at_lr(self._config, rate)
+        optimizer = stack_optimizer(config, params, roles, recorded=self._recorder is not None)
+        set_lr(optimizer, rate)
+        return optimizer
 
     @torch.no_grad()
     def _keep(self, sessions: Sequence[TorchSession]) -> None:
@@ -340,13 +349,15 @@ class Member:
         return self._session.state_bytes()
 
 
-def stack_optimizer(config: Any, params: list[Tensor], *, recorded: bool) -> torch.optim.Optimizer:
+def stack_optimizer(
+    config: Any, params: list[Tensor], roles: Mapping[str, Role], *, recorded: bool
+) -> torch.optim.Optimizer:
     """Make the optimizer of stacked weights; the rule itself where a class cannot be recorded."""
-    optimizer = make_optimizer(config, params)
     if not recorded:
-        return optimizer
-    if obstacle(optimizer, same_bits=False) is not None:
-        optimizer = RuleOptimizer(params, config)
+        return make_optimizer(config, params, roles)
+    optimizer = make_optimizer(
+        config, params, roles, suits=lambda made: obstacle(made, same_bits=False) is None
+    )
     make_capturable(optimizer)
     return optimizer
 

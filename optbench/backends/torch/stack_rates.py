@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from optbench.backends.torch.optimizers import lr_of, set_lr
+
 #: Makes the optimizer of a learning rate for parameters.
 Make = Callable[[float, list[Tensor]], torch.optim.Optimizer]
 #: State of one parameter of the stack by name: [trials, *shape], or what all trials share.
@@ -33,8 +35,7 @@ class Group:
     @property
     def lr(self) -> float:
         """Learning rate of these trials."""
-        rate: float = self.optimizer.param_groups[0]["lr"]
-        return rate
+        return lr_of(self.optimizer)
 
 
 class StackOptimizer:
@@ -84,8 +85,7 @@ class StackOptimizer:
         moved = False
         for group, rate in zip(self.groups, found, strict=True):
             moved = moved or rate != group.lr
-            for options in group.optimizer.param_groups:
-                options["lr"] = rate
+            set_lr(group.optimizer, rate)
         return moved
 
     @torch.no_grad()

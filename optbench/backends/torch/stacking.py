@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from optbench.backends.base import NotStackableError, Stack
 from optbench.backends.torch.branches import BranchStack
 from optbench.backends.torch.graph import CudaRecorder, obstacle
+from optbench.backends.torch.optimizers import class_facts, set_lr
 from optbench.backends.torch.session import TorchSession
 from optbench.backends.torch.stack import TorchStack, stack_optimizer
 from optbench.backends.torch.stacked_layers import LAYERS
 from optbench.models.layers import BuiltLayer
-from optbench.optimizers import family_of
+from optbench.optimizers import stack_obstacle
+from optbench.optimizers.groups import at_lr
 from optbench.trial import TrialSpec
 
 #: Layers whose products are better left to each trial: as groups they are slower on a GPU.
@@ -61,7 +63,7 @@ def way(spec: TrialSpec, built: tuple[BuiltLayer, ...], *, asked: str) -> Way:
     NotStackableError
         If they cannot be.
     """
-    if (reason := family_of(spec.optimizer).stack_obstacle("torch")) is not None:
+    if (reason := stack_obstacle(spec.optimizer, "torch")) is not None:
         raise NotStackableError(reason)
     unknown = sorted({place.layer.kind for place in built} - set(LAYERS))
     plain = spec.precision in ("float32", "float64")
@@ -97,8 +99,9 @@ def _make_recordable(spec: TrialSpec, session: TorchSession) -> None:
     """Have the rule itself move a trial whose optimizer's class cannot be recorded."""
     if obstacle(session.optimizer, same_bits=False) is None:
         return
-    config: Any = replace(spec.optimizer, lr=session.lr)
-    made = stack_optimizer(config, session.params, recorded=True)
+    config: Any = at_lr(spec.optimizer, session.lr)
+    made = stack_optimizer(config, session.params, session.roles, recorded=True)
+    set_lr(made, session.lr)
     for w, state in session.optimizer.state.items():
         if "t" in state:  # the rule's own, from a checkpoint
             made.state[w] = state
@@ -115,7 +118,7 @@ def stack_facts(
         return {}
     facts: dict[str, Any] = {"step": chosen.step, "step_because": chosen.why}
     if chosen.recorded:
-        optimizer = stack_optimizer(spec.optimizer, session.params, recorded=True)
-        if type(optimizer) is not type(session.optimizer):
-            facts |= {"optimizer": type(optimizer).__qualname__, "kernel": "plain"}
+        optimizer = stack_optimizer(spec.optimizer, session.params, session.roles, recorded=True)
+        if (named := class_facts(optimizer)) != class_facts(session.optimizer):
+            facts |= named
     return facts

@@ -10,6 +10,7 @@ from torch import Tensor
 from optbench.backends.base import LossSpec
 from optbench.backends.torch.losses import Objective
 from optbench.backends.torch.model import TorchModel
+from optbench.backends.torch.optimizers import parts_of, set_lr
 from optbench.trial import Workload
 
 
@@ -73,12 +74,12 @@ class TrainState:
         self._objective = Objective(model.network, loss, half)
         self._rules, self._regularized = rules, rules.any
         self._kernels = [model.weights[name] for name in model.trainable if name.endswith("/kernel")]
+        self._told = [part for part in parts_of(optimizer) if getattr(part, "needs_loss", False)]
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of the steps to come."""
         self.lr = lr
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        set_lr(self.optimizer, lr)
 
     def loss(self, x: Tensor, rows: Tensor) -> Tensor:
         """Loss of inputs x with the targets of ``rows``, in training mode, with penalties."""
@@ -87,6 +88,11 @@ class TrainState:
     def loss_of(self, x: Tensor, y: Tensor) -> Tensor:
         """Loss of inputs x with targets y, in training mode, with penalties."""
         return self._objective(self.model.weights, x, y, draw=self.model.draw)
+
+    def tell(self, loss: Tensor) -> None:
+        """Tell the rules that need it what the loss was whose gradients are there."""
+        for part in self._told:
+            part.loss = loss.detach()  # type: ignore[attr-defined]
 
     def update(self) -> None:
         """Take the step that the gradients say, and drop them."""

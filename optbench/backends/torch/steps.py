@@ -73,6 +73,7 @@ class AutogradStep:
         for place, batch in zip(places, rows, strict=True):
             loss = self.loss(state, pool.index_select(0, place), batch)
             loss.backward()
+            state.tell(loss)
             state.update()
             losses.append(loss.detach())
         return losses
