@@ -107,7 +107,8 @@ FAMILY = Family(
         )
     },
     verification=Verification(
-        cases=(Adam(), Adam(eps=1e-7, flavor="keras"), Adam(amsgrad=True), Adam(cautious=True)),
+        cases=(Adam(), Adam(eps=1e-7, flavor="keras"), Adam(amsgrad=True)),
+        further=(Adam(cautious=True),),
         parity=(
             Adam(lr=0.001),
             Adam(lr=0.001, flavor="keras"),

@@ -83,6 +83,8 @@ FAMILY = Family(
         "torch": Native(target="torch.optim:Adamax", arguments=_torch, forms=("foreach",), graph="other bits")
     },
     verification=Verification(
-        cases=(Adamax(), Adamax(beta2=0.9), Adamax(cautious=True)), parity=(Adamax(), Adamax(beta2=0.9))
+        cases=(Adamax(), Adamax(beta2=0.9)),
+        further=(Adamax(cautious=True),),
+        parity=(Adamax(), Adamax(beta2=0.9)),
     ),
 )

@@ -120,6 +120,9 @@ class Verification:
     cases : tuple of configs
         They exercise every branch of the rule, at learning rates where it is stable, and are held to the
         reference; the first one also to the checks that need no reference. The defaults if empty.
+    further : tuple of configs
+        Held to the reference as well: hyperparameters with which a rule needs the loss, or takes tensors
+        whole though it works element by element without them.
     parity : tuple of configs
         Trials with these are compared between backends. The defaults if empty.
     lr : float
@@ -132,6 +135,7 @@ class Verification:
     """
 
     cases: tuple[Any, ...] = ()
+    further: tuple[Any, ...] = ()
     parity: tuple[Any, ...] = ()
     lr: float = 1e-2
     gradient_power: Callable[[Any], int] = lambda config: 0
@@ -230,8 +234,18 @@ class Family:
     with_values: Callable[[Any, Mapping[str, Any]], Any] | None = None
 
     def start(self, config: Any, w: Array) -> State:
-        """Make the reference's state before the first step."""
-        return self.init(config, w, NUMPY)
+        """Make the reference's state before the first step; see :meth:`step`."""
+        family, own = self._moving(config, w)
+        return family.init(own, w, NUMPY)
+
+    def _moving(self, config: Any, w: Array) -> tuple[Family, Any]:
+        """Tell what moves a weight of which the shape alone is known: a vector is no matrix."""
+        parts = self.parts(config)
+        if parts is None or np.ndim(w) > 1:
+            return self, config
+        from optbench.optimizers import family_of
+
+        return family_of(parts["rest",]), parts["rest",]
 
     def step(
         self,
@@ -245,6 +259,8 @@ class Family:
         loss: float | None = None,
     ) -> tuple[Array, State]:
         """Take one reference step in NumPy.
+
+        Where a family has :attr:`parts`, a vector is moved by that of the rest.
 
         Parameters
         ----------
@@ -277,8 +293,11 @@ class Family:
         >>> sgd.step(config, w, np.array([2.0]), sgd.start(config, w), 1)[0]
         array([0.8])
         """
-        rate, known = config.lr if lr is None else lr, self.known_loss(config, loss)
-        delta, state = self.update(config, w, g, state, lr=rate, t=t, xp=NUMPY, **known)
+        family, own = self._moving(config, w)
+        rate, known = own.lr, family.known_loss(own, loss)
+        if lr is not None:
+            rate = lr if own.lr == config.lr else lr * (own.lr / config.lr)
+        delta, state = family.update(own, w, g, state, lr=rate, t=t, xp=NUMPY, **known)
         return w + delta, state
 
     def known_loss(self, config: Any, loss: Any) -> dict[str, Any]:
@@ -303,7 +322,7 @@ class Family:
 
     def state_arrays(self, config: Any) -> int:
         """Count the arrays of the parameter's size that the plain rule keeps."""
-        return sum(np.shape(array) == (3,) for array in self.start(config, np.ones(3)).values())
+        return sum(np.shape(array) == (3, 1) for array in self.start(config, np.ones((3, 1))).values())
 
     def native_for(self, framework: Framework, config: Any) -> tuple[Native, Mapping[str, Any]] | None:
         """Find the framework's class for a config, and its arguments; None where the rule runs."""
@@ -314,6 +333,10 @@ class Family:
     def cases(self) -> tuple[Any, ...]:
         """Configs that are held to the reference."""
         return self.verification.cases or (self.config(),)
+
+    def all_cases(self) -> tuple[Any, ...]:
+        """Configs that are held to the reference, those of further kinds too."""
+        return (*self.cases(), *self.verification.further)
 
     def parity_cases(self) -> tuple[Any, ...]:
         """Configs whose trials are compared between backends."""

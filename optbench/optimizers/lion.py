@@ -87,12 +87,12 @@ FAMILY = Family(
     counts=lambda config: False,
     space={
         "lr": Range(low=1e-5, high=1e-2, log=True),
-        "weight_decay": Range(low=1e-4, high=1.0, log=True),
     },
     needs_weights=lambda config: config.weight_decay > 0,
     decay=lambda config: config.lr * config.weight_decay,
     verification=Verification(
-        cases=(Lion(), Lion(weight_decay=0.1), Lion(weight_decay=0.1, cautious=True)),
+        cases=(Lion(), Lion(weight_decay=0.1)),
+        further=(Lion(weight_decay=0.1, cautious=True),),
         parity=(Lion(lr=0.0003, weight_decay=0.1), Lion(lr=0.0003, cautious=True)),
     ),
 )

@@ -21,13 +21,14 @@ with :math:`(a, b, c) = (3.4445, -4.7750, 2.0315)`, which brings singular values
 ============== ======================================= =========================================
 
 Convolution kernels are matrices from all of a window to the filters. The rule moves hidden kernels (roles
-``matrix`` and ``conv``); all other weights are moved by AdamW with the hyperparameters ``rest``, as
-published. Inside ``groups:`` an entry of Muon that matches roles moves all of them, and ``rest`` nothing.
+``matrix`` and ``conv``); all other weights are moved by AdamW, with the hyperparameters
+``rest_...``, as published. Inside ``groups:`` an entry of Muon that matches roles moves all of them, and the
+AdamW nothing.
 
 The iteration runs in the precision of the weights, where Jordan's code and PyTorch's class use bfloat16:
 their steps differ by up to 1 % of a singular value. PyTorch's ``Muon`` takes matrices only and scales by the
 shape [in, out] that kernels have here; ``optax.contrib.muon`` and Keras's ``Muon`` choose weights by their
-number of axes, so that they move the head and embeddings too. Sources: Jordan et al., "Muon: an optimizer for
+number of axes, so that they move the head too. Sources: Jordan et al., "Muon: an optimizer for
 hidden layers in neural networks", 2024, https://kellerjordan.github.io/posts/muon; Liu et al., "Muon is
 scalable for LLM training", 2025, for ``rms``.
 """
@@ -49,9 +50,6 @@ from optbench.task import FORBID_EXTRA
 QUINTIC = (3.4445, -4.7750, 2.0315)
 #: Roles of the weights that the rule itself moves, where no groups say otherwise.
 OWN = ("matrix", "conv")
-
-#: What moves the weights that are no hidden kernels.
-REST = AdamW(lr=3e-4, beta1=0.9, beta2=0.95, weight_decay=0.0)
 
 Scale = Literal["original", "rms", "spectral", "none"]
 
@@ -76,12 +74,13 @@ class Muon:
         Decoupled decay of the matrices, 0 or more.
     eps : float
         Added to the norm that the iteration starts with, above 0.
-    rest : AdamW
-        Moves the weights that are no hidden kernels; of no use inside of groups, where other entries do.
+    rest_lr, rest_beta1, rest_beta2, rest_eps, rest_weight_decay : float
+        Of the AdamW that moves the weights that are no hidden kernels; of no use inside of groups, where
+        other entries move them.
 
     Examples
     --------
-    >>> Muon(lr=0.02).rest.lr
+    >>> Muon(lr=0.02).rest_lr
     0.0003
     """
 
@@ -95,7 +94,22 @@ class Muon:
     scale: Scale = "original"
     weight_decay: Annotated[float, Ge(0)] = 0.0
     eps: Annotated[float, Gt(0)] = 1e-7
-    rest: AdamW = REST
+    rest_lr: Annotated[float, Gt(0)] = 3e-4
+    rest_beta1: Annotated[float, Ge(0), Lt(1)] = 0.9
+    rest_beta2: Annotated[float, Ge(0), Lt(1)] = 0.95
+    rest_eps: Annotated[float, Gt(0)] = 1e-8
+    rest_weight_decay: Annotated[float, Ge(0)] = 0.0
+
+    @property
+    def rest(self) -> AdamW:
+        """What moves the weights that are no hidden kernels."""
+        return AdamW(
+            lr=self.rest_lr,
+            beta1=self.rest_beta1,
+            beta2=self.rest_beta2,
+            eps=self.rest_eps,
+            weight_decay=self.rest_weight_decay,
+        )
 
 
 def init(config: Muon, w: Array, xp: Any) -> State:
@@ -153,16 +167,17 @@ FAMILY = Family(
     parts=_parts,
     matrices=lambda config: True,
     counts=lambda config: False,
-    space={"lr": Range(low=1e-3, high=1e-1, log=True), "rest.lr": Range(low=1e-4, high=1e-2, log=True)},
+    space={"lr": Range(low=1e-3, high=1e-1, log=True), "rest_lr": Range(low=1e-4, high=1e-2, log=True)},
     epsilon="beside the norm that the iteration starts with",
     needs_weights=lambda config: config.weight_decay > 0,
     decay=lambda config: config.lr * config.weight_decay,
     verification=Verification(
         cases=(
-            Muon(lr=1e-3),
-            Muon(lr=1e-3, nesterov=False, scale="rms", weight_decay=0.1),
-            Muon(lr=1e-3, scale="spectral", ns_steps=6),
+            Muon(lr=1e-3, rest_lr=1e-3),
+            Muon(lr=1e-3, nesterov=False, scale="rms", weight_decay=0.1, rest_lr=1e-3, rest_weight_decay=0.1),
+            Muon(lr=1e-3, rest_lr=1e-3, scale="spectral", ns_steps=6),
         ),
+        further=(Muon(lr=1e-3, scale="none"),),
         parity=(Muon(lr=0.01), Muon(lr=0.01, scale="rms", weight_decay=0.1)),
     ),
 )

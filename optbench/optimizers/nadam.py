@@ -94,7 +94,8 @@ FAMILY = Family(
         )
     },
     verification=Verification(
-        cases=(Nadam(), Nadam(momentum_decay=1.0, eps=1e-7), Nadam(cautious=True)),
+        cases=(Nadam(), Nadam(momentum_decay=1.0, eps=1e-7)),
+        further=(Nadam(cautious=True),),
         parity=(Nadam(lr=0.001),),
     ),
     contains=lambda hyperparameters: {

@@ -120,7 +120,8 @@ FAMILY = Family(
         "torch": Native(target="torch.optim:RAdam", arguments=_torch, forms=("foreach",), graph="other bits")
     },
     verification=Verification(
-        cases=(RAdam(), RAdam(beta2=0.9), RAdam(cautious=True)),
+        cases=(RAdam(), RAdam(beta2=0.9)),
+        further=(RAdam(cautious=True),),
         parity=(RAdam(lr=0.001), RAdam(lr=0.001, beta2=0.95)),
         # The first steps do not divide by the gradient's size.
         gradient_power=lambda config: 1,

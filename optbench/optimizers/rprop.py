@@ -137,10 +137,10 @@ FAMILY = Family(
     verification=Verification(
         cases=(
             Rprop(lr=1e-3, step_max=0.1),
-            Rprop(lr=1e-3, step_max=0.1, variant="irprop+"),
             Rprop(lr=1e-3, step_max=0.1, variant="rprop-"),
             Rprop(lr=1e-3, step_max=0.1, variant="rprop+"),
         ),
+        further=(Rprop(lr=1e-3, step_max=0.1, variant="irprop+"),),
         parity=(Rprop(lr=0.001), Rprop(lr=0.001, variant="irprop+")),
     ),
 )

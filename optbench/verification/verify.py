@@ -146,7 +146,7 @@ def _family(name: str, backends: list[str], say: Callable[[str], None]) -> Itera
         with session(backend):
             if family.verification.checks is not None:
                 yield from resolve_name(family.verification.checks)(backend, cases)
-            yield from checks.trajectories(cases, backend, ends[backend])
+            yield from checks.trajectories(family.all_cases(), backend, ends[backend])
             yield from checks.invariances(checks.settings_for_invariances(cases[0]), backend)
             if backend == "torch":
                 yield from checks.torch_only(cases[0])

@@ -70,7 +70,7 @@ def test_every_file_of_a_family_is_registered():
         if module.name not in ("torch", "keras", "optax", "torch_kernels"):
             family = getattr(importlib.import_module(f"optbench.optimizers.{module.name}"), "FAMILY", None)
             found |= {family.name} if family is not None else set()
-    assert found == {*FAMILIES, "custom"}
+    assert found == {*FAMILIES, "custom", "groups"}
 
 
 def test_a_family_is_named_as_its_config_is():
@@ -142,7 +142,7 @@ def test_an_elementwise_rule_moves_a_stack_as_each_of_its_trials(family, config)
         return w
 
     same = np.array_equal(end(w, g), np.stack([end(w[k], g[:, k]) for k in (0, 1)]))
-    assert same == family.elementwise
+    assert same == family.by_element(config)
 
 
 def test_stacking_asks_the_rule_where_one_array_holds_all_trials():
@@ -153,13 +153,20 @@ def test_stacking_asks_the_rule_where_one_array_holds_all_trials():
     assert LAZY.stack_obstacle("tensorflow") is not None
 
 
-@pytest.mark.parametrize("framework", ["numpy", "torch", "keras.ops", "jax.numpy", "tensorflow"])
-def test_every_framework_has_the_functions_that_a_rule_may_call(framework):
-    pytest.importorskip(framework.partition(".")[0])
-    if framework == "tensorflow":
-        from optbench.backends.tensorflow.programs import RULES as functions
-    else:
-        functions = importlib.import_module(framework)
+@pytest.mark.parametrize(
+    ("framework", "module", "name"),
+    [
+        ("numpy", "optbench.optimizers.base", "NUMPY"),
+        ("torch", "optbench.backends.torch.rules", "ONE"),
+        ("torch", "optbench.backends.torch.rules", "MANY"),
+        ("tensorflow", "optbench.optimizers.keras", "FUNCTIONS"),
+        ("jax", "optbench.optimizers.optax", "FUNCTIONS"),
+        ("tensorflow", "optbench.backends.tensorflow.programs", "RULES"),
+    ],
+)
+def test_every_framework_has_the_functions_that_a_rule_may_call(framework, module, name):
+    pytest.importorskip(framework)
+    functions = getattr(importlib.import_module(module), name)
     assert [name for name in ARRAY_FUNCTIONS if not callable(getattr(functions, name, None))] == []
 
 
@@ -262,7 +269,7 @@ def test_the_documentation_names_the_class_that_each_family_declares():
 
 
 def test_nothing_outside_the_optimizers_asks_a_config_for_its_class():
-    classes = {family.config.__name__ for family in FAMILIES.values()} | {"Custom"}
+    classes = {family.config.__name__ for family in FAMILIES.values()} | {"Custom", "Grouped"}
     found = []
     for path in PACKAGE.rglob("*.py"):
         if path.parent.name != "optimizers":
