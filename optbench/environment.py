@@ -95,6 +95,12 @@ class Context:
         return self if step == "auto" else replace(self, step=step)
 
 
+def pip_hint(extra: str) -> str:
+    """The command that brings an extra: of this clone, or of the installed package."""
+    clone = (Path(__file__).parents[1] / "pyproject.toml").is_file()
+    return f"pip install -e '.[{extra}]'" if clone else f"pip install 'optbench[{extra}]'"
+
+
 def variable(name: str) -> str | None:
     """Read an environment variable; None where it is not set."""
     return os.environ.get(name)

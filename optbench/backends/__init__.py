@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from optbench.backends.base import BackendMissingError, Engine
-from optbench.environment import Context, variable
+from optbench.environment import Context, pip_hint, variable
 
 #: Module and class of each backend's engine, imported when a trial needs it, and the packages it stands on.
 _ENGINES = {
@@ -52,9 +52,7 @@ def engine(name: str, context: Context | None = None) -> Engine:
         )
     module, cls, packages = _ENGINES[name]
     if not _have(packages):
-        raise BackendMissingError(
-            f"backend {name}: not installed; bring it with `pip install optbench[{name}]`"
-        )
+        raise BackendMissingError(f"backend {name}: not installed; bring it with `{pip_hint(name)}`")
     context = context or Context()
     if name not in _started:
         _started[name] = cast(Engine, getattr(import_module(module), cls)(context))

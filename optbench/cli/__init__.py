@@ -19,13 +19,23 @@ from optbench.cli.schema import schema
 from optbench.cli.stores import export, merge, rerun
 from optbench.cli.verify import verify
 
+#: What the program says without a command.
+BEGIN = """optbench: is this optimizer better than that one, by how much, how sure are we, and at what cost?
+
+To begin with:
+  optbench run quick                       a first comparison, about two minutes, nothing to download
+  optbench new optimizer my_opt.py         an optimizer of your own, and a suite that compares it
+  optbench compare results.csv             the statistics alone, on any table of results
+
+optbench --help lists every command."""
+
 app = typer.Typer(
     name="optbench",
     help="Is this optimizer better than that one, by how much, how sure are we, and at what cost?",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: optbench run suites/quick.yaml",
+    epilog="Example: optbench run quick",
 )
 
 
@@ -43,29 +53,35 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        print(BEGIN)
 
 
-app.add_typer(data_app, name="data")
-app.add_typer(new_app, name="new")
-for _name, _command, _example in (
-    ("schema", schema, "optbench schema > optbench.schema.json"),
-    ("doctor", doctor, "optbench doctor --full"),
-    ("rerun", rerun, "optbench rerun 3f9a --results results"),
-    ("merge", merge, "optbench merge laptop/quick desk/quick -o results/quick"),
-    ("export", export, "optbench export results/quick --to parquet -o tables"),
-    ("import", import_, "optbench import table.csv --map accuracy=test_accuracy -o results/theirs"),
-    ("run", run, "optbench run suites/quick.yaml --workers auto --only optimizer=wame,adam"),
-    ("report", report, "optbench report suites/quick.yaml --format latex --format plots"),
-    ("watch", watch, "optbench watch suites/quick.yaml"),
-    ("plan", plan, "optbench plan suites/quick.yaml"),
-    ("compare", compare, "optbench compare table.csv --metric accuracy --baseline adam"),
-    ("verify", verify, "optbench verify wame --backend torch"),
-    ("list", list_, "optbench list datasets"),
-    ("show", show, "optbench show 3f9a --plots; optbench show suites/digits_augmented.yaml --augment"),
+_COMPARE, _LOOK, _OWN, _KEEP = "Compare", "Look", "Things of your own", "Housekeeping"
+for _name, _command, _panel, _example in (
+    ("run", run, _COMPARE, "optbench run suites/quick.yaml --workers auto --only optimizer=wame,adam"),
+    ("plan", plan, _COMPARE, "optbench plan suites/quick.yaml"),
+    ("report", report, _COMPARE, "optbench report suites/quick.yaml --format latex --format plots"),
+    ("watch", watch, _COMPARE, "optbench watch suites/quick.yaml"),
+    ("compare", compare, _COMPARE, "optbench compare table.csv --metric accuracy --baseline adam"),
+    ("import", import_, _COMPARE, "optbench import table.csv --map accuracy=test_accuracy -o results/theirs"),
+    ("list", list_, _LOOK, "optbench list datasets"),
+    ("show", show, _LOOK, "optbench show 3f9a --plots; optbench show suites/digits_augmented.yaml --augment"),
+    ("new", new_app, _OWN, ""),
+    ("verify", verify, _OWN, "optbench verify wame --backend torch"),
+    ("data", data_app, _OWN, ""),
+    ("schema", schema, _OWN, "optbench schema > optbench.schema.json"),
+    ("rerun", rerun, _KEEP, "optbench rerun 3f9a --results results"),
+    ("merge", merge, _KEEP, "optbench merge laptop/quick desk/quick -o results/quick"),
+    ("export", export, _KEEP, "optbench export results/quick --to parquet -o tables"),
+    ("doctor", doctor, _KEEP, "optbench doctor --full"),
 ):
-    app.command(_name, epilog=f"Example: {_example}")(_command)
+    if isinstance(_command, typer.Typer):
+        app.add_typer(_command, name=_name, rich_help_panel=_panel)
+    else:
+        app.command(_name, epilog=f"Example: {_example}", rich_help_panel=_panel)(_command)

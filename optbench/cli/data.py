@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from optbench.cli import complete
 from optbench.cli.common import DATA_MISSING, DataDirOption, errors, fail
 from optbench.errors import UserError
 
@@ -14,7 +15,10 @@ data_app = typer.Typer(
     no_args_is_help=True,
     epilog="Example: optbench data fetch fashion-mnist",
 )
-DatasetArgument = Annotated[str, typer.Argument(help="A dataset of `optbench list datasets`.")]
+DatasetArgument = Annotated[
+    str,
+    typer.Argument(help="A dataset of `optbench list datasets`.", autocompletion=complete.datasets),
+]
 SmokeOption = Annotated[
     bool, typer.Option("--smoke", help="Dry run: made data, 2 epochs, 2 seeds, a store of its own.")
 ]

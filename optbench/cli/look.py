@@ -7,12 +7,17 @@ from typing import Annotated, Literal
 
 import typer
 
+from optbench.cli import complete
 from optbench.cli.common import DataDirOption, ResultsOption, StoreOption, errors, new_console
 
 
 def list_(
     what: Annotated[
-        Literal["datasets", "models", "optimizers", "suites", "results"], typer.Argument(help="What to list.")
+        str,
+        typer.Argument(
+            help="datasets, models, optimizers, suites or results.",
+            autocompletion=complete.of(complete.WHAT),
+        ),
     ],
     results: ResultsOption = Path("results"),
 ) -> None:
@@ -22,8 +27,11 @@ def list_(
         from rich.table import Table
 
         from optbench.cli import listing
+        from optbench.suite.load import known_choice
 
-        columns, rows = listing.rows(what, results=results)
+        # One of something is asked for in the singular.
+        plural = what if what in complete.WHAT or f"{what}s" not in complete.WHAT else f"{what}s"
+        columns, rows = listing.rows(known_choice("list", plural, complete.WHAT), results=results)
         table = Table(*columns, header_style="bold")
         for row in rows:
             table.add_row(*map(escape, row))

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from optbench.execution.estimate import PlannedGroup
 
 
-def render_plan(suite: Suite, groups: Sequence[PlannedGroup]) -> Group:
-    """Lay out a plan: trials and hours, and what the number of seeds can show."""
+def render_plan(suite: Suite, groups: Sequence[PlannedGroup], lacking: Sequence[str] = ()) -> Group:
+    """Lay out a plan: its four answers, then trials and hours by workload and optimizer.
+
+    How much, how long, what the seeds can show, and what a run lacks (``lacking``).
+    """
     table = Table(title=escape(suite.title), title_justify="left", header_style="bold")
     for name in ("workload", "optimizer", "backend", "device"):
         table.add_column(name)
@@ -37,13 +40,21 @@ def render_plan(suite: Suite, groups: Sequence[PlannedGroup]) -> Group:
     missing = sum(group.missing for group in groups)
     sources = sorted({group.estimate.source for group in groups})
     blocks = len(suite.seeds) * len(suite.backends) * len(suite.workloads)
+    trials = sum(group.trials for group in groups)
+    answers = {
+        "How much": f"{trials:,} trials in {blocks:,} blocks; {missing:,} to run.",
+        "How long": f"about {duration(total)} one after the other (by {' and '.join(sources)}; early "
+        "stopping makes it less).",
+        "What it can show": " ".join(statements(suite)),
+        "What is lacking": " ".join(lacking) or "nothing: data, frameworks and code are here.",
+    }
     lines = [
-        f"{sum(group.trials for group in groups)} trials in {blocks} blocks; {missing} to run, "
-        f"about {duration(total)} one after the other (by {' and '.join(sources)}; "
-        "early stopping makes it less).",
-        *statements(suite),
+        Text.assemble(
+            (f"{name}: ", "bold"), (text, "yellow" if name == "What is lacking" and lacking else "")
+        )
+        for name, text in answers.items()
     ]
-    return Group(table, *(Text(line) for line in lines))
+    return Group(*lines, table)
 
 
 def statements(suite: Suite) -> list[str]:

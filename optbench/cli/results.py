@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from optbench.cli import complete
 from optbench.cli.common import (
     ResultsOption,
     end_report,
@@ -21,7 +22,11 @@ from optbench.cli.importing import DecimalOption, FailedOption, MapOption, Patte
 
 def report(
     suites: Annotated[
-        list[Path], typer.Argument(help="Suite files, stores, or their folders; several are one analysis.")
+        list[Path],
+        typer.Argument(
+            help="Suite files, stores, or their folders; several are one analysis.",
+            autocompletion=complete.suites,
+        ),
     ],
     results: ResultsOption = Path("results"),
     out: Annotated[
@@ -30,8 +35,9 @@ def report(
     format: Annotated[
         list[str] | None,
         typer.Option(
+            autocompletion=complete.of(complete.FORMATS),
             help="terminal only shows; html, markdown, latex, csv, json, plots, parquet: once or more. "
-            "All but parquet if not given."
+            "All but parquet if not given.",
         ),
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="Compare with this optimizer.")] = None,
@@ -67,7 +73,10 @@ def report(
 
 
 def watch(
-    suite: Annotated[Path, typer.Argument(help="Suite file, store, or the store's folder.")],
+    suite: Annotated[
+        Path,
+        typer.Argument(help="Suite file, store, or the store's folder.", autocompletion=complete.suites),
+    ],
     results: ResultsOption = Path("results"),
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 2.0,
 ) -> None:

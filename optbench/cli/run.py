@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
+from optbench.cli import complete
 from optbench.cli.common import (
     CRASHED,
     DataDirOption,
@@ -30,20 +31,36 @@ if TYPE_CHECKING:
     from optbench.report.failures import Failures
     from optbench.suite.spec import PlannedTrial, Suite
 
+SuiteArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="Suite file, or the name of one of `optbench list suites`.",
+        show_default=False,
+        autocompletion=complete.suites,
+    ),
+]
 SmokeOption = Annotated[
     bool, typer.Option("--smoke", help="Dry run: made data, 2 epochs, 2 seeds, a store of its own.")
 ]
 SeedsOption = Annotated[
     str | None, typer.Option(help="Other seeds than the suite's: a count, or a list as in 0,3,7.")
 ]
-BackendOption = Annotated[str | None, typer.Option(help="Another backend than the suite's.")]
+BackendOption = Annotated[
+    str | None,
+    typer.Option(help="Another backend than the suite's.", autocompletion=complete.of(complete.BACKENDS)),
+]
 DeviceOption = Annotated[
-    str | None, typer.Option(help="auto, cpu, cuda, mps or tpu instead of the suite's device.")
+    str | None,
+    typer.Option(
+        help="auto, cpu, cuda (or gpu), mps or tpu instead of the suite's device; CUDA_VISIBLE_DEVICES=1 "
+        "before the command chooses the second GPU.",
+        autocompletion=complete.of(complete.DEVICES),
+    ),
 ]
 
 
 def run(
-    suite: Annotated[Path, typer.Argument(help="Suite file.", show_default=False)],
+    suite: SuiteArgument,
     results: ResultsOption = Path("results"),
     seeds: SeedsOption = None,
     backend: BackendOption = None,
@@ -157,7 +174,7 @@ def run(
 
 
 def plan(
-    suite: Annotated[Path, typer.Argument(help="Suite file.", show_default=False)],
+    suite: SuiteArgument,
     results: ResultsOption = Path("results"),
     seeds: SeedsOption = None,
     backend: BackendOption = None,
@@ -171,11 +188,14 @@ def plan(
         from optbench import api
         from optbench.cli.plan_table import render_plan
         from optbench.environment import Context
+        from optbench.execution.at_hand import missing
         from optbench.execution.estimate import estimate
 
         loaded = _changed(api.load_suite(suite), seeds=seeds, backend=backend, device=device)
-        found = estimate(loaded, results=results, context=Context.from_environment())
-        new_console().print(render_plan(loaded, found), highlight=False)
+        context = Context.from_environment()
+        lacking = missing(loaded, data_dir=context.data_dir)
+        found = estimate(loaded, results=results, context=context)
+        new_console().print(render_plan(loaded, found, lacking), highlight=False)
 
 
 @contextlib.contextmanager
@@ -242,6 +262,7 @@ def _show_plan(suite: Suite, chosen: Any, context: Context) -> None:
     from rich.table import Table
 
     from optbench.execution import local
+    from optbench.execution.at_hand import missing
 
     trials = [trial for trial in local.plan(suite, context) if chosen is None or chosen(trial)]
     table = Table("workload", "optimizer", "backend", "device", "epochs", "seeds", header_style="bold")
@@ -267,6 +288,8 @@ def _show_plan(suite: Suite, chosen: Any, context: Context) -> None:
         )
         say(console, f"Tuning first ({suite.tuning.sampler}): {words}{again}.")
     say(console, f"{len(trials)} trials")
+    for text in missing(suite, data_dir=context.data_dir):
+        console.print(text, style="yellow", markup=False, highlight=False)
 
 
 def _show_leaderboards(suite: Suite, store: Path, console: Any) -> tuple[Failures, Answer]:

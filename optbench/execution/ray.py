@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from optbench.datasets.base import Dataset
-from optbench.environment import LIBRARY_THREADS, Context, set_framework_variables
+from optbench.environment import LIBRARY_THREADS, Context, pip_hint, set_framework_variables
 from optbench.errors import UserError
 from optbench.execution.checkpoint import Checkpoints
 from optbench.execution.jobs import LAST, DatasetKey, InProcess, Result, Setting, crashed, now, run_job
@@ -68,7 +68,7 @@ class RayExecutor:
             self._ray: Any = importlib.import_module("ray")
         except ImportError:
             raise RayError(
-                "--executor ray: Ray is not installed; bring it with `pip install optbench[ray]`"
+                f"--executor ray: Ray is not installed; bring it with `{pip_hint('ray')}`"
             ) from None
         ray = self._ray
         variables = dict.fromkeys(LIBRARY_THREADS, str(context.threads))

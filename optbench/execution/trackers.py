@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from optbench.environment import set_framework_variables, variable
+from optbench.environment import pip_hint, set_framework_variables, variable
 from optbench.errors import UserError
 from optbench.trial import Status, TrialRecord, to_plain
 
@@ -248,5 +248,5 @@ def _library(name: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise UserError(
-            f"--log {name}: the library cannot be imported ({error}); run: pip install 'optbench[{name}]'"
+            f"--log {name}: the library cannot be imported ({error}); run: {pip_hint(name)}"
         ) from None

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from optbench.environment import pip_hint
 from optbench.errors import UserError
 from optbench.records.frames import Results, load_results
 from optbench.records.step_times import median
@@ -114,7 +115,7 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
     """
     if find_spec("pyarrow") is None:
         raise ExportError(
-            "parquet: pyarrow is not installed; bring it with `pip install optbench[parquet]`, or ask for csv"
+            f"parquet: pyarrow is not installed; bring it with `{pip_hint('parquet')}`, or ask for csv"
         )
     written = []
     for name in ("trials", "epochs", "tuning", "untuned"):

@@ -14,6 +14,7 @@ from optbench.datasets import own, registry
 from optbench.datasets.base import DataError
 from optbench.models.layers import LAYERS, Layer, Model
 from optbench.models.zoo import ZOO
+from optbench.suite import slips
 from optbench.suite.custom_metrics import MetricError, declare
 from optbench.suite.references import ImportProblem, Kind, identify, load_object, plugins
 from optbench.suite.validation import InvalidError, listed, parse, problem, shown, unknown_choice
@@ -145,7 +146,8 @@ def _offered(
     """Look up what an installed package offers by a name: its reference, and what identifies its code."""
     offered = plugins(kind)
     if not isinstance(name, str) or name not in offered:
-        raise InvalidError([unknown_choice(name, [*known, *offered], path, what=what)])
+        beyond = slips.model_hint() if kind == "models" else slips.data_hint() if kind == "datasets" else ""
+        raise InvalidError([unknown_choice(name, [*known, *offered], path, what=what, beyond=beyond)])
     try:
         return offered[name], identify(offered[name], folder)
     except ImportProblem as error:

@@ -17,7 +17,7 @@ from optbench.datasets import registry
 from optbench.datasets.base import DatasetInfo, example_shape, network, validation_count
 from optbench.models.layers import ModelError
 from optbench.optimizers import FAMILIES, OptimizerConfig, custom
-from optbench.suite import declared
+from optbench.suite import declared, slips
 from optbench.suite.report_spec import Goals, Targets
 from optbench.suite.validation import (
     InvalidError,
@@ -124,7 +124,10 @@ def _optimizer(label: str, entry: Any, path: KeyPath, folder: Path) -> Optimizer
             raise problem(path, str(error)) from None
     if not named:
         where = (*path, "optimizer") if "optimizer" in entry else path
-        raise InvalidError([unknown_choice(family, (*FAMILIES, *plugins), where, what="optimizer")])
+        beyond = slips.brings(str(family))
+        raise InvalidError(
+            [unknown_choice(family, (*FAMILIES, *plugins), where, what="optimizer", beyond=beyond)]
+        )
     config: OptimizerConfig = parse(FAMILIES[family].config, {**entry, "optimizer": family}, path)
     return config
 

@@ -11,6 +11,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from optbench.environment import pip_hint
 from optbench.errors import UserError
 from optbench.suite.tuning_section import Tuning
 from optbench.tuning.space import Axis, grid
@@ -111,7 +112,7 @@ class _Draw:
             import optuna
         except ImportError:
             raise TuningError(
-                "tuning needs Optuna: pip install 'optbench[tuning]', or take out the suite's section tuning"
+                f"tuning needs Optuna: {pip_hint('tuning')}, or take out the suite's section tuning"
             ) from None
         self._axes, self._by_model = axes, tuning.sampler == "tpe"
         optuna.logging.set_verbosity(optuna.logging.WARNING)

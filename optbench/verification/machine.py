@@ -11,7 +11,7 @@ from typing import Any
 
 from optbench import backends, environment
 from optbench.datasets import fetch, registry
-from optbench.environment import Context
+from optbench.environment import Context, pip_hint
 from optbench.errors import UserError
 
 #: Distributions of each framework; TensorFlow comes under several names.
@@ -126,7 +126,7 @@ def _data(name: str, data_dir: Path | None) -> str | None:
 def _advice(found: Mapping[str, Any], free: int) -> Iterator[str]:
     cores, threads = found["machine"]["cores"], found["threads"]
     if not any(facts["version"] for facts in found["frameworks"].values()):
-        yield "No framework is installed, so nothing can be trained: pip install 'optbench[torch]'."
+        yield f"No framework is installed, so nothing can be trained: {pip_hint('torch')}."
     if threads["a trial"] > cores:
         yield (
             f"OPTBENCH_THREADS is {threads['a trial']}, but there are {cores} cores: threads that wait "
@@ -146,4 +146,4 @@ def _advice(found: Mapping[str, Any], free: int) -> Iterator[str]:
         yield f"Only {free / 2**30:.1f} GB are free where results go: checkpoints may fail."
     for name, extra in OPTIONAL.items():
         if found["packages"][name] is None and (name != "optax" or found["frameworks"]["jax"]["version"]):
-            yield f"{name} is not installed; what needs it says so: pip install 'optbench[{extra}]'."
+            yield f"{name} is not installed; what needs it says so: {pip_hint(extra)}."

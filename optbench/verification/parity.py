@@ -20,7 +20,7 @@ from optbench import backends as engines
 from optbench import matching
 from optbench.datasets import registry
 from optbench.datasets.base import network, trial_data
-from optbench.environment import Context
+from optbench.environment import Context, pip_hint
 from optbench.errors import UserError
 from optbench.models.layers import Activate, BatchNorm, Conv2D, Dense, MaxPool2D, Model
 from optbench.optimizers import FAMILIES, CanonicalConfig
@@ -152,7 +152,7 @@ def render(report: ParityReport) -> Group:
     """Lay a report out for a rich console."""
     if not report.rows:
         have = ", ".join(report.backends) or "none"
-        hint = "bring another with `pip install optbench[jax]`"
+        hint = f"bring another with `{pip_hint('jax')}`"
         return Group(Text(f"Parity needs two backends; installed: {have}; {hint}.", style="bold red"))
     table = Table(title=f"Loss curves of {', '.join(report.backends)}", title_justify="left")
     for heading in ("precision", "model", "optimizer"):
