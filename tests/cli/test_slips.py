@@ -70,7 +70,7 @@ def test_lion_is_there_or_one_is_told_what_brings_it(write_suite):
     if "lion" in FAMILIES:
         assert "lion" in load_suite(path).optimizers
         return
-    with pytest.raises(SuiteError, match="pip install lion-pytorch, then lion: {class: lion_pytorch:Lion"):
+    with pytest.raises(SuiteError, match="pip install lion-pytorch, then lion"):
         load_suite(path)
 
 
