@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, ClassVar, Literal, Union
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -125,9 +125,14 @@ class OwnData:
         As in ``DatasetInfo``; by default ``pixels`` for 8-bit images, ``standardize`` for all else.
     code : str, optional
         The package, as ``name==version``, whose function returned the arrays by the name of an entry point.
+    file_digest : str, optional
+        What identifies the file or package of a ``class``: for who trains a stranger's trial again. No
+        identity, since the arrays are.
     """
 
     __pydantic_config__ = FORBID_EXTRA
+    #: Fields that are no identity: for people, and places.
+    LABELS: ClassVar[tuple[str, ...]] = ("name", "location", "test_location", "file_digest")
 
     kind: Literal["npz", "csv", "text", "class"]
     name: str = field(compare=False)
@@ -141,6 +146,7 @@ class OwnData:
     code: str | None = None
     targets: TargetName | None = None
     tokens: Literal["character"] | None = None
+    file_digest: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -395,24 +401,26 @@ def to_plain(value: Any) -> Any:
 
 def content_hash(plain: Any) -> str:
     """Hash JSON-ready content: the same on every machine, whatever the order of the keys."""
-    return _digest(_canonical(plain))
+    return short_hash(canonical(plain))
 
 
 def trial_id(spec: TrialSpec) -> str:
     """Name a trial by its content (16 hex digits)."""
-    return _digest(_identity(spec))
+    return short_hash(_identity(spec))
 
 
 def block_id(spec: TrialSpec) -> str:
     """Name the block of a trial: everything it is but the optimizer."""
-    return _digest(_identity(spec, leave_out="optimizer"))
+    return short_hash(_identity(spec, leave_out="optimizer"))
 
 
-def _canonical(plain: Any) -> str:
+def canonical(plain: Any) -> str:
+    """Write JSON-ready content in the one form that is hashed."""
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def _digest(text: str) -> str:
+def short_hash(text: str) -> str:
+    """Hash a canonical text to 16 hex digits."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -434,18 +442,24 @@ _SPEC = sorted(f.name for f in fields(TrialSpec))
 _JSON = "_canonical_json"
 
 
+def without_labels(workload: dict[str, Any]) -> dict[str, Any]:
+    """Take out of a workload's plain data, in place, what people read and what is no identity."""
+    workload["model"].pop("name", None)
+    if isinstance(workload["dataset"], dict):
+        for label in OwnData.LABELS:
+            workload["dataset"].pop(label, None)
+    for metric in workload.get("metrics", ()):
+        metric.pop("minimise", None)
+    return workload
+
+
 def _part(value: Any) -> str:
     if isinstance(value, str):
         return f'"{value}"'
     if _JSON not in vars(value):
         plain = to_plain(value)
         if isinstance(value, Workload):
-            del plain["model"]["name"]
-            if isinstance(value.dataset, OwnData):
-                for label in ("name", "location", "test_location"):
-                    plain["dataset"].pop(label, None)
-            for metric in plain.get("metrics", ()):
-                del metric["minimise"]
-        object.__setattr__(value, _JSON, _canonical(plain))
+            plain = without_labels(plain)
+        object.__setattr__(value, _JSON, canonical(plain))
     text: str = vars(value)[_JSON]
     return text

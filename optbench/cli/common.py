@@ -9,20 +9,22 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
-from optbench.errors import UserError
+from optbench.errors import UserError, explain
+from optbench.suite.validation import visible
 
 if TYPE_CHECKING:
     from optbench.records.frames import Results
+    from optbench.records.store import StoredTrial
     from optbench.report.analysis import Report
     from optbench.report.answer import Answer
     from optbench.report.failures import Failures
     from optbench.suite.report_spec import ReportSpec
 
-DATA_MISSING, CRASHED, INTERRUPTED = 3, 4, 130
+DATA_MISSING, CRASHED, IN_PART, INTERRUPTED = 3, 4, 5, 130
 
 DataDirOption = Annotated[
     Path | None, typer.Option(envvar="OPTBENCH_DATA", help="Folder to look in first, and to download to.")
@@ -33,6 +35,9 @@ ResultsOption = Annotated[
 ]
 StoreOption = Annotated[
     Path | None, typer.Option(help="Store to look in; all stores under --results if not given.")
+]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Run code that the store names: look at it first, it has your rights.")
 ]
 TrialArgument = Annotated[str, typer.Argument(help="Trial id or its first digits.")]
 
@@ -53,21 +58,50 @@ def errors(about: Path | None = None) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
     except sqlite3.Error as error:
-        fail(f"the store cannot be read ({error}); restore it from a copy", 2)
+        from optbench.records.trouble import remedy
+
+        words = remedy(error, about or Path())
+        fail(f"the store cannot be read: {words or f'{error}; restore it from a copy'}", 2)
+    except OSError as error:
+        fail(explain(error), 2)
     except UserError as error:
         message = str(error)
         fail(message if about is None or str(about) in message else f"{about}: {message}", error.exit_code)
 
 
+def asked_to_trust(trial: StoredTrial, folder: Path, *, trust: bool, data_only: bool = False) -> bool:
+    """Ask a person whether the code that a store names may run; without one only ``--trust`` allows it."""
+    from optbench.records.trust import named_code
+
+    codes = named_code(trial.spec, data_only=data_only)
+    if trust or not codes or not sys.stdin.isatty():
+        return trust
+    tell("This runs code that the store names, with all your rights:")
+    for code in codes:
+        tell(f"  {code.words(folder)}")
+    return typer.confirm("Run it?")
+
+
 def new_console() -> Any:
-    """A console; in a file or a pipe nothing is wrapped, unless ``COLUMNS`` asks for a width."""
+    """A console that shows control characters as escapes; in a file or a pipe nothing is wrapped.
+
+    Unless ``COLUMNS`` asks for a width.
+    """
     from rich.console import Console
 
+    from optbench.cli.visible import VisibleText
     from optbench.environment import variable
     from optbench.report.terminal import UNWRAPPED
 
     wide = not sys.stdout.isatty() and variable("COLUMNS") is None
-    return Console(width=UNWRAPPED if wide else None)
+    console = Console(width=UNWRAPPED if wide else None)
+    console.push_render_hook(VisibleText())
+    return console
+
+
+def tell(text: object, *, end: str = "\n", file: TextIO | None = None) -> None:
+    """Print a line; control characters in it, from a store or a file, are shown as escapes."""
+    print(visible(str(text), lines=True), end=end, file=file)
 
 
 def say(console: Any, message: str) -> None:
@@ -77,7 +111,7 @@ def say(console: Any, message: str) -> None:
 
 def fail(message: str, code: int) -> NoReturn:
     """End with a message and an exit code."""
-    print(message, file=sys.stderr)
+    tell(message, file=sys.stderr)
     raise typer.Exit(code)
 
 

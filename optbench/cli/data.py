@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from optbench.cli import complete
-from optbench.cli.common import DATA_MISSING, DataDirOption, errors, fail
+from optbench.cli.common import DATA_MISSING, DataDirOption, errors, fail, tell
 from optbench.errors import UserError
 
 data_app = typer.Typer(
@@ -31,7 +31,7 @@ def fetch(name: DatasetArgument, data_dir: DataDirOption = None) -> None:
         from optbench.datasets import registry
 
         located = registry.locate(_dataset(name), data_dir=data_dir)
-        print(located.folder if located else f"{name} comes with optbench: there is nothing to fetch.")
+        tell(located.folder if located else f"{name} comes with optbench: there is nothing to fetch.")
 
 
 @data_app.command("verify", epilog="Example: optbench data verify mnist")
@@ -43,9 +43,9 @@ def verify_data(name: DatasetArgument, data_dir: DataDirOption = None) -> None:
         checks = registry.verify(_dataset(name), data_dir=data_dir)
         for check in checks:
             word = {True: "ok", False: "ALTERED", None: "ok, no checksum is published"}[check.ok]
-            print(f"{check.path}  {check.bytes:,} bytes  sha256 {check.sha256}  {word}")
+            tell(f"{check.path}  {check.bytes:,} bytes  sha256 {check.sha256}  {word}")
         if not checks:
-            print(f"{name} comes with optbench and reads well.")
+            tell(f"{name} comes with optbench and reads well.")
         if any(check.ok is False for check in checks):
             fail(
                 f"dataset {name}: altered files; take them away and run: optbench data fetch {name}",
@@ -63,9 +63,9 @@ def path(name: DatasetArgument, data_dir: DataDirOption = None) -> None:
         entry = registry.ENTRIES[_dataset(name)]
         source = getattr(entry, "source", None)
         if source is None:
-            print(f"{name} comes with optbench.")
+            tell(f"{name} comes with optbench.")
         elif (found := files.find(source, data_dir)) is not None:
-            print(found.folder)
+            tell(found.folder)
         else:
             searched = ", ".join(map(str, files.data_folders(data_dir)))
             fail(

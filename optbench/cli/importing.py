@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optbench.cli.common import errors
+from optbench.cli.common import errors, tell
 from optbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def import_(
         found = logs.read(sources, naming, kind=kind, notes=left)
         directions = _directions(maximise or (), minimise or ())
         if percent:
-            print(f"Taken as percentages: {', '.join(foreign.shares(found)) or 'nothing'}")
+            tell(f"Taken as percentages: {', '.join(foreign.shares(found)) or 'nothing'}")
             found = foreign.percent(found)
         if dry_run:
             for sentence in (*foreign_notes.described(found, directions=directions), *left):
@@ -112,9 +112,9 @@ def import_(
             raise UserError("import: --out (-o) is missing: the folder of the store; or look with --dry-run")
         written = foreign.write(found, out, baseline=baseline, directions=directions, notes=left)
         for note in written.notes:
-            print(note)
-        print(f"{written.new} trials imported, {written.trials} in {written.store}")
-        print(f"Plots and tables: optbench report {written.store.parent}")
+            tell(note)
+        tell(f"{written.new} trials imported, {written.trials} in {written.store}")
+        tell(f"Plots and tables: optbench report {written.store.parent}")
 
 
 def naming_of(

@@ -28,14 +28,19 @@ def stores(results: str | Path) -> list[Path]:
 
 
 def show(prefix: str, *, stores: Iterable[Path]) -> str:
-    """A trial as a suite file, what was recorded beside it as comments; see :func:`find`."""
+    """A trial as a suite file, what was recorded beside it as comments; see :func:`find`.
+
+    First come, as comments, what of the record is not as it was written, or that it carries no digest.
+    """
     from optbench.records.single import write
 
     path, trial = find(prefix, stores=stores)
     with Store(path) as store:
+        found = store.verify([trial.trial_id])
         labels = {key: (workload, optimizer) for key, workload, optimizer in store.plan()}
     workload, optimizer = labels.get(trial.trial_id, ("", ""))
-    return write(trial, store=path, workload=workload, optimizer=optimizer)
+    notes = "".join(f"# {sentence}\n" for sentence in found.sentences)
+    return notes + write(trial, store=path, workload=workload, optimizer=optimizer)
 
 
 def find(prefix: str, *, stores: Iterable[Path]) -> tuple[Path, StoredTrial]:

@@ -8,7 +8,16 @@ from typing import Annotated, Literal
 import typer
 
 from optbench.cli import complete
-from optbench.cli.common import DataDirOption, ResultsOption, StoreOption, errors, new_console
+from optbench.cli.common import (
+    DataDirOption,
+    ResultsOption,
+    StoreOption,
+    TrustOption,
+    asked_to_trust,
+    errors,
+    new_console,
+    tell,
+)
 
 
 def list_(
@@ -59,6 +68,7 @@ def show(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path(),
     data_dir: DataDirOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Show everything recorded of a trial, what its model gets wrong, or a suite's augmented images."""
     with errors():
@@ -69,17 +79,20 @@ def show(
         context = Context.from_environment(data_dir=data_dir)
         if augment:
             for picture in listing.augmented_sample(api.load_suite(what), out, data_dir=context.data_dir):
-                print(picture)
+                tell(picture)
             return
         stores = [store] if store else listing.stores(results)
         if not plots:
-            print(listing.show(what, stores=stores), end="")
+            tell(listing.show(what, stores=stores), end="")
             return
         from optbench.records.store import Store
         from optbench.report.trial_plots import write_trial_plots
 
         path, trial = listing.find(what, stores=stores)
         with Store(path) as opened:
-            written = write_trial_plots(opened, trial, out, epoch=epoch, weights=weights, context=context)
+            allowed = asked_to_trust(trial, Path(), trust=trust, data_only=not weights)
+            written = write_trial_plots(
+                opened, trial, out, epoch=epoch, weights=weights, context=context, trust=allowed
+            )
         for line in (*written.sentences, *map(str, written.files)):
-            print(line)
+            tell(line)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from optbench.cli.common import errors
+from optbench.cli.common import errors, tell
 from optbench.errors import UserError
 
 new_app = typer.Typer(
@@ -55,11 +55,11 @@ def optimizer(
                 path.write_text(text, encoding="utf-8")
             except OSError as error:
                 raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
-            print(f"Wrote {path}")
+            tell(f"Wrote {path}")
         suite = file.with_suffix(".yaml")
-        print(f"Check it:   optbench verify {file}:{name}")
-        print(f"Compare it: optbench run {suite}")
-        print(f"Report it:  optbench report {suite}")
+        tell(f"Check it:   optbench verify {file}:{name}")
+        tell(f"Compare it: optbench run {suite}")
+        tell(f"Report it:  optbench report {suite}")
 
 
 def class_name(file: Path) -> str:

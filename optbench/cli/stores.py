@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from optbench.cli.common import (
+    IN_PART,
     DataDirOption,
     ResultsOption,
     StoreOption,
     TrialArgument,
+    TrustOption,
+    asked_to_trust,
     errors,
+    fail,
+    tell,
 )
 
 
@@ -22,23 +28,35 @@ def rerun(
     results: ResultsOption = Path("results"),
     folder: Annotated[Path, typer.Option(help="Where the file of an optimizer of your own is.")] = Path(),
     data_dir: DataDirOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Train one recorded trial again and compare; the store stays as it is.
 
     Says identical (every bit), equal (within rounding) or different, and what may be the cause. Exit code 1
-    if different. Use the number of threads of the record (OPTBENCH_THREADS).
+    if different. A trial with code of its own is trained only with --trust, if the code is what it was.
+    Use the number of threads of the record (OPTBENCH_THREADS).
     """
     with errors():
         from optbench.cli import listing
         from optbench.environment import Context
+        from optbench.records.store import Store
         from optbench.verification import rerun as reruns
 
         context = Context.from_environment(data_dir=data_dir)
-        _, found = listing.find(trial, stores=[store] if store else listing.stores(results))
-        outcome = reruns.rerun(found, folder=folder, context=context)
-        print(f"{found.trial_id}: {outcome.verdict}")
+        path, found = listing.find(trial, stores=[store] if store else listing.stores(results))
+        with Store(path) as opened:
+            verified = opened.verify([found.trial_id])
+        outcome = reruns.rerun(
+            found,
+            folder=folder,
+            context=context,
+            trust=asked_to_trust(found, folder, trust=trust),
+        )
+        for sentence in verified.sentences:
+            tell(sentence, file=sys.stderr)
+        tell(f"{found.trial_id}: {outcome.verdict}")
         for line in outcome.lines:
-            print(f"  {line}")
+            tell(f"  {line}")
         if outcome.verdict == "different":
             raise typer.Exit(1)
 
@@ -53,8 +71,10 @@ def merge(
 
         merged = merging.merge(stores, out)
         for line in merged.conflicts:
-            print(line)
-        print(f"{merged.trials} trials, {merged.shared} of them in several stores: {merged.store}")
+            tell(line)
+        tell(f"{merged.trials} trials, {merged.shared} of them in several stores: {merged.store}")
+        if merged.left_out:
+            fail(f"{merged.left_out} records are not as they were written, and left out", IN_PART)
 
 
 def export(
@@ -66,5 +86,10 @@ def export(
     with errors():
         from optbench.report.exports import write_frames
 
-        for path in write_frames(store, out, to):
-            print(path)
+        written = write_frames(store, out, to)
+        for path in written.files:
+            tell(path)
+        for sentence in written.sentences:
+            tell(sentence, file=sys.stderr)
+        if written.left_out:
+            fail(f"{written.left_out} records are not as they were written, and left out", IN_PART)

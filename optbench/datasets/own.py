@@ -17,7 +17,7 @@ from optbench import matching
 from optbench.datasets import own_text
 from optbench.datasets.base import DataError, Dataset, DatasetInfo, hold_out
 from optbench.datasets.formats import read_csv
-from optbench.suite.references import ImportProblem, load_object
+from optbench.suite.references import ImportProblem, identify, load_object
 from optbench.suite.validation import one_line, shown
 from optbench.task import TargetName
 from optbench.trial import OwnData
@@ -72,6 +72,11 @@ def declare(entry: Mapping[str, Any], folder: Path) -> OwnData:
     )
     if kind == "class" and reference.partition(":")[0].endswith(".py"):
         own = replace(own, location=str(folder / reference))
+    if kind == "class":
+        try:
+            own = replace(own, file_digest=identify(own.location, Path()))
+        except ImportProblem as error:
+            raise DataError(str(error)) from None
     digest, parts = _read(own)
     if own.kind == "text" and own.test is None and own.test_location is None:
         own = replace(own, test=own_text.DEFAULT_TEST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -155,6 +156,8 @@ def run_suite(
         if fresh:
             store.clear()
             checkpoints.remove()
+        for misfit in store.mend().misfits:
+            warnings.warn(f"{store.path}: {misfit}; it is made anew", stacklevel=2)
         with Run(
             suite,
             store,

@@ -28,6 +28,7 @@ from optbench.records.foreign_metrics import (
 )
 from optbench.records.foreign_notes import notes_of
 from optbench.records.frames import declared_metrics
+from optbench.records.identity import imported_ids
 from optbench.records.logs import HISTORY, RunLog
 from optbench.records.pairing import DECLARED
 from optbench.records.store import FILE_NAME, Store, StoredTrial, StoreError
@@ -170,10 +171,12 @@ def _record(log: RunLog, primary: str) -> TrialRecord:
     optimizer = {"optimizer": log.optimizer} | ({} if log.lr is None else {"lr": log.lr})
     written = Path(log.source.partition(":")[0])
     when = written.stat().st_mtime if written.exists() else 0.0
+    spec = {**block, "optimizer": optimizer, "imported": f"{log.kind} ({log.source})"}
+    key, block_key = imported_ids(spec)
     return TrialRecord(
-        trial_id=content_hash({**block, "optimizer": log.optimizer, "imported": True}),
-        block_id=content_hash({**block, "imported": True}),
-        spec=cast(TrialSpec, {**block, "optimizer": optimizer, "imported": f"{log.kind} ({log.source})"}),
+        trial_id=key,
+        block_id=block_key,
+        spec=cast(TrialSpec, spec),
         status=status,
         fingerprints=Fingerprints(split=DECLARED, init=DECLARED, order=DECLARED),
         history=columns,

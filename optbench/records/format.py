@@ -10,6 +10,10 @@ read through a migrated copy in memory otherwise.
     as JSON, the history as a zlib-compressed little-endian float64 matrix [columns, epochs].
     ``predictions``: predicted class of each test example, zlib-compressed uint8 or uint16.
     ``environments``: machine facts by content hash.
+2
+    ``trials.digest``: of the record, see :mod:`optbench.records.digests`; NULL in one written before.
+    ``seals``: digests of the parts beside the records (``records`` counts and adds up those of the records),
+    and one over all. A table of a later format is covered too.
 """
 
 from __future__ import annotations
@@ -52,6 +56,10 @@ MIGRATIONS: tuple[str, ...] = (
         trial_id TEXT NOT NULL, epoch TEXT NOT NULL, dtype TEXT NOT NULL, classes BLOB NOT NULL,
         PRIMARY KEY (trial_id, epoch)
     ) WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE trials ADD COLUMN digest TEXT;
+    CREATE TABLE seals (part TEXT PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID;
     """,
 )
 

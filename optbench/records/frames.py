@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from optbench.datasets import registry
 from optbench.records import step_times
 from optbench.records.format import unpack_history
-from optbench.records.pairing import Refusal, prove_blocks
+from optbench.records.integrity import NAMED, Integrity
+from optbench.records.pairing import Refusal, prove_blocks, refuse_unfit
 from optbench.records.step_times import PassTimes
-from optbench.records.store import History, Store, StoredTrial, naming_damage
+from optbench.records.store import DamageError, History, Store, StoredTrial, naming_damage
 from optbench.suite.validation import shown
 from optbench.task import CustomMetric, Metrics, sign_of
 from optbench.trial import STREAMS, content_hash
@@ -72,6 +73,8 @@ class Results:
         Records that no store's plan has: of an earlier state of the suite file, say. They are in no table.
     stores : tuple of Path
         Where they were read, by the numbers of the column ``store``; none for tables of other tools.
+    integrity : tuple of Integrity
+        Of each store, whether it holds what was written. Records that do not are refused, and in no table.
     """
 
     trials: pd.DataFrame
@@ -87,6 +90,7 @@ class Results:
     metrics: Metrics = field(default_factory=Metrics)
     unplanned: int = 0
     stores: tuple[Path, ...] = ()
+    integrity: tuple[Integrity, ...] = ()
 
 
 def load_results(*paths: str | Path) -> Results:
@@ -106,7 +110,7 @@ def load_results(*paths: str | Path) -> Results:
     Raises
     ------
     StoreError
-        If one is missing, damaged or of a newer format.
+        If one is missing, damaged or of a newer format, or its plan or facts are not those that were written.
     """
     gathered = _Gathered()
     for position, path in enumerate(paths):
@@ -116,10 +120,15 @@ def load_results(*paths: str | Path) -> Results:
     frame = pd.DataFrame(rows)
     with naming_damage(paths):
         frame["block"], refusals = prove_blocks(rows, gathered.orders)
+        refusals += refuse_unfit(list(gathered.unfit.values()), rows, gathered.orders)
     roles = gathered.roles
     role = np.array([roles[key]["role"] if key in roles else "" for key in gathered.rows], dtype=object)
     evaluated = role == ""
     _refuse_duplicates(frame[evaluated], paths)
+    for path, found in zip(paths, gathered.integrity, strict=True):
+        if found.parts:
+            with Store(path) as store:
+                raise store.damaged("; ".join(misfit.what for misfit in found.parts[:NAMED]))
     histories = [h for h, keep in zip(gathered.histories.values(), evaluated, strict=True) if keep]
     trials = frame[evaluated].reset_index(drop=True) if roles else frame
     with naming_damage(paths):
@@ -140,6 +149,7 @@ def load_results(*paths: str | Path) -> Results:
         metrics=Metrics.of(gathered.metrics),
         unplanned=len(gathered.recorded - gathered.in_plans),
         stores=tuple(Path(path) for path in paths),
+        integrity=tuple(gathered.integrity),
         **searched,
     )
 
@@ -170,6 +180,8 @@ class _Gathered:
     planned: set[str] = field(default_factory=set)
     in_plans: set[str] = field(default_factory=set)
     recorded: set[str] = field(default_factory=set)
+    integrity: list[Integrity] = field(default_factory=list)
+    unfit: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def read(self, store: Store, position: int, *, several: bool) -> None:
         """Take in one store; ``several`` asks for what tells equal labels of different stores apart."""
@@ -187,10 +199,19 @@ class _Gathered:
         self.planned.update(in_plan - self.roles.keys())
         self.in_plans |= in_plan
         self.recorded |= store.statuses().keys()
+        self.integrity.append(found := store.verify())
+        if damaged := next((m for m in found.misfits if m.field is not None), None):
+            raise DamageError(f"{damaged.field} of trial {shown(damaged.trial_id)}")
         configs: dict[tuple[str, ...], str] = {}
         for workload, optimizer, trial in store.planned():
             if self._has_better(trial):
                 continue
+            if (misfit := found.unfit.get(trial.trial_id)) is not None:
+                facts = {"trial_id": trial.trial_id, "block_id": trial.block_id, "optimizer": optimizer}
+                self.unfit[trial.trial_id] = {**facts, **trial.fingerprints, "reason": misfit.what}
+                self.orders[trial.trial_id] = trial.order_by_epoch
+                continue
+            self.unfit.pop(trial.trial_id, None)  # another store has it as it was written
             place = {
                 "suite": meta.get("suite", ""),
                 "store": position,

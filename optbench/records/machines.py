@@ -7,12 +7,24 @@ started knows no device and no threads. It agrees with every value.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from optbench.trial import content_hash
 
 #: Environment facts that make a machine; times of different machines are never pooled.
 MACHINE = ("processor", "machine", "cores", "memory_gb", "device", "device_name", "threads")
+#: What changes the bits of a training beside its spec. How an optimizer takes its steps is its own.
+SETTINGS = (
+    *("threads", "processor", "machine", "device_name", "framework", "cuda", "platform", "deterministic"),
+    "optbench",
+)
+#: Packages by backend whose version changes bits; the framework's own is a fact of its own.
+PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "torch": ("numpy",),
+    "tensorflow": ("numpy", "keras"),
+    "jax": ("numpy", "jaxlib", "optax"),
+}
 #: Beside the machine, what a step's time depends on.
 _SOFTWARE = ("framework", "cuda", "platform")
 
@@ -32,13 +44,17 @@ def machine_words(facts: Mapping[str, Any]) -> str:
 
 def one_machine(environments: Iterable[Mapping[str, Any]]) -> bool:
     """Tell whether environments can all be of one machine: no fact of it was measured with two values."""
-    seen: dict[str, Any] = {}
+    return not different_facts(environments)
+
+
+def different_facts(environments: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Facts of a machine that were measured with several values, and the values."""
+    seen: dict[str, dict[str, None]] = {}
     for facts in environments:
         for name in MACHINE:
-            value = facts.get(name)
-            if value is not None and str(seen.setdefault(name, value)) != str(value):
-                return False
-    return True
+            if facts.get(name) is not None:
+                seen.setdefault(name, {})[str(facts[name])] = None
+    return {name: sorted(values) for name, values in seen.items() if len(values) > 1}
 
 
 def machine_names(environments: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -56,3 +72,83 @@ def _known(facts: Mapping[str, Any]) -> dict[str, str]:
     """Facts that were measured, of those that name a machine."""
     names = ("framework", "device", "device_name", "processor", "threads")
     return {name: str(facts[name]) for name in names if facts.get(name) is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixed:
+    """Blocks whose trials ran under different settings.
+
+    Attributes
+    ----------
+    blocks : int
+        Blocks with two trials or more that were looked at.
+    mixed : int
+        Those of them in which a setting has two values.
+    values : mapping
+        Of each such setting, its values in mixed blocks, and the optimizers that ran with each.
+    """
+
+    blocks: int
+    mixed: int
+    values: Mapping[str, Mapping[str, frozenset[str]]]
+
+    @property
+    def confounded(self) -> tuple[str, ...]:
+        """Settings that differ wherever the optimizer does: no optimizer ran with two of their values."""
+        return tuple(
+            name
+            for name, values in self.values.items()
+            if self.mixed == self.blocks and sum(map(len, values.values())) == len(_union(values.values()))
+        )
+
+    @property
+    def words(self) -> str:
+        """Name the settings, their values, and who ran with them."""
+        return "; ".join(
+            f"{name} "
+            + " and ".join(f"{value} ({', '.join(sorted(who))})" for value, who in sorted(values.items()))
+            for name, values in self.values.items()
+        )
+
+
+def settings_of(facts: Mapping[str, Any], backend: str) -> dict[str, str]:
+    """Facts of an environment that change the bits of a training, those that were recorded."""
+    found = {name: facts[name] for name in SETTINGS if facts.get(name) is not None}
+    packages = facts.get("packages")
+    if isinstance(packages, Mapping):
+        found |= {
+            name: packages[name] for name in PACKAGES.get(backend, ()) if packages.get(name) is not None
+        }
+    return {name: str(value) for name, value in found.items()}
+
+
+def mixed_settings(blocks: Iterable[Iterable[tuple[str, Mapping[str, str]]]]) -> Mixed:
+    """Find the blocks whose trials ran under different settings.
+
+    Parameters
+    ----------
+    blocks : iterable
+        Of each block, its trials: optimizer and :func:`settings_of` its environment. A setting that one
+        trial did not record agrees with every value.
+    """
+    seen, mixed = 0, 0
+    values: dict[str, dict[str, set[str]]] = {}
+    for block in blocks:
+        trials = list(block)
+        if len(trials) < 2:
+            continue
+        seen += 1
+        names = dict.fromkeys(name for _, settings in trials for name in settings)
+        found = {name: {s[name] for _, s in trials if name in s} for name in names}
+        differ = [name for name in names if len(found[name]) > 1]
+        mixed += bool(differ)
+        for name in differ:
+            for optimizer, settings in trials:
+                if name in settings:
+                    values.setdefault(name, {}).setdefault(settings[name], set()).add(optimizer)
+    frozen = {name: {v: frozenset(who) for v, who in by.items()} for name, by in values.items()}
+    return Mixed(blocks=seen, mixed=mixed, values=frozen)
+
+
+def _union(parts: Iterable[frozenset[str]]) -> frozenset[str]:
+    return frozenset().union(*parts)

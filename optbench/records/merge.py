@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from optbench.records import step_times
+from optbench.records.integrity import NAMED, Misfit
 from optbench.records.store import FILE_NAME, Store, StoredTrial, StoreError
 from optbench.task import is_time
 from optbench.tuning import journal
@@ -17,12 +18,16 @@ from optbench.tuning import journal
 
 @dataclass(frozen=True, kw_only=True)
 class Merged:
-    """What was written: trials in all, how many several stores had, and sentences about conflicts."""
+    """What was written: trials in all, how many several stores had, and sentences about conflicts.
+
+    ``left_out`` counts records that are not as they were written, and that no other store has.
+    """
 
     store: Path
     trials: int
     shared: int
     conflicts: tuple[str, ...]
+    left_out: int = 0
 
 
 def merge(stores: Sequence[Path], out: Path) -> Merged:
@@ -32,7 +37,7 @@ def merge(stores: Sequence[Path], out: Path) -> Merged:
     ----------
     stores : sequence of Path
         Store files or their folders. Of a trial that several have, one with an outcome wins over a crash,
-        and else the first named.
+        and else the first named. A record that is not as it was written is taken from another, or left out.
     out : Path
         Folder of the new store; there must be none yet.
 
@@ -43,7 +48,8 @@ def merge(stores: Sequence[Path], out: Path) -> Merged:
     Raises
     ------
     StoreError
-        If a store is missing, they are of different suites, or there is one at ``out``.
+        If a store is missing, they are of different suites, there is one at ``out``, or what lies beside the
+        records of one is not as it was written.
     """
     target = (out if out.suffix == ".sqlite" else out / FILE_NAME).absolute()
     if target.exists():
@@ -52,6 +58,8 @@ def merge(stores: Sequence[Path], out: Path) -> Merged:
         raise StoreError("merge: name at least two stores")
     unfinished = target.with_name("merging.sqlite")
     conflicts: list[str] = []
+    bare: list[str] = []
+    unfit: dict[str, str] = {}
     shared = 0
     try:
         with Store(unfinished, write=True) as merged:
@@ -66,23 +74,39 @@ def merge(stores: Sequence[Path], out: Path) -> Merged:
                             f"of {meta.get('suite')!r} ({meta.get('hash')}); `optbench report A B` analyses "
                             "stores of several suites together"
                         )
+                    found = store.verify()
+                    if found.parts:
+                        raise store.damaged("; ".join(misfit.what for misfit in found.parts[:NAMED]))
+                    if found.bare:
+                        bare.append(f"{store.path}: {found.without_digest}")
                     known = merged.statuses()
                     wanted = []
                     for key, status in store.statuses().items():
                         shared += key in known
-                        if key not in known or (known[key] == "crashed" and status != "crashed"):
+                        if (misfit := found.unfit.get(key)) is not None:
+                            conflicts += _unfit(merged, store, misfit) if key in known else []
+                            unfit.setdefault(key, f"{store.path}: {misfit}")
+                        elif key not in known or (known[key] == "crashed" and status != "crashed"):
                             wanted.append(key)
                         elif status != "crashed":
                             conflicts += _differ(merged, store, key)
                     merged.copy_trials(store, wanted)
                     conflicts += _join_plans(merged, store)
                     merged.set_meta(**_newer(merged.meta(), here))
-            count = len(merged.statuses())
+            have = merged.statuses()
         os.replace(unfinished, target)
     finally:
         for path in target.parent.glob(f"{unfinished.name}*"):
             path.unlink()
-    return Merged(store=target, trials=count, shared=shared, conflicts=tuple(conflicts))
+    lost = [f"{words}: left out" for key, words in unfit.items() if key not in have]
+    conflicts += [f"{words}: taken from another store" for key, words in unfit.items() if key in have]
+    return Merged(
+        store=target,
+        trials=len(have),
+        shared=shared,
+        conflicts=(*conflicts, *lost, *bare),
+        left_out=len(lost),
+    )
 
 
 def _join_plans(merged: Store, store: Store) -> list[str]:
@@ -141,6 +165,13 @@ def _differ(a: Store, b: Store, key: str) -> list[str]:
     (left,), (right,) = a.trials([key]), b.trials([key])
     same = _content(left) == _content(right)
     return [] if same else [f"trial {key}: {b.path} has other numbers; kept the first"]
+
+
+def _unfit(a: Store, b: Store, misfit: Misfit) -> list[str]:
+    """Say of a record that is not as it was written whether its numbers are others, too."""
+    if misfit.field is not None or misfit.trial_id is None:
+        return []
+    return _differ(a, b, misfit.trial_id)
 
 
 def _content(trial: StoredTrial) -> object:

@@ -14,12 +14,16 @@ DECLARED = "declared"
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """A trial that shares a block with others but not what they were trained on."""
+    """A trial that shares a block with others but not what they were trained on, and is not paired.
+
+    ``unfit`` says that its record is not as it was written: it is in no table.
+    """
 
     block_id: str
     trial_id: str
     optimizer: str
     reason: str
+    unfit: bool = False
 
 
 def prove_blocks(
@@ -76,6 +80,41 @@ def prove_blocks(
                         )
                     )
     return [keys[row["trial_id"]] for row in rows], refusals
+
+
+def refuse_unfit(
+    unfit: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], orders: Mapping[str, tuple[int, ...]]
+) -> list[Refusal]:
+    """Refuse records that are not as they were written, and say where they disagree with their block too.
+
+    Parameters
+    ----------
+    unfit : sequence of dict
+        As the rows of :func:`prove_blocks`, and ``reason``.
+    rows, orders
+        See there.
+    """
+    others: dict[str, dict[str, Any]] = {}
+    for row in rows if unfit else ():
+        if row["split"] is not None:
+            others.setdefault(row["block_id"], row)
+    found = []
+    for row in unfit:
+        other = others.get(row["block_id"])
+        disagreement = None
+        if other is not None and row["split"] is not None:
+            disagreement = _disagreement(row, other, orders)
+        reason = "; ".join(words for words in (row["reason"], disagreement) if words)
+        found.append(
+            Refusal(
+                block_id=row["block_id"],
+                trial_id=row["trial_id"],
+                optimizer=row["optimizer"],
+                reason=reason,
+                unfit=True,
+            )
+        )
+    return found
 
 
 def counted_block(trials: pd.DataFrame) -> pd.Series:

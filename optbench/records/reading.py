@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from optbench.records.damage import damaged_field
 from optbench.records.format import DamageError, load_numbers, select_trials, unpack_history
-from optbench.suite.validation import shown
+from optbench.records.integrity import Integrity, verify
+from optbench.suite.validation import shown, visible
 from optbench.trial import Status
 
 
@@ -88,13 +89,21 @@ class StoreReader:
 
     _db: sqlite3.Connection
 
+    def verify(self, ids: Iterable[str] | None = None) -> Integrity:
+        """Compare the store, or some of its records, with its digests and with itself; see there."""
+        return verify(self._db, ids)
+
     def meta(self) -> dict[str, str]:
         """Facts about the suite."""
         return dict(self._db.execute("SELECT key, value FROM meta"))
 
     def plan(self) -> list[tuple[str, str, str]]:
-        """Trial id, workload label and optimizer label of every planned trial, in order."""
-        return list(self._db.execute("SELECT trial_id, workload, optimizer FROM plan ORDER BY position"))
+        """Trial id, workload label and optimizer label of every planned trial, in order.
+
+        A control character in a label, which no suite can have, is written as its escape.
+        """
+        rows = self._db.execute("SELECT trial_id, workload, optimizer FROM plan ORDER BY position")
+        return [(key, visible(workload), visible(optimizer)) for key, workload, optimizer in rows]
 
     def statuses(self) -> dict[str, Status]:
         """Status of every stored trial by id."""
@@ -133,7 +142,7 @@ class StoreReader:
         query = f"""SELECT p.workload, p.optimizer, {select_trials(alias="t")}
             FROM plan p JOIN trials t USING (trial_id) ORDER BY p.position"""
         for workload, optimizer, *row in self._db.execute(query):
-            yield workload, optimizer, _trial(row, environments)
+            yield visible(workload), visible(optimizer), _trial(row, environments)
 
     def summaries(self, ids: Iterable[str] | None = None) -> Iterator[TrialSummary]:
         """Read how trials ended: all in the order in which they were stored, or those whose ids are given."""

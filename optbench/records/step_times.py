@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from optbench.records.store import DamageError
-from optbench.trial import content_hash
+from optbench.trial import OwnData, content_hash
 
 PREFIX = "timing/"
 #: Share of the machine's processors that others may keep busy before a pass counts as disturbed.
@@ -128,7 +128,7 @@ def config_id(spec: Mapping[str, Any]) -> str:
     workload = dict(spec["workload"])
     workload["model"] = {**workload["model"], "name": ""}
     if isinstance(workload["dataset"], dict):
-        labels = ("name", "location", "test_location")
+        labels = OwnData.LABELS
         workload["dataset"] = {k: v for k, v in workload["dataset"].items() if k not in labels}
     return content_hash({**spec, "workload": workload, "seeds": {}})
 

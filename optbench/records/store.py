@@ -17,10 +17,12 @@ from types import TracebackType
 import filelock
 import numpy as np
 
+from optbench.errors import explain
+from optbench.records import trouble
 from optbench.records.damage import READING_ERRORS, first_damage
+from optbench.records.digests import DIGEST_COLUMNS, RECORD_TABLES, SEALS, record_digest, reseal
 from optbench.records.format import (
     FILE_NAME,
-    TRIAL_COLUMNS,
     DamageError,
     StoreBusyError,
     StoreError,
@@ -30,16 +32,10 @@ from optbench.records.format import (
     newest_format,
     pack_array,
 )
+from optbench.records.integrity import Integrity
 from optbench.records.reading import History, StoredTrial, StoreReader, TrialSummary
 from optbench.suite.validation import one_line
 from optbench.trial import TrialRecord, content_hash, to_plain
-
-#: SQLite errors that are no damage of the file, and what helps.
-_REMEDIES = {
-    "database or disk is full": "make room on its disk",
-    "database is locked": "end the program that has it open",
-    "attempt to write a readonly database": "make the file and its folder writable",
-}
 
 
 def _names(columns: Iterable[str]) -> str:
@@ -50,9 +46,27 @@ def _marks(count: int) -> str:
     return ", ".join("?" * count)
 
 
-_INSERT_TRIAL = (
-    f"INSERT OR REPLACE INTO trials ({_names(TRIAL_COLUMNS)}) VALUES ({_marks(len(TRIAL_COLUMNS))})"
-)
+_WRITTEN = (*DIGEST_COLUMNS, "digest")
+_INSERT_TRIAL = f"INSERT OR REPLACE INTO trials ({_names(_WRITTEN)}) VALUES ({_marks(len(_WRITTEN))})"
+#: Records that came (1) or went (-1): trial id, digest, which.
+_DIGESTS = "SELECT trial_id, digest FROM trials"
+_Moves = list[tuple[str, str | None, int]]
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    """Open a store for reading; in a folder that cannot be written, too, where nothing is under way."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    db = sqlite3.connect(uri, uri=True)
+    try:
+        format_of(db)
+    except sqlite3.OperationalError as error:
+        unfinished = path.with_name(f"{path.name}-wal")
+        refused = "unable to open database file" in str(error) or "readonly database" in str(error)
+        if not refused or (unfinished.exists() and unfinished.stat().st_size):
+            raise
+        db.close()
+        db = sqlite3.connect(f"{uri}&immutable=1", uri=True)
+    return db
 
 
 class Store(StoreReader):
@@ -74,18 +88,20 @@ class Store(StoreReader):
             If there is no store, it is damaged, or was written by a newer optbench.
         """
         path = Path(path)
-        self.path = path / FILE_NAME if path.is_dir() or (write and not path.suffix) else path
-        if not write and not self.path.is_file():
-            raise StoreError(f"{self.path}: no store here; `optbench run SUITE` makes one")
         try:
+            self.path = path / FILE_NAME if path.is_dir() or (write and not path.suffix) else path
+            if not write and not self.path.is_file():
+                raise StoreError(f"{self.path}: no store here; `optbench run SUITE` makes one")
             if write:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._db = sqlite3.connect(self.path, isolation_level=None)
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = NORMAL")
             else:
-                self._db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+                self._db = _open_to_read(self.path)
             self._bring_to_newest_format(write=write)
+        except OSError as error:
+            raise StoreError(f"no store can be opened: {explain(error)}") from None
         except (
             sqlite3.Error,
             UnicodeDecodeError,
@@ -117,12 +133,9 @@ class Store(StoreReader):
             self.close()
 
     def _remediable(self, error: Exception) -> StoreError | None:
-        """Make the error of a full disk or a locked file, with its remedy; None for any other."""
-        if (remedy := _REMEDIES.get(str(error))) is None:
-            return None
-        return StoreError(
-            f"{self.path}: {error}; {remedy}, then run the same command again: records are kept"
-        )
+        """Make the error of a full disk, a limit or a locked file, with its remedy; None for damage."""
+        words = trouble.remedy(error, self.path)
+        return None if words is None else StoreError(f"{self.path}: {words}")
 
     def damaged(self, what: str) -> StoreError:
         """Make the error that names a damaged value."""
@@ -151,11 +164,12 @@ class Store(StoreReader):
 
     def set_meta(self, **values: str) -> None:
         """Write facts about the suite."""
-        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+        with self._transaction("meta"):
+            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
 
     def set_plan(self, rows: Iterable[tuple[str, str, str]]) -> None:
         """Replace the plan by rows of trial id, workload label, optimizer label."""
-        with self._transaction():
+        with self._transaction("plan"):
             self._db.execute("DELETE FROM plan")
             self._db.executemany(
                 "INSERT INTO plan VALUES (?, ?, ?, ?)", ((k, *row) for k, row in enumerate(rows))
@@ -163,17 +177,31 @@ class Store(StoreReader):
 
     def clear(self) -> None:
         """Forget every trial."""
-        with self._transaction():
-            for table in ("trials", "predictions", "environments"):
+        with self._transaction() as moves:
+            moves += [(key, digest, -1) for key, digest in self._db.execute(_DIGESTS)]
+            for table in RECORD_TABLES:
                 self._db.execute(f"DELETE FROM {table}")
+
+    def mend(self) -> Integrity:
+        """Forget what is not as it was written, so that a run can make it anew; says what that was."""
+        found = self.verify()
+        if not found.misfits:
+            return found
+        with self._transaction() as moves:
+            for key in found.unfit:
+                self._remove(key, moves)
+            if any(misfit.what.startswith("the plan") for misfit in found.parts):
+                self._db.execute("DELETE FROM plan")
+            self._db.execute(f"DELETE FROM {SEALS}")
+        return found
 
     def add(self, *records: TrialRecord) -> None:
         """Write records in one transaction; an earlier crash of the same trial is replaced."""
-        with self._transaction():
+        with self._transaction() as moves:
             for record in records:
-                self._add(record)
+                self._add(record, moves)
 
-    def _add(self, record: TrialRecord) -> None:
+    def _add(self, record: TrialRecord, moves: _Moves) -> None:
         environment = json.dumps(record.environment, sort_keys=True)
         environment_id = content_hash(record.environment)
         names = list(record.history)
@@ -183,41 +211,48 @@ class Store(StoreReader):
         attempts = self._db.execute(
             "SELECT attempts FROM trials WHERE trial_id = ?", (record.trial_id,)
         ).fetchone()
-        self._db.execute(
-            _INSERT_TRIAL,
-            (
-                record.trial_id,
-                record.block_id,
-                record.status,
-                (attempts[0] if attempts else 0) + 1,
-                record.started,
-                environment_id,
-                json.dumps(to_plain(record.spec), sort_keys=True),
-                *((prints.split, prints.init, prints.order) if prints else (None, None, None)),
-                json.dumps(prints.order_by_epoch if prints else ()),
-                dump_numbers(record.metrics),
-                dump_numbers(record.timings),
-                json.dumps(names),
-                pack_array(matrix),
-                record.error,
-            ),
+        row = (
+            record.trial_id,
+            record.block_id,
+            record.status,
+            (attempts[0] if attempts else 0) + 1,
+            record.started,
+            environment_id,
+            json.dumps(to_plain(record.spec), sort_keys=True),
+            *((prints.split, prints.init, prints.order) if prints else (None, None, None)),
+            json.dumps(prints.order_by_epoch if prints else ()),
+            dump_numbers(record.metrics),
+            dump_numbers(record.timings),
+            json.dumps(names),
+            pack_array(matrix),
+            record.error,
         )
-        self._db.execute("DELETE FROM predictions WHERE trial_id = ?", (record.trial_id,))
+        predictions = [
+            (epoch, classes.dtype.str, pack_array(classes))
+            for epoch, classes in sorted(record.predictions.items())
+        ]
+        digest = record_digest(row, predictions)
+        self._remove(record.trial_id, moves)
+        self._db.execute(_INSERT_TRIAL, (*row, digest))
         self._db.executemany(
-            "INSERT INTO predictions VALUES (?, ?, ?, ?)",
-            (
-                (record.trial_id, epoch, classes.dtype.str, pack_array(classes))
-                for epoch, classes in record.predictions.items()
-            ),
+            "INSERT INTO predictions VALUES (?, ?, ?, ?)", ((record.trial_id, *one) for one in predictions)
         )
+        moves.append((record.trial_id, digest, 1))
+
+    def _remove(self, key: str, moves: _Moves) -> None:
+        found = self._db.execute(f"{_DIGESTS} WHERE trial_id = ?", (key,))
+        moves += [(name, digest, -1) for name, digest in found]
+        for table in ("trials", "predictions"):
+            self._db.execute(f"DELETE FROM {table} WHERE trial_id = ?", (key,))
 
     def copy_trials(self, other: Store, trial_ids: Iterable[str]) -> None:
         """Copy trials with all that belongs to them from another store, in place of those of the same id."""
-        with self._transaction():
+        with self._transaction() as moves:
             for key in trial_ids:
+                self._remove(key, moves)
                 for table in ("trials", "predictions"):
-                    self._db.execute(f"DELETE FROM {table} WHERE trial_id = ?", (key,))
                     self._copy(other, table, "trial_id = ?", key)
+                moves += [(*row, 1) for row in self._db.execute(f"{_DIGESTS} WHERE trial_id = ?", (key,))]
                 self._copy(
                     other, "environments", "id = (SELECT environment FROM trials WHERE trial_id = ?)", key
                 )
@@ -230,10 +265,24 @@ class Store(StoreReader):
         )
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, *tables: str) -> Iterator[_Moves]:
+        """Write in one transaction, the digests too.
+
+        Parameters
+        ----------
+        *tables : str
+            Tables beside the records that are written.
+
+        Yields
+        ------
+        list
+            For the records that come and go.
+        """
+        moves: _Moves = []
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            yield
+            yield moves
+            reseal(self._db, tables=tables, moves=moves)
         except BaseException:
             if self._db.in_transaction:  # SQLite has rolled back on its own where a disk is full
                 self._db.execute("ROLLBACK")

@@ -9,11 +9,13 @@ from functools import cached_property, partial
 
 from optbench.errors import UserError
 from optbench.records.frames import Results
+from optbench.records.integrity import NAMED
 from optbench.report.across import Across, SettingComparison, across, settings_compared
 from optbench.report.answer import Answer
 from optbench.report.answer_of import suite_answer
+from optbench.report.board_notes import mixed_in
 from optbench.report.class_tables import class_tables, errors_table, models_table
-from optbench.report.failures import Failures
+from optbench.report.failures import Failure, Failures
 from optbench.report.fair_times import with_fair_times, without_times
 from optbench.report.grids import grids_compared, grids_table
 from optbench.report.leaderboard import LEADERBOARD, Leaderboard, leaderboards
@@ -74,6 +76,7 @@ def analyse(results: Results, spec: ReportSpec) -> Report:
         A part of the analysis that raises is named in ``failures``, and the others stand.
     """
     failures = Failures()
+    _name_unfit(results, failures)
     attempt = failures.attempt
     results, spec = attempt("titles", lambda: with_titles(results, spec)) or (results, spec)
     raw = results
@@ -99,6 +102,16 @@ def analyse(results: Results, spec: ReportSpec) -> Report:
         methods=attempt("paragraph on the method", lambda: methods_paragraph(results, spec, boards)) or "",
         failures=failures,
     )
+
+
+def _name_unfit(results: Results, failures: Failures) -> None:
+    """Name the records that are not as they were written: the report is made without them."""
+    unfit = [refusal for refusal in results.refusals if refusal.unfit]
+    for refusal in unfit[:NAMED]:
+        failures.add(Failure.missing(f"trial {refusal.trial_id} of {refusal.optimizer}", refusal.reason))
+    if len(unfit) > NAMED:
+        more = f"{len(unfit) - NAMED} more records"
+        failures.add(Failure.missing(more, "not as they were written; `optbench doctor STORE` names all"))
 
 
 def without_analysis(results: Results, spec: ReportSpec, failures: Failures) -> Report:
@@ -183,12 +196,28 @@ def side_tables(report: Report) -> dict[str, TextTable]:
     return {name: table for name, table in tables.items() if table is not None}
 
 
+def _confounded(results: Results) -> list[str]:
+    """Warn of workloads whose optimizers ran under different settings, each under its own."""
+    found: list[str] = []
+    if results.trials.empty:
+        return found
+    for (workload, backend), trials in results.trials.groupby(["workload", "backend"], sort=False):
+        mixed = mixed_in(trials, results)
+        if mixed.confounded:
+            found.append(
+                f"{workload} ({backend}): the optimizers ran under different settings ({mixed.words}), which "
+                "are part of what is compared: train them under the same ones."
+            )
+    return found
+
+
 def _warnings(results: Results, spec: ReportSpec) -> list[str]:
     found = []
     if any(meta.get("smoke") for meta in results.meta):
         found.append("Dry run on made data: these numbers are no result.")
     count = len(results.trials)
-    if not count:
+    unfit = sum(refusal.unfit for refusal in results.refusals)
+    if not count and not unfit:
         found.append("No trial of this suite has been run: there is nothing to report yet.")
         return found
     if results.unplanned:
@@ -196,8 +225,10 @@ def _warnings(results: Results, spec: ReportSpec) -> list[str]:
             f"{results.unplanned} more records are in no plan (other seeds, or an earlier state of the suite "
             "file) and left out; `optbench run SUITE` takes in those that the suite declares."
         )
-    if results.refusals:
-        found.append(f"{len(results.refusals)} trials do not match their block and were not paired.")
+    if unmatched := len(results.refusals) - unfit:
+        found.append(f"{unmatched} trials do not match their block and were not paired.")
+    found += _confounded(results)
+    found += [integrity.without_digest for integrity in results.integrity if integrity.bare]
     if len({meta.get("hash") for meta in results.meta}) == 1 and len(results.meta) == 1:
         meta = results.meta[0]
         if meta.get("hash") and meta.get("source") != spec.text and meta["hash"] != spec.hash:

@@ -273,8 +273,9 @@ def _missing(results: Results, boards: Sequence[Leaderboard]) -> Sentence:
     trials = results.trials
     planned = max(results.planned, len(trials))
     counts = {word: trials.loc[trials["status"] == word, "optimizer"] for word in ("diverged", "crashed")}
-    absent = planned - len(trials)
-    if not absent and not any(len(found) for found in counts.values()):
+    unfit = sum(refusal.unfit for refusal in results.refusals)
+    absent = planned - len(trials) - unfit
+    if not absent and not unfit and not any(len(found) for found in counts.values()):
         return Sentence(kind="missing", text=f"All {planned:,} planned trials completed.")
     completed = int((trials["status"] == "completed").sum())
     parts = [f"{completed:,} completed"]
@@ -283,15 +284,17 @@ def _missing(results: Results, boards: Sequence[Leaderboard]) -> Sentence:
             parts.append(f"{len(found):,} {word} ({listed(sorted(map(str, found.unique())))})")
     if absent:
         parts.append(f"{absent:,} have not been run")
+    if unfit:
+        parts.append(f"{unfit:,} have a record that is not as it was written and are left out")
     text = f"Of {planned:,} planned trials {', '.join(parts)}"
     if len(counts["diverged"]):
         text += "; a diverged one counts as the worst of its block"
-    if len(counts["crashed"]) or absent:
+    if len(counts["crashed"]) or absent or unfit:
         text += "; what is missing may bias what is left"
     changes = _sensitive(boards) if len(counts["crashed"]) else []
     if changes:
         text += f", and could turn the verdict on {listed(changes)}"
-    return Sentence(kind="missing", text=f"{text}.", caution=bool(absent or len(counts["crashed"])))
+    return Sentence(kind="missing", text=f"{text}.", caution=bool(absent or unfit or len(counts["crashed"])))
 
 
 def _sensitive(boards: Sequence[Leaderboard]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from optbench.records.frames import Results
+from optbench.records.machines import Mixed, mixed_settings, settings_of
 from optbench.records.pairing import DECLARED
 from optbench.report.crashes import crashed_optimizers
 from optbench.report.fair_times import time_notes
@@ -45,8 +46,14 @@ def board_notes(rows: Sequence[Row], trials: pd.DataFrame, results: Results, spe
     ]
     if imported:
         notes.append("Imported trials: their pairs are declared by the person who imported them, not proved.")
-    elif not refused and any(c.n for c in comparisons):
-        notes.append("Every pair was proved by equal fingerprints of split, initial weights and batch order.")
+    elif any(c.n for c in comparisons):
+        mixed = mixed_in(trials, results)
+        if mixed.mixed:
+            notes.append(mixed_note(mixed))
+        elif not refused:
+            notes.append(
+                "Every pair was proved by equal fingerprints of split, initial weights and batch order."
+            )
     return notes
 
 
@@ -66,6 +73,37 @@ def named_notes(comparisons: Sequence[PairedComparison]) -> list[str]:
 
 def _counts(found: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in found.items())
+
+
+def mixed_in(trials: pd.DataFrame, results: Results) -> Mixed:
+    """Find the proved blocks of a leaderboard whose trials ran under different settings."""
+    if "environment" not in trials:
+        return Mixed(blocks=0, mixed=0, values={})
+    ended = trials[trials["status"] != "crashed"]
+    settings = {
+        (number, backend): settings_of(results.environments[number], backend)
+        for number, backend in set(zip(ended["environment"], ended["backend"], strict=True))
+    }
+    blocks: dict[str, list[tuple[str, Mapping[str, str]]]] = {}
+    columns = (ended[name] for name in ("block", "optimizer", "environment", "backend"))
+    for block, optimizer, number, backend in zip(*columns, strict=True):
+        blocks.setdefault(block, []).append((optimizer, settings[number, backend]))
+    return mixed_settings(blocks.values())
+
+
+def mixed_note(mixed: Mixed) -> str:
+    """Say which settings differ within blocks, and what that means."""
+    text = (
+        f"{mixed.mixed} of {mixed.blocks} blocks mix settings that change the bits of a training: "
+        f"{mixed.words}. That their trials share data, initial weights and batch order is proved; the "
+        "settings are part of the difference."
+    )
+    if names := mixed.confounded:
+        text += (
+            f" No optimizer ran with two values of {' or '.join(names)}, so the difference cannot be told "
+            "from theirs: train them under the same settings."
+        )
+    return text
 
 
 def _limits(rows: Sequence[Row], trials: pd.DataFrame) -> list[str]:

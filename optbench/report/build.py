@@ -28,6 +28,8 @@ from optbench.report.text import escape_markdown, markdown
 from optbench.suite.report_spec import ReportSpec
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from optbench.report.figures import Plot
 
 #: Formats that a report may have; the default is all that need nothing beyond optbench.
@@ -177,13 +179,17 @@ def _csv_files(report: Report, folder: Path) -> list[Path]:
     results = report.results
     for name, frame in (("trials", results.trials), ("tuning_trials", results.tuning)):
         if len(frame):
-            texts[name] = partial(frame.to_csv, index=False, lineterminator="\n")
+            texts[name] = partial(_frame_text, frame)
     written = []
     for name, text in texts.items():
         path = folder / f"{name}.csv"
         if report.failures.attempt(path.name, partial(_write_made, path, text)) is not None:
             written.append(path)
     return written
+
+
+def _frame_text(frame: pd.DataFrame) -> str:
+    return exports.frame_csv(frame) or ""
 
 
 @dataclass(frozen=True, kw_only=True)

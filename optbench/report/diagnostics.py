@@ -19,6 +19,7 @@ from optbench.models import numpy_layers
 from optbench.models.layers import BuiltLayer
 from optbench.records.frames import declared_metrics
 from optbench.records.store import Store, StoredTrial, StoreError
+from optbench.records.trust import check_trust
 from optbench.stats.classifiers import McNemarResult, mcnemar_predictions
 from optbench.suite.validation import parse
 from optbench.task import TASKS, Metrics
@@ -63,7 +64,12 @@ class ModelPair:
 
 
 def diagnose(
-    store: Store, trial: StoredTrial, *, epoch: EpochName | None = None, data_dir: Path | None = None
+    store: Store,
+    trial: StoredTrial,
+    *,
+    epoch: EpochName | None = None,
+    data_dir: Path | None = None,
+    trust: bool = False,
 ) -> Diagnosis:
     """Count the errors of a trial.
 
@@ -76,6 +82,8 @@ def diagnose(
         Whose predictions; by default those of the final model, which the leaderboard counts.
     data_dir : Path, optional
         Folder in which the data are looked for first.
+    trust : bool
+        Whether a function that the store names may be run for its data.
 
     Returns
     -------
@@ -87,10 +95,12 @@ def diagnose(
         If the trial has no predictions: it diverged, or crashed.
     DataError
         If the dataset is missing, or its test part is not the one that was predicted.
+    UntrustedError
+        If its data are made by code that is not trusted.
     """
     epoch = epoch or final_epoch(trial)
     predicted = predictions_of(store, trial, epoch).astype(np.int64)
-    dataset, part = test_part(trial, data_dir)
+    dataset, part = test_part(trial, data_dir, trust=trust)
     truth = part.targets.ravel()  # of a text, place by place
     if len(truth) != len(predicted):
         raise DataError(
@@ -118,7 +128,12 @@ def diagnose(
 
 
 def best_two(
-    store: Store, trial: StoredTrial, *, metric: str | None = None, data_dir: Path | None = None
+    store: Store,
+    trial: StoredTrial,
+    *,
+    metric: str | None = None,
+    data_dir: Path | None = None,
+    trust: bool = False,
 ) -> ModelPair | None:
     """Compare the two best trained models of a trial's block on the same test examples.
 
@@ -131,6 +146,8 @@ def best_two(
         What makes a model the best; the primary one of its task if not given.
     data_dir : Path, optional
         Folder in which the data are looked for first.
+    trust : bool
+        As for :func:`diagnose`.
 
     Returns
     -------
@@ -153,7 +170,7 @@ def best_two(
     block.sort(key=lambda other: (-sign * other.metrics[metric], other.trial_id))
     if len(block) < 2:
         return None
-    truth = test_part(trial, data_dir)[1].targets.ravel()
+    truth = test_part(trial, data_dir, trust=trust)[1].targets.ravel()
     first, second = (
         store.predictions(other.trial_id)[final_epoch(other)].astype(np.int64) for other in block[:2]
     )
@@ -208,8 +225,9 @@ def output_names(classes: Sequence[str], outputs: int) -> tuple[str, ...]:
     return (*classes, *(f"output {k}" for k in range(len(classes), outputs)))
 
 
-def test_part(trial: StoredTrial, data_dir: Path | None) -> tuple[Dataset, Part]:
-    """Read the dataset of a trial and cut its test part."""
+def test_part(trial: StoredTrial, data_dir: Path | None, *, trust: bool) -> tuple[Dataset, Part]:
+    """Read the dataset of a trial and cut its test part; see :func:`diagnose` for ``trust``."""
+    check_trust(trial, folder=Path(), trust=trust, data_only=True)
     spec = spec_of(trial)
     dataset = registry.of_workload(spec.workload, data_dir=data_dir)
     data = trial_data(dataset, spec.workload, spec.seeds)
@@ -301,7 +319,9 @@ class Retrained:
                 return
 
 
-def retrain(trial: StoredTrial, context: Context, *, epoch: EpochName | None = None) -> Retrained:
+def retrain(
+    trial: StoredTrial, context: Context, *, epoch: EpochName | None = None, trust: bool = False
+) -> Retrained:
     """Train a recorded trial again on its backend and keep the weights, which a store does not.
 
     Parameters
@@ -311,6 +331,8 @@ def retrain(trial: StoredTrial, context: Context, *, epoch: EpochName | None = N
         Threads and data folder.
     epoch : {"last", "best"}, optional
         Whose weights; by default those of the final model.
+    trust : bool
+        Whether code that the store names may be run.
 
     Returns
     -------
@@ -320,7 +342,10 @@ def retrain(trial: StoredTrial, context: Context, *, epoch: EpochName | None = N
     ------
     BackendMissingError
         If the framework is not installed; the message says what brings it.
+    UntrustedError
+        If the trial has code of its own that is not trusted, or has changed.
     """
+    check_trust(trial, folder=Path(), trust=trust)
     from optbench import backends
     from optbench.execution import protocol
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from optbench.environment import pip_hint
 from optbench.errors import UserError
@@ -39,7 +43,7 @@ def csv_text(boards: Sequence[Leaderboard]) -> str:
     columns = csv_columns()
     writer.writerow(columns)
     for board in boards:
-        writer.writerows([get(board, row) for get in columns.values()] for row in board.rows)
+        writer.writerows([cell(get(board, row)) for get in columns.values()] for row in board.rows)
     return stream.getvalue()
 
 
@@ -98,11 +102,43 @@ def table_csv(table: TextTable) -> str:
     """Write any of the report's tables as CSV: exact values where the table has them, else its text."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(table.columns)
+    writer.writerow(map(cell, table.columns))
     for position, row in enumerate(table.rows):
         values = table.values[position] if table.values else [None] * len(row)
-        writer.writerow([text if value is None else value for text, value in zip(row, values, strict=True)])
+        cells = zip(row, values, strict=True)
+        writer.writerow([cell(text if value is None else value) for text, value in cells])
     return stream.getvalue()
+
+
+#: Characters at the start of a cell that make a spreadsheet compute it.
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+#: What begins so and is a number, with its interval, or stands for none.
+_NUMBER = re.compile(r"-|[+-]?[\d.,]+(e[+-]?\d+)?( \[[\d.,;e+\- ]+\])?")
+
+
+def cell(value: Any) -> Any:
+    """Make a text that a spreadsheet would compute one that it shows, by an apostrophe in front.
+
+    Examples
+    --------
+    >>> cell("=1+1"), cell("adam"), cell("-0.5"), cell(-0.5)
+    ("'=1+1", 'adam', '-0.5', -0.5)
+    """
+    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
+
+
+def frame_csv(frame: pd.DataFrame, path: Path | None = None) -> str | None:
+    """Write a table as CSV, its texts as :func:`cell` makes them; as text where there is no path."""
+    texts = {
+        name: frame[name].map(cell)
+        for name in frame.columns
+        if not (is_numeric_dtype(frame[name]) or is_bool_dtype(frame[name]))
+    }
+    safe = frame.assign(**texts).rename(columns=cell)
+    found: str | None = safe.to_csv(path, index=False, lineterminator="\n")
+    return found
 
 
 def write_parquet(results: Results, folder: Path) -> list[Path]:
@@ -127,12 +163,27 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
     return written
 
 
-def write_frames(store: Path, folder: Path, kind: str) -> list[Path]:
+@dataclass(frozen=True, kw_only=True)
+class WrittenFrames:
+    """Files, what a reader must know of the records, and how many are left out as not what was written."""
+
+    files: list[Path]
+    sentences: list[str]
+    left_out: int
+
+
+def write_frames(store: Path, folder: Path, kind: str) -> WrittenFrames:
     """Write a store's tables as files: trials and epochs, and where it was tuned tuning and untuned.
 
     JSON is a list of records. Raises :class:`ExportError` where pyarrow is missing.
     """
     results = load_results(store)
+    files = _write_frames(results, folder, kind)
+    (found,) = results.integrity
+    return WrittenFrames(files=files, sentences=found.sentences, left_out=len(found.unfit))
+
+
+def _write_frames(results: Results, folder: Path, kind: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     frames = {name: getattr(results, name) for name in ("trials", "epochs", "tuning", "untuned")}
     if kind == "parquet":
@@ -142,7 +193,7 @@ def write_frames(store: Path, folder: Path, kind: str) -> list[Path]:
         if len(frame):
             path = folder / f"{name}.{kind}"
             if kind == "csv":
-                frame.to_csv(path, index=False, lineterminator="\n")
+                frame_csv(frame, path)
             else:
                 frame.to_json(path, orient="records", indent=1)
             written.append(path)

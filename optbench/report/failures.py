@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import optbench
-from optbench.errors import UserError
+from optbench.errors import UserError, explain
 from optbench.suite.validation import one_line
 
 T = TypeVar("T")
@@ -44,13 +44,19 @@ class Failure:
     def of(cls, part: str, error: Exception) -> Failure:
         """Write down an error."""
         known = isinstance(error, UserError)
+        reason = one_line(error) if known else f"{type(error).__name__}: {one_line(error)}"
         return cls(
             part=part,
-            reason=one_line(error) if known else f"{type(error).__name__}: {one_line(error)}",
+            reason=explain(error) if isinstance(error, OSError) and error.errno else reason,
             trace="".join(traceback.format_exception(error)),
             fault=not (known or isinstance(error, OSError)),
             exit_code=error.exit_code if isinstance(error, UserError) else REPORT_FAILED,
         )
+
+    @classmethod
+    def missing(cls, part: str, reason: str) -> Failure:
+        """Write down what is left out for a reason that is no error; it can be mended where the data are."""
+        return cls(part=part, reason=reason, trace=reason, fault=False)
 
 
 class Failures:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pandas as pd
 
 from optbench.records.frames import Results
-from optbench.records.machines import one_machine
+from optbench.records.machines import different_facts, one_machine
 from optbench.records.step_times import PassTimes, median
 
 #: Trials are matched, and times compared, only where these agree.
@@ -154,7 +154,11 @@ def time_notes(results: Results, trials: pd.DataFrame) -> list[str]:
         return notes + ([disturbed(found)] if found.disturbed else [])
     notes = []
     if not _on_one_machine(results, ran):
-        notes.append("The trials ran on different machines: their times are not pooled, and not shown.")
+        facts = different_facts(results.environments[number] for number in ran["environment"].unique())
+        where = "on different machines"
+        if list(facts) == ["threads"]:
+            where = f"with different numbers of threads ({', '.join(facts['threads'])})"
+        notes.append(f"The trials ran {where}: their times are not pooled, and not shown.")
     lost = int((ran["time_source"] == "none").sum()) if "time_source" in ran else 0
     if lost:
         notes.append(

@@ -31,7 +31,12 @@ class Residuals:
 
 
 def residuals(
-    store: Store, trial: StoredTrial, *, epoch: EpochName | None = None, data_dir: Path | None = None
+    store: Store,
+    trial: StoredTrial,
+    *,
+    epoch: EpochName | None = None,
+    data_dir: Path | None = None,
+    trust: bool = False,
 ) -> Residuals:
     """Compare the predicted numbers of a trial with the true ones.
 
@@ -44,6 +49,8 @@ def residuals(
         Whose predictions; by default those of the final model, which the leaderboard counts.
     data_dir : Path, optional
         Folder in which the data are looked for first.
+    trust : bool
+        Whether a function that the store names may be run for its data.
 
     Raises
     ------
@@ -54,7 +61,7 @@ def residuals(
     """
     epoch = epoch or final_epoch(trial)
     predicted = predictions_of(store, trial, epoch).astype(np.float64)
-    dataset, part = test_part(trial, data_dir)
+    dataset, part = test_part(trial, data_dir, trust=trust)
     truth = part.targets.astype(np.float64)
     if len(truth) != len(predicted):
         raise DataError(

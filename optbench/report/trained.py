@@ -20,6 +20,7 @@ from optbench.datasets.base import DataError
 from optbench.matching import fingerprint
 from optbench.records.frames import Results
 from optbench.records.store import Store, StoredTrial
+from optbench.records.trust import UntrustedError
 from optbench.report import diagnostics
 from optbench.report.diagnostics import IntArray
 from optbench.stats.classifiers import McNemarResult, mcnemar_predictions
@@ -267,8 +268,8 @@ class _Finder:
                 f"{name} is not here, so errors are not counted by class, nor the two best models compared."
             )
         try:
-            dataset, part = diagnostics.test_part(trial, None)
-        except DataError as error:
+            dataset, part = diagnostics.test_part(trial, None, trust=False)
+        except (DataError, UntrustedError) as error:
             return f"{name} cannot be read, so errors are not counted ({error})."
         return _TestPart(
             dataset=name,

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from optbench.environment import Context
 from optbench.records.store import Store, StoredTrial
+from optbench.records.trust import check_trust
 from optbench.report import diagnostics, plots, residuals
 from optbench.report.diagnostics import EpochName
 from optbench.task import TASKS
@@ -32,6 +33,7 @@ def write_trial_plots(
     epoch: EpochName | None = None,
     weights: bool = False,
     context: Context | None = None,
+    trust: bool = False,
 ) -> TrialPlots:
     """Write the diagnostics of a trial.
 
@@ -49,6 +51,8 @@ def write_trial_plots(
         a store keeps no weights.
     context : Context, optional
         Data folder, and threads of the training; the defaults if not given.
+    trust : bool
+        Whether code that the store names may be run, where the trial has some.
 
     Returns
     -------
@@ -58,18 +62,22 @@ def write_trial_plots(
     ------
     StoreError, DataError, BackendMissingError
         If the trial has no predictions, its dataset is missing, or its framework is not installed.
+    UntrustedError
+        If code would run that is not trusted, or is not what was recorded.
     """
     context = context or Context()
-    pair = diagnostics.best_two(store, trial, data_dir=context.data_dir)
+    check_trust(trial, folder=Path(), trust=trust, data_only=not weights)
+    verified = store.verify([trial.trial_id])
+    pair = diagnostics.best_two(store, trial, data_dir=context.data_dir, trust=trust)
     labels = {key: f"{workload}, {optimizer}" for key, workload, optimizer in store.plan()}
     epoch = epoch or diagnostics.final_epoch(trial)
     model = diagnostics.model_name(trial, epoch)
     title = f"{labels.get(trial.trial_id, trial.trial_id)}, {model}"
     task = TASKS[diagnostics.spec_of(trial).workload.task]
-    shown, figures = VIEWS[task.view](store, trial, epoch, context.data_dir, title)
+    shown, figures = VIEWS[task.view](store, trial, epoch, context.data_dir, title, trust)
     figures["history"] = plots.history(trial.history, best_epoch=trial.metrics.get("best_epoch"), title=title)
     if weights:
-        again = diagnostics.retrain(trial, context, epoch=epoch)
+        again = diagnostics.retrain(trial, context, epoch=epoch, trust=trust)
         figures["weights"] = plots.weight_violins(again.before, again.after, title=title)
         for name, kernel, maps in again.convolutions():
             figures[f"filters-{name}"] = plots.filters(name, kernel, title=title)
@@ -80,7 +88,12 @@ def write_trial_plots(
         if figure is not None:
             plots.settle(figure)
             files += plots.save(figure, folder / f"{name}_{trial.trial_id}")
-    sentences = (f"Model of the {model}.", *shown, *((pair.sentence,) if pair is not None else ()))
+    sentences = (
+        *verified.sentences,
+        f"Model of the {model}.",
+        *shown,
+        *((pair.sentence,) if pair is not None else ()),
+    )
     return TrialPlots(sentences=sentences, files=tuple(files))
 
 
@@ -89,9 +102,9 @@ Shown = tuple[tuple[str, ...], dict[str, Figure | None]]
 
 
 def _confusion(
-    store: Store, trial: StoredTrial, epoch: EpochName, data_dir: Path | None, title: str
+    store: Store, trial: StoredTrial, epoch: EpochName, data_dir: Path | None, title: str, trust: bool
 ) -> Shown:
-    found = diagnostics.diagnose(store, trial, epoch=epoch, data_dir=data_dir)
+    found = diagnostics.diagnose(store, trial, epoch=epoch, data_dir=data_dir, trust=trust)
     return found.sentences, {
         "confusion": plots.confusion_matrix(found, title=title),
         "classes": plots.class_scores(found, title=title),
@@ -102,13 +115,13 @@ def _confusion(
 
 
 def _residuals(
-    store: Store, trial: StoredTrial, epoch: EpochName, data_dir: Path | None, title: str
+    store: Store, trial: StoredTrial, epoch: EpochName, data_dir: Path | None, title: str, trust: bool
 ) -> Shown:
-    found = residuals.residuals(store, trial, epoch=epoch, data_dir=data_dir)
+    found = residuals.residuals(store, trial, epoch=epoch, data_dir=data_dir, trust=trust)
     return found.sentences, {"residuals": plots.residuals(found, title=title)}
 
 
 #: How the errors of one model are shown, by :attr:`optbench.task.Task.view`.
-VIEWS: Mapping[str, Callable[[Store, StoredTrial, EpochName, Path | None, str], Shown]] = MappingProxyType(
-    {"confusion": _confusion, "residuals": _residuals}
+VIEWS: Mapping[str, Callable[[Store, StoredTrial, EpochName, Path | None, str, bool], Shown]] = (
+    MappingProxyType({"confusion": _confusion, "residuals": _residuals})
 )

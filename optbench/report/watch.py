@@ -19,6 +19,7 @@ from rich.text import Text
 
 from optbench.records.store import Store, StoredTrial
 from optbench.report.text import duration, middle, number
+from optbench.suite.validation import visible
 from optbench.task import Metric
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -110,7 +111,7 @@ def look(store: Store, *, metric: Metric, recent: int = 4) -> Standing:
     trials_of = {w: sum(label[0] == w for label in labels.values()) for w in optimizers}
     last = [row.trial_id for row in rows[-recent:]]
     return Standing(
-        title=store.meta().get("title", str(store.path)),
+        title=visible(store.meta().get("title", str(store.path))),
         planned=len(plan),
         counts=counts,
         blocks_planned=sum(trials_of[w] // len(names) for w, names in optimizers.items()),

@@ -40,6 +40,7 @@ from optbench.suite.validation import (
     problem,
     shown,
     unknown_choice,
+    visible,
 )
 from optbench.task import FORBID_EXTRA, TASKS, CustomMetric, UndeclaredError
 from optbench.trial import (
@@ -59,6 +60,9 @@ BACKENDS = get_args(BackendName)
 MOST_TRIALS = 1_000_000
 #: Other words for a choice.
 ALSO_CALLED = {"gpu": "cuda"}
+#: Bytes of a suite's name, which becomes a folder: disks allow 255, and reports add words of their own.
+LONGEST_NAME = 200
+_PLAIN = "write text without control characters"
 DEVICES = ("auto", *get_args(DeviceName))
 
 
@@ -183,7 +187,7 @@ def known_choice(option: str, found: str, choices: Iterable[str]) -> str:
 def _resolve(source: Source) -> Suite:
     if not isinstance(source.data, dict):
         raise problem((), f"found {shown(source.data)}; a suite is a mapping of {listed(names(SuiteFile))}")
-    if beyond := _numbers_beyond(source.data, ()):
+    if beyond := [*_numbers_beyond(source.data, ()), *_unseen(source.data, ())]:
         raise InvalidError(beyond)
     found = _Problems()
     file = found.of(lambda: parse(SuiteFile, source.data))
@@ -195,6 +199,9 @@ def _resolve(source: Source) -> Suite:
         found.add(
             ("suite",), f"found {file.suite!r}; the name becomes a folder: letters, digits, '-', '_' and '.'"
         )
+    if file is not None and len(file.suite.encode()) > LONGEST_NAME:
+        what = f"found {len(file.suite)} characters; a folder's name has {LONGEST_NAME} at most"
+        found.add(("suite",), what)
     named = raw.optimizers
     optimizers = None if named is None else found.of(lambda: optimizers_of(named, folder))
     metrics: Mapping[str, CustomMetric] | None = {}
@@ -336,6 +343,19 @@ def _primary(workloads: Sequence[SuiteWorkload]) -> str:
             "a custom metric of all, or make a suite a task",
         )
     return TASKS[next(iter(tasks))].primary
+
+
+def _unseen(value: Any, path: KeyPath) -> list[Problem]:
+    """Refuse control characters, and halves of characters, wherever they stand: nothing is meant by them."""
+    if isinstance(value, dict):
+        keys = [text for text in value if visible(text) != text]
+        found = [Problem(path=(*path, visible(key)), message=f"found {shown(key)}; {_PLAIN}") for key in keys]
+        return found + [p for key, item in value.items() for p in _unseen(item, (*path, visible(key)))]
+    if isinstance(value, list):
+        return [found for k, item in enumerate(value) for found in _unseen(item, (*path, k))]
+    if isinstance(value, str) and visible(value, lines=True) != value:
+        return [Problem(path=path, message=f"found {shown(value)}; {_PLAIN}")]
+    return []
 
 
 def _check_metrics(suite: Suite) -> None:

@@ -79,7 +79,7 @@ def identify(reference: str, folder: Path) -> str:
         if not path.is_file():
             raise ImportProblem(f"{path}: there is no such file; the path starts at the suite's folder")
         _check_name(path, name)
-        return _digest(path)
+        return file_digest(path)
     spec = _find(where)
     if spec is None:
         raise ImportProblem(
@@ -95,7 +95,7 @@ def identify(reference: str, folder: Path) -> str:
         return f"{distribution}=={importlib.metadata.version(distribution)}"
     if spec.origin is None:
         raise ImportProblem(f"{reference}: {where!r} is a folder without code; name a module in it")
-    return _digest(Path(spec.origin))
+    return file_digest(Path(spec.origin))
 
 
 def load_identified(reference: str, code: str, folder: Path) -> Any:
@@ -157,15 +157,21 @@ def _changed(place: str) -> int:
         return 0
 
 
+def is_file(reference: str) -> bool:
+    """Whether a reference names a file, not a module."""
+    return reference.rpartition(":")[0].endswith(".py")
+
+
+def file_digest(path: Path) -> str:
+    """Identify a file by its content."""
+    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _split(reference: str) -> tuple[str, str]:
     where, _, name = reference.rpartition(":")
     if not where or not name.isidentifier():
         raise ImportProblem(f"found {reference!r}; write `my_file.py:name` or `package.module:name`")
     return where, name
-
-
-def _digest(path: Path) -> str:
-    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _check_name(path: Path, name: str) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Le, Lt
 
+from optbench.suite.validation import visible
 from optbench.task import DEFAULT_TASK, FORBID_EXTRA, TASKS, UNTOLD, CustomMetric, Metrics
 from optbench.trial import Seeds, content_hash, to_plain
 
@@ -165,7 +166,10 @@ class ReportSpec:
     @classmethod
     def from_json(cls, text: str) -> ReportSpec:
         """Read a store's entry ``view``; raises ``ValueError``, ``KeyError``, ``TypeError``."""
-        seen: Mapping[str, Any] = json.loads(text)
+        # A label that would command a terminal is shown as what it is, as the plan's is.
+        seen: Mapping[str, Any] = {
+            key: value if key == "text" else _visible(value) for key, value in json.loads(text).items()
+        }
         return cls(
             name=seen["name"],
             title=seen["title"],
@@ -191,6 +195,14 @@ class ReportSpec:
             ),
             titles=tuple((label, title) for label, title in seen.get("titles", ())),
         )
+
+
+def _visible(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {visible(key): _visible(item) for key, item in value.items()}
+    return [_visible(item) for item in value] if isinstance(value, list) else value
 
 
 def suite_hash(text: str, *, path: Path) -> str:

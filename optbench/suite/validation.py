@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import types
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -121,6 +122,29 @@ def one_line(error: BaseException) -> str:
     """Quote another library's error: printable, on one line, shortened."""
     text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+#: Characters that a terminal or a reader of text may take as a command, and halves of characters.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
+_UNSEEN_BUT_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    r"""Write control characters as escapes, so that they can be read and do nothing.
+
+    Parameters
+    ----------
+    text : str
+    lines : bool
+        Leave line breaks and tabs as they are.
+
+    Examples
+    --------
+    >>> visible("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    found = _UNSEEN_BUT_LINES if lines else _UNSEEN
+    return found.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def listed(words: Iterable[str]) -> str:

@@ -122,6 +122,13 @@ def write_text(data: Any) -> str:
     )
 
 
+def _joined(text: str) -> str:
+    """Join the two halves of a character that JSON writes as two escapes; half a one stays what it is."""
+    if not any("\ud800" <= character <= "\udfff" for character in text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+
+
 class _Builder:
     """Turns a node tree into plain data, counting what aliases would multiply."""
 
@@ -144,7 +151,8 @@ class _Builder:
             return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
             try:
-                return self._loader.construct_object(node)
+                value = self._loader.construct_object(node)
+                return _joined(value) if isinstance(value, str) else value
             except ValueError:
                 raise YamlError(f"{node.value!r} is no {node.tag.rpartition(':')[2]}", line) from None
         raise YamlError(
@@ -159,7 +167,7 @@ class _Builder:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
                 raise YamlError("a key must be a word, not a list or a mapping", line)
-            key = str(key_node.value)
+            key = _joined(str(key_node.value))
             if key in mapping:
                 raise YamlError(f"the key {key!r} appears twice in one mapping", line)
             inner = (*path, key)

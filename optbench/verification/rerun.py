@@ -16,6 +16,7 @@ from optbench.environment import Context
 from optbench.execution.jobs import run_job
 from optbench.records import single
 from optbench.records.store import StoredTrial
+from optbench.records.trust import check_trust
 from optbench.task import is_time
 from optbench.trial import TrialRecord
 
@@ -47,7 +48,7 @@ class Rerun:
     lines: tuple[str, ...]
 
 
-def rerun(trial: StoredTrial, *, folder: Path, context: Context | None = None) -> Rerun:
+def rerun(trial: StoredTrial, *, folder: Path, context: Context | None = None, trust: bool = False) -> Rerun:
     """Train a trial again, writing nothing.
 
     Parameters
@@ -58,6 +59,8 @@ def rerun(trial: StoredTrial, *, folder: Path, context: Context | None = None) -
         Where an optimizer's file is looked for.
     context : Context, optional
         Threads and data folder; the defaults if not given.
+    trust : bool
+        Whether code that the trial's store names may be run.
 
     Returns
     -------
@@ -67,9 +70,12 @@ def rerun(trial: StoredTrial, *, folder: Path, context: Context | None = None) -
     ------
     NotRunnableError
         If its code or data are gone or changed, or it was imported.
+    UntrustedError
+        If it has code of its own that is not trusted, or has changed; none of it has been run then.
     UserError
         If this machine lacks the framework, the device or the data.
     """
+    check_trust(trial, folder=folder, trust=trust)
     _, found = single.planned(trial, folder=folder)
     spec = found.spec
     context = context or Context()
