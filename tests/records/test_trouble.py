@@ -14,7 +14,6 @@ from optbench.cli import app
 from optbench.errors import explain
 from optbench.records import trouble
 from optbench.records.store import Store, StoreError
-from optbench.stats.compare import LARGEST
 from optbench.suite.expand import trials
 from optbench.suite.load import SuiteError, load_suite
 from tests.report.conftest import fill_store, made_record
@@ -161,10 +160,10 @@ def test_the_operating_system_s_refusals_are_explained():
     assert "odd" in explain(OSError("odd"))
 
 
-@pytest.mark.parametrize("high", [1e308, 2 * LARGEST])
+@pytest.mark.parametrize("high", [1e308, 1e200])
 def test_numbers_whose_squares_overflow_are_refused(tmp_path, high):
     rows = [f"d,{name},{s},{sign * high}" for s in range(7) for name, sign in (("a", 1), ("b", -1))]
     (tmp_path / "t.csv").write_text("\n".join(["dataset,optimizer,seed,loss", *rows]))
     done = CliRunner().invoke(app, ["compare", str(tmp_path / "t.csv"), "--baseline", "a"])
     assert done.exit_code == 2
-    assert "beyond 1e+75" in done.output + done.stderr
+    assert "beyond" in done.output + done.stderr
