@@ -347,7 +347,13 @@ def find_store(suite: Suite | str | Path, *, results: str | Path = "results") ->
         suite = load_suite(path)
     folder = store_path(suite, results)
     with Store(folder / "store.sqlite") as store:
-        return suite.report_spec, store.path
+        return spec_for(suite, store), store.path
+
+
+def spec_for(suite: Suite, store: Store) -> ReportSpec:
+    """What a report needs of a suite; where several winners of a search were evaluated, their labels."""
+    several = suite.tuning is not None and suite.tuning.winners > 1
+    return _report_spec(store) if several and store.meta().get("hash") == suite.hash else suite.report_spec
 
 
 def _report_spec(store: Store) -> ReportSpec:

@@ -173,7 +173,8 @@ class Task:
     @property
     def final(self) -> tuple[str, ...]:
         """Columns of the history whose last values are among a trial's metrics."""
-        return tuple(f"{part}_{name}" for part in ("train", "val") for name in ("loss", *self.headline))
+        train = (f"train_{name}" for name in ("loss", *self.headline))
+        return (*train, *(f"val_{name}" for name in ("loss", *self.metrics)))
 
 
 CLASSIFICATION = Task(
@@ -182,7 +183,7 @@ CLASSIFICATION = Task(
     loss_options=("label_smoothing",),
     targets="label",
     view="confusion",
-    splits=("stratified", "random", "tail", "published"),
+    splits=("stratified", "random", "tail", "published", "folds"),
     metrics=("accuracy", "f1"),
     headline=("accuracy",),
     options=("label_smoothing", "top_k", "per_class"),
@@ -196,7 +197,7 @@ REGRESSION = Task(
     losses=("mse", "mae", "huber"),
     targets="value",
     view="residuals",
-    splits=("random", "tail", "published"),
+    splits=("random", "tail", "published", "folds"),
     metrics=("rmse", "mae", "r2"),
     headline=("rmse",),
     monitors=("val_loss", "val_rmse", "val_mae", "val_r2"),

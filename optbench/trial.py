@@ -59,15 +59,18 @@ class Split:
 
     ``validation`` is a fraction (below 1) or a count (from 1); 0 means none. ``how`` picks them: ``random``
     and ``stratified`` from the split stream, ``tail`` the last ones as stored, ``published`` the part that
-    the dataset's publisher set aside (``validation`` is not read then). ``source`` is the part they are taken
-    away from.
+    the dataset's publisher set aside (``validation`` is not read then), ``folds`` the one numbered ``fold``,
+    from 0, of ``folds`` equal shares from the split stream, by class where targets are labels. ``source`` is
+    the part they are taken away from.
     """
 
     __pydantic_config__ = FORBID_EXTRA
 
     validation: Annotated[float, Ge(0)] = 0.1
-    how: Literal["random", "stratified", "tail", "published"] = "stratified"
+    how: Literal["random", "stratified", "tail", "published", "folds"] = "stratified"
     source: Literal["train", "test"] = "train"
+    folds: Annotated[int, Gt(1)] | None = None
+    fold: Annotated[int, Ge(0)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -294,7 +294,9 @@ def _show_plan(suite: Suite, chosen: Any, context: Context) -> None:
 
 def _show_leaderboards(suite: Suite, store: Path, console: Any) -> tuple[Failures, Answer]:
     """Show what the store says; whatever fails in that keeps no one from the store."""
+    from optbench.api import spec_for
     from optbench.records.frames import load_results
+    from optbench.records.store import Store
     from optbench.report.answer import Answer
     from optbench.report.failures import Failures
 
@@ -302,5 +304,7 @@ def _show_leaderboards(suite: Suite, store: Path, console: Any) -> tuple[Failure
     results = failures.attempt("tables of the records", lambda: load_results(store))
     if results is None:
         return failures, Answer()
-    report = show_report(suite.report_spec, results, console)
+    with Store(store) as opened:
+        spec = spec_for(suite, opened)
+    report = show_report(spec, results, console)
     return report.failures, report.answer

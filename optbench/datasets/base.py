@@ -236,7 +236,10 @@ def cut(
             f"dataset {dataset.info.name}: split.validation asks for {count} of the {len(source)} "
             f"{split.source} examples; leave at least one"
         )
-    chosen = choose(source, count, split.how, generator, targets=dataset.info.targets)
+    if split.how == "folds":
+        chosen = fold_rows(source, split, generator, targets=dataset.info.targets)
+    else:
+        chosen = choose(source, count, split.how, generator, targets=dataset.info.targets)
     kept = np.setdiff1d(np.arange(len(source), dtype=np.int64), chosen)
     everything = np.arange(len(dataset.y_train), dtype=np.int64)
     train_rows = kept if split.source == "train" else everything
@@ -331,6 +334,8 @@ def _standard(values: NDArray[Any]) -> Standard:
 
 def validation_count(split: Split, source: int) -> int:
     """How many of ``source`` examples a split that draws them takes for validation."""
+    if split.how == "folds":
+        return source // (split.folds or 2)
     return round(split.validation * source) if split.validation < 1 else int(split.validation)
 
 
@@ -348,6 +353,14 @@ def choose(y: NDArray[Any], count: int, how: str, generator: np.random.Generator
         chosen: Indices = TARGETS[targets].stratified(y, count, generator)
         return chosen
     raise ValueError(f"split.how: found {how!r}")
+
+
+def fold_rows(y: NDArray[Any], split: Split, generator: np.random.Generator, *, targets: str) -> Indices:
+    """Rows of one of a split's folds, sorted: every example is in one of them, labels shared out evenly."""
+    order = generator.permutation(len(y))
+    if targets == "label":
+        order = order[np.argsort(y[order], kind="stable")]
+    return np.sort(order[split.fold or 0 :: split.folds or 2]).astype(np.int64)
 
 
 def hold_out(targets: NDArray[Any], count: int, *, how: str = "stratified") -> tuple[Indices, Indices]:

@@ -70,7 +70,8 @@ def smoke(suite: Suite) -> Suite:
         workload = replace(
             workload, epochs=min(workload.epochs, SMOKE_EPOCHS), split=split, train_eval=30, smoke=True
         )
-        return replace(entry, workload=workload)
+        vary = entry.vary  # a searched network is trained on made data too
+        return replace(entry, workload=workload, vary=vary and (lambda values: shorten(vary(values))))
 
     return replace(
         suite,
@@ -84,7 +85,15 @@ def smoke(suite: Suite) -> Suite:
 
 def _short(tuning: Tuning) -> Tuning:
     """Cut tuning down to two settings and one seed."""
-    short = replace(tuning, budget=Budget(trials=SMOKE_SEEDS), seeds=tuning.seeds[:1], widen=0)
+    short = replace(
+        tuning,
+        budget=Budget(trials=SMOKE_SEEDS),
+        seeds=tuning.seeds[:1],
+        widen=0,
+        length=None,
+        folds=tuning.folds and 2,
+        winners=min(tuning.winners, SMOKE_SEEDS),
+    )
     return replace(short, sampler="random") if tuning.sampler == "grid" else short
 
 
@@ -207,7 +216,7 @@ def _tune_then_run(suite: Suite, run: Run, store: Store, context: Context) -> tu
             if trial_id(trial.spec) not in known
         ]
     untuned = tuple(trial_id(trial.spec) for trial in declared)
-    store.set_meta(**{TUNING: replace(found, untuned=untuned).to_json()})
+    store.set_meta(**{TUNING: replace(found, untuned=untuned).to_json()}, view=best.report_spec.to_json())
     together = [*searched, *evaluation, *declared]
     return ran + run.trials(together), together
 

@@ -299,6 +299,15 @@ def _refuse_other_tasks(workload: Workload, facts: DatasetInfo, path: KeyPath) -
         )
     if workload.loss is not None and workload.loss not in task.losses:
         raise problem((*path, "loss"), f"found {workload.loss}; {task.name} has {listed(task.losses)}")
+    split = workload.split
+    if (split.how == "folds") != (split.folds is not None and split.fold is not None) or (
+        split.folds is not None and split.fold is not None and split.fold >= split.folds
+    ):
+        raise problem(
+            (*path, "split"),
+            f"found how: {split.how}, folds: {split.folds}, fold: {split.fold}; cross-validation is written "
+            "as {how: folds, folds: 5, fold: 0}, the fold from 0 to folds - 1",
+        )
     if workload.split.how not in task.splits:
         raise problem(
             (*path, "split", "how"), f"found {workload.split.how}; {task.name} has {listed(task.splits)}"

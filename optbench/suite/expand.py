@@ -56,7 +56,7 @@ def tuning_total(tuning: Tuning | None, workloads: Sequence[SuiteWorkload]) -> i
     """Trainings that tuning takes at most, a resumed one counted once; None if only time limits it."""
     if tuning is None:
         return 0
-    rounds = (2 if tuning.network else 1) * (1 + tuning.widen) * len(tuning.seeds)
+    rounds = tuning.stages * (1 + tuning.widen) * tuning.repeats
     counts = [(tuning.settings(w.workload), len(w.optimizers)) for w in workloads]
     if any(settings is None for settings, _ in counts):
         return None

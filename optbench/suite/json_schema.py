@@ -111,7 +111,7 @@ def suite_schema() -> Schema:
                 "grid": {"$ref": "#/$defs/Grid"},
             }
         },
-        "Axes": _map({"$ref": "#/$defs/Axis"}, "Hyperparameters to search.", minProperties=1),
+        "Axes": _map({"$ref": "#/$defs/Axis"}, "Hyperparameters to search."),
         "Axis": _axis(),
         "Seeds": _seed_list(100_000),
         "Workload": _workload(part["workload"], targets=places["targets"], goals=places["goals"]),
@@ -357,11 +357,21 @@ def _seeds(old: Schema) -> Schema:
 
 
 def _axis() -> Schema:
+    also = {"also": {**_list({"type": "string"}, 1), "description": "Further keys that get the same value."}}
+    length = _either({"type": "string"}, {"$ref": "#/$defs/Axis"})
+    listed = {
+        "type": "object",
+        "properties": {"length": length, "of": {"$ref": "#/$defs/Axis"}},
+        "required": ["length", "of"],
+        "additionalProperties": False,
+        "description": "As many values as the length says, or as another list has.",
+    }
+
     def bounds(kind: str, number: Schema, text: str, **more: Schema) -> Schema:
         pair = {**_list(number, 2, maxItems=2), "description": text}
         return {
             "type": "object",
-            "properties": {kind: pair, **more},
+            "properties": {kind: pair, **more, **also},
             "required": [kind],
             "additionalProperties": False,
         }
@@ -377,8 +387,14 @@ def _axis() -> Schema:
         ),
         {
             "type": "object",
-            "properties": {"choice": _list({}, 2)},
+            "properties": {"choice": _list({}, 2), **also},
             "required": ["choice"],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {"list": listed, **also},
+            "required": ["list"],
             "additionalProperties": False,
         },
     )

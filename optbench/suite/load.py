@@ -49,6 +49,7 @@ from optbench.trial import (
     Precision,
     Seeds,
 )
+from optbench.tuning.space import assembled, drawn_axes, with_others
 
 if TYPE_CHECKING:
     from optbench.suite.yamlfile import KeyPath, Source
@@ -378,16 +379,23 @@ def _check_metrics(suite: Suite) -> None:
 
 def _check_networks(tuning: Tuning, workloads: Sequence[SuiteWorkload]) -> None:
     """Build every workload with the ends of every searched key once, so that none fails in mid-run."""
+    lists = [axis for axis in tuning.network if axis.of is not None]
     for entry in workloads:
-        for axis in tuning.network:
-            count = len(axis.choices) or 2
-            for k in range(count):
-                assert entry.vary is not None
-                value = axis.at(k / count if axis.choices else float(k))
-                try:
-                    entry.vary({axis.name: value})
-                except InvalidError as error:
-                    found = (
-                        f"{shown(value)} does not suit workload {entry.label}: {error.problems[0].message}"
-                    )
-                    raise problem(("tuning", "network", axis.name), found) from None
+        tried = [
+            (axis.name, with_others([axis], {axis.name: axis.at(k / count if axis.choices else float(k))}))
+            for axis in tuning.network
+            if axis.of is None
+            for count in [len(axis.choices) or 2]
+            for k in range(count)
+        ]
+        for u in (0.0, 1.0) if lists else ():  # lists that are as long as others go together
+            values = assembled(lists, {part.name: part.at(u) for part in drawn_axes(lists)})
+            tried.append((lists[0].name, with_others(lists, values)))
+        for name, values in tried:
+            assert entry.vary is not None
+            try:
+                entry.vary(values)
+            except InvalidError as error:
+                said = ", ".join(f"{key}: {shown(value)}" for key, value in values.items())
+                found = f"{said} does not suit workload {entry.label}: {error.problems[0].message}"
+                raise problem(("tuning", "network", name), found) from None

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt
 
 from optbench.optimizers import OptimizerConfig
 from optbench.suite.validation import InvalidError, listed, parse, problem, shown, unknown_choice
-from optbench.task import FORBID_EXTRA, TASKS, MonitorName
+from optbench.task import FORBID_EXTRA, TASKS
 from optbench.trial import Seeds, Workload, to_plain
 from optbench.tuning.space import Axis, family_axes, grid, read_axes, with_values
 
@@ -58,8 +58,16 @@ class TuningFile:
     seeds : int or list
         So many tuning seeds, or which; never among the evaluation seeds.
     monitor : str, optional
-        Picks the winner, by its mean over the tuning seeds. Never a test metric. That of the workloads' task
-        if not given.
+        Picks the winner, by its mean over the tuning seeds: any metric that is recorded of the validation
+        part. Never a test metric. That of the workloads' task if not given.
+    epochs : int, optional
+        Of a whole training of the search; those of the workload if not given.
+    folds : int, optional
+        Train every setting once for each of so many folds of the training part, which are its validation part
+        in turn, in place of the workload's own split.
+    winners : int
+        So many of the best settings are evaluated, each under a label of its own: `adam #1`, `adam #2`; where
+        the network is searched, each with its network, as workloads.
     space : mapping
         By optimizer label: hyperparameters to search. The family's own space where an optimizer is not named.
     network : mapping
@@ -78,7 +86,10 @@ class TuningFile:
     trials: Annotated[int, Gt(0)] | None = None
     budget: Budget | None = None
     seeds: Any = 3
-    monitor: MonitorName | None = None
+    monitor: str | None = None
+    epochs: Annotated[int, Gt(0)] | None = None
+    folds: Annotated[int, Gt(1)] | None = None
+    winners: Annotated[int, Gt(0)] = 1
     space: Any = None
     network: Any = None
     widen: Annotated[int, Ge(0)] = 0
@@ -93,12 +104,29 @@ class Tuning:
     sampler: Sampler
     budget: Budget
     seeds: tuple[Seeds, ...]
-    monitor: MonitorName
+    monitor: str
     space: Mapping[str, tuple[Axis, ...]]
     network: tuple[Axis, ...] = ()
     widen: int = 0
     untuned: bool = True
     eta: int = 3
+    length: int | None = None
+    folds: int | None = None
+    winners: int = 1
+
+    @property
+    def repeats(self) -> int:
+        """Trainings of one setting: one a seed and fold."""
+        return len(self.seeds) * (self.folds or 1)
+
+    @property
+    def stages(self) -> int:
+        """Searches of each optimizer: one for the network and one on it; one for both where several win."""
+        return 2 if self.network and self.winners == 1 and any(self.space.values()) else 1
+
+    def whole(self, workload: Workload) -> int:
+        """Epochs of a whole training of the search."""
+        return self.length or workload.epochs
 
     def settings(self, workload: Workload) -> int | None:
         """Settings that each optimizer gets on a workload, widening aside; None for a budget in seconds."""
@@ -107,23 +135,23 @@ class Tuning:
         if self.budget.epochs is None:
             return None
         if self.sampler in ("halving", "hyperband"):
-            return sum(rungs[0][0] for rungs in self.brackets(workload.epochs))
-        return self.budget.epochs // (workload.epochs * len(self.seeds))
+            return sum(rungs[0][0] for rungs in self.brackets(self.whole(workload)))
+        return self.budget.epochs // (self.whole(workload) * self.repeats)
 
     def trainings(self, workload: Workload) -> int | None:
         """Trials of one optimizer on a workload, those of every rung; None for a budget in seconds."""
         settings = self.settings(workload)
         if settings is not None and self.sampler in ("halving", "hyperband"):
-            settings = sum(count for rungs in self.brackets(workload.epochs) for count, _ in rungs)
-        return settings and settings * len(self.seeds) * (2 if self.network else 1)
+            settings = sum(count for rungs in self.brackets(self.whole(workload)) for count, _ in rungs)
+        return settings and settings * self.repeats * self.stages
 
     def epochs(self, workload: Workload) -> int:
         """Epochs that one optimizer's search takes on a workload, a resumed training counted once."""
         if self.sampler in ("halving", "hyperband"):
-            total = sum(_epochs(rungs) for rungs in self.brackets(workload.epochs))
+            total = sum(_epochs(rungs) for rungs in self.brackets(self.whole(workload)))
         else:
-            total = (self.settings(workload) or 0) * workload.epochs
-        return total * len(self.seeds) * (2 if self.network else 1)
+            total = (self.settings(workload) or 0) * self.whole(workload)
+        return total * self.repeats * self.stages
 
     def brackets(self, epochs: int) -> list[list[tuple[int, int]]]:
         """Brackets that the budget pays for: of each its rungs as (settings, epochs).
@@ -148,7 +176,7 @@ class Tuning:
                     cost = count = min(left, rungs[0][0])
                     cut = self._rungs(kinds[number], steps, epochs, count)
                 else:
-                    cut, cost = rungs, len(self.seeds) * _epochs(rungs)
+                    cut, cost = rungs, self.repeats * _epochs(rungs)
                 if cost > left or not left:
                     return found
                 found.append(cut)
@@ -192,40 +220,65 @@ def read_tuning(
         budget=_budget(file, path),
         seeds=_tuning_seeds(file.seeds, evaluation, (*path, "seeds")),
         monitor=_monitor(file.monitor, workloads, (*path, "monitor")),
-        space=_spaces(file.space, optimizers, (*path, "space")),
+        space=_spaces(file.space, optimizers, (*path, "space"), networks=file.network is not None),
         network=read_axes(file.network, (*path, "network")) if file.network is not None else (),
         widen=file.widen,
         untuned=file.untuned,
         eta=file.eta,
+        length=file.epochs,
+        folds=file.folds,
+        winners=file.winners,
     )
+    _check_winners(tuning, optimizers, path)
     if file.sampler == "grid":
         _check_grid(tuning, path)
     for label, workload in workloads.items():
-        if workload.split.validation == 0 and workload.split.how != "published":
+        if workload.split.validation == 0 and workload.split.how != "published" and not tuning.folds:
             raise problem(
                 path, f"workload {label} has no validation examples to select by; set its split.validation"
             )
         settings = tuning.settings(workload)
         if settings is not None and not settings:
-            least = workload.epochs * len(tuning.seeds)
+            least = tuning.whole(workload) * tuning.repeats
             raise problem(
                 (*path, "budget"),
                 f"found {file.budget and file.budget.epochs} epochs; one setting of workload {label} takes "
-                f"{least} ({workload.epochs} epochs x {len(tuning.seeds)} seeds): give at least that",
+                f"{least} ({tuning.whole(workload)} epochs x {tuning.repeats} seeds and folds): give that "
+                "at least",
             )
     return tuning
 
 
-def _monitor(given: MonitorName | None, workloads: Mapping[str, Workload], path: KeyPath) -> MonitorName:
-    """What picks the winner: a monitor that all workloads have."""
+def _monitor(given: str | None, workloads: Mapping[str, Workload], path: KeyPath) -> str:
+    """What picks the winner: a metric that all workloads record of the validation part."""
     tasks = {name: TASKS[workload.task] for name, workload in workloads.items()}
     own = dict.fromkeys(task.monitor for task in tasks.values())
-    shared: MonitorName = next(iter(own)) if len(own) == 1 else "val_loss"
-    monitor = given or shared
-    for label, task in tasks.items():
-        if monitor not in task.monitors:
-            raise problem(path, f"found {monitor}; workload {label} has {listed(task.monitors)}")
+    monitor: str = given or (next(iter(own)) if len(own) == 1 else "val_loss")
+    for label, workload in workloads.items():
+        recorded = [name for name in tasks[label].history if name.startswith("val_")]
+        recorded += [metric.column("val_" + metric.name).name for metric in workload.metrics or ()]
+        if monitor not in recorded:
+            raise problem(path, f"found {monitor}; workload {label} records {listed(recorded)}")
     return monitor
+
+
+def _check_winners(tuning: Tuning, optimizers: Mapping[str, OptimizerConfig], path: KeyPath) -> None:
+    """Refuse several winners where they would stand for different questions."""
+    if tuning.winners == 1:
+        return
+    if tuning.untuned:
+        raise problem(
+            (*path, "untuned"),
+            "with several winners the declared numbers have no partner; set untuned: false",
+        )
+    if tuning.network and len(optimizers) > 1:
+        raise problem(
+            (*path, "winners"),
+            f"found {tuning.winners} with a searched network and {len(optimizers)} optimizers; several networks "
+            "can win for one optimizer alone: search the networks in a suite of its own",
+        )
+    if tuning.budget.trials is not None and tuning.budget.trials < tuning.winners:
+        raise problem((*path, "winners"), f"found {tuning.winners} of {tuning.budget.trials} settings")
 
 
 def _budget(file: TuningFile, path: KeyPath) -> Budget:
@@ -264,7 +317,7 @@ def _tuning_seeds(entry: Any, evaluation: Sequence[Seeds], path: KeyPath) -> tup
 
 
 def _spaces(
-    entry: Any, optimizers: Mapping[str, OptimizerConfig], path: KeyPath
+    entry: Any, optimizers: Mapping[str, OptimizerConfig], path: KeyPath, *, networks: bool
 ) -> dict[str, tuple[Axis, ...]]:
     given = {} if entry is None else entry
     if not isinstance(given, dict):
@@ -276,8 +329,11 @@ def _spaces(
         )
     spaces = {}
     for label, config in optimizers.items():
-        axes = read_axes(given[label], (*path, label)) if label in given else family_axes(config)
-        if not axes:
+        nothing = networks and given.get(label) == {}  # its numbers stand, only the network is searched
+        axes = family_axes(config) if label not in given else ()
+        if label in given and not nothing:
+            axes = read_axes(given[label], (*path, label))
+        if not axes and not nothing:
             raise problem(
                 path, f"has nothing for {label}, a class without a space of its own; say what to search"
             )

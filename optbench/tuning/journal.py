@@ -59,12 +59,20 @@ class Study:
 
     def best(self) -> int | None:
         """Number of the best setting among those trained longest; the first of equals."""
+        ranking = self.ranking()
+        return ranking[0] if ranking else None
+
+    def ranking(self) -> list[int]:
+        """Numbers of the settings with a score, best first: by epochs trained, score, and order; none twice."""
         scored = [
             (s.trainings[-1].epochs, s.trainings[-1].score, -k)
             for k, s in enumerate(self.settings)
             if s.trainings and s.trainings[-1].score is not None
         ]
-        return -max(scored)[2] if scored else None
+        found: dict[str, int] = {}
+        for _, _, k in sorted(scored, reverse=True):
+            found.setdefault(repr(sorted(self.settings[-k].values.items())), -k)
+        return list(found.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,10 +129,7 @@ def _journal(plain: dict[str, Any]) -> Journal:
 
 
 def _study(plain: dict[str, Any]) -> Study:
-    searches = tuple(
-        tuple(Axis(**{**axis, "choices": tuple(_frozen(c) for c in axis["choices"])}) for axis in axes)
-        for axes in plain["searches"]
-    )
+    searches = tuple(tuple(map(_axis, axes)) for axes in plain["searches"])
     settings = tuple(
         Setting(
             values={name: _frozen(value) for name, value in entry["values"].items()},
@@ -134,6 +139,12 @@ def _study(plain: dict[str, Any]) -> Study:
         for entry in plain["settings"]
     )
     return Study(**{**plain, "searches": searches, "settings": settings})
+
+
+def _axis(plain: dict[str, Any]) -> Axis:
+    parts = {name: _axis(plain[name]) for name in ("length", "of") if isinstance(plain.get(name), dict)}
+    also = {"also": tuple(plain["also"])} if plain.get("also") else {}
+    return Axis(**{**plain, **parts, **also, "choices": tuple(_frozen(c) for c in plain["choices"])})
 
 
 def _frozen(value: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, Protocol
 
 from optbench.records.store import Store
@@ -17,10 +18,10 @@ from optbench.suite.entries import SuiteWorkload
 from optbench.suite.spec import PlannedTrial, Suite
 from optbench.suite.tuning_section import Tuning
 from optbench.suite.validation import InvalidError
-from optbench.task import MonitorName, sign_of
+from optbench.task import Metric
 from optbench.trial import TrialSpec, Workload, content_hash, to_plain, trial_id
 from optbench.tuning.journal import KEY, Journal, Setting, Stage, Study, Training
-from optbench.tuning.space import Axis, with_values
+from optbench.tuning.space import Axis, with_others, with_values
 from optbench.tuning.strategies import Answer, Ask, Strategy, strategy
 
 
@@ -65,6 +66,8 @@ def tuned(suite: Suite, journal: Journal | None) -> Suite | None:
     """
     if suite.tuning is None or journal is None or not journal.done or journal.of != suite.hash:
         return None
+    if suite.tuning.winners > 1:
+        return _with_winners(suite, suite.tuning, journal)
     workloads = []
     for entry in with_networks(suite, journal):
         optimizers = {}
@@ -73,6 +76,42 @@ def tuned(suite: Suite, journal: Journal | None) -> Suite | None:
             optimizers[label] = _winner(suite.tuning, study, config)
         workloads.append(replace(entry, optimizers=optimizers))
     return replace(suite, workloads=tuple(workloads))
+
+
+def _with_winners(suite: Suite, tuning: Tuning, journal: Journal) -> Suite:
+    """Put the best settings of each search in place of the declared numbers, numbered from the best."""
+    network = set(network_keys(tuning))
+    workloads: list[SuiteWorkload] = []
+    for entry in suite.workloads:
+        chosen: dict[str, list[Mapping[str, Any]]] = {}
+        for label in entry.optimizers:
+            study = journal.study(entry.label, label)
+            best = study.ranking()[: tuning.winners] if study is not None else []
+            chosen[label] = [study.settings[k].values for k in best] if study is not None else []
+        if network:
+            ((label, config),) = entry.optimizers.items()
+            for rank, values in enumerate(chosen[label], start=1):
+                assert entry.vary is not None
+                varied = entry.vary({name: values[name] for name in network})
+                own = {name: value for name, value in values.items() if name not in network}
+                optimizers = {label: with_values(config, own)}
+                workloads.append(replace(varied, label=f"{entry.label} #{rank}", optimizers=optimizers))
+            continue
+        numbered = {
+            f"{label} #{rank}": with_values(entry.optimizers[label], values)
+            for label, settings in chosen.items()
+            for rank, values in enumerate(settings, start=1)
+        }
+        workloads.append(replace(entry, optimizers=numbered))
+    analysis = suite.analysis
+    if analysis.baseline is not None and not network:
+        analysis = replace(analysis, baseline=f"{analysis.baseline} #1")
+    return replace(suite, workloads=tuple(workloads), analysis=analysis)
+
+
+def network_keys(tuning: Tuning) -> list[str]:
+    """Keys of the workload that are searched, those that get another one's value included."""
+    return [key for axis in tuning.network for key in (axis.name, *(axis.also or ()))]
 
 
 def with_networks(suite: Suite, journal: Journal) -> list[SuiteWorkload]:
@@ -88,7 +127,7 @@ def with_networks(suite: Suite, journal: Journal) -> list[SuiteWorkload]:
 def _winner(tuning: Tuning, study: Study | None, config: Any) -> Any:
     if study is None or study.winner is None:
         return config
-    network = {axis.name for axis in tuning.network}
+    network = set(network_keys(tuning))
     values = study.settings[study.winner].values
     return with_values(config, {name: v for name, v in values.items() if name not in network})
 
@@ -126,12 +165,14 @@ class _Tuner:
     def run(self) -> tuple[list[PlannedTrial], int]:
         complete = True
         workloads: Sequence[SuiteWorkload] = self._suite.workloads
-        if self._tuning.network:
+        if self._tuning.stages > 1:
             complete = self._stage("network", workloads)
             if complete:
                 self._journal = replace(self._journal, networks=self._networks())
                 workloads = with_networks(self._suite, self._journal)
         complete = complete and self._stage("optimizer", workloads)
+        if complete and self._tuning.network and not self._journal.networks and self._tuning.winners == 1:
+            self._journal = replace(self._journal, networks=self._networks())
         self._run.drop_checkpoints(list(self._lineages.values()))
         self._write(done=complete)
         return list(self._planned.values()), self._ran
@@ -165,20 +206,20 @@ class _Tuner:
 
     def _start(self, stage: Stage, entry: SuiteWorkload, label: str) -> _Search:
         axes = self._tuning.space[label]
-        if stage == "network":
+        if stage == "network" or self._tuning.stages == 1:
             axes = (*self._tuning.network, *axes)
         study = Study(
             workload=entry.label,
             optimizer=label,
             stage=stage,
-            epochs=entry.workload.epochs,
+            epochs=self._tuning.whole(entry.workload),
             searches=(axes,),
         )
         search = _Search(
             study=study,
             entry=entry,
             generator=self._strategy(entry, study),
-            network=frozenset(axis.name for axis in self._tuning.network),
+            network=frozenset(network_keys(self._tuning)),
         )
         search.asked = next(search.generator, None)
         return search
@@ -208,7 +249,7 @@ class _Tuner:
         return strategy(
             self._tuning,
             axes,
-            epochs=entry.workload.epochs,
+            epochs=self._tuning.whole(entry.workload),
             settings=self._tuning.settings(entry.workload),
             seed=int(content_hash(facts)[:8], 16),
         )
@@ -239,18 +280,19 @@ class _Tuner:
             self._tell(search, ids, outcomes)
 
     def _plan(self, search: _Search, ask: Ask, lineages: dict[str, str]) -> list[str]:
-        """Plan the trials of a setting, one a tuning seed; returns their ids."""
-        network = {
-            axis.name: ask.values[axis.name] for axis in self._tuning.network if axis.name in ask.values
-        }
+        """Plan the trials of a setting, one a tuning seed and fold; returns their ids."""
+        drawn = with_others(search.study.searches[-1], ask.values)
+        network = {name: drawn[name] for name in search.network if name in drawn}
         entry = search.entry.vary(network) if network and search.entry.vary else search.entry
-        values = {name: value for name, value in ask.values.items() if name not in network}
-        whole = entry.workload
-        short = replace(whole, stop=ask.epochs) if ask.epochs < whole.epochs else whole
+        values = {name: value for name, value in drawn.items() if name not in network}
         ids = []
-        for seeds in self._tuning.seeds:
+        for seeds, fold in product(self._tuning.seeds, range(self._tuning.folds or 1)):
+            whole = replace(entry.workload, epochs=self._tuning.whole(entry.workload))
+            if self._tuning.folds is not None:
+                split = replace(whole.split, how="folds", folds=self._tuning.folds, fold=fold)
+                whole = replace(whole, split=split)
             spec = TrialSpec(
-                workload=short,
+                workload=replace(whole, stop=ask.epochs) if ask.epochs < whole.epochs else whole,
                 optimizer=with_values(search.entry.optimizers[search.study.optimizer], values),
                 seeds=seeds,
                 backend=self._suite.backends[0],
@@ -270,8 +312,8 @@ class _Tuner:
         if any(key not in outcomes for group in ids for key in group):
             search.asked, search.stopped = None, True
             return
-        workload, monitor = search.entry.workload, self._tuning.monitor
-        scores = [_score([outcomes[key] for key in group], workload, monitor) for group in ids]
+        workload, metric = search.entry.workload, self._suite.metrics[self._tuning.monitor]
+        scores = [_score([outcomes[key] for key in group], workload, metric) for group in ids]
         search.seconds += sum(outcomes[key].seconds for group in ids for key in group)
         settings = list(search.study.settings)
         for ask, score in zip(search.asked or (), scores, strict=True):
@@ -286,7 +328,7 @@ class _Tuner:
 
     def _networks(self) -> dict[str, dict[str, Any]]:
         """The network of the best setting of any optimizer, by workload: all of them then train that one."""
-        names = [axis.name for axis in self._tuning.network]
+        names = network_keys(self._tuning)
         found: dict[str, tuple[float, dict[str, Any]]] = {}
         for study in self._journal.studies:
             if study.winner is None:
@@ -312,7 +354,8 @@ def _record(search: _Search, ids: Sequence[Sequence[str]]) -> None:
     for ask, group in zip(search.asked or (), ids, strict=True):
         number = search.first + ask.setting
         if number == len(settings):
-            settings.append(Setting(values=ask.values, search=len(search.study.searches) - 1))
+            values = with_others(search.study.searches[-1], ask.values)
+            settings.append(Setting(values=values, search=len(search.study.searches) - 1))
         training = Training(epochs=ask.epochs, trials=tuple(group), score=None)
         settings[number] = replace(settings[number], trainings=(*settings[number].trainings, training))
     search.study = replace(search.study, settings=tuple(settings))
@@ -357,12 +400,11 @@ def _shifted(axis: Axis, search: _Search) -> Axis:
     return moved
 
 
-def _score(outcomes: Sequence[Any], workload: Workload, monitor: MonitorName) -> float:
+def _score(outcomes: Sequence[Any], workload: Workload, metric: Metric) -> float:
     """Mean validation score of a setting, larger is better; -inf if a trial diverged or crashed."""
-    rule = workload.early_stopping
-    name = f"{monitor}_best" if rule is not None and rule.restore_best else monitor
+    name = f"{metric.name}_best" if workload.kept == "best" else metric.name
     values = [o.metrics.get(name, math.nan) if o.status == "completed" else math.nan for o in outcomes]
     mean = math.fsum(values) / len(values)
     if not math.isfinite(mean):
         return -math.inf
-    return sign_of(monitor) * mean
+    return metric.sign * mean

@@ -14,7 +14,7 @@ from optbench.trial import to_plain
 if TYPE_CHECKING:
     from optbench.suite.yamlfile import KeyPath
 
-Kind = Literal["log", "uniform", "decay", "int", "choice"]
+Kind = Literal["log", "uniform", "decay", "int", "choice", "list"]
 #: A winner in this outer part of a range lies on its edge.
 EDGE = 0.05
 
@@ -29,9 +29,16 @@ class Axis:
         A hyperparameter of the optimizer, or a key of the workload as in ``model.dropout``.
     kind : str
         ``log`` and ``uniform``: real numbers on that scale. ``decay``: 1 - x on a logarithmic scale. ``int``:
-        whole numbers in steps of ``step``. ``choice``: one of ``choices``.
+        whole numbers in steps of ``step``. ``choice``: one of ``choices``. ``list``: as many values as
+        ``length`` says, each drawn from ``of``.
     low, high : float
         Both included; not read for ``choice``.
+    length : Axis or str, optional
+        Whole numbers from 1; or the name of another list, which it is as long as.
+    of : Axis, optional
+        Of each value of a list.
+    also : tuple of str, optional
+        Further keys that get the same value.
     """
 
     name: str
@@ -40,9 +47,30 @@ class Axis:
     high: float = 0.0
     step: int = 1
     choices: tuple[Any, ...] = ()
+    length: Axis | str | None = None
+    of: Axis | None = None
+    also: tuple[str, ...] | None = None
+
+    def parts(self, longest: int | None = None) -> tuple[Axis, ...]:
+        """What is drawn for it: itself, or for a list its length and as many values as it can have."""
+        if self.of is None:
+            return (self,)
+        own = isinstance(self.length, Axis)
+        length = (replace(self.length, name=f"{self.name} length"),) if isinstance(self.length, Axis) else ()
+        count = self.longest if own else longest or 0
+        return (*length, *(replace(self.of, name=f"{self.name} {k + 1}") for k in range(count)))
+
+    @property
+    def longest(self) -> int:
+        """Values that a list with a length of its own has at most."""
+        assert isinstance(self.length, Axis)
+        return int(self.length.at(1.0)) if self.length.kind == "int" else max(self.length.choices)
 
     def at(self, u: float) -> Any:
         """Value at share ``u`` in [0, 1] of the way from low to high; for ``choice`` of the list."""
+        if self.of is not None:
+            length = self.length.at(u) if isinstance(self.length, Axis) else 1
+            return (self.of.at(u),) * length
         if self.kind == "choice":
             return self.choices[min(int(u * len(self.choices)), len(self.choices) - 1)]
         if self.kind == "int":
@@ -60,7 +88,7 @@ class Axis:
 
     def edge(self, value: Any) -> Literal["lower", "upper"] | None:
         """Which edge of the range a value lies on; a choice has none."""
-        if self.kind == "choice" or self.low == self.high:
+        if self.kind in ("choice", "list") or self.low == self.high:
             return None
         low, high = self._scaled(self.low), self._scaled(self.high)
         place = (self._scaled(value) - low) / (high - low)
@@ -101,7 +129,41 @@ def read_axes(entry: Any, path: KeyPath) -> tuple[Axis, ...]:
         raise problem(
             path, f"found {shown(entry)}; map hyperparameters to ranges, as in lr: {{log: [1e-4, 1e-2]}}"
         )
-    return tuple(_axis(str(name), value, (*path, name)) for name, value in entry.items())
+    axes = tuple(_axis(str(name), value, (*path, name)) for name, value in entry.items())
+    longest = {axis.name for axis in axes if isinstance(axis.length, Axis)}
+    for axis in axes:
+        if isinstance(axis.length, str) and axis.length not in longest:
+            raise problem(
+                (*path, axis.name, "length"),
+                f"found {axis.length!r}; name a list of this space that has a length of its own"
+                + (f": {listed(longest)}" if longest else ""),
+            )
+    return axes
+
+
+def drawn_axes(axes: Sequence[Axis]) -> tuple[Axis, ...]:
+    """List what is drawn for a space: lists as their lengths and single values, see :meth:`Axis.parts`."""
+    longest = {axis.name: axis.longest for axis in axes if isinstance(axis.length, Axis)}
+    return tuple(part for axis in axes for part in axis.parts(longest.get(str(axis.length))))
+
+
+def assembled(axes: Sequence[Axis], drawn: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the values of a space from what was drawn: a list takes as many as its length says."""
+    values: dict[str, Any] = {}
+    for axis in sorted(axes, key=lambda axis: isinstance(axis.length, str)):
+        if axis.of is None:
+            values[axis.name] = drawn[axis.name]
+        else:
+            of_other = isinstance(axis.length, str)
+            length = len(values[str(axis.length)]) if of_other else drawn[f"{axis.name} length"]
+            values[axis.name] = tuple(drawn[f"{axis.name} {k + 1}"] for k in range(length))
+    return {axis.name: values[axis.name] for axis in axes}
+
+
+def with_others(axes: Sequence[Axis], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the further keys of each axis its value."""
+    others = {key: values[axis.name] for axis in axes if axis.name in values for key in axis.also or ()}
+    return {**values, **others}
 
 
 def family_axes(config: OptimizerConfig) -> tuple[Axis, ...]:
@@ -128,6 +190,14 @@ def with_values(config: OptimizerConfig, values: Mapping[str, Any], path: KeyPat
 
 
 def _axis(name: str, entry: Any, path: KeyPath) -> Axis:
+    if isinstance(entry, dict) and "also" in entry:
+        also = entry["also"]
+        if not isinstance(also, list) or not also or not all(isinstance(key, str) for key in also):
+            raise problem((*path, "also"), f"found {shown(also)}; list the keys that get the same value")
+        rest = {key: value for key, value in entry.items() if key != "also"}
+        return replace(_axis(name, rest, path), also=tuple(also))
+    if isinstance(entry, dict) and "list" in entry:
+        return _list_axis(name, entry, path)
     if isinstance(entry, list):
         if len(entry) < 2:
             raise problem(path, f"found {shown(entry)}; list at least two values to choose from")
@@ -164,6 +234,22 @@ def _axis(name: str, entry: Any, path: KeyPath) -> Axis:
     return Axis(name=name, kind=kind, low=float(bounds[0]), high=float(bounds[1]), step=step)
 
 
+def _list_axis(name: str, entry: dict[str, Any], path: KeyPath) -> Axis:
+    inner = entry["list"]
+    if list(entry) != ["list"] or not isinstance(inner, dict) or sorted(inner) != ["length", "of"]:
+        raise problem(
+            path,
+            f"found {shown(entry)}; a list is written as {{list: {{length: {{int: [1, 5]}}, of: [256, 512]}}}}",
+        )
+    length: Axis | str = inner["length"]
+    if not isinstance(length, str):
+        length = _axis(f"{name} length", length, (*path, "list", "length"))
+        least = length.low if length.kind == "int" else min(length.choices, default=0)
+        if length.kind not in ("int", "choice") or not isinstance(least, int | float) or least < 1:
+            raise problem((*path, "list", "length"), f"found {shown(inner['length'])}; whole numbers from 1")
+    return Axis(name=name, kind="list", length=length, of=_axis(name, inner["of"], (*path, "list", "of")))
+
+
 def grid(axes: Sequence[Axis], points: int) -> list[dict[str, Any]]:
     """All combinations: every value of a list, ranges cut evenly on their scale to fill ``points``.
 
@@ -172,6 +258,8 @@ def grid(axes: Sequence[Axis], points: int) -> list[dict[str, Any]]:
     ValueError
         If no even cut has exactly so many combinations; the message says how many there can be.
     """
+    if any(axis.of is not None for axis in axes):
+        raise ValueError("a grid cannot have lists; draw them at random, or name whole lists to choose from")
     listed_values = math.prod(len(axis.choices) for axis in axes if axis.kind == "choice")
     ranges = sum(axis.kind != "choice" for axis in axes)
     each = round((points / listed_values) ** (1 / ranges)) if ranges else 1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from optbench.environment import pip_hint
 from optbench.errors import UserError
 from optbench.suite.tuning_section import Tuning
-from optbench.tuning.space import Axis, grid
+from optbench.tuning.space import Axis, assembled, drawn_axes, grid
 
 if TYPE_CHECKING:
     import optuna
@@ -114,7 +114,7 @@ class _Draw:
             raise TuningError(
                 f"tuning needs Optuna: {pip_hint('tuning')}, or take out the suite's section tuning"
             ) from None
-        self._axes, self._by_model = axes, tuning.sampler == "tpe"
+        self._axes, self._parts, self._by_model = axes, drawn_axes(axes), tuning.sampler == "tpe"
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -128,7 +128,7 @@ class _Draw:
                 sampler = samplers.RandomSampler(seed=seed)
             self._study = optuna.create_study(direction="maximize", sampler=sampler)
         self._trials: list[optuna.Trial] = []
-        self._space = {axis.name: self._distribution(axis, optuna.distributions) for axis in axes}
+        self._space = {axis.name: self._distribution(axis, optuna.distributions) for axis in self._parts}
 
     def ask(self) -> dict[str, Any]:
         """Draw the next setting."""
@@ -137,8 +137,10 @@ class _Draw:
         if not self._by_model:
             # Told at once: these samplers learn nothing, but count what was told.
             self._study.tell(trial, 0.0)
-            return {axis.name: axis.at(trial.params[axis.name]) for axis in self._axes}
-        return {axis.name: _value(axis, trial.params[axis.name]) for axis in self._axes}
+            drawn = {axis.name: axis.at(trial.params[axis.name]) for axis in self._parts}
+        else:
+            drawn = {axis.name: _value(axis, trial.params[axis.name]) for axis in self._parts}
+        return assembled(self._axes, drawn)
 
     def tell(self, number: int, score: float) -> None:
         """Tell the score of a setting."""

@@ -68,3 +68,14 @@ def test_a_workload_can_say_how_stored_numbers_become_inputs():
     inputs = (dataset.x_train[standardised.train.rows] - standardised.shift) * standardised.scale
     assert abs(inputs.mean()) < 1e-12
     assert by_default.fingerprint == as_stored.fingerprint, "the same examples in the same parts"
+
+
+def test_folds_hold_every_example_once_and_labels_evenly():
+    data = [parts(Split(how="folds", folds=4, fold=k), seed=3) for k in range(4)]
+    rows = np.concatenate([found.validation.rows for found in data])
+    assert np.array_equal(np.sort(rows), np.arange(1437))
+    for found in data:
+        counts = np.bincount(found.validation.targets, minlength=10)
+        whole = np.bincount(found.validation.y, minlength=10)
+        assert (abs(counts - whole / 4) < 1).all()
+        assert not np.isin(found.train.rows, found.validation.rows).any()

@@ -250,3 +250,86 @@ def test_workers_change_nothing(write_suite, tmp_path):
     two = api.run(path, results=tmp_path / "two", workers=2)
     assert content(one.store) == content(two.store)
     assert journal(one.store) == journal(two.store)
+
+
+def test_a_search_has_epochs_of_its_own_and_any_recorded_metric_picks(write_suite, tmp_path):
+    section = "{trials: 3, seeds: 1, epochs: 1, monitor: val_f1, untuned: false}"
+    outcome = api.run(tuned(write_suite, section), results=tmp_path)
+    results, found = load_results(outcome.store), journal(outcome.store)
+    assert set(results.tuning["epochs"]) == {1.0}
+    assert set(results.trials["epochs"]) == {2.0}
+    for study in found.studies:
+        mine = results.tuning[results.tuning["optimizer"] == study.optimizer]
+        best = mine.loc[mine["val_f1"].idxmax()]
+        assert study.settings[study.winner].trainings[-1].score == best["val_f1"]
+        assert int(best["setting"]) == study.winner
+
+
+def test_folds_share_out_the_training_part(write_suite, tmp_path):
+    outcome = api.run(tuned(write_suite, "{trials: 2, seeds: 1, folds: 3, untuned: false}"), results=tmp_path)
+    with Store(outcome.store) as store:
+        journaled = journals.read(store.meta())
+        trials = {trial.trial_id: trial for trial in store.trials()}
+    for study in journaled.studies:
+        for setting in study.settings:
+            (training,) = setting.trainings
+            found = [trials[key] for key in training.trials]
+            splits = [trial.spec["workload"]["split"] for trial in found]
+            assert [(s["how"], s["folds"], s["fold"]) for s in splits] == [("folds", 3, k) for k in range(3)]
+            assert len({trial.fingerprints["split"] for trial in found}) == 3
+            assert training.score == np.mean([trial.metrics["val_accuracy"] for trial in found])
+    assert {t.metrics["epochs"] for t in trials.values()} == {2.0}
+
+
+def test_the_best_settings_are_evaluated_under_labels_of_their_own(write_suite, tmp_path):
+    path = tuned(write_suite, "{trials: 4, seeds: 1, epochs: 1, winners: 2, untuned: false}")
+    outcome = api.run(path, results=tmp_path)
+    results, found = load_results(outcome.store), journal(outcome.store)
+    assert list(results.trials["optimizer"].unique()) == ["wame #1", "wame #2", "adam #1", "adam #2"]
+    for study in found.studies:
+        rates = [study.settings[k].values["lr"] for k in study.ranking()[:2]]
+        for rank, rate in enumerate(rates, start=1):
+            label = f"{study.optimizer} #{rank}"
+            assert set(results.trials.loc[results.trials["optimizer"] == label, "lr"]) == {rate}
+    spec, _ = api.find_store(path, results=tmp_path)
+    assert spec.analysis.baseline == "wame #1"
+    report = api.report(path, results=tmp_path, formats=("csv",))
+    assert "adam #2" in (report.folder / "leaderboard.csv").read_text()
+
+
+def test_the_best_networks_are_evaluated_as_workloads(write_suite, tmp_path):
+    section = (
+        "{trials: 5, seeds: 1, epochs: 1, winners: 3, untuned: false, network: {model.hidden: {list: {length: "
+        "{int: [1, 3]}, of: [4, 8, 12]}}, model.dropout: {list: {length: model.hidden, of: [0.0, 0.2]}}}}"
+    )
+    path = tuned(write_suite, section, ("  wame: {lr: 0.05}\n", ""), ("analysis: {baseline: wame}", ""))
+    outcome = api.run(path, results=tmp_path)
+    found = journal(outcome.store)
+    (study,) = found.studies
+    assert {len(setting.values["model.hidden"]) for setting in study.settings} > {1}
+    with Store(outcome.store) as store:
+        units = {}
+        for workload, optimizer, trial in store.planned():
+            if "#" in workload:
+                layers = trial.spec["workload"]["model"]["layers"]
+                units[workload] = tuple(x["units"] for x in layers if x["kind"] == "dense" and "units" in x)
+                assert optimizer == "adam"
+    wanted = [study.settings[k].values["model.hidden"] for k in study.ranking()[:3]]
+    assert list(units.values()) == [tuple(hidden) for hidden in wanted]
+    assert list(units) == [f"digits/mlp #{rank}" for rank in (1, 2, 3)]
+    assert len(load_results(outcome.store).trials) == 3 * 2
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("{trials: 4, winners: 2}", "untuned: false"),
+        ("{trials: 4, winners: 2, untuned: false, network: {model.dropout: [0.0, 0.2]}}", "one optimizer"),
+        ("{trials: 4, winners: 5, untuned: false}", "found 5 of 4 settings"),
+        ("{trials: 4, monitor: val_rmse}", "found val_rmse; workload digits/mlp records val_loss"),
+        ("{trials: 4, monitor: test_accuracy}", "found test_accuracy"),
+    ],
+)
+def test_searches_that_cannot_be_are_refused(write_suite, section, message):
+    with pytest.raises(api.SuiteError, match=message):
+        load_suite(tuned(write_suite, section))

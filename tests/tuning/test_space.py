@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from optbench.optimizers import SGD, Adam, Custom
 from optbench.suite.validation import InvalidError
-from optbench.tuning.space import Axis, family_axes, grid, read_axes, with_values
+from optbench.tuning.space import Axis, assembled, drawn_axes, grid, read_axes, with_others
 
 
 def axis(kind: str, low: float = 0.0, high: float = 0.0, **more) -> Axis:
@@ -85,3 +85,42 @@ def test_values_are_checked_like_a_suites():
     assert with_values(mine, {"lr": 0.2}).arguments == (("lr", 0.2),)
     assert family_axes(mine) == ()
     assert math.isclose(family_axes(SGD())[0].high, 1.0)
+
+
+LISTS = {
+    "model.dense": {"list": {"length": {"int": [1, 3]}, "of": [8, 16, 32]}},
+    "model.dropout": {"list": {"length": "model.dense", "of": {"uniform": [0.1, 0.5]}}},
+}
+
+
+def test_a_list_has_as_many_values_as_its_length_says():
+    axes = read_axes(LISTS, ())
+    names = [part.name for part in drawn_axes(axes)]
+    assert names == [
+        "model.dense length",
+        *(f"model.dense {k}" for k in (1, 2, 3)),
+        *(f"model.dropout {k}" for k in (1, 2, 3)),
+    ]
+    drawn = {part.name: part.at(0.5) for part in drawn_axes(axes)}
+    assert assembled(axes, drawn) == {"model.dense": (16, 16), "model.dropout": (0.3, 0.3)}
+    assert all(axis.edge((16,)) is None for axis in axes)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"a": {"list": {"length": "b", "of": [1, 2]}}}, "found 'b'; name a list of this space"),
+        ({"a": {"list": {"length": {"int": [0, 3]}, "of": [1, 2]}}}, "whole numbers from 1"),
+        ({"a": {"list": {"of": [1, 2]}}}, "a list is written as"),
+        ({"a": {"choice": [1, 2], "also": "b"}}, "list the keys"),
+    ],
+)
+def test_lists_that_cannot_be_are_refused(entry, message):
+    with pytest.raises(InvalidError) as error:
+        read_axes(entry, ())
+    assert message in error.value.problems[0].message
+
+
+def test_a_value_can_go_to_further_keys():
+    (axis,) = read_axes({"model.head": {"choice": [128, 256], "also": ["batch_size"]}}, ())
+    assert with_others([axis], {"model.head": 256}) == {"model.head": 256, "batch_size": 256}
