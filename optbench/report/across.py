@@ -96,6 +96,7 @@ class SettingComparison:
     workload: str
     optimizer: str
     family: FamilyResult
+    shared: str = ""
 
 
 def across(boards: Sequence[Leaderboard], spec: ReportSpec) -> list[Across]:

@@ -144,7 +144,7 @@ def _with_tuning_cost(results: Results) -> Results:
 def main_tables(report: Report) -> list[TextTable]:
     """Tables that every format shows: leaderboards, across workloads, and :func:`side_tables`."""
     tables = [table for _, table in leading_tables(report) if table is not None]
-    return tables + list(side_tables(report).values()) + by_class_tables(report)
+    return tables + list(side_tables(report).values())
 
 
 def by_class_tables(report: Report) -> list[TextTable]:

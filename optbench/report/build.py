@@ -116,7 +116,7 @@ def _write_format(name: str, report: Report, folder: Path) -> list[Path]:
 def markdown_text(report: Report) -> str:
     """Write the answer, tables and methods as Markdown."""
     parts = [f"# {escape_markdown(report.spec.title)}\n"]
-    tables = [markdown(table) for table in main_tables(report)]
+    tables = [markdown(table) for table in (*main_tables(report), *by_class_tables(report))]
     told = [*report.failures.sentences, *report.warnings]
     parts += [f"**{escape_markdown(text)}**\n" for text in told]
     if report.answer:

@@ -1,4 +1,4 @@
-"""Workloads of one grid compared with each other: batch size, initialiser, penalty as a factor."""
+"""Workloads that differ in one thing, compared: batch size, initialiser, penalty, network as a factor."""
 
 from __future__ import annotations
 
@@ -38,6 +38,9 @@ def grids_compared(results: Results, spec: ReportSpec) -> list[SettingComparison
         if entry.entry:
             name = entry.title.removesuffix(f" {entry.setting}") or entry.entry
             groups.setdefault(name, []).append((entry.label, entry.setting))
+        for factor in entry.factors:
+            name = f"{factor.field} of {factor.group}"
+            groups.setdefault(name, []).append((entry.label, factor.setting))
     metric = spec.analysis.primary
     found = []
     for title, members in groups.items():
@@ -79,8 +82,22 @@ def _compared(
     )
     crashed = crashed_optimizers(part.assign(optimizer=part["workload"].map(settings)))
     return SettingComparison(
-        workload=title, optimizer=optimizer, family=name_crashed(family, crashed, either=True)
+        workload=title,
+        optimizer=optimizer,
+        family=name_crashed(family, crashed, either=True),
+        shared=_shared(named),
     )
+
+
+def _shared(trials: pd.DataFrame) -> str:
+    """What the trials of every block have in common, by their fingerprints."""
+    names = {"order": "order", "init": "first weights"}
+    same = [
+        word
+        for name, word in names.items()
+        if name in trials and (trials.groupby("block")[name].nunique(dropna=False) == 1).all()
+    ]
+    return ", ".join(["split", *same])
 
 
 def grids_table(found: Sequence[SettingComparison], metric: Metric) -> TextTable | None:
@@ -91,19 +108,19 @@ def grids_table(found: Sequence[SettingComparison], metric: Metric) -> TextTable
             mean = c.mean
             difference = estimate(mean.estimate, mean.low, mean.high, metric=metric) if mean else DASH
             pair = f"{c.candidate} vs {c.baseline}"
-            cells = (pair, str(c.n), difference, p_value(c.p_adjusted), c.verdict.word)
+            cells = (pair, item.shared, str(c.n), difference, p_value(c.p_adjusted), c.verdict.word)
             rows.append((item.workload, item.optimizer, *cells))
     if not rows:
         return None
-    columns = ("workload", "optimizer", "comparison", "n", f"{metric.heading} [CI]", "p", "verdict")
+    columns = ("workload", "optimizer", "comparison", "shared", "n", f"{metric.heading} [CI]", "p", "verdict")
     return TextTable(
-        title="Settings of a grid as a factor",
+        title="Settings as a factor",
         columns=columns,
         rows=tuple(rows),
         notes=(
-            "Each setting against the first one of its grid, for every optimizer. Pairs are trials of one "
-            "seed with the same split; what the grid sets differs. Corrected over the settings of one grid "
-            "and optimizer.",
+            "Each setting against the first one, for every optimizer. Pairs are trials of one seed with the "
+            "same split; `shared` says what else their fingerprints prove to be the same: the order of the "
+            "examples, the first weights. Corrected over the settings of one factor and optimizer.",
         ),
-        always=frozenset({"optimizer", "comparison", columns[4], "p", "verdict"}),
+        always=frozenset({"optimizer", "comparison", columns[5], "p", "verdict"}),
     )

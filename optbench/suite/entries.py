@@ -54,6 +54,8 @@ class SuiteWorkload:
     optimizers: Mapping[str, OptimizerConfig]
     goals: Goals = Goals()  # noqa: RUF009 (frozen)
     title: str = ""
+    #: What its entry says of the training, a grid's values put in.
+    given: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     #: Label of the entry whose grid it comes from, and what the grid sets; empty without one.
     entry: str = ""
     setting: str = ""
@@ -225,6 +227,7 @@ def _workload(
     return SuiteWorkload(
         label=name + suffix,
         title=title,
+        given={key: value for key, value in entry.items() if key not in EXTRAS},
         entry=name if suffix else "",
         setting=suffix.strip(),
         workload=workload,

@@ -77,6 +77,9 @@ class Analysis:
         Difference that does not matter, in the metric's units; asks for a test of equivalence.
     correction : str
         For several comparisons.
+    compare : str or tuple of str
+        `optimizer`, and fields of the workloads whose settings are compared too, as in `batch_size` or
+        `model.l2`: workloads that differ in such a field alone are candidates, matched by seed and split.
     """
 
     __pydantic_config__ = FORBID_EXTRA
@@ -86,6 +89,26 @@ class Analysis:
     alpha: Annotated[float, Gt(0), Lt(1)] = 0.05
     margin: Annotated[float, Gt(0)] | None = None
     correction: Literal["holm", "bonferroni", "bh", "none"] = "holm"
+    compare: str | tuple[str, ...] = field(default="optimizer", metadata=UNTOLD)
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """Fields of the workloads that are compared."""
+        names = (self.compare,) if isinstance(self.compare, str) else tuple(self.compare)
+        return tuple(name for name in names if name != OPTIMIZER)
+
+
+#: What a suite compares unless it says otherwise.
+OPTIMIZER = "optimizer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factor:
+    """A workload's place in the comparison of a field: workloads of one ``group`` differ in it alone."""
+
+    field: str
+    group: str
+    setting: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +116,8 @@ class ReportWorkload:
     """A workload as a report sees it: ``optimizers`` are labels, ``metrics`` the custom ones.
 
     ``task`` is its name; that of the default one leaves no trace in a store. ``title`` is its name for people
-    where it has one. Workloads of one ``entry`` come from its grid, and differ in their ``setting``.
+    where it has one. Workloads of one ``entry`` come from its grid, and differ in their ``setting``;
+    ``factors`` are the fields that :attr:`Analysis.compare` names.
     """
 
     label: str
@@ -107,6 +131,7 @@ class ReportWorkload:
     title: str = field(default="", metadata=UNTOLD)
     entry: str = field(default="", metadata=UNTOLD)
     setting: str = field(default="", metadata=UNTOLD)
+    factors: tuple[Factor, ...] = field(default=(), metadata=UNTOLD)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +215,7 @@ class ReportSpec:
                     title=entry.get("title", ""),
                     entry=entry.get("entry", ""),
                     setting=entry.get("setting", ""),
+                    factors=tuple(Factor(**factor) for factor in entry.get("factors", ())),
                 )
                 for entry in seen["workloads"]
             ),

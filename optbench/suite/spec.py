@@ -10,6 +10,7 @@ from annotated_types import Gt
 
 from optbench.errors import UserError
 from optbench.suite.entries import SuiteWorkload
+from optbench.suite.factors import factors
 from optbench.suite.report_spec import Analysis, ReportSpec, ReportWorkload, suite_hash
 from optbench.suite.tuning_section import Tuning
 from optbench.task import FORBID_EXTRA, Metrics
@@ -76,6 +77,7 @@ class Suite:
     @property
     def report_spec(self) -> ReportSpec:
         """What a report needs of it."""
+        compared = factors(self.workloads, self.analysis.factors)
         return ReportSpec(
             name=self.name,
             title=self.title,
@@ -94,6 +96,7 @@ class Suite:
                     title=entry.title,
                     entry=entry.entry,
                     setting=entry.setting,
+                    factors=compared.get(entry.label, ()),
                     task=entry.workload.task,
                     goals=entry.goals,
                 )

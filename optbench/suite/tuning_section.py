@@ -274,8 +274,8 @@ def _check_winners(tuning: Tuning, optimizers: Mapping[str, OptimizerConfig], pa
     if tuning.network and len(optimizers) > 1:
         raise problem(
             (*path, "winners"),
-            f"found {tuning.winners} with a searched network and {len(optimizers)} optimizers; several networks "
-            "can win for one optimizer alone: search the networks in a suite of its own",
+            f"found {tuning.winners} with a searched network and {len(optimizers)} optimizers; several "
+            "networks can win for one optimizer alone: search the networks in a suite of its own",
         )
     if tuning.budget.trials is not None and tuning.budget.trials < tuning.winners:
         raise problem((*path, "winners"), f"found {tuning.winners} of {tuning.budget.trials} settings")

@@ -63,7 +63,7 @@ class Study:
         return ranking[0] if ranking else None
 
     def ranking(self) -> list[int]:
-        """Numbers of the settings with a score, best first: by epochs trained, score, and order; none twice."""
+        """Numbers of the settings with a score, best first: by epochs trained, score, order; none twice."""
         scored = [
             (s.trainings[-1].epochs, s.trainings[-1].score, -k)
             for k, s in enumerate(self.settings)

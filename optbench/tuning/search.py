@@ -95,7 +95,15 @@ def _with_winners(suite: Suite, tuning: Tuning, journal: Journal) -> Suite:
                 varied = entry.vary({name: values[name] for name in network})
                 own = {name: value for name, value in values.items() if name not in network}
                 optimizers = {label: with_values(config, own)}
-                workloads.append(replace(varied, label=f"{entry.label} #{rank}", optimizers=optimizers))
+                workloads.append(
+                    replace(
+                        varied,
+                        label=f"{entry.label} #{rank}",
+                        optimizers=optimizers,
+                        entry=entry.label,
+                        setting=f"#{rank}",
+                    )
+                )
             continue
         numbered = {
             f"{label} #{rank}": with_values(entry.optimizers[label], values)

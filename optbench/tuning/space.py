@@ -239,7 +239,7 @@ def _list_axis(name: str, entry: dict[str, Any], path: KeyPath) -> Axis:
     if list(entry) != ["list"] or not isinstance(inner, dict) or sorted(inner) != ["length", "of"]:
         raise problem(
             path,
-            f"found {shown(entry)}; a list is written as {{list: {{length: {{int: [1, 5]}}, of: [256, 512]}}}}",
+            f"found {shown(entry)}; write a list as {{list: {{length: {{int: [1, 5]}}, of: [64, 128]}}}}",
         )
     length: Axis | str = inner["length"]
     if not isinstance(length, str):

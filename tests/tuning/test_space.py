@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from optbench.optimizers import SGD, Adam, Custom
 from optbench.suite.validation import InvalidError
-from optbench.tuning.space import Axis, assembled, drawn_axes, grid, read_axes, with_others
+from optbench.tuning.space import (
+    Axis,
+    assembled,
+    drawn_axes,
+    family_axes,
+    grid,
+    read_axes,
+    with_others,
+    with_values,
+)
 
 
 def axis(kind: str, low: float = 0.0, high: float = 0.0, **more) -> Axis:
@@ -111,7 +120,7 @@ def test_a_list_has_as_many_values_as_its_length_says():
     [
         ({"a": {"list": {"length": "b", "of": [1, 2]}}}, "found 'b'; name a list of this space"),
         ({"a": {"list": {"length": {"int": [0, 3]}, "of": [1, 2]}}}, "whole numbers from 1"),
-        ({"a": {"list": {"of": [1, 2]}}}, "a list is written as"),
+        ({"a": {"list": {"of": [1, 2]}}}, "write a list as"),
         ({"a": {"choice": [1, 2], "also": "b"}}, "list the keys"),
     ],
 )
