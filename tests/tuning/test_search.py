@@ -300,7 +300,8 @@ def test_the_best_settings_are_evaluated_under_labels_of_their_own(write_suite, 
 def test_the_best_networks_are_evaluated_as_workloads(write_suite, tmp_path):
     section = (
         "{trials: 5, seeds: 1, epochs: 1, winners: 3, untuned: false, network: {model.hidden: {list: "
-        "{length: {int: [1, 3]}, of: [4, 8, 12]}}, model.dropout: {list: {length: model.hidden, of: [0.0, 0.2]}}}}"
+        "{length: {int: [1, 3]}, of: [4, 8, 12]}}, "
+        "model.dropout: {list: {length: model.hidden, of: [0.0, 0.2]}}}}"
     )
     path = tuned(write_suite, section, ("  wame: {lr: 0.05}\n", ""), ("analysis: {baseline: wame}", ""))
     outcome = api.run(path, results=tmp_path)
