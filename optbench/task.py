@@ -166,9 +166,7 @@ class Task:
     @property
     def history(self) -> tuple[str, ...]:
         """Columns of a trial's history, in the order of the records."""
-        train = (f"train_{name}" for name in ("loss", *self.headline))
-        validation = (f"val_{name}" for name in ("loss", *self.metrics))
-        return (*train, *validation, *COMMON_HISTORY)
+        return (*self.final, *COMMON_HISTORY)
 
     @property
     def final(self) -> tuple[str, ...]:
