@@ -32,12 +32,13 @@ from optbench.stats.families import (
     compare_family,
     simultaneous_confidence,
 )
-from optbench.stats.flips import MeanTest, mean_of_means
+from optbench.stats.flips import MeanTest
 from optbench.stats.heterogeneity import Heterogeneity, heterogeneity
 from optbench.stats.paired import one_sided_pvalues, pratt_weights
+from optbench.stats.pairs import one_side
 from optbench.stats.ranks import rank_table
 from optbench.stats.signed_rank_null import tail_probabilities
-from optbench.stats.skew import SkewedMean, johnson_mean_of_means
+from optbench.stats.skew import mean_test
 from optbench.stats.verdict import Verdict, verdict
 
 __all__ = [
@@ -85,7 +86,6 @@ class StratifiedComparison:
     better_on: tuple[str, ...]
     worse_on: tuple[str, ...]
     heterogeneity: Heterogeneity | None
-    skew: SkewedMean | None
     verdict: Verdict
 
 
@@ -184,10 +184,12 @@ def on_these_datasets(
         raw.append(_with_crossings(found, tables, c, b, crossings) if crossings else found)
     adjusted = adjust_family([r.pvalue for r, _ in raw], settings)
     factor = round(settings.alpha / (1 - level))
-    return tuple(
-        replace(r, p_adjusted=float(p), verdict=_on_these(r, float(p), direction, settings.alpha, factor))
-        for (r, direction), p in zip(raw, adjusted, strict=True)
-    )
+    result = []
+    for (r, direction), p in zip(raw, adjusted.tolist(), strict=True):
+        low, high = one_side(r.low, r.high, r.estimate, found=p <= settings.alpha)
+        said = replace(r, p_adjusted=p, low=low, high=high)
+        result.append(replace(said, verdict=_on_these(said, p, direction, settings.alpha, factor)))
+    return tuple(result)
 
 
 def _stratified(
@@ -199,7 +201,7 @@ def _stratified(
     better: tuple[str, ...] = ()
     worse: tuple[str, ...] = ()
     if parts and finite:
-        test = mean_of_means(list(parts.values()), confidence=level)
+        test = mean_test(list(parts.values()), confidence=level)
         direction = test.estimate
         if not brief:
             better, worse = _one_by_one(parts, alpha=1 - level)
@@ -223,7 +225,6 @@ def _stratified(
         better_on=better,
         worse_on=worse,
         heterogeneity=heterogeneity(list(parts.values())) if len(parts) > 1 else None,
-        skew=johnson_mean_of_means(list(parts.values())) if parts else None,
         verdict=Verdict("inconclusive", ""),
     )
     return result, direction
@@ -245,9 +246,7 @@ def _with_crossings(
             d = np.full(len(table), np.nan)
             d[keep] = paired_columns(table, candidate, baseline)
             means.append(_one_mean(d, crossings.get(dataset), result.confidence))
-    bare = replace(
-        result, better_on=(), worse_on=(), heterogeneity=None, skew=None, smallest_attainable_p=0.0
-    )
+    bare = replace(result, better_on=(), worse_on=(), heterogeneity=None, smallest_attainable_p=0.0)
     broken = next((m for m in means if m is None or m.reason is not None), None)
     if not means or broken is not None or None in means:
         reason = broken.reason if broken else "refused: too few crossed seeds are complete"
@@ -287,7 +286,7 @@ def _by_ranks(parts: list[FloatArray], level: float) -> tuple[MeanTest, float]:
 
 def _one_by_one(parts: Mapping[str, FloatArray], *, alpha: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Datasets whose own mean difference is found, better and worse, by Holm over the datasets."""
-    tests = [mean_of_means([d]) for d in parts.values()]
+    tests = [mean_test([d]) for d in parts.values()]
     found = holm([t.pvalue for t in tests]) <= alpha * (1 + 1e-12)
     named = list(zip(parts, tests, found.tolist(), strict=True))
     better = tuple(name for name, t, yes in named if yes and t.estimate > 0)
@@ -316,11 +315,6 @@ def _on_these(
         return Verdict("mixed", f"{r.candidate} against {r.baseline}: {'; '.join(sides)}; {average}{tests}.")
     if math.isnan(r.estimate) or plain.word not in ("better", "worse"):
         return plain
-    if r.skew is not None and r.skew.against(direction) and min(1.0, r.skew.pvalue * factor) > alpha:
-        skew = f"with their skewness of {r.skew.skewness:.2g} allowed for p = {r.skew.pvalue:.2g}"
-        return Verdict(
-            "mixed", f"{plain.reason[:-1]} if the differences are symmetric, but {skew}; {average}."
-        )
     differ = ""
     if h is not None and h.q_pvalue <= alpha:
         differ = f"; the datasets differ in the size of it (Q p = {h.q_pvalue:.2g}, I2 = {h.i2:.0%})"

@@ -23,7 +23,7 @@ from optbench.stats.effects import (
     standardized_difference,
 )
 from optbench.stats.equivalence import Equivalence, equivalence
-from optbench.stats.flips import MeanTest, mean_of_means
+from optbench.stats.flips import MeanTest
 from optbench.stats.missing import Sensitivity
 from optbench.stats.paired import (
     EXACT_FLIPS,
@@ -39,7 +39,7 @@ from optbench.stats.paired import (
     signed_rank,
 )
 from optbench.stats.power import attainability
-from optbench.stats.skew import SkewedMean, johnson_t
+from optbench.stats.skew import join, mean_test, skewed_mean
 from optbench.stats.verdict import MeanSays, Verdict, verdict
 
 UNDECIDED = Verdict("inconclusive", "not decided yet")
@@ -87,8 +87,8 @@ class PairedComparison:
     `n` pairs were used and `n_missing` blocks of the family lack one of the two. `p_adjusted` and
     `smallest_adjusted_p` are after the family's correction. `sign_flip` is None above 30 pairs, where `t`
     serves. `mean` and `hodges_lehmann` have intervals of this comparison alone; `average` (the mean, by sign
-    flips) and `simultaneous` (the Hodges-Lehmann shift) have the level that holds for the family together, as
-    `p_adjusted` and `average_p_adjusted` do. `skew` tests the mean with the skewness seen allowed for.
+    flips, with Hall's t against a longer tail) and `simultaneous` (the Hodges-Lehmann shift) have the level
+    that holds for the family together, as `p_adjusted` and `average_p_adjusted` do.
     `n_collapsed_*` count runs far below their optimizer's median. `sensitivity` is None where no run is
     missing. Where the seeds of two streams are crossed, `crossed` decides (`p_adjusted` is its own): the
     blocks are not independent, and the other tests describe these blocks only.
@@ -110,8 +110,6 @@ class PairedComparison:
     simultaneous: Interval | None = None
     average: MeanTest | None = None
     average_p_adjusted: float = math.nan
-    skew: SkewedMean | None = None
-    skew_p_adjusted: float = math.nan
     n_collapsed_candidate: int = 0
     n_collapsed_baseline: int = 0
     standardized: StandardizedDifference | None = None
@@ -171,8 +169,8 @@ def compare_pair(
     scope : str
         The dataset, for the step of its values.
     brief : bool
-        Of a very large family: leave out what takes long (Hodges-Lehmann intervals, flips, skewness,
-        equivalence, correlation); the mean's test and interval are Student's.
+        Of a very large family: leave out what takes long (Hodges-Lehmann intervals, flips, equivalence,
+        correlation); the mean's test and interval are Student's, with Hall's against a longer tail.
 
     Returns
     -------
@@ -218,8 +216,7 @@ def compare_pair(
         mean=mean_difference(d, confidence=1 - settings.alpha),
         hodges_lehmann=alone,
         simultaneous=alone if level == 1 - settings.alpha else hodges_lehmann(d, confidence=level),
-        average=mean_of_means([d], confidence=level),
-        skew=johnson_t(d),
+        average=mean_test([d], confidence=level),
         n_collapsed_candidate=fell[0],
         n_collapsed_baseline=fell[1],
         standardized=standardized_difference(d),
@@ -233,7 +230,8 @@ def compare_pair(
 
 def _student(d: FloatArray, level: float) -> MeanTest:
     m, t = mean_difference(d, confidence=level), paired_t(d)
-    return MeanTest(m.estimate, m.low, m.high, level, t.pvalue, 0.0, m.n, 1, "Student's t", m.reason)
+    plain = MeanTest(m.estimate, m.low, m.high, level, t.pvalue, 0.0, m.n, 1, "Student's t", m.reason)
+    return join(plain, skewed_mean([d], confidence=level)) if m.reason is None else plain
 
 
 def with_crossing(
@@ -315,7 +313,6 @@ def decide(raw: list[PairedComparison], settings: Settings) -> list[PairedCompar
     adjusted = adjust_family(p, settings)
     same = adjust_family([c.equivalence.pvalue if c.equivalence else math.nan for c in raw], settings)
     means = adjust_family([c.average.pvalue if c.average else math.nan for c in raw], settings)
-    skewed = adjust_family([c.skew.pvalue if c.skew else math.nan for c in raw], settings)
     # The first step of every step-down method multiplies the smallest p by the size of the family.
     factor = 1 if settings.correction in ("none", "bh") else sum(not math.isnan(x) for x in p)
     decided = []
@@ -335,7 +332,7 @@ def decide(raw: list[PairedComparison], settings: Settings) -> list[PairedCompar
             equivalence_pvalue=p_same,
             equivalence_note=_unseen(c),
             smallest_p=smallest,
-            mean=None if c.crossed else _mean_says(c, float(means[i]), float(skewed[i]), settings.alpha),
+            mean=None if c.crossed else _mean_says(c, float(means[i]), settings.alpha),
             identical_in=c.n if c.signed_rank.n_zeros == c.n else 0,
             candidate=c.candidate,
             baseline=c.baseline,
@@ -347,8 +344,8 @@ def decide(raw: list[PairedComparison], settings: Settings) -> list[PairedCompar
                 smallest_adjusted_p=smallest,
                 equivalence_p_adjusted=p_same,
                 average_p_adjusted=float(means[i]),
-                skew_p_adjusted=float(skewed[i]),
-                simultaneous=_on_one_side(c.simultaneous, direction, found=p_adjusted <= settings.alpha),
+                simultaneous=_cut_shift(c.simultaneous, direction, found=p_adjusted <= settings.alpha),
+                average=_cut_mean(c.average, found=float(means[i]) <= settings.alpha),
                 attainable=_independent(c.crossed)
                 if c.crossed
                 else _attainable(c.n - c.signed_rank.n_zeros, c.n, settings.alpha, factor),
@@ -376,41 +373,63 @@ def _crossed_verdict(found: Verdict, crossed: CrossedMean) -> Verdict:
     return Verdict(found.word, f"{found.reason[:-1]} ({_independent(crossed)}; {mean}).")
 
 
-def _on_one_side(interval: Interval | None, direction: float, *, found: bool) -> Interval | None:
+def one_side(low: float, high: float, direction: float, *, found: bool) -> tuple[float, float]:
     """Cut a simultaneous interval at 0 where a later step of the correction found the difference.
 
     Bonferroni's intervals hold together, but Holm finds more; an interval compatible with Holm's decisions
     ends at 0 there (Strassburger and Bretz 2008, Stat. Med. 27, 4914-4927; Guilbaud 2008, Biom. J. 50,
     678-692).
+
+    Examples
+    --------
+    >>> one_side(-0.1, 0.9, 1.0, found=True)
+    (0.0, 0.9)
     """
-    if interval is None or not found or not interval.low <= 0 <= interval.high:
-        return interval
-    low, high = (0.0, interval.high) if direction > 0 else (interval.low, 0.0)
-    return replace(
-        interval, low=low, high=high, method=f"{interval.method}, cut at 0 by the correction's step"
+    if not found or not low <= 0 <= high:
+        return low, high
+    return (0.0, high) if direction > 0 else (low, 0.0)
+
+
+def _cut_mean(mean: MeanTest | None, *, found: bool) -> MeanTest | None:
+    if mean is None:
+        return None
+    low, high = one_side(mean.low, mean.high, mean.estimate, found=found)
+    return (
+        mean if (low, high) == (mean.low, mean.high) else replace(mean, low=low, high=high, method=_cut(mean))
     )
 
 
-def _mean_says(c: PairedComparison, p_adjusted: float, p_skewed: float, alpha: float) -> MeanSays | None:
+def _cut_shift(shift: Interval | None, direction: float, *, found: bool) -> Interval | None:
+    if shift is None:
+        return None
+    low, high = one_side(shift.low, shift.high, direction, found=found)
+    same = (low, high) == (shift.low, shift.high)
+    return shift if same else replace(shift, low=low, high=high, method=_cut(shift))
+
+
+def _cut(interval: MeanTest | Interval) -> str:
+    return f"{interval.method}, cut at 0 by the correction's step"
+
+
+def _mean_says(c: PairedComparison, p_adjusted: float, alpha: float) -> MeanSays | None:
     if c.average is None:
         return None
+    mean = c.average
     fell = (
         f"collapsed runs: {c.n_collapsed_candidate} of {c.n} of {c.candidate}, "
         f"{c.n_collapsed_baseline} of {c.n} of {c.baseline}"
     )
-    if math.isnan(c.average.pvalue) and math.isfinite(c.average.estimate):
-        return MeanSays(c.average.estimate, (c.average.estimate > 0) - (c.average.estimate < 0), fell)
-    if math.isnan(c.average.pvalue):  # a diverged run is infinitely bad: the mean favours who has fewer
+    if math.isnan(mean.pvalue) and math.isfinite(mean.estimate):
+        sign = (mean.estimate > 0) - (mean.estimate < 0)
+        return MeanSays(mean.estimate, sign, fell, tested=False)
+    if math.isnan(mean.pvalue):  # a diverged run is infinitely bad: the mean favours who has fewer
         lost, theirs = c.n_diverged_candidate, c.n_diverged_baseline
         sign = (theirs > lost) - (theirs < lost)
         said = f"diverged runs: {lost} of {c.candidate}, {theirs} of {c.baseline}"
-        return MeanSays(sign * math.inf if sign else 0.0, sign, said)
-    mean = c.average
-    said = f"mean difference {mean.estimate:.3g} [{mean.low:.3g}, {mean.high:.3g}]"
+        return MeanSays(sign * math.inf if sign else 0.0, sign, said, tested=False)
     sign = ((mean.estimate > 0) - (mean.estimate < 0)) if p_adjusted <= alpha else 0
-    if sign and c.skew is not None and c.skew.against(sign) and p_skewed > alpha:
-        sign = 0
-        said += f", but with their skewness of {c.skew.skewness:.2g} allowed for p = {p_skewed:.2g}"
+    low, high = one_side(mean.low, mean.high, mean.estimate, found=sign != 0)
+    said = f"mean difference {mean.estimate:.3g} [{low:.3g}, {high:.3g}]"
     return MeanSays(mean.estimate, sign, f"{said}; {fell}" if c.n >= FEWEST_RUNS else said)
 
 

@@ -16,9 +16,9 @@ class Verdict:
     """What is said of the candidate, with the reason in one sentence.
 
     `word` is better, worse, equivalent, mixed or inconclusive. "mixed": the parts of the question have
-    different answers. Within a workload, the typical run is better or worse and the mean does not show it;
-    over workloads, the candidate is better on some and worse on others. A report says crashed, which no test
-    finds, of a candidate whose every trial crashed.
+    different answers. Within a workload, of the typical run and the mean one shows a difference and the other
+    does not; over workloads, the candidate is better on some and worse on others. A report says crashed,
+    which no test finds, of a candidate whose every trial crashed.
     """
 
     word: Word
@@ -30,12 +30,14 @@ class MeanSays:
     """What the mean difference shows beside the typical run.
 
     `sign` is +1 or -1 where its test, adjusted as the typical run's, found it positive or negative, and 0
-    otherwise; `sentence` gives the estimate, its interval and the collapsed runs.
+    otherwise; `sentence` gives the estimate, its interval and the collapsed runs. Where no test could be made
+    (`tested` is false) the sign is that of what was seen.
     """
 
     estimate: float
     sign: int
     sentence: str
+    tested: bool = True
 
 
 def verdict(
@@ -69,8 +71,8 @@ def verdict(
     smallest_p : float, optional
         Smallest adjusted p that this n could have reached.
     mean : MeanSays, optional
-        "better" and "worse" are said only if the mean shows the same; otherwise the word is "mixed" and the
-        sentence names both.
+        "better" and "worse" are said only if the mean shows the same. Where one of the two shows a difference
+        and the other does not, the word is "mixed" and the sentence names both.
     identical_in : int
         The number of pairs, if both members were equal in all of them.
     candidate, baseline, units : str
@@ -112,8 +114,13 @@ def verdict(
         reason = f"the smallest attainable adjusted p is {smallest_p:.3g} > {alpha:g}: more pairs are needed"
         return Verdict("inconclusive", f"{candidate} against {baseline}: {reason}.")
     tail = "" if margin is None else f", nor equivalence within {margin:g}{units}"
-    if mean is not None and mean.sign:
-        tail += f"; the mean alone would be {_word(mean.sign)}: {mean.sentence}"
+    if mean is not None and mean.sign and mean.tested:
+        verb = "beats" if mean.sign > 0 else "loses to"
+        typical = f"the typical run does not show it: adjusted p = {pvalue:.3g} > {alpha:g}{tail}"
+        return Verdict(
+            "mixed",
+            f"the mean of {candidate} {verb} that of {baseline} ({mean.sentence}), but {typical}.",
+        )
     reason = f"adjusted p = {pvalue:.3g} > {alpha:g} shows neither better nor worse{tail}"
     return Verdict("inconclusive", f"{candidate} against {baseline}: {reason}.")
 

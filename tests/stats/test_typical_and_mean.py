@@ -9,7 +9,8 @@ from optbench.records.tables import compare_file
 from optbench.stats.collapses import collapse_counts, collapsed, unseen_rate
 from optbench.stats.equivalence import equivalence
 from optbench.stats.families import Settings, compare_family
-from optbench.stats.skew import johnson_t
+from optbench.stats.paired import paired_t
+from optbench.stats.skew import hall, hall_inverse, skewed_mean
 from tests.conftest import SHARED
 
 CASES = SHARED / "cases"
@@ -76,20 +77,59 @@ def test_better_means_that_typical_run_and_mean_both_show_it():
     assert words.count("better") / len(words) <= 0.05 + 3 * 0.0126
 
 
-def test_johnsons_t_is_students_without_skewness_and_smaller_against_a_long_tail():
-    d = np.array([-1.0, 0.0, 1.0]) + 2
-    assert johnson_t(d).statistic == pytest.approx(2 * math.sqrt(3))
-    tail = np.array([1.0, 0.9, 1.1, 1.2, 0.8, -0.5])
-    assert johnson_t(tail).against(1)
-    plain = tail.mean() / tail.std(ddof=1) * math.sqrt(6)
-    assert 0 < johnson_t(tail).statistic < plain
-    # Johnson (1978), equation 2.5, written out in raw moments.
-    n, m, s2 = 6, tail.mean(), tail.var(ddof=1)
-    k = ((tail - m) ** 3).sum() * n / ((n - 1) * (n - 2))
-    assert johnson_t(tail).statistic == pytest.approx(
-        (m + k / (6 * s2 * n) + k * m**2 / (3 * s2**2)) / math.sqrt(s2 / n)
-    )
-    assert "standard deviation is 0" in johnson_t([1.0, 1.0, 1.0]).reason
+def test_halls_t_is_monotone_with_an_interval_that_inverts_it():
+    for skewness in (-1.0, -0.3, 0.0, 0.4):
+        t = np.linspace(-30, 30, 401)
+        values = [hall(x, skewness) for x in t]
+        assert (np.diff(values) > 0).all()
+        assert [hall_inverse(v, skewness) for v in values] == pytest.approx(t.tolist(), abs=1e-3)
+    d = np.array([1.0, 0.9, 1.1, 1.2, 0.8, -0.5])
+    found = skewed_mean([d])
+    assert found.against(1)
+    assert skewed_mean([d - found.low]).pvalue == pytest.approx(0.05)
+    assert skewed_mean([d - found.high]).pvalue == pytest.approx(0.05)
+    symmetric = np.array([-1.0, 0.0, 1.0]) + 2
+    assert skewed_mean([symmetric]).pvalue == pytest.approx(paired_t(symmetric).pvalue)
+    assert "standard deviation is 0" in skewed_mean([[1.0, 1.0, 1.0]]).reason
+    assert "needs 3" in skewed_mean([[1.0, 2.0]]).reason
+
+
+def test_a_difference_far_from_0_is_found_however_skewed():
+    d = -4.2 + np.array([0.1, 0.0, -0.2, 0.3, 0.1, -0.1, 0.2, 0.0, -0.3, 0.2, 3.9])  # every pair negative
+    c = one(d, np.zeros(11))
+    assert skewed_mean([d]).against(-1)
+    assert c.verdict.word == "worse"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_word_never_stands_beside_an_interval_that_says_the_opposite(seed):
+    rng = np.random.default_rng(seed)
+    n, k = int(rng.integers(6, 15)), int(rng.integers(2, 6))
+    draw = (rng.normal, rng.exponential, rng.lognormal)[seed % 3]
+    table = np.column_stack([np.zeros(n), *(draw(size=n) - rng.normal() for _ in range(k))])
+    names = [f"o{i}" for i in range(k + 1)]
+    for settings in (Settings("o0", "baseline"), Settings(None, "all")):
+        family = compare_family(table, names, settings=settings, scope="d")
+        for c in family.comparisons:
+            mean = c.average
+            off_zero = 1 if mean.low >= 0 else -1 if mean.high <= 0 else 0
+            assert (c.average_p_adjusted <= 0.05) == (off_zero != 0)
+            if c.verdict.word in ("better", "worse"):
+                assert off_zero == (1 if c.verdict.word == "better" else -1)
+            if off_zero and c.verdict.word == "inconclusive":
+                assert c.smallest_adjusted_p > 0.05  # refused for lack of pairs, and the sentence says so
+
+
+def test_a_mean_that_shows_more_than_the_typical_run_is_mixed_and_both_are_said():
+    rng = np.random.default_rng(5)
+    d = np.r_[0.01 * rng.normal(size=14), 1 + 0.05 * rng.normal(size=6)]
+    d = d - 0.004
+    c = one(d, np.zeros(20))
+    assert c.average.low > 0
+    assert c.p_adjusted > 0.05
+    assert c.verdict.word == "mixed"
+    assert "the mean of wame beats that of adam" in c.verdict.reason
+    assert "the typical run does not show it" in c.verdict.reason
 
 
 def test_identical_pairs_are_called_identical():
