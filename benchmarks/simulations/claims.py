@@ -22,7 +22,8 @@ from optbench.stats.paired import paired_t, signed_rank, tost
 from optbench.stats.ranks import mean_rank_bootstrap, mean_rank_intervals, rank_table
 from optbench.stats.sequential import SequentialPlan, e_process
 from optbench.stats.survival import time_to_target
-from optbench.stats.unpaired import against_target, permutation_test, welch
+from optbench.stats.targets import against_target
+from optbench.stats.unpaired import permutation_test, welch
 
 ALPHA = 0.05
 Draw = Callable[[np.random.Generator, int], np.ndarray]

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from optbench.report.text import duration
-from optbench.stats.power import pairs_needed, plan_pairs
+from optbench.stats.crossed import Crossing, crossed_power, find_crossing
+from optbench.stats.datasets import FEWEST_DATASETS
+from optbench.stats.power import pairs_needed, plan_pairs, signed_rank_power
 from optbench.suite.spec import Suite
+from optbench.trial import STREAMS
 
 if TYPE_CHECKING:
     from optbench.execution.estimate import PlannedGroup
+
+
+#: Draws of the power of crossed seeds: a standard error of 2 % at most.
+_POWER_DRAWS = 600
+#: A stream of fewer levels than this is named as the weak one.
+_FEW_LEVELS = 5
 
 
 def render_plan(suite: Suite, groups: Sequence[PlannedGroup], lacking: Sequence[str] = ()) -> Group:
@@ -64,6 +75,9 @@ def statements(suite: Suite) -> list[str]:
     if most < 2:
         return ["One optimizer a workload: there is nothing to compare."]
     comparisons = most - 1 if analysis.correction in ("holm", "bonferroni") else 1
+    streams = {name: [getattr(s, name) for s in suite.seeds] for name in STREAMS}
+    if (crossing := find_crossing(streams)) is not None:
+        return [*_crossed_statements(crossing, analysis.alpha / comparisons), *_few_workloads(suite)]
     plan = plan_pairs(seeds, comparisons=comparisons, alpha=analysis.alpha)
     lines = [f"On each workload: {plan.sentence}."]
     if seeds < plan.pairs_to_reject:
@@ -71,7 +85,39 @@ def statements(suite: Suite) -> list[str]:
     for effect, word in ((0.8, "large"), (0.5, "medium")):
         needed = pairs_needed(effect, alpha=analysis.alpha, comparisons=comparisons)
         lines.append(f"{needed} seeds are needed to find a {word} effect (d_z = {effect}) with 80% power.")
+    return lines + _few_workloads(suite)
+
+
+def _few_workloads(suite: Suite) -> list[str]:
     workloads = len(suite.workloads)
-    if 1 < workloads < 6:
-        lines.append(f"{workloads} workloads: nothing can be said about new ones; that takes 6 or more.")
+    few = 1 < workloads < FEWEST_DATASETS
+    return (
+        [f"{workloads} workloads: nothing can be said about new ones; that takes {FEWEST_DATASETS} or more."]
+        if few
+        else []
+    )
+
+
+def _crossed_statements(crossing: Crossing, alpha: float) -> list[str]:
+    """Say what crossed seeds can show: power by simulation, with every stream mattering alike."""
+    levels = [int(np.unique(x).size) for x in crossing.levels]
+    blocks, least = math.prod(levels), min(levels)
+    lines = [
+        f"On each workload: {crossing.sentence} seeds are crossed: {blocks} blocks, but not {blocks} "
+        "independent pairs; means are tested against the variance of each stream.",
+        "Power to find a mean difference, if each stream and the rest bring the same variance: "
+        + ", ".join(
+            f"{crossed_power(levels, d, alpha=alpha, draws=_POWER_DRAWS):.0%} for d_z = {d}"
+            for d in (0.5, 0.8, 1.5)
+        )
+        + f" (independent seeds, all {blocks} of them: "
+        + ", ".join(f"{signed_rank_power(blocks, d, alpha=alpha):.0%}" for d in (0.5, 0.8, 1.5))
+        + ").",
+    ]
+    if least < _FEW_LEVELS:
+        name = crossing.names[levels.index(least)]
+        lines.append(
+            f"{least} seeds of {name} say little about new ones, whatever the other streams have: give "
+            f"{name} as many as you can, or vary all streams together (`seeds: N`)."
+        )
     return lines

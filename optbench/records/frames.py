@@ -75,6 +75,8 @@ class Results:
         Where they were read, by the numbers of the column ``store``; none for tables of other tools.
     integrity : tuple of Integrity
         Of each store, whether it holds what was written. Records that do not are refused, and in no table.
+    test_examples : mapping of str to int
+        Size of the test part of each workload whose predictions are stored, by the id of one of its trials.
     """
 
     trials: pd.DataFrame
@@ -91,6 +93,12 @@ class Results:
     unplanned: int = 0
     stores: tuple[Path, ...] = ()
     integrity: tuple[Integrity, ...] = ()
+    test_examples: Mapping[str, int] = field(default_factory=dict)
+
+    def examples_of(self, trials: pd.DataFrame) -> int | None:
+        """Size of the test part that some trials of one workload were scored on; None if it is not known."""
+        known = {self.test_examples[key] for key in trials["trial_id"] if key in self.test_examples}
+        return known.pop() if len(known) == 1 else None
 
 
 def load_results(*paths: str | Path) -> Results:
@@ -150,6 +158,7 @@ def load_results(*paths: str | Path) -> Results:
         unplanned=len(gathered.recorded - gathered.in_plans),
         stores=tuple(Path(path) for path in paths),
         integrity=tuple(gathered.integrity),
+        test_examples=gathered.test_examples,
         **searched,
     )
 
@@ -182,6 +191,7 @@ class _Gathered:
     recorded: set[str] = field(default_factory=set)
     integrity: list[Integrity] = field(default_factory=list)
     unfit: dict[str, dict[str, Any]] = field(default_factory=dict)
+    test_examples: dict[str, int] = field(default_factory=dict)
 
     def read(self, store: Store, position: int, *, several: bool) -> None:
         """Take in one store; ``several`` asks for what tells equal labels of different stores apart."""
@@ -202,6 +212,7 @@ class _Gathered:
         self.integrity.append(found := store.verify())
         if damaged := next((m for m in found.misfits if m.field is not None), None):
             raise DamageError(f"{damaged.field} of trial {shown(damaged.trial_id)}")
+        self.test_examples |= store.test_examples()
         configs: dict[tuple[str, ...], str] = {}
         for workload, optimizer, trial in store.planned():
             if self._has_better(trial):

@@ -164,6 +164,20 @@ class StoreReader:
         )
         return {epoch: np.frombuffer(zlib.decompress(blob), dtype) for epoch, dtype, blob in rows}
 
+    def test_examples(self) -> dict[str, int]:
+        """Number of test examples of each workload whose predictions are stored, by the id of one trial."""
+        found = {}
+        for (workload,) in list(self._db.execute("SELECT DISTINCT workload FROM plan")):
+            row = self._db.execute(
+                "SELECT trial_id, dtype, classes FROM plan JOIN predictions USING (trial_id) "
+                "WHERE workload = ? LIMIT 1",
+                (workload,),
+            ).fetchone()
+            if row is not None:
+                key, dtype, blob = row
+                found[key] = len(np.frombuffer(zlib.decompress(blob), dtype))
+        return found
+
     def _rows(self, table: str, ids: Iterable[str] | None, columns: str) -> Iterator[Sequence[Any]]:
         """Rows of a table by trial: all (a trial without a record has none), or those of some ids."""
         query = f"SELECT {columns} FROM {table}"

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from optbench.records.frames import Results
-from optbench.report.crashes import called_crashed, crashed_optimizers, name_crashed
 from optbench.report.fair_times import SETTING
-from optbench.report.leaderboard import Leaderboard, oriented
+from optbench.report.leaderboard import Leaderboard, crossing_of, oriented
 from optbench.stats.common import FloatArray
+from optbench.stats.crashes import called_crashed, crashed_optimizers, name_crashed
 from optbench.stats.datasets import (
     FEWEST_DATASETS,
     Conjunction,
@@ -168,6 +168,7 @@ def settings_compared(results: Results, spec: ReportSpec) -> list[SettingCompari
             settings=declared,
             scope=f"{optimizer} on {workload}",
             maximise=maximise,
+            crossing=crossing_of(named.assign(status="completed"), table.index),
         )
         family = name_crashed(family, crashed_optimizers(named), either=True)
         found.append(SettingComparison(workload=str(workload), optimizer=str(optimizer), family=family))
@@ -182,9 +183,11 @@ def _across(boards: Sequence[Leaderboard], names: list[str], spec: ReportSpec) -
     analysis, first = spec.analysis, boards[0]
     baseline = analysis.baseline if analysis.baseline in names else first.baseline
     maximise = first.maximise
+    steps = {b.title: b.resolution for b in boards if b.resolution is not None}
     declared = Settings(
-        baseline, "baseline", analysis.alpha, correction=analysis.correction, margin=analysis.margin
+        baseline, "baseline", analysis.alpha, analysis.correction, analysis.margin, steps or None
     )
+    crossings = {b.title: b.crossing for b in boards if b.crossing is not None}
     tables = {b.title: b.table.reindex(columns=names).to_numpy(dtype=float) for b in boards}
     cells, medians = collapse(tables)
     family = compare_new_datasets(
@@ -193,9 +196,11 @@ def _across(boards: Sequence[Leaderboard], names: list[str], spec: ReportSpec) -
     crashed = {n for n in names if all(n in b.crashed for b in boards if n in b.table.columns)}
     family = name_crashed(family, crashed)
     complete = cells[~np.isnan(cells).any(axis=1)]
-    compared = on_these_datasets(tables, names, settings=declared)
+    compared = on_these_datasets(tables, names, settings=declared, crossings=crossings or None)
     these = {c.candidate: called_crashed(c, crashed) for c in compared}
-    counted = {c.candidate: c for c in conjunctions(tables, names, settings=declared)}
+    # Counts take the pairs within each workload to be independent.
+    counts = () if crossings else conjunctions(tables, names, settings=declared)
+    counted = {c.candidate: c for c in counts}
     new = {c.candidate: c for c in family.comparisons}
     words = {
         name: tuple(c.verdict.word for b in boards for c in b.family.comparisons if c.candidate == name)

@@ -21,6 +21,7 @@ from optbench.report.grids import grids_compared, grids_table
 from optbench.report.leaderboard import LEADERBOARD, Leaderboard, leaderboards
 from optbench.report.leaderboard_columns import leaderboard_table
 from optbench.report.methods import methods_paragraph
+from optbench.report.new_examples import NewExamples, new_examples, new_examples_table
 from optbench.report.side_tables import (
     across_table,
     metrics_table,
@@ -35,6 +36,8 @@ from optbench.report.titles import with_titles
 from optbench.report.trained import NOTHING, Trained, by_class, trained_models
 from optbench.report.tuning import tuning_cost, tuning_table, untuned_table
 from optbench.suite.report_spec import ReportSpec
+
+NEW_EXAMPLES = "verdicts over new test examples"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,7 @@ class Report:
     answer: Answer
     warnings: tuple[str, ...]
     methods: str
+    new_examples: tuple[NewExamples, ...] = ()
     failures: Failures = field(default_factory=Failures)
 
     @cached_property
@@ -97,6 +101,7 @@ def analyse(results: Results, spec: ReportSpec) -> Report:
         overall=tuple(overall),
         settings=tuple(settings or ()),
         grids=grids,
+        new_examples=tuple(attempt(NEW_EXAMPLES, lambda: new_examples(boards, results)) or ()),
         answer=attempt("answer", lambda: suite_answer(results, spec, boards, overall, grids)) or Answer(),
         warnings=attempt("warnings", lambda: tuple(_warnings(results, spec))) or (),
         methods=attempt("paragraph on the method", lambda: methods_paragraph(results, spec, boards)) or "",
@@ -175,6 +180,7 @@ def side_tables(report: Report) -> dict[str, TextTable]:
     """Tables beside the leaderboards, by the name of their file; those with nothing to show are left out."""
     boards, results, spec = report.boards, report.results, report.spec
     makers: dict[str, Callable[[], TextTable | None]] = {
+        "new_examples": lambda: new_examples_table(report.new_examples),
         "targets": lambda: times_table(boards),
         "top_k": lambda: top_k_table(boards, results.trials),
         "metrics": lambda: metrics_table(boards, results),

@@ -54,7 +54,13 @@ class Quantity:
     name: str
     unit: str
     level: float
+    together: bool = False
     write: Callable[[float], str]
+
+    @property
+    def interval(self) -> str:
+        """What the intervals of several comparisons are called."""
+        return f"{self.level:.0%} interval" + ("s that hold together" if self.together else "")
 
     def estimate(self, found: Finding, *, unit: bool) -> str:
         """A difference, its unit where it is asked for, and its interval."""
@@ -67,14 +73,15 @@ class Quantity:
         return f"{text}, {self.level:.0%} interval {ends}" if unit else f"{text} {ends}"
 
 
-def quantity_of(metric: Metric, *, alpha: float) -> Quantity:
+def quantity_of(metric: Metric, *, alpha: float, correction: str) -> Quantity:
     """Describe a declared metric; shares are told in percentage points."""
 
     def write(value: float) -> str:
         return f"{value * metric.factor:+.{metric.digits}f}"
 
     unit = "percentage points" if metric.unit == "share" else metric.symbol
-    return Quantity(name=metric.title, unit=unit, level=1 - alpha, write=write)
+    together = correction not in ("none", "bh")
+    return Quantity(name=metric.title, unit=unit, level=1 - alpha, write=write, together=together)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +117,9 @@ def verdict_sentence(scope: Scope, quantity: Quantity, *, margin: float | None) 
     one_baseline = len({found.baseline for found in ordered}) == 1
     against = f", against {ordered[0].baseline}" if one_baseline else ""
     unit = f" in {quantity.unit}" if quantity.unit else ""
-    told = f"{quantity.name}{unit}, {quantity.level:.0%} interval; positive is better"
+    told = f"{quantity.name}{unit}, {quantity.interval}; positive is better"
     named = [
-        f"{_name(found, against=not one_baseline)} {found.word}{_numbers(found, quantity)}"
+        f"{_name(found, against=not one_baseline)} {_said(found.word)}{_numbers(found, quantity)}"
         for found in ordered[:MOST_NAMED]
     ]
     listing = "; ".join([*named, *_counted(ordered[MOST_NAMED:])])
@@ -126,6 +133,10 @@ def told_first(findings: Iterable[Finding]) -> list[Finding]:
         return WORDS.index(found.word), -abs(found.estimate) if math.isfinite(found.estimate) else 0.0
 
     return sorted(findings, key=place)
+
+
+def _said(word: str) -> str:
+    return "equivalent in the typical run" if word == "equivalent" else word
 
 
 def _name(found: Finding, *, against: bool) -> str:
@@ -151,7 +162,9 @@ def _one(found: Finding, where: str, quantity: Quantity, margin: float | None) -
     phrases = {
         "better": f"{candidate} is better than {baseline}",
         "worse": f"{candidate} is worse than {baseline}",
-        "equivalent": f"{candidate} and {baseline} are equivalent{_margin(quantity, margin)}",
+        "equivalent": (
+            f"{candidate} and {baseline} are equivalent in the typical run{_margin(quantity, margin)}"
+        ),
         "mixed": f"{candidate} against {baseline} is mixed",
         "inconclusive": f"{candidate} against {baseline} is inconclusive",
     }

@@ -67,7 +67,7 @@ def suite_answer(
     """
     if not boards:
         return Answer()
-    quantity = quantity_of(boards[0].measure, alpha=spec.analysis.alpha)
+    quantity = quantity_of(boards[0].measure, alpha=spec.analysis.alpha, correction=spec.analysis.correction)
     verdicts, tested = _verdicts(boards, overall, quantity, spec.analysis)
     sentences = [
         *verdicts,
@@ -84,7 +84,7 @@ def _verdicts(
     boards: Sequence[Leaderboard], overall: Sequence[Across], quantity: Quantity, analysis: Analysis
 ) -> tuple[list[Sentence], Sentence | None]:
     """Tell the question over all workloads, where there is one, else the first workloads one by one."""
-    how = "exact signed-rank test of the pairs"
+    how = "exact signed-rank test of the pairs (the typical run)"
     if overall:
         found = overall[0]
         scope = Scope(where=_these(found), findings=_stratified(found))
@@ -324,10 +324,14 @@ def table_answer(result: Comparison) -> Answer:
     """
     settings, table = result.settings, result.input
     quantity = Quantity(
-        name=table.metric, unit="", level=1 - settings.alpha, write=lambda value: f"{value:+.3g}"
+        name=table.metric,
+        unit="",
+        level=1 - settings.alpha,
+        write=lambda value: f"{value:+.3g}",
+        together=settings.correction not in ("none", "bh"),
     )
     within = [Scope(where=f.scope, findings=tuple(map(_of_pair, f.comparisons))) for f in result.within]
-    scopes, how = within, "signed-rank test of the pairs"
+    scopes, how = within, "signed-rank test of the pairs (the typical run)"
     sentences: list[Sentence | None] = []
     new = result.new_datasets
     if result.these_datasets:

@@ -10,9 +10,10 @@ import pandas as pd
 from optbench.records.frames import Results
 from optbench.records.machines import Mixed, mixed_settings, settings_of
 from optbench.records.pairing import DECLARED
-from optbench.report.crashes import crashed_optimizers
 from optbench.report.fair_times import time_notes
+from optbench.report.reasons import reasons
 from optbench.report.text import listed
+from optbench.stats.crashes import crashed_optimizers
 from optbench.stats.families import PairedComparison
 from optbench.suite.report_spec import ReportSpec
 
@@ -24,10 +25,20 @@ if TYPE_CHECKING:
 MOST_NAMED = 3
 
 
-def board_notes(rows: Sequence[Row], trials: pd.DataFrame, results: Results, spec: ReportSpec) -> list[str]:
+def board_notes(
+    rows: Sequence[Row],
+    trials: pd.DataFrame,
+    results: Results,
+    spec: ReportSpec,
+    *,
+    examples: int | None = None,
+) -> list[str]:
     """Say what a reader must know beside the numbers of a leaderboard."""
     comparisons = [row.comparison for row in rows if row.comparison is not None]
     notes = _limits(rows, trials)
+    if examples is not None and any(c.n for c in comparisons):
+        notes.append(f"Every verdict here is about these {examples:,} test examples.")
+    notes += reasons(comparisons)
     notes += named_notes(comparisons)
     planned = max(len(spec.seeds), trials["block_id"].nunique())
     missing = {c.candidate: planned - c.n for c in comparisons if planned > c.n}

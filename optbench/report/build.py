@@ -57,8 +57,8 @@ def write_report(
         Made where missing; files of the same names are replaced.
     formats : sequence of str
         Of ``html`` (index.html), ``markdown`` (leaderboard.md), ``latex`` (leaderboard.tex), ``csv``
-        (leaderboard.csv, comparisons.csv, trials.csv, and where there is any timing.csv, top_k.csv,
-        metrics.csv, tuning.csv, untuned.csv and tuning_trials.csv),
+        (leaderboard.csv, comparisons.csv, trials.csv, and where there is any new_examples.csv, timing.csv,
+        top_k.csv, metrics.csv, tuning.csv, untuned.csv and tuning_trials.csv),
         ``json`` (report.json), ``plots`` (each as PNG, SVG and PDF), ``parquet`` (trials.parquet,
         epochs.parquet).
     report : Report, optional
@@ -144,6 +144,7 @@ def json_text(report: Report) -> str:
         answer=report.answer,
         overall=report.overall,
         settings=report.settings,
+        over_examples=report.new_examples,
         methods=report.methods,
         missing=report.failures,
     )
@@ -164,6 +165,7 @@ def _csv_files(report: Report, folder: Path) -> list[Path]:
     }
     named = (
         "comparisons",
+        "new_examples",
         "timing",
         "top_k",
         "metrics",

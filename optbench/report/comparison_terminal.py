@@ -14,7 +14,9 @@ from rich.text import Text
 
 from optbench.records.tables import ModelComparison
 from optbench.report.answer_of import table_answer
+from optbench.report.effect import interval_name, shown_difference
 from optbench.report.terminal import answer_lines
+from optbench.report.text import CORRECTIONS, UNBOUNDED
 from optbench.stats.compare import Comparison
 from optbench.stats.datasets import StratifiedComparison
 from optbench.stats.families import FamilyResult, PairedComparison
@@ -27,6 +29,7 @@ _STYLE = {
     "equivalent": "cyan",
     "mixed": "magenta",
     "inconclusive": "yellow",
+    "crashed": "red",
 }
 
 
@@ -100,13 +103,23 @@ def render_comparison(result: Comparison, *, max_rows: int = 40) -> list[Rendera
 def _head(result: Comparison) -> Text:
     i, s = result.input, result.settings
     against = f"each against {s.baseline}" if s.family == "baseline" else "all pairs"
-    margin = "no margin declared" if s.margin is None else f"margin {s.margin:g}"
+    margin = "no margin given" if s.margin is None else f"margin {s.margin:g}"
     datasets = "1 dataset" if len(i.datasets) == 1 else f"{len(i.datasets)} datasets"
     return Text(
         f"{i.metric}: {i.direction}\n"
         f"{i.rows} trials: {datasets}, {len(i.optimizers)} optimizers ({', '.join(i.optimizers)}); "
         f"{i.completed} completed, {i.diverged} diverged, {i.missing} missing\n"
-        f"{against}, alpha {s.alpha:g}, correction {s.correction}, {margin}"
+        f"{against}, alpha {s.alpha:g}, correction {CORRECTIONS[s.correction]}, {margin}\n"
+        f"{_paired(result)}"
+    )
+
+
+def _paired(result: Comparison) -> str:
+    if not result.within:
+        return "Paired by dataset."
+    return (
+        "Paired by the seed numbers of the table: that equal numbers were matched trials is declared, not "
+        "proved."
     )
 
 
@@ -128,29 +141,42 @@ def _grid(title: str, columns: Sequence[str], *, left: Sequence[str]) -> Table:
 
 
 def _table(title: str, result: Comparison) -> Table:
-    effect = f"difference [{1 - result.settings.alpha:.0%} CI]"
-    columns = ["comparison", "n (0, =)", effect, "p", "adj. p", "min p", "verdict"]
+    s = result.settings
+    size = len(s.pairs(result.input.optimizers))
+    intervals = interval_name(size, alpha=s.alpha, correction=s.correction)
+    effect, shift = "mean difference [CI]", "Hodges-Lehmann [CI]"
+    columns = ["comparison", "n (0, =)", effect, shift, "p", "adj. p", "min p", "verdict"]
     table = _grid(title, columns, left=["comparison", "verdict"])
     table.caption = (
-        "n: pairs used (zeros, ties); difference: mean, positive if the first is better; p: Wilcoxon "
-        "signed-rank, Pratt zeros, exact (~: saddlepoint); "
-        f"adj. p: {result.settings.correction} within the family; min p: the smallest adjusted p n can reach"
+        f"[CI]: {intervals}; n: pairs used (zeros, ties); positive if the first is better; mean: by sign "
+        "flips, and Hall's t against a longer tail; Hodges-Lehmann: of the typical run, inverts p; p: "
+        f"Wilcoxon signed-rank, Pratt zeros, exact (~: approximate); adj. p: {CORRECTIONS[s.correction]} "
+        "within the family; min p: the smallest adjusted p that this row's n can reach"
     )
     return table
 
 
 def _cells(c: PairedComparison) -> list[str]:
     if c.signed_rank is None or c.rank is None or c.mean is None:
-        return ["0", *["-"] * 4, _word(c.verdict)]
-    if math.isnan(c.mean.estimate):
+        return ["0", *["-"] * 5, _word(c.verdict)]
+    shown = shown_difference(c)
+    if math.isnan(shown.estimate):
         diverged = f"{c.n_diverged_candidate} and {c.n_diverged_baseline} diverged"
         effect = f"{diverged}, rank-biserial {number(c.rank.rank_biserial, 2)}"
     else:
-        effect = f"{number(c.mean.estimate)} {_interval(c.mean.low, c.mean.high)}"
+        effect = f"{number(shown.estimate)} {_interval(shown.low, shown.high)}"
+    test = c.signed_rank
+    raw = (
+        number(test.pvalue, 2) + _approximate(test.method)
+        if c.crossed is None
+        else number(c.crossed.pvalue, 2)
+    )
+    shift = c.simultaneous if c.crossed is None else None
     return [
-        f"{c.n} ({c.signed_rank.n_zeros}, {c.signed_rank.n_ties})",
+        f"{c.n} ({test.n_zeros}, {test.n_ties})",
         effect,
-        number(c.signed_rank.pvalue, 2) + _approximate(c.signed_rank.method),
+        f"{number(shift.estimate)} {_interval(shift.low, shift.high)}" if shift else "-",
+        raw,
         number(c.p_adjusted, 2),
         number(c.smallest_adjusted_p, 2),
         _word(c.verdict),
@@ -158,6 +184,10 @@ def _cells(c: PairedComparison) -> list[str]:
 
 
 def _interval(low: float, high: float) -> str:
+    if math.isinf(low) and math.isinf(high):
+        return rf"\[{UNBOUNDED}]"
+    if 0 in (low, high) and low != high:  # the end to which a later step of the correction cut it
+        return f"(0, {number(high)}]" if low == 0 else rf"\[{number(low)}, 0)"
     return f"\\[{number(low)}, {number(high)}]"
 
 
@@ -217,8 +247,8 @@ def _these(comparisons: Iterable[StratifiedComparison], result: Comparison) -> T
             _word(c.verdict),
         )
     table.caption = (
-        f"correction {result.settings.correction}; [CI] inverts the test and holds for all rows together; "
-        "nothing is claimed about other datasets"
+        f"correction {CORRECTIONS[result.settings.correction]}; [CI] inverts the test and holds for all "
+        "rows together; nothing is claimed about other datasets"
     )
     return table
 
@@ -248,7 +278,10 @@ def _ranks(family: FamilyResult, result: Comparison) -> RenderableType:
 
 
 def _conjunctions(result: Comparison) -> Text:
-    lines = ["On at least how many datasets (family-wise confidence):"]
+    lines = [
+        "On at least how many datasets (bounds that hold for all pairs and both directions at once, so they "
+        "may be lower than the verdicts within each dataset):"
+    ]
     for c in result.conjunctions:
         lines.append(
             f"  {c.candidate} beats {c.baseline} on at least {c.better_on_at_least} of {c.n_datasets}, "
@@ -284,8 +317,12 @@ def _verdicts(result: Comparison, max_rows: int) -> Text:
         text.append(f"  {scope}: ", style="not bold")
         text.append(c.verdict.word, style=_STYLE[c.verdict.word])
         text.append(f". {c.verdict.reason}", style="not bold")
-        if isinstance(c, PairedComparison) and not c.smallest_adjusted_p <= result.settings.alpha:
-            text.append(f" ({c.attainable})", style="not bold")
+        if isinstance(c, PairedComparison):
+            few = c.verdict.word != "crashed" and not c.smallest_adjusted_p <= result.settings.alpha
+            if few and c.crossed is None:
+                text.append(f" ({c.attainable})", style="not bold")
+            if c.sensitivity is not None and c.verdict.word != "crashed":
+                text.append(f" {c.sensitivity.sentence.capitalize()}.", style="not bold")
         text.append("\n")
     return text
 

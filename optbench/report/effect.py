@@ -10,11 +10,16 @@ from optbench.stats.families import PairedComparison
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """A difference in the metric's own unit, positive where the candidate is better; NaN without one."""
+    """A difference in the metric's own unit, positive where the candidate is better; NaN without one.
+
+    The interval has the level ``confidence``, at which those of all comparisons of the family hold together.
+    It is infinite where too few pairs bound nothing at that level.
+    """
 
     estimate: float
     low: float
     high: float
+    confidence: float = math.nan
 
 
 #: What there is where no difference can be computed.
@@ -22,7 +27,21 @@ NONE = Shown(estimate=math.nan, low=math.nan, high=math.nan)
 
 
 def shown_difference(c: PairedComparison) -> Shown:
-    """The difference that stands beside a comparison's p and verdict."""
-    if c.mean is None:
+    """The difference that stands beside a comparison's p and verdict: the mean, by the test that was made."""
+    d = c.average if c.crossed is None else c.crossed
+    if d is None:
         return NONE
-    return Shown(estimate=c.mean.estimate, low=c.mean.low, high=c.mean.high)
+    return Shown(estimate=d.estimate, low=d.low, high=d.high, confidence=d.confidence)
+
+
+def interval_name(comparisons: int, *, alpha: float, correction: str) -> str:
+    """Name the intervals beside the p-values of so many comparisons.
+
+    Examples
+    --------
+    >>> interval_name(1, alpha=0.05, correction="holm"), interval_name(8, alpha=0.05, correction="holm")
+    ('95% CI', '95% CI for all 8 together')
+    """
+    level = f"{1 - alpha:.0%} CI"
+    together = comparisons > 1 and correction not in ("none", "bh")
+    return f"{level} for all {comparisons} together" if together else level

@@ -24,6 +24,7 @@ from optbench.report.answer import Answer
 from optbench.report.failures import Failure
 from optbench.report.leaderboard import Leaderboard
 from optbench.report.leaderboard_columns import csv_columns, other_values
+from optbench.report.new_examples import NewExamples
 from optbench.report.text import TextTable
 from optbench.stats.common import to_plain
 from optbench.suite.report_spec import ReportSpec
@@ -55,6 +56,7 @@ def json_text(
     answer: Answer | None = None,
     overall: Iterable[Across] = (),
     settings: Iterable[SettingComparison] = (),
+    over_examples: Iterable[NewExamples] = (),
     methods: str = "",
     missing: Iterable[Failure] = (),
 ) -> str:
@@ -75,6 +77,10 @@ def json_text(
         "leaderboards": [_board(board) for board in boards],
         "across": [_fields(item, {"times", "cells", "measure"}) for item in overall],
         "settings": list(settings),
+        "new_examples": [
+            {"title": item.board.title, "examples": item.examples, "rows": item.rows, "reason": item.reason}
+            for item in over_examples
+        ],
         "refusals": results.refusals,
         "methods": methods,
         "timing": [{"entry": entry, "step": median(entry.step_seconds)} for entry in results.passes],
@@ -90,7 +96,7 @@ def _board(board: Leaderboard) -> dict[str, Any]:
         {f.name: getattr(row, f.name) for f in fields(row) if f.name != "measured"} | other_values(board, row)
         for row in board.rows
     ]
-    return _fields(board, {"table", "reached", "measure"}) | {"rows": rows}
+    return _fields(board, {"table", "reached", "measure", "crossing"}) | {"rows": rows}
 
 
 def _fields(item: Any, leave_out: set[str]) -> dict[str, Any]:

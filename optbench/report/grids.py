@@ -8,10 +8,11 @@ import pandas as pd
 
 from optbench.records.frames import Results
 from optbench.report.across import SettingComparison
-from optbench.report.crashes import crashed_optimizers, name_crashed
+from optbench.report.effect import shown_difference
 from optbench.report.fair_times import SETTING
-from optbench.report.leaderboard import oriented
-from optbench.report.text import DASH, TextTable, estimate, p_value
+from optbench.report.leaderboard import crossing_of, oriented
+from optbench.report.text import TextTable, estimate, p_value
+from optbench.stats.crashes import crashed_optimizers, name_crashed
 from optbench.stats.families import Settings, compare_family
 from optbench.suite.report_spec import ReportSpec
 from optbench.task import Metric
@@ -79,6 +80,7 @@ def _compared(
         settings=Settings(names[0], "baseline", a.alpha, a.correction, a.margin),
         scope=f"{optimizer} on {title}",
         maximise=maximise,
+        crossing=crossing_of(named.assign(status="completed"), table.index),
     )
     crashed = crashed_optimizers(part.assign(optimizer=part["workload"].map(settings)))
     return SettingComparison(
@@ -105,8 +107,8 @@ def grids_table(found: Sequence[SettingComparison], metric: Metric) -> TextTable
     rows = []
     for item in found:
         for c in item.family.comparisons:
-            mean = c.mean
-            difference = estimate(mean.estimate, mean.low, mean.high, metric=metric) if mean else DASH
+            mean = shown_difference(c)
+            difference = estimate(mean.estimate, mean.low, mean.high, metric=metric)
             pair = f"{c.candidate} vs {c.baseline}"
             cells = (pair, item.shared, str(c.n), difference, p_value(c.p_adjusted), c.verdict.word)
             rows.append((item.workload, item.optimizer, *cells))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from optbench.report.effect import interval_name
 from optbench.report.latex import escape_latex
 from optbench.report.leaderboard import Leaderboard
 from optbench.report.leaderboard_columns import latex_columns
+from optbench.report.reasons import reach
 from optbench.report.text import TextTable
 
 
@@ -80,14 +82,17 @@ def _is_number(cell: str) -> bool:
 def _caption(board: Leaderboard) -> str:
     used = sorted({c.n for c in board.family.comparisons})
     pairs = f"{used[0]}" if len(used) == 1 else f"{used[0]} to {used[-1]}" if used else "0"
-    smallest = [c.smallest_adjusted_p for c in board.family.comparisons if c.n]
+    smallest = reach((c.candidate, c) for c in board.family.comparisons)
+    intervals = interval_name(
+        sum(bool(c.n) for c in board.family.comparisons), alpha=board.alpha, correction=board.correction
+    )
     correction = "uncorrected" if board.correction == "none" else f"after {board.correction.title()}"
     return (
         f"{escape_latex(board.title)}: {escape_latex(board.measure.heading)}, mean $\\pm$ standard "
-        f"deviation over completed trials; difference to {escape_latex(board.baseline)} with "
-        f"{(1 - board.alpha) * 100:g}\\,\\% interval, positive is better; {pairs} pairs, signed-rank test, "
-        f"$p$ {correction}"
-        + (f" (smallest attainable {max(smallest):.3g})" if smallest else "")
+        f"deviation over completed trials; mean difference to {escape_latex(board.baseline)} "
+        f"[{escape_latex(intervals)}], positive is better; {pairs} pairs, signed-rank test of the typical "
+        f"run, $p$ {correction}"
+        + (f"; smallest attainable $p$ {escape_latex(smallest)}" if smallest else "")
         + r". $^{*}\,p\le .05$, $^{**}\,p\le .01$, $^{***}\,p\le .001$."
     )
 

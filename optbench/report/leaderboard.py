@@ -13,16 +13,19 @@ import pandas as pd
 from optbench.records.frames import Results, epochs_to_target
 from optbench.records.pairing import counted_block
 from optbench.report.board_notes import board_notes
-from optbench.report.crashes import crashed_optimizers, name_crashed
 from optbench.report.failures import Failures, Raising
 from optbench.report.fair_times import SETTING, comparable
 from optbench.report.leaderboard_columns import measured
+from optbench.stats.common import value_step
+from optbench.stats.crashes import crashed_optimizers, name_crashed
+from optbench.stats.crossed import Crossing, find_crossing
 from optbench.stats.effects import mean_difference
 from optbench.stats.families import FamilyResult, PairedComparison, Settings, compare_family
 from optbench.stats.ranks import compact_letters, rank_intervals
 from optbench.stats.survival import TimeToTarget, time_to_target
 from optbench.suite.report_spec import Analysis, ReportSpec, ReportWorkload
 from optbench.task import Metric
+from optbench.trial import STREAMS
 
 #: How a leaderboard that could not be made is named, before its title.
 LEADERBOARD = "leaderboard "
@@ -72,8 +75,10 @@ class Leaderboard:
 
     ``title`` names the workload, and backend, device and precision where the results have several. ``table``
     is blocks x optimizers, larger is better, -inf diverged, NaN missing. ``family`` compares with the
-    baseline, as declared. ``measure`` declares the metric. ``reached`` has a trial's epochs and seconds to
-    target (inf where it was not reached) and ``times`` their analysis; None for a workload without a target.
+    baseline, as declared. ``measure`` declares the metric, ``resolution`` is the step of its values, and
+    ``examples`` the size of the test part. ``crossing`` has the streams whose seeds repeat over blocks.
+    ``reached`` has a trial's epochs and seconds to target (inf where it was not reached) and ``times`` their
+    analysis; None for a workload without a target.
     """
 
     title: str
@@ -96,6 +101,9 @@ class Leaderboard:
     family: FamilyResult
     times: TimeToTarget | None
     reached: pd.DataFrame | None
+    examples: int | None = None
+    resolution: float | None = None
+    crossing: Crossing | None = None
     notes: tuple[str, ...] = field(default=())
 
     @cached_property
@@ -107,9 +115,10 @@ class Leaderboard:
         found = compare_family(
             self.table.to_numpy(dtype=float),
             names,
-            settings=Settings(None, "all", self.alpha, correction=self.correction, margin=self.margin),
+            settings=Settings(None, "all", self.alpha, self.correction, self.margin, self.resolution),
             scope=self.title,
             maximise=self.maximise,
+            crossing=self.crossing,
         )
         return name_crashed(found, self.crashed, either=True)
 
@@ -172,6 +181,13 @@ def oriented(trials: pd.DataFrame, metric: str, *, maximise: bool) -> pd.DataFra
     return table.pivot(index="block", columns="optimizer", values="value")
 
 
+def crossing_of(trials: pd.DataFrame, blocks: pd.Index) -> Crossing | None:
+    """The streams whose seeds repeat over blocks, with their levels in each of `blocks`."""
+    seeds = trials.assign(block=counted_block(trials)).drop_duplicates("block").set_index("block")
+    names = [name for name in STREAMS if f"seed_{name}" in seeds]
+    return find_crossing({name: seeds[f"seed_{name}"].reindex(blocks).to_numpy() for name in names})
+
+
 def of_board(trials: pd.DataFrame, board: Leaderboard) -> pd.DataFrame:
     """Rows of ``Results.trials`` that a leaderboard is about."""
     mine = trials["workload"] == board.workload
@@ -203,14 +219,18 @@ def _board(
     optimizers += sorted(present - set(optimizers))
     baseline = next((label for label in optimizers if label == analysis.baseline), optimizers[0])
     table = oriented(trials, analysis.primary, maximise=maximise).reindex(columns=optimizers)
+    examples = results.examples_of(trials) if analysis.primary.startswith("test_") else None
+    resolution = value_step(table.to_numpy(dtype=float), examples)
+    crossing = crossing_of(trials, table.index)
     family = compare_family(
         table.to_numpy(dtype=float),
         optimizers,
         settings=Settings(
-            baseline, "baseline", analysis.alpha, correction=analysis.correction, margin=analysis.margin
+            baseline, "baseline", analysis.alpha, analysis.correction, analysis.margin, resolution
         ),
         scope=title,
         maximise=maximise,
+        crossing=crossing,
     )
     crashed = crashed_optimizers(trials)
     family = name_crashed(family, crashed)
@@ -218,7 +238,7 @@ def _board(
     part = f"time to target: {title}"
     reached = failures.attempt(part, lambda: _reached(trials, epochs, targets))
     times = failures.attempt(
-        part, lambda: _times(reached, optimizers, baseline, entry, analysis, title, crashed)
+        part, lambda: _times(reached, trials, optimizers, baseline, entry, analysis, title, crashed)
     )
     timed = comparable(results, trials)
     rows = _rows(trials, table, family, analysis, reached=reached, timed=timed)
@@ -244,7 +264,10 @@ def _board(
         family=family,
         times=times,
         reached=reached if times is not None else None,
-        notes=tuple(board_notes(rows, trials, results, spec)),
+        examples=examples,
+        resolution=resolution,
+        crossing=crossing,
+        notes=tuple(board_notes(rows, trials, results, spec, examples=examples)),
     )
 
 
@@ -264,6 +287,7 @@ def _reached(trials: pd.DataFrame, epochs: pd.DataFrame, targets: Mapping[str, f
 
 def _times(
     reached: pd.DataFrame | None,
+    trials: pd.DataFrame,
     optimizers: Sequence[str],
     baseline: str,
     entry: ReportWorkload,
@@ -285,6 +309,7 @@ def _times(
         dataset=title,
         budget=float(entry.epochs),
         settings=settings,
+        crossing=crossing_of(trials, table.index),
     )
     return replace(result, family=name_crashed(result.family, crashed))
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from optbench.report.columns import Column, Latex, OfRow, Shown, number_column
-from optbench.report.effect import shown_difference
+from optbench.report.effect import interval_name, shown_difference
 from optbench.report.latex import escape_latex
 from optbench.report.text import (
     CORRECTIONS,
     DASH,
+    UNBOUNDED,
     TextTable,
     Value,
     estimate,
@@ -81,7 +82,8 @@ def leaderboard_table(board: Leaderboard) -> TextTable:
         )
     sign = "higher" if board.maximise else "lower"
     notes.append(
-        f"{sign.capitalize()} is better; differences are oriented so that positive is better. "
+        f"{sign.capitalize()} is better; differences are means over pairs, oriented so that positive is "
+        "better. p is of the typical run, by signed ranks; better and worse need the mean, too. "
         "#: the ranks that the comparisons with the baseline leave open. Optimizers that share a letter were "
         "not told apart. W/T/L: blocks won, tied, lost."
     )
@@ -139,6 +141,11 @@ def _level(board: Leaderboard) -> str:
     return f"{1 - board.alpha:.0%}"
 
 
+def _intervals(board: Leaderboard) -> str:
+    count = sum(bool(c.n) for c in board.family.comparisons)
+    return interval_name(count, alpha=board.alpha, correction=board.correction)
+
+
 def _rank(board: Leaderboard, row: Row) -> str:
     return str(row.rank) if row.rank == row.rank_high else f"{row.rank}-{row.rank_high}"
 
@@ -170,7 +177,8 @@ def _difference(board: Leaderboard, c: PairedComparison) -> str:
 def _difference_latex(board: Leaderboard, row: Row) -> str:
     c = row.comparison
     text = DASH if c is None else _difference(board, c)
-    return "--" if text == DASH else "$" + text.replace(" [", r"\ [") + "$"
+    shown = text.replace(" [", r"\ [").replace(UNBOUNDED, rf"\mbox{{{UNBOUNDED}}}")
+    return "--" if text == DASH else f"${shown}$"
 
 
 def _p_latex(board: Leaderboard, row: Row) -> str:
@@ -265,7 +273,7 @@ COLUMNS: tuple[Column, ...] = (
         data={"mean_low": lambda board, row: row.mean_low, "mean_high": lambda board, row: row.mean_high},
     ),
     Column(
-        title=lambda board: f"minus {board.baseline} [{_level(board)} CI]",
+        title=lambda board: f"minus {board.baseline} [{_intervals(board)}]",
         text=_compared_text(_difference),
         shown=lambda board: "core",
         value=_compared_value(lambda board, c: shown_difference(c).estimate * _factor(board)),
@@ -275,6 +283,7 @@ COLUMNS: tuple[Column, ...] = (
             "difference": _compared(lambda c: shown_difference(c).estimate),
             "difference_low": _compared(lambda c: shown_difference(c).low),
             "difference_high": _compared(lambda c: shown_difference(c).high),
+            "difference_confidence": _compared(lambda c: shown_difference(c).confidence),
         },
         latex=Latex(title="Difference", cell=_difference_latex),
     ),

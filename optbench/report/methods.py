@@ -8,7 +8,9 @@ import optbench
 from optbench.records.frames import Results
 from optbench.records.machines import machine_names
 from optbench.records.pairing import DECLARED
+from optbench.report.answer import count_range
 from optbench.report.leaderboard import Leaderboard
+from optbench.report.reasons import reach
 from optbench.report.text import listed
 from optbench.suite.report_spec import Analysis, ReportSpec
 from optbench.task import Metric
@@ -114,15 +116,27 @@ def _tested(spec: ReportSpec, boards: Sequence[Leaderboard]) -> str:
         if analysis.correction == "none"
         else f"corrected by {_CORRECTIONS[analysis.correction]} over a workload's comparisons (up to {most})"
     )
+    compared = [c for board in boards for c in board.family.comparisons]
+    crossed = any(c.crossed is not None for c in compared)
+    together = most > 1 and analysis.correction not in ("none", "bh")
+    level = f"{1 - analysis.alpha:.0%}" + (" for a workload's comparisons together" if together else "")
     text = (
         f"Each optimizer was compared with {listed(baselines)} by the two-sided Wilcoxon signed-rank test "
-        f"with Pratt's treatment of zeros, {_exactness(boards)}, at level {analysis.alpha:g}, {correction}; "
-        f"intervals of mean differences are Student's t intervals at {1 - analysis.alpha:.0%}."
+        f"with Pratt's treatment of zeros, {_exactness(boards)}, at level {analysis.alpha:g}, {correction}. "
+        "It is about the typical run; better and worse were said only where the mean difference showed the "
+        "same, tested by sign flips and, against a longer tail, by Hall's skewness-corrected t. Intervals "
+        f"of mean differences invert these tests, at {level}."
     )
-    if analysis.margin is not None:
+    if crossed:
         text += (
-            f" Equivalence was tested by two one-sided tests against a margin of "
-            f"{_margin(analysis, boards)}, declared beforehand."
+            " Where the seeds of several streams are crossed, the mean was tested against the variance of "
+            "each of them instead, since trials that share a seed are not independent."
+        )
+    if analysis.margin is not None and any(c.equivalence is not None for c in compared):
+        text += (
+            f" Equivalence within a margin of {_margin(analysis, boards)} is about the typical run: two "
+            "one-sided sign tests of the median difference, refused where a run collapsed or one pair "
+            "carries the mean; nothing is said of a mean that collapses not seen here would carry."
         )
     return text
 
@@ -142,14 +156,20 @@ def _exactness(boards: Sequence[Leaderboard]) -> str:
 
 
 def _reach(boards: Sequence[Leaderboard]) -> str:
-    used = [c.n for board in boards for c in board.family.comparisons]
-    smallest = [c.smallest_adjusted_p for board in boards for c in board.family.comparisons if c.n]
-    if not smallest:
+    named = [
+        (f"{c.candidate} on {board.title}" if len(boards) > 1 else c.candidate, c)
+        for board in boards
+        for c in board.family.comparisons
+    ]
+    used = [c.n for _, c in named]
+    if not any(used):
         return "No block held two optimizers, so no test could be made."
-    pairs = f"{min(used)}" if min(used) == max(used) else f"{min(used)} to {max(used)}"
+    smallest = reach(named)
+    text = f"The comparisons used {count_range(used)} pairs"
     return (
-        f"The comparisons used {pairs} pairs; the smallest adjusted p-value that the least of them could "
-        f"have reached is {max(smallest):.3g}."
+        f"{text}; the smallest adjusted p-value that they could reach is {smallest}."
+        if smallest
+        else f"{text}."
     )
 
 

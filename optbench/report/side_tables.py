@@ -11,8 +11,10 @@ import pandas as pd
 from optbench.records.frames import Results
 from optbench.report.across import Across, SettingComparison
 from optbench.report.board_notes import named_notes
+from optbench.report.effect import shown_difference
 from optbench.report.leaderboard import Leaderboard, of_board
 from optbench.report.text import (
+    CORRECTIONS,
     DASH,
     TextTable,
     Value,
@@ -55,8 +57,9 @@ PAIR_COLUMNS = (
     "missing",
     "zeros",
     "ties",
-    "mean difference [CI]",
-    "Hodges-Lehmann",
+    "mean difference [CI, together]",
+    "Student's t [CI]",
+    "Hodges-Lehmann [CI]",
     "d_z",
     "rank-biserial",
     "P(better)",
@@ -65,6 +68,7 @@ PAIR_COLUMNS = (
     "smallest p",
     "method",
     "verdict",
+    "reason",
 )
 
 
@@ -108,8 +112,14 @@ def across_table(found: Across) -> TextTable:
         "at least so many it is better, with all workloads and comparisons taken together (partial "
         "conjunction), a stricter question.",
         *(f"New workloads: {note}" for note in named_notes(found.family.comparisons)),
-        f"p-values after {found.correction} over the comparisons of each question. Profile area: of epochs "
-        "to target, within 4 times the best; 1 is best everywhere.",
+        f"p-values after {CORRECTIONS[found.correction]} over the comparisons of each question, [CI] at the "
+        "same level for all of them together. Profile area: of epochs to target, within 4 times the best; 1 "
+        "is best everywhere.",
+        *(
+            f"{row.optimizer}, these workloads: {row.these.verdict.word}. {row.these.verdict.reason}"
+            for row in found.rows
+            if row.these is not None and row.these.verdict.word == "mixed"
+        ),
     ]
     extras = {"profile area"} if all(math.isnan(row.profile) for row in found.rows) else set()
     return TextTable(
@@ -141,7 +151,9 @@ def pairs_table(boards: Sequence[Leaderboard]) -> TextTable:
         notes=(
             "declared: each against the baseline, the claim of this report. all pairs: with a correction of "
             "its own over a workload's pairs; it answers another question, so its verdicts may differ. "
-            "smallest p: the adjusted p that this n could have reached.",
+            "smallest p: the adjusted p that this n could have reached. [CI, together]: at the level that "
+            "holds for a family's comparisons together, as the adjusted p does; Student's t and "
+            "Hodges-Lehmann: of a comparison alone.",
         ),
         values=tuple(values),
     )
@@ -150,8 +162,8 @@ def pairs_table(boards: Sequence[Leaderboard]) -> TextTable:
 def _pair(c: PairedComparison, metric: Metric) -> tuple[list[str], list[Value]]:
     name = f"{c.candidate} vs {c.baseline}"
     if c.signed_rank is None or c.mean is None or c.rank is None:
-        return [name, "0", str(c.n_missing), *[DASH] * 11, c.verdict.word], [None] * 15
-    test, hodges = c.signed_rank, c.hodges_lehmann
+        return [name, "0", str(c.n_missing), *[DASH] * 12, c.verdict.word, c.verdict.reason], [None] * 17
+    test, hodges, shown = c.signed_rank, c.hodges_lehmann, shown_difference(c)
     d_z = c.standardized.d_z if c.standardized else math.nan
     text = [
         name,
@@ -159,6 +171,7 @@ def _pair(c: PairedComparison, metric: Metric) -> tuple[list[str], list[Value]]:
         str(c.n_missing),
         str(test.n_zeros),
         str(test.n_ties),
+        estimate(shown.estimate, shown.low, shown.high, metric=metric),
         estimate(c.mean.estimate, c.mean.low, c.mean.high, metric=metric),
         estimate(hodges.estimate, hodges.low, hodges.high, metric=metric) if hodges else DASH,
         number(d_z),
@@ -167,12 +180,13 @@ def _pair(c: PairedComparison, metric: Metric) -> tuple[list[str], list[Value]]:
         p_value(test.pvalue),
         p_value(c.p_adjusted),
         short(c.smallest_adjusted_p),
-        f"signed-rank, Pratt, {test.method}",
+        f"signed-rank, Pratt, {test.method}" if c.crossed is None else f"crossed seeds, {c.crossed.method}",
         c.verdict.word,
+        c.verdict.reason,
     ]
-    value: list[Value] = [name, c.n, c.n_missing, test.n_zeros, test.n_ties, c.mean.estimate]
+    value: list[Value] = [name, c.n, c.n_missing, test.n_zeros, test.n_ties, shown.estimate, c.mean.estimate]
     value += [hodges.estimate if hodges else None, d_z, c.rank.rank_biserial, c.rank.superiority]
-    value += [test.pvalue, c.p_adjusted, c.smallest_adjusted_p, None, None]
+    value += [test.pvalue, c.p_adjusted, c.smallest_adjusted_p, None, None, None]
     return text, value
 
 
@@ -228,8 +242,8 @@ def settings_table(found: Sequence[SettingComparison], metric: Metric) -> TextTa
     rows = []
     for item in found:
         for c in item.family.comparisons:
-            mean = c.mean
-            difference = estimate(mean.estimate, mean.low, mean.high, metric=metric) if mean else DASH
+            mean = shown_difference(c)
+            difference = estimate(mean.estimate, mean.low, mean.high, metric=metric)
             pair = f"{c.candidate} vs {c.baseline}"
             cells = (pair, str(c.n), difference, p_value(c.p_adjusted), c.verdict.word)
             rows.append((item.workload, item.optimizer, *cells))

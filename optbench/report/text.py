@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from optbench.task import Metric, Metrics
 
 DASH = "-"
+#: An interval of so high a level that so few pairs bound nothing.
+UNBOUNDED = "unbounded"
 #: Corrections as people call them.
 CORRECTIONS = {
     "holm": "Holm",
@@ -72,9 +74,14 @@ def estimate(value: float, low: float, high: float, *, metric: Metric) -> str:
     if not math.isfinite(value):
         return DASH
     text = f"{value * factor:+.{digits}f}"
-    if math.isfinite(low) and math.isfinite(high):
-        text += f" [{low * factor:+.{digits}f}, {high * factor:+.{digits}f}]"
-    return text
+    if math.isinf(low) and math.isinf(high):
+        return f"{text} [{UNBOUNDED}]"
+    if math.isnan(low) or math.isnan(high):
+        return text
+    # A later step of a correction found the difference: the interval ends at 0, which is not in it.
+    first = "(0" if low == 0 < value else f"[{low * factor:+.{digits}f}"
+    last = "0)" if high == 0 > value else f"{high * factor:+.{digits}f}]"
+    return f"{text} {first}, {last}"
 
 
 def middle(text: str, width: int, *, head: int | None = None) -> str:

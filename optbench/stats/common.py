@@ -151,6 +151,18 @@ def count_resolution(values: ArrayLike, examples: int) -> float | None:
     return 1 / examples if (np.abs(counts - np.rint(counts)) <= min(0.1, noise)).all() else None
 
 
+def value_step(values: ArrayLike, examples: int | None) -> float | None:
+    """The step of a metric's values: 1 / examples where they are such shares, else what 32-bit storage left.
+
+    Examples
+    --------
+    >>> value_step([0.25, 0.5], 4), value_step([0.981, 0.9712], None)
+    (0.25, None)
+    """
+    step = None if examples is None else count_resolution(values, examples)
+    return stored_resolution(values) if step is None else step
+
+
 def differences(
     candidate: ArrayLike, baseline: ArrayLike, *, maximise: bool = True, resolution: float | None = None
 ) -> FloatArray:

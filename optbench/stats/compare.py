@@ -19,7 +19,8 @@ from optbench.stats.common import (
     stored_resolution,
     to_plain,
 )
-from optbench.stats.crossed import is_crossed
+from optbench.stats.crashes import called_crashed, crashed_optimizers, name_crashed
+from optbench.stats.crossed import Crossing, find_crossing
 from optbench.stats.datasets import (
     FEWEST_DATASETS,
     Conjunction,
@@ -31,7 +32,7 @@ from optbench.stats.datasets import (
     leave_one_out,
     on_these_datasets,
 )
-from optbench.stats.families import BRIEF, Crossing, FamilyResult, Settings, check_settings, compare_family
+from optbench.stats.families import BRIEF, FamilyResult, Settings, check_settings, compare_family
 from optbench.stats.survival import TimeToTarget, time_to_target
 from optbench.task import known, undeclared
 
@@ -136,7 +137,7 @@ def compare_table(
     margin: float | None = None,
     family: Literal["baseline", "all"] | None = None,
     examples: int | Mapping[str, int] | None = None,
-    streams: tuple[str, str] | None = None,
+    streams: Sequence[str] | None = None,
 ) -> Comparison:
     """Run the decision procedure on a tidy table.
 
@@ -162,9 +163,9 @@ def compare_table(
     examples : int or mapping of dataset to int, optional
         Size of the test part: where all values of a dataset are multiples of its inverse, as accuracies are,
         differences are rounded to it, so that equal counts are ties.
-    streams : (str, str), optional
-        Columns with the seeds of two streams, such as init and order. On datasets where they are crossed the
-        blocks are not independent and are analysed as crossed (see `optbench.stats.crossed`).
+    streams : sequence of str, optional
+        Columns with the seeds of two streams or more, such as init and order. On datasets where they are
+        crossed the blocks are not independent and are analysed as crossed (see `optbench.stats.crossed`).
 
     Returns
     -------
@@ -246,21 +247,32 @@ def compare_table(
     else:
         notes.append("one trial per dataset and optimizer: no test within a dataset is possible")
     new, stability = _new_datasets(tables, names, settings, larger, notes)
+    lost = _crashed(frame, tables)
+    everywhere = frozenset.intersection(*lost.values())
     return Comparison(
         input=summary,
         settings=settings,
-        within=within,
-        these_datasets=these,
-        new_datasets=new,
+        within=tuple(name_crashed(f, lost[f.scope], either=True) for f in within),
+        these_datasets=tuple(called_crashed(c, everywhere, either=True) for c in these),
+        new_datasets=name_crashed(new, everywhere, either=True) if new else None,
         conjunctions=counted,
         stability=stability,
-        time_to_target=_time_to_target(frame, names, settings, notes),
+        time_to_target=_time_to_target(frame, names, settings, crossed, notes),
         notes=tuple(notes),
     )
 
 
-def _crossings(frame: pd.DataFrame, streams: tuple[str, str], notes: list[str]) -> dict[str, Crossing]:
-    """The datasets on which the seeds of two streams are crossed, with the levels of each block."""
+def _crashed(frame: pd.DataFrame, tables: Mapping[str, FloatArray]) -> dict[str, frozenset[str]]:
+    """Optimizers whose every trial on a dataset crashed."""
+    if "status" not in frame:
+        return dict.fromkeys(tables, frozenset())
+    labels = frame["dataset"].astype(str)
+    named = frame.assign(status=frame["status"].fillna("completed"))
+    return {dataset: crashed_optimizers(named[labels == dataset]) for dataset in tables}
+
+
+def _crossings(frame: pd.DataFrame, streams: Sequence[str], notes: list[str]) -> dict[str, Crossing]:
+    """The datasets on which the seeds of several streams are crossed, with the levels of each block."""
     import pandas as pd
 
     lacking = [c for c in streams if c not in frame.columns]
@@ -268,21 +280,17 @@ def _crossings(frame: pd.DataFrame, streams: tuple[str, str], notes: list[str]) 
         raise StatsError(f"streams: {', '.join(lacking)} not found; found are {', '.join(map(str, frame))}")
     if (frame.groupby(["dataset", "seed"], sort=False)[list(streams)].nunique() > 1).any(axis=None):
         raise StatsError(f"streams: a seed has two values of {' or '.join(streams)} within one dataset")
-    levels = []
+    seeds: dict[str, dict[str, IntArray]] = {}
     for stream in streams:
         codes = pd.factorize(frame[stream])[0].astype(np.float64)
-        tables, _ = block_tables(frame, codes)
-        levels.append({d: np.nanmax(t, axis=1).astype(np.int64) for d, t in tables.items()})
-    found = {}
-    for dataset, first in levels[0].items():
-        second = levels[1][dataset]
-        if is_crossed(first, second):
-            found[dataset] = Crossing(streams, first, second)
-            grid = f"{np.unique(first).size} {streams[0]} x {np.unique(second).size} {streams[1]}"
-            notes.append(
-                f"{dataset}: {grid} seeds are crossed; trials that share one are not independent, so means "
-                "are tested against the variance of both, and counts over datasets are left out"
-            )
+        for dataset, table in block_tables(frame, codes)[0].items():
+            seeds.setdefault(dataset, {})[stream] = np.nanmax(table, axis=1).astype(np.int64)
+    found = {dataset: crossing for dataset, s in seeds.items() if (crossing := find_crossing(s)) is not None}
+    notes += [
+        f"{dataset}: {crossing.sentence} seeds are crossed; trials that share one are not independent, so "
+        "means are tested against the variance of each, and counts over datasets are left out"
+        for dataset, crossing in found.items()
+    ]
     return found
 
 
@@ -326,7 +334,11 @@ def _new_datasets(
 
 
 def _time_to_target(
-    frame: pd.DataFrame, names: Sequence[str], settings: Settings, notes: list[str]
+    frame: pd.DataFrame,
+    names: Sequence[str],
+    settings: Settings,
+    crossed: Mapping[str, Crossing],
+    notes: list[str],
 ) -> tuple[TimeToTarget, ...]:
     if not {"reached", "time"} <= set(frame.columns):
         return ()
@@ -351,7 +363,9 @@ def _time_to_target(
         if not limit > 0:
             notes.append(f"{dataset}: no positive budget, time to target left out")
             continue
-        results += time_to_target(times, names, dataset=dataset, budget=limit, settings=settings)
+        results += time_to_target(
+            times, names, dataset=dataset, budget=limit, settings=settings, crossing=crossed.get(dataset)
+        )
     return tuple(results)
 
 

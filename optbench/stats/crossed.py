@@ -8,7 +8,7 @@ with trained seeds on shared test examples: new seeds and new examples are two s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +24,11 @@ _SMALLEST = 1e-12
 
 @dataclass(frozen=True)
 class CrossedMean:
-    """A mean over a table of two crossed factors, for new levels of both.
+    """A mean over a table of crossed factors, for new levels of all of them.
 
-    `components` are the variances of one cell that come from the first factor, the second, and the rest (not
-    below 0); `shares` how much each adds to the variance of the mean. `levels` are the numbers of levels,
-    `names` the factors'. NaN with a `reason` where the analysis is not possible.
+    `components` are the variances of one cell that come from each factor, and from the rest (not below 0);
+    `shares` how much each adds to the variance of the mean. `levels` are the numbers of levels, `names` the
+    factors'. NaN with a `reason` where the analysis is not possible.
     """
 
     estimate: float
@@ -37,25 +37,83 @@ class CrossedMean:
     confidence: float
     pvalue: float
     standard_error: float
-    levels: tuple[int, int]
-    names: tuple[str, str]
-    components: tuple[float, float, float]
-    shares: tuple[float, float, float]
+    levels: tuple[int, ...]
+    names: tuple[str, ...]
+    components: tuple[float, ...]
+    shares: tuple[float, ...]
     method: str
     reason: str | None = None
 
 
-def crossed_mean(
-    table: ArrayLike, *, confidence: float = 0.95, names: tuple[str, str] = ("rows", "columns")
-) -> CrossedMean:
-    """Test that the mean of a complete two-way table is zero, for new levels of both factors.
+@dataclass(frozen=True)
+class Crossing:
+    """Levels of the streams (such as init and order) that repeat over blocks, shape (n,) for each name."""
+
+    names: tuple[str, ...]
+    levels: tuple[IntArray, ...]
+
+    @property
+    def sentence(self) -> str:
+        """How many levels there are of each: "2 init x 8 order"."""
+        return grid(self.names, [np.unique(x).size for x in self.levels])
+
+
+def grid(names: Sequence[str], levels: Sequence[int]) -> str:
+    """Write the levels of crossed factors.
+
+    Examples
+    --------
+    >>> grid(["init", "order"], [2, 8])
+    '2 init x 8 order'
+    """
+    return " x ".join(f"{count} {name}" for name, count in zip(names, levels, strict=True))
+
+
+def find_crossing(streams: Mapping[str, ArrayLike]) -> Crossing | None:
+    """Do blocks share levels of streams, so that they are not independent?
 
     Parameters
     ----------
-    table : array_like, shape (a, b)
-        One difference per combination of levels, a and b at least 2.
+    streams : mapping of str to array_like, shape (n,)
+        The seed of each stream in each block.
+
+    Returns
+    -------
+    Crossing or None
+        None where every block has seeds of its own. Streams with one seed do not vary, and streams that
+        always change together are one factor.
+
+    Examples
+    --------
+    >>> find_crossing({"init": [0, 0, 1, 1], "order": [0, 1, 0, 1], "split": [0, 0, 0, 0]}).sentence
+    '2 init x 2 order'
+    >>> find_crossing({"init": [0, 1, 2], "order": [0, 1, 2]}) is None
+    True
+    """
+    found: dict[bytes, tuple[str, IntArray]] = {}
+    for name, seeds in streams.items():
+        _, first, codes = np.unique(np.asarray(seeds), return_index=True, return_inverse=True)
+        order = np.argsort(np.argsort(first))  # numbered by appearance, so that equal partitions look equal
+        levels = order[np.ravel(codes)].astype(np.int64)
+        if levels.size and levels.max() > 0:
+            found.setdefault(levels.tobytes(), (name, levels))
+    factors = list(found.values())
+    if len(factors) < 2:
+        return None
+    return Crossing(tuple(name for name, _ in factors), tuple(levels for _, levels in factors))
+
+
+def crossed_mean(
+    table: ArrayLike, *, confidence: float = 0.95, names: Sequence[str] = ("rows", "columns")
+) -> CrossedMean:
+    """Test that the mean of a complete table of crossed factors is zero, for new levels of all of them.
+
+    Parameters
+    ----------
+    table : array_like, shape (a, b, ...)
+        One difference per combination of levels, at least 2 of each of 2 factors or more.
     confidence : float
-    names : (str, str)
+    names : sequence of str
         Of the factors.
 
     Returns
@@ -67,7 +125,8 @@ def crossed_mean(
     The crossed random-effects model without replication. The variance of the mean is estimated by (MS_a +
     MS_b - MS_rest) / ab, not below the larger of the first two alone, and compared with the average of the t
     quantiles on a - 1 and b - 1 degrees of freedom, weighted by MS_a and MS_b (Cochran and Cox). Where a
-    factor has 2 levels each mean square has its own quantile. Satterthwaite's degrees of freedom, the usual
+    factor has 2 levels, or there are 3 factors or more, each mean square has its own quantile; their sum
+    counts interactions of factors twice, to the safe side. Satterthwaite's degrees of freedom, the usual
     choice, reject in up to 12 % where one factor has 2 or 3 levels; these stay within Monte Carlo error of
     5 % in the settings of the table in docs/statistics.md. With 2 levels of a factor that matters hardly
     anything can be shown about new ones.
@@ -85,151 +144,167 @@ def crossed_mean(
     """
     check_fraction(confidence, "confidence")
     d = np.asarray(table, dtype=np.float64)
-    if d.ndim != 2 or min(d.shape) < 2:
+    if d.ndim < 2 or min(d.shape) < 2:
         raise StatsError(
-            f"table: found shape {d.shape}; allowed is (a, b) with 2 levels of each factor at least"
+            f"table: found shape {d.shape}; allowed is (a, b, ...) with 2 levels of each factor at least"
         )
-    levels = (d.shape[0], d.shape[1])
-    nan3 = (math.nan,) * 3
     if not np.isfinite(d).all():
-        return CrossedMean(*nan3, confidence, *nan3[:2], levels, names, nan3, nan3, "none", DIVERGED_REASON)
-    squares = mean_squares(d)
-    return _from_squares(float(d.mean()), squares, levels, confidence, names)
+        return _undefined(math.nan, math.nan, confidence, d.shape, tuple(names), DIVERGED_REASON)
+    return _from_squares(float(d.mean()), mean_squares(d), d.shape, confidence, tuple(names))
 
 
-def mean_squares(d: FloatArray) -> tuple[float, float, float]:
-    """Mean squares of the rows, of the columns, and of what is left.
+def refused(levels: Sequence[int], names: Sequence[str], *, confidence: float) -> CrossedMean:
+    """Say that too few combinations of crossed seeds are complete.
+
+    Examples
+    --------
+    >>> refused([1, 8], ["init", "order"], confidence=0.95).reason
+    'refused: 1 init x 8 order seeds are complete'
+    """
+    reason = f"refused: {grid(names, levels)} seeds are complete"
+    return _undefined(math.nan, math.nan, confidence, tuple(levels), tuple(names), reason)
+
+
+def _undefined(
+    estimate: float,
+    error: float,
+    confidence: float,
+    levels: tuple[int, ...],
+    names: tuple[str, ...],
+    reason: str,
+    components: tuple[float, ...] = (),
+) -> CrossedMean:
+    nan, unknown = math.nan, (math.nan,) * (len(levels) + 1)
+    return CrossedMean(
+        estimate,
+        nan,
+        nan,
+        confidence,
+        nan,
+        error,
+        levels,
+        names,
+        components or unknown,
+        unknown,
+        "none",
+        reason,
+    )
+
+
+def mean_squares(d: FloatArray) -> tuple[float, ...]:
+    """Mean squares of each factor's levels, and of what is left.
 
     Parameters
     ----------
-    d : ndarray, shape (a, b)
+    d : ndarray, shape (a, b, ...)
 
     Returns
     -------
-    (float, float, float)
+    tuple of float, one more than there are factors
 
     Examples
     --------
     >>> mean_squares(np.array([[1.0, 1.0], [3.0, 3.0]]))
     (4.0, 0.0, 0.0)
     """
-    a, b = d.shape
-    mean, rows, columns = d.mean(), d.mean(axis=1), d.mean(axis=0)
-    row = b * float(((rows - mean) ** 2).sum()) / (a - 1)
-    column = a * float(((columns - mean) ** 2).sum()) / (b - 1)
-    total = float(((d - mean) ** 2).sum())
-    rest = max(0.0, total - row * (a - 1) - column * (b - 1)) / ((a - 1) * (b - 1))
-    return row, column, rest
+    mean, squares, explained, df = d.mean(), [], 0.0, d.size - 1
+    for axis, levels in enumerate(d.shape):
+        others = tuple(i for i in range(d.ndim) if i != axis)
+        sum_of_squares = d.size / levels * float(((d.mean(axis=others) - mean) ** 2).sum())
+        squares.append(sum_of_squares / (levels - 1))
+        explained, df = explained + sum_of_squares, df - (levels - 1)
+    return *squares, max(0.0, float(((d - mean) ** 2).sum()) - explained) / df
 
 
 def _from_squares(
     estimate: float,
-    squares: tuple[float, float, float],
-    levels: tuple[int, int],
+    squares: tuple[float, ...],
+    levels: tuple[int, ...],
     confidence: float,
-    names: tuple[str, str],
+    names: tuple[str, ...],
 ) -> CrossedMean:
-    a, b = levels
-    cells = a * b
-    row, column, rest = squares
-    parts = (max(0.0, (row - rest) / b), max(0.0, (column - rest) / a), rest)
-    added = (parts[0] / a, parts[1] / b, parts[2] / cells)
+    cells = math.prod(levels)
+    *factors, rest = squares
+    parts = [max(0.0, (ms - rest) * count / cells) for ms, count in zip(factors, levels, strict=True)]
+    added = [part / count for part, count in zip(parts, levels, strict=True)] + [rest / cells]
     whole = sum(added)
-    first, second, third = (x / whole if whole > 0 else math.nan for x in added)
-    shares = (first, second, third)
-    if row + column <= 0:
-        nan = math.nan
+    components = (*parts, rest)
+    if sum(factors) <= 0:
         reason = "undefined: all differences are equal, so their standard deviation is 0"
-        return CrossedMean(
-            estimate, nan, nan, confidence, nan, 0.0, levels, names, parts, shares, "none", reason
-        )
-    variance = max(row + column - rest, row, column) / cells
-    two = min(a, b) == 2
+        return _undefined(estimate, 0.0, confidence, levels, names, reason, components)
+    each = len(levels) > 2 or min(levels) == 2
+    # Never below one factor's own, whose estimate the rest could take below it.
+    variance = sum(factors) if each else max(sum(factors) - rest, *factors)
+    error = math.sqrt(variance / cells)
 
     def half(confidence: float) -> float:
         """Half the width of the interval at a confidence."""
-        upper = (1 + confidence) / 2
-        t_row, t_column = float(special.stdtrit(a - 1, upper)), float(special.stdtrit(b - 1, upper))
-        if two:
-            return math.sqrt((t_row**2 * row + t_column**2 * column) / cells)
-        return (t_row * row + t_column * column) / (row + column) * math.sqrt(variance)
+        t = [float(special.stdtrit(count - 1, (1 + confidence) / 2)) for count in levels]
+        if each:
+            return math.sqrt(sum(x**2 * ms for x, ms in zip(t, factors, strict=True)) / cells)
+        return sum(x * ms for x, ms in zip(t, factors, strict=True)) / sum(factors) * error
 
     low, high = 0.0, 1.0 - _SMALLEST
     for _ in range(60):  # the confidence whose interval just reaches 0
         middle = (low + high) / 2
         low, high = (middle, high) if half(middle) < abs(estimate) else (low, middle)
     width = half(confidence)
-    pvalue = 1 - low if low > 0 else 1.0
-    method = "two-way, a t of its own for each factor" if two else "two-way, Cochran-Cox"
     return CrossedMean(
         estimate,
         estimate - width,
         estimate + width,
         confidence,
-        pvalue,
-        math.sqrt(variance),
+        1 - low if low > 0 else 1.0,
+        error,
         levels,
         names,
-        parts,
-        shares,
-        method,
+        components,
+        tuple(x / whole if whole > 0 else math.nan for x in added),
+        "a t of its own for each factor" if each else "two-way, Cochran-Cox",
     )
 
 
-def complete_table(d: FloatArray, first: IntArray, second: IntArray) -> tuple[FloatArray, int]:
-    """Arrange differences by the levels of two factors; levels with holes are left out until none is left.
+def complete_table(d: FloatArray, factors: Sequence[IntArray]) -> tuple[FloatArray, int]:
+    """Arrange differences by the levels of factors; levels with holes are left out until none is left.
 
     Parameters
     ----------
     d : ndarray, shape (n,)
         One difference per block, NaN where missing.
-    first, second : ndarray of int, shape (n,)
-        Levels of the two factors; each combination once at most.
+    factors : sequence of ndarray of int, shape (n,)
+        Levels of each factor; each combination once at most.
 
     Returns
     -------
-    table : ndarray, shape (a, b)
+    table : ndarray, shape (a, b, ...)
         Complete.
     left_out : int
         Differences that were known and are not in it.
 
     Examples
     --------
-    >>> complete_table(np.array([1.0, 2.0, 3.0]), np.array([0, 0, 1]), np.array([0, 1, 0]))
+    >>> complete_table(np.array([1.0, 2.0, 3.0]), [np.array([0, 0, 1]), np.array([0, 1, 0])])
     (array([[1., 2.]]), 1)
     """
-    _, i = np.unique(first, return_inverse=True)
-    _, j = np.unique(second, return_inverse=True)
-    table = np.full((int(i.max()) + 1, int(j.max()) + 1), np.nan)
-    table[i, j] = d
+    codes = [np.unique(levels, return_inverse=True)[1] for levels in factors]
+    table = np.full([int(code.max()) + 1 for code in codes], np.nan)
+    table[tuple(codes)] = d
     known = int((~np.isnan(table)).sum())
     while np.isnan(table).any():
         holes = np.isnan(table)
-        rows, columns = holes.mean(axis=1), holes.mean(axis=0)
-        if rows.max() >= columns.max():
-            table = np.delete(table, int(rows.argmax()), axis=0)
-        else:
-            table = np.delete(table, int(columns.argmax()), axis=1)
+        shares = [
+            holes.mean(axis=tuple(i for i in range(table.ndim) if i != axis)) for axis in range(table.ndim)
+        ]
+        worst = max(range(table.ndim), key=lambda axis: float(shares[axis].max()))
+        table = np.delete(table, int(shares[worst].argmax()), axis=worst)
     return table, known - table.size
 
 
-def is_crossed(first: IntArray, second: IntArray) -> bool:
-    """Do levels of two factors repeat in a grid, so that blocks are not independent?
-
-    Examples
-    --------
-    >>> is_crossed(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])), is_crossed(np.arange(4), np.arange(4))
-    (True, False)
-    """
-    repeats = min(np.unique(x).size for x in (first, second)) < first.size
-    return bool(repeats and np.unique(first).size > 1 and np.unique(second).size > 1)
-
-
 def crossed_power(
-    levels: tuple[int, int],
+    levels: Sequence[int],
     effect: float,
     *,
-    shares: Sequence[float] = (1 / 3, 1 / 3, 1 / 3),
+    shares: Sequence[float] | None = None,
     alpha: float = 0.05,
     draws: int = 2000,
     seed: int = 0,
@@ -238,11 +313,11 @@ def crossed_power(
 
     Parameters
     ----------
-    levels : (int, int)
+    levels : sequence of int
     effect : float
         Mean over the standard deviation of one difference.
-    shares : sequence of float, length 3
-        Of the variance of one difference: first factor, second, rest; they sum to 1.
+    shares : sequence of float, optional
+        Of the variance of one difference: each factor, and the rest; they sum to 1. Equal if not given.
     alpha : float
     draws, seed : int
         Of the simulation; standard error at most 0.011.
@@ -257,13 +332,17 @@ def crossed_power(
     True
     """
     check_fraction(alpha, "alpha")
-    a, b = levels
-    first, second, rest = (math.sqrt(s) for s in shares)
+    sizes = tuple(levels)
+    deviations = [math.sqrt(s) for s in shares or [1 / (len(sizes) + 1)] * (len(sizes) + 1)]
     rng = np.random.default_rng(seed)
     hits = 0
     for _ in range(draws):
-        d = effect + first * rng.normal(size=(a, 1)) + second * rng.normal(size=(1, b))
-        result = crossed_mean(d + rest * rng.normal(size=(a, b)), confidence=1 - alpha)
+        d = effect + deviations[-1] * rng.normal(size=sizes)
+        for axis, count in enumerate(sizes):
+            shape = [1] * len(sizes)
+            shape[axis] = count
+            d = d + deviations[axis] * rng.normal(size=shape)
+        result = crossed_mean(d, confidence=1 - alpha)
         hits += result.low > 0 or result.high < 0
     return hits / draws
 

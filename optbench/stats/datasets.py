@@ -261,7 +261,7 @@ def _with_crossings(
 def _one_mean(d: FloatArray, crossing: Crossing | None, confidence: float) -> CrossedMean | None:
     if crossing is None:
         return independent_mean(d[~np.isnan(d)], confidence=confidence)
-    table, _ = complete_table(d, crossing.first, crossing.second)
+    table, _ = complete_table(d, crossing.levels)
     return crossed_mean(table, confidence=confidence) if min(table.shape, default=0) > 1 else None
 
 

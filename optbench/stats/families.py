@@ -15,9 +15,9 @@ import numpy as np
 
 from optbench.stats.common import FloatArray, StatsError
 from optbench.stats.corrections import adjust
+from optbench.stats.crossed import Crossing
 from optbench.stats.missing import sensitivities
 from optbench.stats.pairs import (
-    Crossing,
     PairedComparison,
     Settings,
     adjust_family,
@@ -142,7 +142,10 @@ def compare_family(
         alpha=settings.alpha,
         resolution=settings.step(scope),
     )
-    comparisons = [replace(c, sensitivity=s) for c, s in zip(decide(raw, settings), known, strict=True)]
+    comparisons = [
+        c if c.crossed else replace(c, sensitivity=s)
+        for c, s in zip(decide(raw, settings), known, strict=True)
+    ]
     complete = table[~np.isnan(table).any(axis=1)]
     means = [_mean(column) * (1 if maximise else -1) for column in table.T]
     notes = _missing_notes(table, names, blocks)

@@ -32,9 +32,11 @@ class Sensitivity:
         """One sentence for a report."""
         runs = "1 pair lacks a run" if self.n_missing == 1 else f"{self.n_missing} pairs lack a run"
         if self.worst == self.best:
-            return f"{runs}: {self.worst} even if what is missing was all worst, or all best"
-        worst = f"{self.worst} if what is missing was all worst for the candidate"
-        return f"{runs}: {worst}, {self.best} if all best"
+            return (
+                f"{runs}; its typical run is {self.worst} whether what is missing was all worst or all best"
+            )
+        worst = f"its typical run would be {self.worst} if what is missing was all worst for it"
+        return f"{runs}; {worst}, {self.best} if all best"
 
 
 def extreme_differences(

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 
 from optbench.stats.collapses import FEWEST_RUNS, collapse_counts
-from optbench.stats.common import FloatArray, IntArray, differences
+from optbench.stats.common import FloatArray, differences
 from optbench.stats.corrections import adjust
-from optbench.stats.crossed import CrossedMean, complete_table, crossed_mean
+from optbench.stats.crossed import CrossedMean, Crossing, complete_table, crossed_mean, grid, refused
 from optbench.stats.effects import (
     MeanDifference,
     RankEffect,
@@ -69,15 +69,6 @@ class Settings:
             return list(combinations(range(len(names)), 2))
         base = list(names).index(str(self.baseline))
         return [(i, base) for i in range(len(names)) if i != base]
-
-
-@dataclass(frozen=True)
-class Crossing:
-    """Levels of two streams (such as init and order) of each block, shape (n,) each."""
-
-    names: tuple[str, str]
-    first: IntArray
-    second: IntArray
 
 
 @dataclass(frozen=True)
@@ -237,22 +228,16 @@ def _student(d: FloatArray, level: float) -> MeanTest:
 def with_crossing(
     c: PairedComparison, a: FloatArray, b: FloatArray, level: float, crossing: Crossing | None
 ) -> PairedComparison:
-    """The same comparison with its analysis by two crossed streams."""
+    """The same comparison with its analysis by crossed streams."""
     if crossing is None or c.n == 0:
         return c
     d = np.full(a.size, np.nan)
     known = ~(np.isnan(a) | np.isnan(b))
     d[known] = differences(a[known], b[known])
-    table, _ = complete_table(d, crossing.first, crossing.second)
-    if min(table.shape, default=0) < 2:
-        nan3 = (math.nan,) * 3
-        levels = (table.shape[0], table.shape[1])
-        reason = (
-            f"refused: {levels[0]} {crossing.names[0]} x {levels[1]} {crossing.names[1]} seeds are complete"
-        )
-        none = CrossedMean(*nan3, level, *nan3[:2], levels, crossing.names, nan3, nan3, "none", reason)
-        return replace(c, crossed=none, equivalence=None)
+    table, _ = complete_table(d, crossing.levels)
     # Equivalence takes the pairs to be independent, so it is not tested here.
+    if min(table.shape, default=0) < 2:
+        return replace(c, crossed=refused(table.shape, crossing.names, confidence=level), equivalence=None)
     return replace(c, crossed=crossed_mean(table, confidence=level, names=crossing.names), equivalence=None)
 
 
@@ -322,7 +307,7 @@ def decide(raw: list[PairedComparison], settings: Settings) -> list[PairedCompar
             no_pairs = verdict(pvalue=math.nan, direction=0.0, candidate=c.candidate, baseline=c.baseline)
             decided.append(replace(c, verdict=no_pairs))
             continue
-        smallest = min(1.0, c.signed_rank.smallest_attainable_p * factor) if c.crossed is None else 0.0
+        smallest = min(1.0, c.signed_rank.smallest_attainable_p * factor) if c.crossed is None else math.nan
         direction = c.rank.rank_biserial if c.crossed is None else c.crossed.estimate
         reason = verdict(
             pvalue=p_adjusted,
@@ -362,8 +347,8 @@ def _deciding_p(c: PairedComparison) -> float:
 
 
 def _independent(crossed: CrossedMean) -> str:
-    (a, b), (first, second) = crossed.levels, crossed.names
-    return f"crossed seeds: {a} {first} x {b} {second}, not {a * b} independent pairs"
+    cells = math.prod(crossed.levels)
+    return f"crossed seeds: {grid(crossed.names, crossed.levels)}, not {cells} independent pairs"
 
 
 def _crossed_verdict(found: Verdict, crossed: CrossedMean) -> Verdict:

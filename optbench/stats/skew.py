@@ -54,7 +54,8 @@ def hall(t: float, skewness: float) -> float:
     Returns
     -------
     float
-        Near to Student's t in distribution for skewed values, too.
+        Near to Student's t in distribution for skewed values, too. Beyond the point of inflection, 3 over the
+        skewness, the cubic says nothing: a mean so far out is infinite.
 
     References
     ----------
@@ -67,6 +68,8 @@ def hall(t: float, skewness: float) -> float:
     (2.0, True)
     """
     a = skewness
+    if a * t <= -3:
+        return math.copysign(math.inf, t)
     return t + a * t**2 / 3 + a**2 * t**3 / 27 + a / 6
 
 
@@ -79,7 +82,7 @@ def hall_inverse(value: float, skewness: float) -> float:
     1.7
     """
     a = skewness
-    return float(3 / a * (np.cbrt(1 + a * (value - a / 6)) - 1)) if abs(a) > 1e-9 else value
+    return float(3 / a * (np.cbrt(max(0.0, 1 + a * (value - a / 6))) - 1)) if abs(a) > 1e-9 else value
 
 
 def skewed_test(

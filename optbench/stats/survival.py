@@ -15,6 +15,7 @@ from scipy import special
 
 from optbench.stats.classifiers import McNemarResult, mcnemar
 from optbench.stats.common import FloatArray, StatsError, one_dimensional
+from optbench.stats.crossed import Crossing
 from optbench.stats.families import FamilyResult, Settings, compare_family
 from optbench.stats.paired import sign_flip
 
@@ -266,7 +267,13 @@ def budgeted(times: FloatArray, *, budget: float | FloatArray) -> FloatArray:
 
 
 def time_to_target(
-    times: FloatArray, names: Sequence[str], *, dataset: str, budget: float, settings: Settings
+    times: FloatArray,
+    names: Sequence[str],
+    *,
+    dataset: str,
+    budget: float,
+    settings: Settings,
+    crossing: Crossing | None = None,
 ) -> list[TimeToTarget]:
     """Analyse the times to target of one dataset.
 
@@ -280,6 +287,8 @@ def time_to_target(
         Fixed budget B; the paired test is on min(T, B), where not reached ranks behind reached at B.
     settings : Settings
         The margin does not apply to times.
+    crossing : Crossing, optional
+        The streams whose seeds repeat over blocks.
 
     Returns
     -------
@@ -296,7 +305,15 @@ def time_to_target(
     """
     plain = Settings(settings.baseline, settings.family, settings.alpha, settings.correction, None)
     oriented = -budgeted(times, budget=budget)
-    family = compare_family(oriented, names, settings=plain, scope=dataset, maximise=False, blocks="seeds")
+    family = compare_family(
+        oriented,
+        names,
+        settings=plain,
+        scope=dataset,
+        maximise=False,
+        blocks="seeds",
+        crossing=crossing,
+    )
     summaries = tuple(
         summarise_times(column[~np.isnan(column)], budget=budget, optimizer=str(name))
         for name, column in zip(names, times.T, strict=True)

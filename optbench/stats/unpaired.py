@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,6 +15,8 @@ from scipy import special
 from optbench.stats.common import FloatArray, StatsError, check_fraction, one_dimensional
 from optbench.stats.corrections import adjust
 from optbench.stats.paired import DIVERGED_REASON
+from optbench.stats.pairs import one_side
+from optbench.stats.skew import skewed_test, third_moment
 from optbench.stats.verdict import Verdict, verdict
 
 #: All divisions of the runs are counted up to this many, sampled above.
@@ -49,7 +51,9 @@ class PermutationResult:
 class UnpairedComparison:
     """Two groups of independent runs; positive differences favour the candidate.
 
-    The permutation test decides; `welch` has the interval, at the level that holds for the family together.
+    `welch` is the mean's test and interval, with the skewness seen allowed for on the side of the longer
+    tail, at the level that holds for the family together; `welch_p_adjusted` is its p and `p_adjusted` that
+    of the permutation test. "Better" and "worse" need both.
     """
 
     candidate: str
@@ -59,28 +63,8 @@ class UnpairedComparison:
     welch: WelchResult
     permutation: PermutationResult
     p_adjusted: float
+    welch_p_adjusted: float
     verdict: Verdict
-
-
-@dataclass(frozen=True)
-class TargetResult:
-    """One group against a fixed number. `sd` is the known one, or estimated from the runs.
-
-    `statistic` is z for a known and t for an estimated sd. `bound` is the one-sided confidence bound of the
-    mean on the side of the target.
-    """
-
-    n: int
-    mean: float
-    sd: float
-    known_sd: bool
-    target: float
-    statistic: float
-    pvalue: float
-    bound: float
-    alpha: float
-    reached: bool
-    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,24 +88,6 @@ class Duplicates:
             f"{self.group}: probable duplicates, equal to all digits: runs {named}; {self.expected:.2g} such "
             "pairs are expected by chance"
         )
-
-
-@dataclass(frozen=True)
-class Record:
-    """One set-up in a sequence: is it below the target, in fewer steps than the record, and better than it?
-
-    `difference` is the loss by which it is better than the record before it, on equal terms (steps exchanged
-    for loss); `p_previous` the one-sided p of that.
-    """
-
-    group: str
-    steps: float
-    target: TargetResult
-    is_record: bool
-    previous: str | None
-    difference: float
-    p_previous: float
-    beats_previous: bool
 
 
 def welch(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> WelchResult:
@@ -168,6 +134,46 @@ def welch(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> WelchResul
     return WelchResult(estimate, estimate - half, estimate + half, confidence, t, df, p)
 
 
+def skewed_welch(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> WelchResult:
+    """Welch's test and interval, joined by Hall's transformation on the side of the longer tail.
+
+    Parameters
+    ----------
+    x, y : array_like, shape (n,), (m,)
+    confidence : float
+
+    Returns
+    -------
+    WelchResult
+        A mean on the side of the longer tail is rejected only if both reject it.
+
+    References
+    ----------
+    Zhou and Dinh (2005), Biostatistics 6, 187-200.
+
+    Examples
+    --------
+    >>> x, y = [1.0, 1.1, 0.9, 1.2, 0.6], [0.1, 0.0, -0.1, 0.1, 0.0]
+    >>> skewed_welch(x, y).pvalue > welch(x, y).pvalue
+    True
+    """
+    plain = welch(x, y, confidence=confidence)
+    a, b = one_dimensional(x, "x"), one_dimensional(y, "y")
+    if plain.reason is not None or min(a.size, b.size) < 3:
+        return plain
+    error = plain.estimate / plain.statistic if plain.statistic else math.nan
+    if not error > 0:
+        error = math.sqrt(float(a.var(ddof=1)) / a.size + float(b.var(ddof=1)) / b.size)
+    skewness = (third_moment(a) / a.size**2 - third_moment(b) / b.size**2) / error**3
+    both = skewed_test(plain.estimate, error, skewness, plain.df, n=a.size + b.size, confidence=confidence)
+    return replace(
+        plain,
+        low=min(plain.low, both.low) if skewness < 0 else plain.low,
+        high=max(plain.high, both.high) if skewness > 0 else plain.high,
+        pvalue=max(plain.pvalue, both.pvalue) if both.against(plain.estimate) else plain.pvalue,
+    )
+
+
 def permutation_test(x: ArrayLike, y: ArrayLike, *, draws: int = _DRAWS, seed: int = 0) -> PermutationResult:
     """Two-sided permutation test of two groups, on Welch's t.
 
@@ -207,7 +213,7 @@ def permutation_test(x: ArrayLike, y: ArrayLike, *, draws: int = _DRAWS, seed: i
     pooled = pooled - pooled.mean()
     divisions = math.comb(n + m, n)
     if divisions <= EXACT_DIVISIONS:
-        chosen = np.array(list(combinations(range(n + m), n)), dtype=np.int64)
+        chosen = _divisions(n, m)
         values = _studentised(pooled, chosen, n, m)
         # The first division is the one observed.
         p = float((values >= values[0] * (1 - 1e-9)).mean())
@@ -221,6 +227,11 @@ def permutation_test(x: ArrayLike, y: ArrayLike, *, draws: int = _DRAWS, seed: i
         chosen = np.argsort(rng.random((size, n + m)), axis=1)[:, :n]
         hits += int((_studentised(pooled, chosen, n, m) >= observed * (1 - 1e-9)).sum())
     return PermutationResult((hits + 1) / (draws + 1), f"Monte Carlo, {draws} draws", 1 / (draws + 1))
+
+
+@lru_cache(maxsize=2)
+def _divisions(n: int, m: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    return np.array(list(combinations(range(n + m), n)), dtype=np.int64)
 
 
 def _studentised(
@@ -273,8 +284,8 @@ def compare_unpaired(
 
     Notes
     -----
-    The word is "better" or "worse" only where the interval of the means shows the same; where permutation
-    test and interval disagree it is "mixed".
+    The word is "better" or "worse" only where the interval of the means shows the same; where one of the two,
+    permutation test and interval, shows a difference and the other does not, it is "mixed".
 
     Examples
     --------
@@ -295,94 +306,46 @@ def compare_unpaired(
     together = 1 if correction in ("none", "bh") else len(pairs)
     raw = []
     for c, b in pairs:
-        means = welch(values[c], values[b], confidence=1 - alpha / together)
+        means = skewed_welch(values[c], values[b], confidence=1 - alpha / together)
         test = permutation_test(values[c], values[b], draws=max(_DRAWS, min(99_999, 400 * together)))
         empty = Verdict("inconclusive", "")
-        raw.append(UnpairedComparison(c, b, values[c].size, values[b].size, means, test, math.nan, empty))
+        raw.append(
+            UnpairedComparison(c, b, values[c].size, values[b].size, means, test, math.nan, math.nan, empty)
+        )
     adjusted = adjust([r.permutation.pvalue for r in raw], method=correction, all_pairs=baseline is None)
-    return tuple(
-        replace(r, p_adjusted=float(p), verdict=_word(r, float(p), values, alpha, together))
-        for r, p in zip(raw, adjusted, strict=True)
-    )
+    by_mean = adjust([r.welch.pvalue for r in raw], method=correction, all_pairs=baseline is None)
+    result = []
+    for r, p, p_mean in zip(raw, adjusted.tolist(), by_mean.tolist(), strict=True):
+        low, high = one_side(r.welch.low, r.welch.high, r.welch.estimate, found=p_mean <= alpha)
+        said = replace(r, welch=replace(r.welch, low=low, high=high), p_adjusted=p, welch_p_adjusted=p_mean)
+        result.append(replace(said, verdict=_word(said, values, alpha, together)))
+    return tuple(result)
 
 
-def _word(
-    r: UnpairedComparison, p: float, values: Mapping[str, FloatArray], alpha: float, together: int
-) -> Verdict:
+def _word(r: UnpairedComparison, values: Mapping[str, FloatArray], alpha: float, together: int) -> Verdict:
     a, b = values[r.candidate], values[r.baseline]
     with np.errstate(invalid="ignore"):
         wins = float(np.sign(a[:, None] - b[None, :]).sum())
-    direction = r.welch.estimate if math.isfinite(r.welch.estimate) else wins
+    smallest = min(1.0, r.permutation.smallest_attainable_p * together)
     found = verdict(
-        pvalue=p,
-        direction=direction,
+        pvalue=r.p_adjusted,
+        direction=r.welch.estimate if math.isfinite(r.welch.estimate) else wins,
         alpha=alpha,
-        smallest_p=min(1.0, r.permutation.smallest_attainable_p * together),
+        smallest_p=smallest,
         candidate=r.candidate,
         baseline=r.baseline,
     )
-    if found.word in ("better", "worse") and not math.isnan(r.welch.low) and r.welch.low <= 0 <= r.welch.high:
-        mean = f"{r.welch.estimate:.3g} [{r.welch.low:.3g}, {r.welch.high:.3g}]"
-        said = f"{found.reason[:-1]} by permutations, but the difference of means {mean} does not show it."
-        return Verdict("mixed", said)
-    return found
-
-
-def against_target(
-    values: ArrayLike,
-    *,
-    target: float,
-    side: Literal["below", "above"] = "below",
-    sd: float | None = None,
-    alpha: float = 0.05,
-) -> TargetResult:
-    """Is the mean of independent runs beyond a fixed number? One-sided.
-
-    Parameters
-    ----------
-    values : array_like, shape (n,)
-    target : float
-    side : {"below", "above"}
-        Where the mean should be.
-    sd : float, optional
-        Known standard deviation of a run: a z test. By default it is estimated: a t test, from 2 runs on.
-    alpha : float
-
-    Returns
-    -------
-    TargetResult
-        `reached` is p < alpha. NaN with a reason for one run without a known sd, for runs without spread, and
-        for diverged runs.
-
-    Examples
-    --------
-    >>> against_target([3.277, 3.278, 3.276, 3.277], target=3.28, sd=0.0013, alpha=0.001).reached
-    True
-    """
-    check_fraction(alpha, "alpha")
-    if sd is not None and not (math.isfinite(sd) and sd > 0):
-        raise StatsError(f"sd: found {sd!r}, allowed is a positive number")
-    x = one_dimensional(values, "values")
-    n, sign, nan = int(x.size), -1.0 if side == "below" else 1.0, math.nan
-    reason = None
-    if not np.isfinite(x).all():
-        reason = DIVERGED_REASON
-    elif sd is None and n < 2:
-        reason = f"undefined: a spread needs 2 runs, found {n}; or give a known sd"
-    elif sd is None and np.ptp(x) <= 1e-12 * float(np.abs(x).max()):
-        reason = "undefined: all runs are equal"
-    if reason is not None:
-        mean = float(x.mean()) if np.isfinite(x).all() else nan
-        return TargetResult(n, mean, nan, sd is not None, target, nan, nan, nan, alpha, False, reason)
-    width = float(x.std(ddof=1)) if sd is None else sd
-    error = width / math.sqrt(n)
-    statistic = float(x.mean() - target) / error
-    p = float(special.stdtr(n - 1, -sign * statistic) if sd is None else special.ndtr(-sign * statistic))
-    quantile = float(special.stdtrit(n - 1, 1 - alpha) if sd is None else special.ndtri(1 - alpha))
-    bound = float(x.mean()) - sign * quantile * error
-    return TargetResult(
-        n, float(x.mean()), width, sd is not None, target, statistic, p, bound, alpha, p < alpha
-    )
+    if math.isnan(r.welch.low) or smallest > alpha:
+        return found
+    mean = f"the difference of means {r.welch.estimate:.3g} [{r.welch.low:.3g}, {r.welch.high:.3g}]"
+    shows = r.welch_p_adjusted <= alpha
+    if found.word in ("better", "worse"):
+        return (
+            found
+            if shows
+            else Verdict("mixed", f"{found.reason[:-1]} by permutations, but {mean} does not show it.")
+        )
+    return Verdict("mixed", f"{found.reason[:-1]} by permutations, but {mean} does.") if shows else found
 
 
 def duplicates(
@@ -432,55 +395,3 @@ def _step(values: FloatArray) -> float:
         if (np.abs(values - np.round(values, places)) <= 1e-12 * np.maximum(1, np.abs(values))).all():
             return float(10.0**-places)
     return 1e-16
-
-
-def records(
-    groups: Mapping[str, tuple[float, ArrayLike]],
-    *,
-    target: float,
-    sd: float,
-    loss_per_step: float,
-    alpha: float = 0.001,
-) -> tuple[Record, ...]:
-    """A sequence of set-ups against a target loss in ever fewer steps, and each against the record before.
-
-    Parameters
-    ----------
-    groups : mapping of name to (steps, losses)
-        In the order in which they came.
-    target : float
-        Mean loss to be below.
-    sd : float
-        Known standard deviation of one run.
-    loss_per_step : float
-        What a step is worth: losses of set-ups of different steps are compared after exchanging them.
-    alpha : float
-        One-sided, of each test.
-
-    Returns
-    -------
-    tuple of Record
-        `is_record`: below the target at alpha, and in fewer steps than the record before it.
-
-    Examples
-    --------
-    >>> runs = [3.27] * 4
-    >>> found = records({"a": (9, runs), "b": (8, runs)}, target=3.28, sd=0.001, loss_per_step=0)
-    >>> [r.is_record for r in found], found[1].p_previous
-    ([True, True], 0.5)
-    """
-    best: tuple[str, float, FloatArray] | None = None
-    result = []
-    for name, (steps, losses) in groups.items():
-        x = one_dimensional(losses, name)
-        test = against_target(x, target=target, sd=sd, alpha=alpha)
-        gap, p = math.nan, math.nan
-        if best is not None:
-            gap = float(best[2].mean() - x.mean()) + loss_per_step * (best[1] - steps)
-            p = float(special.ndtr(-gap / (sd * math.sqrt(1 / x.size + 1 / best[2].size))))
-        record = test.reached and (best is None or steps < best[1])
-        previous = best[0] if best else None
-        result.append(Record(name, steps, test, record, previous, gap, p, p < alpha))
-        if record:
-            best = (name, steps, x)
-    return tuple(result)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 from optbench.cli.plan_table import statements
 from optbench.report.text import duration
 from optbench.suite.load import load_suite
@@ -23,3 +25,12 @@ def test_one_optimizer_has_nothing_to_compare(write_suite):
 
 def test_durations_are_said_as_people_say_them():
     assert [duration(s) for s in (0.25, 45, 600, 3 * 3600)] == ["0.2 s", "45 s", "10 min", "3.0 h"]
+
+
+def test_crossed_seeds_are_not_planned_as_independent_pairs(write_suite):
+    lines = " ".join(statements(load_suite(write_suite(("seeds: 2", "seeds: {init: [0, 1], order: 8}")))))
+    assert "2 init x 8 order seeds are crossed: 16 blocks, but not 16 independent pairs" in lines
+    assert "2 seeds of init say little about new ones" in lines
+    assert "smallest attainable" not in lines
+    power, independent = re.findall(r"(\d+)% for d_z = 1.5|, (\d+)%\)", lines)
+    assert int(power[0]) < int(independent[1])

@@ -146,20 +146,20 @@ def test_the_rendering_says_n_ties_method_correction_smallest_p_and_verdict(tmp_
     flat = " ".join(out.split())
     for words in (
         "5 (0, 5)",
-        "holm within the family",
-        "Wilcoxon signed-rank, Pratt zeros, exact (~: saddlepoint)",
+        "Holm within the family",
+        "Wilcoxon signed-rank, Pratt zeros, exact (~: approximate)",
         "min p",
         "0.125",
         "inconclusive",
         "smallest attainable two-sided p is 0.0625",
         "7 with Holm over 2",
         "cannot be generalised",
-        "difference [95% CI]",
+        "95% CI for all 2 together",
     ):
         assert words in flat
     assert "no difference" not in flat
     narrow = shown(render_comparison(compare_file(write(tmp_path, text))), width=80)
-    assert "-0.01 [-, -]" in " ".join(narrow.split())
+    assert "-0.01 [unbounded]" in " ".join(narrow.split())
     assert all("inconclusive" in line for line in narrow.splitlines() if " vs " in line)
 
 

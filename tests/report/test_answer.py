@@ -34,13 +34,14 @@ def test_one_comparison_is_told_with_difference_interval_p_and_the_smallest_p(ma
     (verdict,) = told(answer, "verdict")
     (board,) = analyse(results, spec).boards
     (c,) = board.family.comparisons
-    low, high = (f"{100 * end:+.2f}" for end in (c.mean.low, c.mean.high))
+    low, high = (f"{100 * end:+.2f}" for end in (c.average.low, c.average.high))
     assert verdict == (
         f"On digits/mlp adam is better than wame: test accuracy {100 * c.mean.estimate:+.2f} percentage "
         f"points, 95% interval [{low}, {high}], p 0.008."
     )
     assert told(answer, "test") == [
-        "p: exact signed-rank test of the pairs; the smallest that 8 pairs can reach is 0.0078."
+        "p: exact signed-rank test of the pairs (the typical run); the smallest that 8 pairs can reach is "
+        "0.0078."
     ]
     assert told(answer, "sample")[0].startswith(
         "It rests on 8 seeds of digits/mlp, and on its test examples ("
@@ -73,7 +74,8 @@ def test_several_workloads_are_told_together_and_one_by_one(two_workloads):
     answer = analyse(results, spec).answer
     over, single = told(answer, "verdict")
     assert over.startswith(
-        "On these 2 workloads, against wame (test accuracy in percentage points, 95% interval;"
+        "On these 2 workloads, against wame (test accuracy in percentage points, 95% intervals that hold "
+        "together;"
     )
     assert re.search(r"adam \w+, [+-]\d", over)
     assert single.startswith("Workload by workload: ")
@@ -155,7 +157,7 @@ QUANTITY = Quantity(name="loss", unit="nats", level=0.95, write=lambda value: f"
     [
         ("better", "a is better than b: loss +0.10 nats"),
         ("worse", "a is worse than b: loss"),
-        ("equivalent", "a and b are equivalent within the margin of 0.30 nats: loss"),
+        ("equivalent", "a and b are equivalent in the typical run within the margin of 0.30 nats: loss"),
         ("inconclusive", "a against b is inconclusive: loss"),
         ("mixed", "a against b is mixed: loss +0.10 nats, 95% interval [+0.05, +0.15], p 0.010 (why)."),
     ],

@@ -85,8 +85,8 @@ def difference(d) -> str:
     """A difference of accuracies with its interval, in percent."""
     if not math.isfinite(d.estimate):
         return "-"
-    known = math.isfinite(d.low) and math.isfinite(d.high)
-    ends = f" [{100 * d.low:+.2f}, {100 * d.high:+.2f}]" if known else ""
+    ends = "" if math.isnan(d.low) else f" [{100 * d.low:+.2f}, {100 * d.high:+.2f}]"
+    ends = " [unbounded]" if math.isinf(d.low) and math.isinf(d.high) else ends
     return f"{100 * d.estimate:+.2f}{ends}"
 
 
@@ -123,8 +123,8 @@ def expected_row(board: Leaderboard, row: Row) -> dict[str, object]:
         "pairs": c and c.n,
         "missing_pairs": c and board.blocks - c.n,
         "difference": c and c.mean.estimate,
-        "difference_low": c and c.mean.low,
-        "difference_high": c and c.mean.high,
+        "difference_low": c and c.average.low,
+        "difference_high": c and c.average.high,
         "d_z": c and c.standardized.d_z,
         "p": c and c.signed_rank.pvalue,
         "p_adjusted": c and c.p_adjusted,
@@ -133,6 +133,7 @@ def expected_row(board: Leaderboard, row: Row) -> dict[str, object]:
         "ties": c and c.rank.ties,
         "losses": c and c.rank.losses,
         "verdict": c and c.verdict.word,
+        "difference_confidence": c and c.average.confidence,
     }
 
 
@@ -201,7 +202,7 @@ def test_every_cell_of_the_leaderboard_table_is_the_number_of_its_heading(report
             "optimizer": row.optimizer,
             "test accuracy, %": f"{100 * row.mean:.2f} ± {100 * row.sd:.2f}",
             "95% CI of the mean": f"[{100 * row.mean_low:.2f}, {100 * row.mean_high:.2f}]",
-            "minus wame [95% CI]": difference(c.mean) if c else "-",
+            "minus wame [95% CI for all 2 together]": difference(c.average) if c else "-",
             "p (Holm)": f"{c.p_adjusted:.3f}" if c else "-",
             "d_z": shown(c.standardized.d_z, 2) if c else "-",
             "W/T/L": f"{c.rank.wins}/{c.rank.ties}/{c.rank.losses}" if c else "-",
@@ -254,8 +255,9 @@ def test_every_column_of_the_comparisons_is_the_number_of_its_name(report):
             "missing": c.n_missing,
             "zeros": c.signed_rank.n_zeros,
             "ties": c.signed_rank.n_ties,
-            "mean difference [CI]": c.mean.estimate,
-            "Hodges-Lehmann": c.hodges_lehmann.estimate if c.hodges_lehmann else "-",
+            "mean difference [CI, together]": c.average.estimate,
+            "Student's t [CI]": c.mean.estimate,
+            "Hodges-Lehmann [CI]": c.hodges_lehmann.estimate if c.hodges_lehmann else "-",
             "d_z": c.standardized.d_z,
             "rank-biserial": c.rank.rank_biserial,
             "P(better)": c.rank.superiority,
@@ -264,13 +266,15 @@ def test_every_column_of_the_comparisons_is_the_number_of_its_name(report):
             "smallest p": c.smallest_adjusted_p,
             "method": f"signed-rank, Pratt, {c.signed_rank.method}",
             "verdict": c.verdict.word,
+            "reason": c.verdict.reason,
         }
         assert list(cells) == list(wanted)
         for name, value in wanted.items():
             assert same(cells[name], value), (wanted["comparison"], name)
         as_text = dict(zip(table.columns, text, strict=True))
-        assert as_text["mean difference [CI]"] == difference(c.mean)
-        assert as_text["Hodges-Lehmann"] == difference(c.hodges_lehmann)
+        assert as_text["mean difference [CI, together]"] == difference(c.average)
+        assert as_text["Student's t [CI]"] == difference(c.mean)
+        assert as_text["Hodges-Lehmann [CI]"] == difference(c.hodges_lehmann)
 
 
 def test_json_rows_are_the_rows_and_their_comparisons_by_name(report, tmp_path):
@@ -315,7 +319,7 @@ def test_latex_has_the_ends_of_the_intervals_in_their_order(report, tmp_path):
         if c is None or math.isnan(c.mean.estimate):
             assert difference == "--"
         else:
-            d = c.mean
+            d = c.average
             ends = f"[{100 * d.low:+.2f}, {100 * d.high:+.2f}]"
             assert difference == rf"${100 * d.estimate:+.2f}\ {ends}$"
         assert p == ("--" if c is None else f"${c.p_adjusted:.3f}^{{{'*' * (c.p_adjusted <= 0.05)}}}$")

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from optbench.records.frames import Results
+from optbench.report.analysis import analyse
 from optbench.report.leaderboard import leaderboards, oriented
 from optbench.report.leaderboard_columns import leaderboard_table
 from optbench.report.text import markdown
@@ -117,3 +118,20 @@ def test_names_cannot_break_the_markdown_table(write_suite):
     bars = {line.replace("\\|", "").count("|") for line in table}
     assert len(bars) == 1
     assert not any("<b>" in line for line in lines)
+
+
+def test_crossed_seeds_are_analysed_as_crossed_in_every_table(made_results):
+    wame = [0.80, 0.805, 0.81, 0.807]
+    results, spec = made_results(
+        {"wame": wame, "adam": [v + 0.05 for v in wame]}, ("seeds: 4", "seeds: {init: 4, order: 3}")
+    )
+    report = analyse(results, spec)
+    (board,) = report.boards
+    (c,) = board.family.comparisons
+    assert c.crossed is not None
+    assert c.n == 12
+    assert c.attainable == "crossed seeds: 4 init x 3 order, not 12 independent pairs"
+    assert any("crossed seeds: 4 init x 3 order" in note for note in board.notes)
+    assert board.all_pairs.comparisons[0].crossed is not None
+    assert math.isnan(c.smallest_adjusted_p)
+    assert "seeds of several streams are crossed" in report.methods

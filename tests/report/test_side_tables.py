@@ -148,7 +148,7 @@ def test_every_column_of_the_table_of_settings_is_the_number_of_its_name(report)
             "optimizer": item.optimizer,
             "comparison": f"{c.candidate} vs {c.baseline}",
             "n": str(c.n),
-            "test accuracy, % [CI]": difference(c.mean),
+            "test accuracy, % [CI]": difference(c.average),
             "p": f"{c.p_adjusted:.3f}",
             "verdict": c.verdict.word,
         }

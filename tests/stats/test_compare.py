@@ -279,7 +279,7 @@ def test_any_table_of_small_integers_with_holes_gets_a_complete_answer(k, n, dat
     json.dumps(result.to_dict(), allow_nan=False)
     for family in result.within:
         for c in family.comparisons:
-            assert c.verdict.word in ("better", "worse", "equivalent", "inconclusive")
+            assert c.verdict.word in ("better", "worse", "equivalent", "mixed", "inconclusive", "crashed")
             assert c.n + c.n_missing == family.n_blocks
 
 
@@ -342,3 +342,23 @@ def test_rounded_results_of_many_seeds_are_compared_in_a_moment():
     c = only(compare_table(trials(values), metric="accuracy"))
     assert c.hodges_lehmann.estimate == pytest.approx(0, abs=0.01)
     assert c.hodges_lehmann.low <= 0 <= c.hodges_lehmann.high
+
+
+def test_an_optimizer_whose_every_trial_crashed_is_called_crashed_in_every_question():
+    rng = np.random.default_rng(0)
+    frame = pd.concat(
+        trials(rng.normal(0.9, 0.01, size=(7, 3)), dataset=f"d{d}", optimizers=("adam", "sgd", "wame"))
+        for d in range(2)
+    )
+    frame["status"] = "completed"
+    frame.loc[(frame.optimizer == "sgd") & (frame.dataset == "d0"), "status"] = "crashed"
+    result = compare_table(frame, metric="accuracy", baseline="adam")
+    words = [{c.candidate: c.verdict.word for c in f.comparisons} for f in result.within]
+    assert (words[0]["sgd"], words[0]["wame"]) == ("crashed", "inconclusive")
+    assert words[1]["sgd"] != "crashed"
+    assert all(c.verdict.word != "crashed" for c in result.these_datasets)
+    frame.loc[frame.optimizer == "sgd", "status"] = "crashed"
+    result = compare_table(frame, metric="accuracy")
+    found = [*result.these_datasets, *result.new_datasets.comparisons, *result.within[1].comparisons]
+    assert {c.verdict.word == "crashed" for c in found if "sgd" in (c.candidate, c.baseline)} == {True}
+    assert "every trial of sgd crashed" in found[0].verdict.reason

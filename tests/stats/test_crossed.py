@@ -13,7 +13,7 @@ from optbench.stats.crossed import (
     complete_table,
     crossed_mean,
     crossed_power,
-    is_crossed,
+    find_crossing,
     mean_squares,
     two_way_examples,
 )
@@ -73,7 +73,7 @@ def test_components_are_those_of_the_shares_of_variance():
 def test_holes_cost_whole_levels_and_are_counted():
     d = np.arange(12.0)
     d[5] = np.nan
-    table, left_out = complete_table(d, np.repeat(np.arange(3), 4), np.tile(np.arange(4), 3))
+    table, left_out = complete_table(d, [np.repeat(np.arange(3), 4), np.tile(np.arange(4), 3)])
     assert table.shape == (3, 3)
     assert left_out == 2
     assert "0" in crossed_mean(np.ones((3, 3))).reason
@@ -82,9 +82,27 @@ def test_holes_cost_whole_levels_and_are_counted():
         crossed_mean([[1.0, 2.0]])
 
 
-def test_seeds_that_never_repeat_are_not_crossed():
-    assert not is_crossed(np.arange(5), np.arange(5))
-    assert not is_crossed(np.zeros(5, int), np.arange(5))
+def test_only_seeds_that_repeat_are_crossed():
+    n = np.arange(5)
+    assert find_crossing({"init": n, "order": n}) is None
+    assert find_crossing({"init": 0 * n, "order": n}) is None
+    found = find_crossing(
+        {"init": [0, 0, 1, 1], "order": [4, 7, 4, 7], "dropout": [5, 5, 9, 9], "split": [0] * 4}
+    )
+    assert found.sentence == "2 init x 2 order"  # dropout changes with init, split not at all
+
+
+def test_three_crossed_streams_hold_their_level_with_interactions():
+    rng, runs, hits = np.random.default_rng(7), 600, np.zeros(2)
+    for _ in range(runs):
+        d = rng.normal(size=(3, 1, 1)) + rng.normal(size=(1, 4, 1)) + 0.3 * rng.normal(size=(3, 4, 5))
+        d = d + 0.5 * rng.normal(size=(1, 1, 5)) + rng.normal(size=(3, 4, 1))
+        r = crossed_mean(d, names=["init", "order", "dropout"])
+        hits += [r.pvalue <= 0.05, paired_t(d.ravel()).pvalue <= 0.05]
+        assert (r.pvalue <= 0.05) == (r.low > 0 or r.high < 0)
+    assert hits[0] / runs <= bound(runs)
+    assert hits[1] / runs > 0.2
+    assert sum(r.shares) == pytest.approx(1)
 
 
 def crossed_frame(rng, *, datasets=1, effect=0.0, parts=(0.01, 0.002, 0.001), levels=(2, 8)):

@@ -80,10 +80,16 @@ def test_better_means_that_typical_run_and_mean_both_show_it():
 def test_halls_t_is_monotone_with_an_interval_that_inverts_it():
     for skewness in (-1.0, -0.3, 0.0, 0.4):
         t = np.linspace(-30, 30, 401)
+        t = t[skewness * t > -3]
         values = [hall(x, skewness) for x in t]
         assert (np.diff(values) > 0).all()
+    assert hall(4.0, -1.0) == math.inf
+    assert hall_inverse(4.0, -1.0) == 3.0  # no interval reaches further than three over the skewness
+    for skewness in (-0.3, 0.0, 0.4):
+        t = np.linspace(-5, 5, 401)
+        values = [hall(x, skewness) for x in t]
         assert [hall_inverse(v, skewness) for v in values] == pytest.approx(t.tolist(), abs=1e-3)
-    d = np.array([1.0, 0.9, 1.1, 1.2, 0.8, -0.5])
+    d = np.array([1.0, 0.9, 1.1, 1.2, 0.8, 0.4, 1.5, 0.1])
     found = skewed_mean([d])
     assert found.against(1)
     assert skewed_mean([d - found.low]).pvalue == pytest.approx(0.05)

@@ -9,12 +9,11 @@ import pytest
 from scipy import stats
 
 from optbench.stats.common import StatsError
+from optbench.stats.targets import against_target, records
 from optbench.stats.unpaired import (
-    against_target,
     compare_unpaired,
     duplicates,
     permutation_test,
-    records,
     welch,
 )
 from tests.conftest import SHARED
@@ -92,8 +91,15 @@ def test_a_fixed_target_by_z_and_by_t():
     assert z.pvalue == pytest.approx(stats.norm.cdf((x.mean() - 3.28) / (0.0013 / 2)))
     assert z.bound == pytest.approx(x.mean() + stats.norm.ppf(0.99) * 0.0013 / 2)
     assert (z.bound < 3.28) == z.reached
+    assert against_target(x, target=3.28).pvalue > stats.ttest_1samp(x, 3.28, alternative="less").pvalue
+    x = 6.556 - x
     t = against_target(x, target=3.28)
-    assert t.pvalue == pytest.approx(stats.ttest_1samp(x, 3.28, alternative="less").pvalue)
+    plain = stats.ttest_1samp(x, 3.28, alternative="less").pvalue
+    assert t.pvalue == pytest.approx(plain)  # the longer tail lies away from the target
+    for alpha in (0.3, 0.1, 0.01):  # the bound is the test's, whatever the tail
+        for values in (x, 6.556 - x, np.r_[x, 3.2776, 3.2801]):
+            found = against_target(values, target=3.28, alpha=alpha)
+            assert (found.bound < 3.28) == found.reached
     assert against_target(-x, target=-3.28, side="above").pvalue == pytest.approx(t.pvalue)
     assert "known sd" in against_target([1.0], target=2).reason
     assert not against_target([1.0, math.inf], target=2).reached

@@ -1,0 +1,66 @@
+"""What must be said of comparisons beside their word and numbers: reasons, reach, and missing runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from optbench.report.text import listed, short
+from optbench.stats.families import PairedComparison
+
+#: Words whose reason no column shows.
+_EXPLAINED = ("mixed", "equivalent")
+#: Comparisons with another reach than most are named up to this many.
+_MOST_NAMED = 3
+
+
+def reasons(comparisons: Iterable[PairedComparison]) -> list[str]:
+    """Sentences of the verdicts that numbers alone do not explain, and of what missing runs could change.
+
+    Parameters
+    ----------
+    comparisons : iterable of PairedComparison
+
+    Returns
+    -------
+    list of str
+    """
+    said = []
+    for c in comparisons:
+        if c.verdict.word == "crashed":
+            continue
+        identical = c.signed_rank is not None and c.n > 0 and c.signed_rank.n_zeros == c.n
+        if c.verdict.word in _EXPLAINED or c.crossed is not None or identical:
+            said.append(f"{c.candidate}: {c.verdict.word}. {c.verdict.reason}")
+        if c.sensitivity is not None:
+            said.append(f"{c.candidate} against {c.baseline}: {c.sensitivity.sentence}.")
+    return said
+
+
+def reach(comparisons: Iterable[tuple[str, PairedComparison]]) -> str:
+    """The smallest adjusted p that comparisons could have reached, those that differ named.
+
+    Parameters
+    ----------
+    comparisons : iterable of (str, PairedComparison)
+        Each with the name by which it is told from the others.
+
+    Returns
+    -------
+    str
+        Such as "0.00781 (0.0312 for divide)"; empty where none could be made.
+    """
+    groups: dict[float, list[str]] = {}
+    for name, c in comparisons:
+        if c.n and not math.isnan(c.smallest_adjusted_p):
+            groups.setdefault(c.smallest_adjusted_p, []).append(name)
+    if not groups:
+        return ""
+    most = max(groups, key=lambda p: (len(groups[p]), -p))
+    others = sorted((p, names) for p, names in groups.items() if p != most)
+    told = [f"{short(p)} for {_named(names)}" for p, names in others]
+    return short(most) + (f" ({'; '.join(told)})" if told else "")
+
+
+def _named(names: Sequence[str]) -> str:
+    return listed(names) if len(names) <= _MOST_NAMED else f"{len(names)} others"
