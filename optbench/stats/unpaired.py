@@ -153,7 +153,7 @@ def skewed_welch(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> Wel
 
     Examples
     --------
-    >>> x, y = [1.0, 1.1, 0.9, 1.2, 0.6], [0.1, 0.0, -0.1, 0.1, 0.0]
+    >>> x, y = [1.0, 1.1, 0.9, 1.2, 0.6], [0.7, 0.6, 0.5, 0.7, 0.6]
     >>> skewed_welch(x, y).pvalue > welch(x, y).pvalue
     True
     """
