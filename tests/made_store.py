@@ -279,14 +279,15 @@ class _Training:
         steps = 1 if workload.batch_size == "full" else math.ceil(self.info.train / workload.batch_size)
         metrics = {"epochs": float(self.last), "steps": float(steps * self.last), "state_bytes": 4096.0}
         metrics["parameters"] = 1000.0
-        for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
+        for name in TASKS[workload.task].final:
             metrics[name] = float(history[name][-1])
         monitored = history[workload.monitor] * (1 if workload.monitor == "val_accuracy" else -1)
         measured = bool(np.isfinite(monitored).any())
         if measured:
             best = int(np.nanargmax(monitored))
             metrics["best_epoch"] = float(best)
-            metrics |= {f"{name}_best": float(history[name][best]) for name in ("val_loss", "val_accuracy")}
+            validated = (name for name in TASKS[workload.task].final if name.startswith("val_"))
+            metrics |= {f"{name}_best": float(history[name][best]) for name in validated}
         if self.fate == "diverged":
             return metrics, {}
         ends = ["last", "best"] if measured else ["last"]

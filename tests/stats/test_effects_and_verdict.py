@@ -12,7 +12,7 @@ from optbench.stats.corrections import holm
 from optbench.stats.effects import mean_difference, rank_effect, standardized_difference
 from optbench.stats.paired import signed_rank
 from optbench.stats.power import attainability, pairs_needed_to_reject, smallest_attainable_p
-from optbench.stats.verdict import verdict
+from optbench.stats.verdict import MeanSays, verdict
 
 
 def test_mean_difference_is_students_interval():
@@ -87,3 +87,35 @@ def test_verdict_words():
 def test_holm_keeps_nan_outside_the_family():
     assert holm([0.01, math.nan, 0.04])[[0, 2]].tolist() == [0.02, 0.04]
     assert math.isnan(holm([0.01, math.nan])[1])
+
+
+@pytest.mark.parametrize(
+    ("direction", "estimate", "sign", "word", "words"),
+    [
+        (1.0, 0.1, 1, "better", "a beats b"),
+        (-1.0, -0.1, -1, "worse", "a loses to b"),
+        (1.0, 0.1, 0, "mixed", "beats that of b (adjusted p = 0.01 <= 0.05), but the mean does not show it"),
+        (1.0, 0.0, 0, "mixed", "but the mean does not show it"),
+        (1.0, -0.1, 0, "mixed", "but the mean points the other way"),
+        (1.0, -0.1, -1, "mixed", "but the mean shows the opposite"),
+        (
+            -1.0,
+            -0.1,
+            0,
+            "mixed",
+            "loses to that of b (adjusted p = 0.01 <= 0.05), but the mean does not",
+        ),
+        (-1.0, 0.1, 0, "mixed", "but the mean points the other way"),
+        (-1.0, 0.1, 1, "mixed", "but the mean shows the opposite"),
+    ],
+)
+def test_the_mean_agrees_or_is_said_to_disagree(direction, estimate, sign, word, words):
+    found = verdict(
+        pvalue=0.01,
+        direction=direction,
+        mean=MeanSays(estimate, sign, "the mean"),
+        candidate="a",
+        baseline="b",
+    )
+    assert found.word == word
+    assert words in found.reason

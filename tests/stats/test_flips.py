@@ -134,3 +134,25 @@ def test_welch_and_i2_by_their_definitions():
     assert h.q_pvalue < 0.01
     alike = [heterogeneity([rng.normal(0, 1, 5) for _ in range(4)]).q_pvalue <= 0.05 for _ in range(400)]
     assert np.mean(alike) < 0.05 + 3 * 0.011
+
+
+@pytest.mark.parametrize("sizes", [(1000,), (800, 900)])
+def test_the_interval_of_the_normal_limit_inverts_its_test(sizes):
+    rng = np.random.default_rng(3)
+    parts = [rng.normal(0.2, 1 + k, size=n) for k, n in enumerate(sizes)]
+    found = mean_of_means(parts)
+    assert found.method == "normal limit of the flips"
+    assert found.low < found.estimate < found.high
+    for end in (found.low, found.high):
+        assert mean_of_means([x - end for x in parts]).pvalue == pytest.approx(0.05, rel=1e-6)
+    narrow = mean_of_means(parts, confidence=0.8)
+    assert found.low < narrow.low < narrow.high < found.high
+
+
+def test_the_upper_bound_of_a_tail_lies_above_it_by_little():
+    rng = np.random.default_rng(5)
+    for n in (14, 18):
+        y = np.abs(rng.normal(size=n))
+        y[:3] *= -1
+        tail = flips._count(y) / 2.0**n
+        assert tail <= flips._grid_tail(y) <= 1.05 * tail
