@@ -44,6 +44,9 @@ def report(
     primary: Annotated[str | None, typer.Option(help="Test this metric.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Level.")] = None,
     correction: Annotated[str | None, typer.Option(help="holm, bonferroni, bh or none.")] = None,
+    both_columns: Annotated[
+        bool, typer.Option("--both-columns", help="LaTeX tables over both columns of an article (table*).")
+    ] = False,
 ) -> None:
     """Show the leaderboard of some records, and write the page, tables, exports and plots.
 
@@ -65,7 +68,9 @@ def report(
 
             formats = [name for name in format or DEFAULT_FORMATS if name != "terminal"]
             try:
-                written = write_report(found, spec, out, formats=formats, report=shown)
+                written = write_report(
+                    found, spec, out, formats=formats, report=shown, both_columns=both_columns
+                )
             except ReportError as error:  # what failed is said below, by the command that was given
                 written = error.written
             say(console, f"Wrote {len(written.files)} files: {written.index}")

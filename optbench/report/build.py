@@ -22,7 +22,8 @@ from optbench.report.analysis import (
 from optbench.report.class_tables import all_classes_table
 from optbench.report.failures import Failure, ReportError, ReportFiles
 from optbench.report.latex import escape_latex
-from optbench.report.latex_tables import latex_tables, text_table
+from optbench.report.latex_tables import latex_tables, over_columns, text_table
+from optbench.report.paper import paper_tables
 from optbench.report.parallel import map_forked
 from optbench.report.text import escape_markdown, markdown
 from optbench.suite.report_spec import ReportSpec
@@ -44,6 +45,7 @@ def write_report(
     *,
     formats: Sequence[str] = DEFAULT_FORMATS,
     report: Report | None = None,
+    both_columns: bool = False,
 ) -> ReportFiles:
     """Write a report into a folder.
 
@@ -63,6 +65,8 @@ def write_report(
         epochs.parquet).
     report : Report, optional
         What :func:`optbench.report.analysis.analyse` made of these results, if it has been made.
+    both_columns : bool
+        LaTeX tables over both columns of an article (``table*``).
 
     Returns
     -------
@@ -89,7 +93,7 @@ def write_report(
     drawn = _draw(made, folder, formats) if {"html", "plots"} & set(formats) else []
     files = [path for picture in drawn for path in picture.files]
     for name in formats:
-        files += _write_format(name, made, folder)
+        files += _write_format(name, made, folder, both_columns=both_columns)
     if "html" in formats:
         files = _write_page(made, folder, drawn) + files
     found = [path for path in files if path.name == "index.html"] or files
@@ -101,11 +105,11 @@ def write_report(
     return written
 
 
-def _write_format(name: str, report: Report, folder: Path) -> list[Path]:
+def _write_format(name: str, report: Report, folder: Path, *, both_columns: bool) -> list[Path]:
     """Write one format that is neither page nor plots; what fails is noted, and nothing of it counts."""
     writers: dict[str, Callable[[], list[Path]]] = {
         "markdown": lambda: [_write(folder / "leaderboard.md", markdown_text(report))],
-        "latex": lambda: [_write(folder / "leaderboard.tex", latex_text(report))],
+        "latex": lambda: [_write(folder / "leaderboard.tex", latex_text(report, both_columns=both_columns))],
         "csv": lambda: _csv_files(report, folder),
         "json": lambda: [_write(folder / "report.json", json_text(report))],
         "parquet": lambda: exports.write_parquet(report.results, folder),
@@ -126,12 +130,17 @@ def markdown_text(report: Report) -> str:
     return "\n".join(parts)
 
 
-def latex_text(report: Report) -> str:
-    """Write the answer, the leaderboards and the methods paragraph as LaTeX."""
+def latex_text(report: Report, *, both_columns: bool = False) -> str:
+    """Write the answer, the tables and the methods paragraph as LaTeX; tables over both columns on demand."""
+    text = _latex(report)
+    return over_columns(text) if both_columns else text
+
+
+def _latex(report: Report) -> str:
     methods = escape_latex(report.methods)
     missing = "".join(f"% {text}\n" for text in report.failures.sentences)
     short = f"% In short\n{escape_latex(report.answer.text)}\n\n" if report.answer else ""
-    classes = "\n".join(text_table(table) for table in by_class_tables(report))
+    classes = "\n".join([paper_tables(report), *map(text_table, by_class_tables(report))])
     return f"{missing}{short}{latex_tables(report.boards)}\n{classes}\n% Methods\n{methods}\n"
 
 

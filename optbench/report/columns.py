@@ -28,9 +28,13 @@ Shown = Literal["core", "always", "detail", "extra"]
 class Latex:
     """A column in LaTeX: its heading, the alignment, and a row's cell."""
 
-    title: str
+    title: str | Callable[[Leaderboard], str]
     cell: OfRow[str]
     align: Literal["l", "r"] = "r"
+
+    def heading(self, board: Leaderboard) -> str:
+        """The heading, with the unit of a leaderboard's metric where the column has one."""
+        return self.title if isinstance(self.title, str) else self.title(board)
 
 
 @dataclass(frozen=True, kw_only=True)

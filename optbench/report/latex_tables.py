@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from optbench.report.effect import interval_name
 from optbench.report.latex import escape_latex
 from optbench.report.leaderboard import Leaderboard
-from optbench.report.leaderboard_columns import latex_columns
+from optbench.report.leaderboard_columns import latex_columns, told_apart
 from optbench.report.reasons import reach
 from optbench.report.text import TextTable
 
@@ -18,61 +19,91 @@ def latex_tables(boards: Sequence[Leaderboard]) -> str:
     Returns
     -------
     str
-        One ``table`` environment a leaderboard. The best mean is bold; ``*``, ``**`` and ``***`` mark
+        One ``table`` environment a leaderboard, no wider than a column. The best mean is bold where it was
+        told apart; ``*``, ``**`` and ``***`` mark
         adjusted p-values up to 0.05, 0.01 and 0.001 (the declared level decides the verdict, not the marks).
     """
     head = (
         "% Written by optbench. Preamble: \\usepackage[T1]{fontenc} \\usepackage{booktabs} "
-        "\\usepackage{textcomp}\n"
+        "\\usepackage{textcomp} \\usepackage{adjustbox}\n"
     )
     return head + "\n".join(_table(board, number) for number, board in enumerate(boards, start=1))
 
 
 def _table(board: Leaderboard, position: int) -> str:
     columns = latex_columns(board)
-    lines = [" & ".join(latex.cell(board, row) for _, latex in columns) + r" \\" for row in board.rows]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"  \centering",
-            rf"  \caption{{{_caption(board)}}}",
-            rf"  \label{{{_label(board, position)}}}",
-            rf"  \begin{{tabular}}{{{''.join(latex.align for _, latex in columns)}}}",
-            r"    \toprule",
-            f"    {' & '.join(latex.title for _, latex in columns)} \\\\",
-            r"    \midrule",
-            *(f"    {line}" for line in lines),
-            r"    \bottomrule",
-            r"  \end{tabular}",
-            r"\end{table}",
-            "",
-        ]
+    bold = " Bold: the best mean, told apart from the baseline." if told_apart(board) else ""
+    return _float(
+        caption=_caption(board) + bold,
+        label=_label(board, position),
+        align="".join(latex.align for _, latex in columns),
+        head=[latex.heading(board) for _, latex in columns],
+        rows=[[latex.cell(board, row) for _, latex in columns] for row in board.rows],
     )
 
 
 def text_table(table: TextTable) -> str:
     """Write any of the report's tables as a LaTeX table: words to the left, numbers to the right."""
-    align = "".join(
-        "l" if all(not _is_number(row[k]) for row in table.rows) else "r" for k in range(len(table.columns))
+    columns = [k for k, name in enumerate(table.columns) if name not in table.extras]
+    align = "".join("l" if all(not _is_number(row[k]) for row in table.rows) else "r" for k in columns)
+    return _float(
+        caption=escape_latex(table.title),
+        label=None,
+        align=align,
+        head=[escape_latex(table.columns[k]) for k in columns],
+        rows=[[escape_latex(row[k]) for k in columns] for row in table.rows],
+        notes=escape_latex(" ".join(table.notes)),
     )
-    notes = " ".join(table.notes)
-    caption = escape_latex(f"{table.title}. {notes}" if notes else table.title)
+
+
+def chosen(table: TextTable, names: Sequence[str]) -> TextTable:
+    """Some of a table's columns, for the width of a paper."""
+    keep = [table.columns.index(name) for name in names if name in table.columns]
+    return replace(
+        table,
+        columns=tuple(table.columns[k] for k in keep),
+        rows=tuple(tuple(row[k] for k in keep) for row in table.rows),
+        values=(),
+        extras=frozenset(),
+        details=frozenset(),
+    )
+
+
+def _float(
+    *,
+    caption: str,
+    label: str | None,
+    align: str,
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    notes: str = "",
+) -> str:
+    """A table that is scaled to the column where it would be wider; its notes stand below, small."""
     return "\n".join(
         [
-            r"\begin{table}",
+            r"\begin{table}[tbp]",
             r"  \centering",
             rf"  \caption{{{caption}}}",
+            *([rf"  \label{{{label}}}"] if label else []),
+            r"  \begin{adjustbox}{max width=\linewidth}",
             rf"  \begin{{tabular}}{{{align}}}",
             r"    \toprule",
-            f"    {' & '.join(map(escape_latex, table.columns))} \\\\",
+            f"    {' & '.join(head)} \\\\",
             r"    \midrule",
-            *(f"    {' & '.join(map(escape_latex, row))} \\\\" for row in table.rows),
+            *(f"    {' & '.join(row)} \\\\" for row in rows),
             r"    \bottomrule",
             r"  \end{tabular}",
+            r"  \end{adjustbox}",
+            *([r"  \par\smallskip", rf"  \parbox{{\linewidth}}{{\footnotesize {notes}}}"] if notes else []),
             r"\end{table}",
             "",
         ]
     )
+
+
+def over_columns(text: str) -> str:
+    """The same tables over both columns of an article: ``table*``."""
+    return text.replace(r"\begin{table}", r"\begin{table*}").replace(r"\end{table}", r"\end{table*}")
 
 
 def _is_number(cell: str) -> bool:

@@ -159,9 +159,31 @@ def _mean_latex(board: Leaderboard, row: Row) -> str:
     if not math.isfinite(row.mean):
         return "--"
     text = _mean(board, row).replace("±", r"\pm")
-    means = [other.mean for other in board.rows if math.isfinite(other.mean)]
-    best = row.mean == (max if board.maximise else min)(means)
-    return rf"$\mathbf{{{text}}}$" if best else f"${text}$"
+    return rf"$\mathbf{{{text}}}$" if row.optimizer in told_apart(board) else f"${text}$"
+
+
+def told_apart(board: Leaderboard) -> set[str]:
+    """The optimizer of the best mean, where it was told apart: better than the baseline, or better than all.
+
+    Empty where nothing was: the largest of means that no test separates is no result.
+    """
+    words = {row.optimizer: board.verdict(row) for row in board.rows}
+    known = [row for row in board.rows if math.isfinite(row.mean)]
+    if not known:
+        return set()
+    best = (max if board.maximise else min)(known, key=lambda row: row.mean)
+    others = [word for name, word in words.items() if name != best.optimizer]
+    alone = best.optimizer == board.baseline and bool(others) and set(others) == {"worse"}
+    return {best.optimizer} if words[best.optimizer] == "better" or alone else set()
+
+
+def _unit_latex(board: Leaderboard) -> str:
+    symbol = board.measure.symbol
+    return f", {escape_latex(symbol)}" if symbol else ""
+
+
+def _points_latex(board: Leaderboard) -> str:
+    return ", points" if board.measure.unit == "share" else _unit_latex(board)
 
 
 def _interval(board: Leaderboard, row: Row) -> str:
@@ -263,7 +285,7 @@ COLUMNS: tuple[Column, ...] = (
         text=_mean,
         value=lambda board, row: row.mean * _factor(board),
         data={"mean": lambda board, row: row.mean, "sd": lambda board, row: row.sd},
-        latex=Latex(title="Mean", cell=_mean_latex),
+        latex=Latex(title=lambda board: f"Mean{_unit_latex(board)}", cell=_mean_latex),
     ),
     Column(
         title=lambda board: f"{_level(board)} CI of the mean",
@@ -285,7 +307,7 @@ COLUMNS: tuple[Column, ...] = (
             "difference_high": _compared(lambda c: shown_difference(c).high),
             "difference_confidence": _compared(lambda c: shown_difference(c).confidence),
         },
-        latex=Latex(title="Difference", cell=_difference_latex),
+        latex=Latex(title=lambda board: f"Difference{_points_latex(board)}", cell=_difference_latex),
     ),
     Column(
         title=lambda board: "p" if board.correction == "none" else f"p ({CORRECTIONS[board.correction]})",

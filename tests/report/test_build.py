@@ -61,7 +61,7 @@ def test_odd_names_keep_every_table_whole(odd_report):
     assert all(len(counts) <= 1 for counts in blocks)
     tex = (folder / "leaderboard.tex").read_text("utf-8")
     for environment in ("table", "tabular"):
-        assert tex.count(rf"\begin{{{environment}}}") == tex.count(rf"\end{{{environment}}}") == 2
+        assert tex.count(rf"\begin{{{environment}}}") == tex.count(rf"\end{{{environment}}}") == 4
     rows = [line for line in tex.splitlines() if line.strip().endswith(r"\\")]
     assert {len(re.findall(r"(?<!\\)&", line)) for line in rows} == {5}
     assert len(set(re.findall(r"\\label\{([^}]*)\}", tex))) == 2
