@@ -11,6 +11,7 @@ import time
 import pytest
 
 from optbench import api
+from optbench.environment import pip_hint
 from optbench.execution.checkpoint import FOLDER
 from optbench.execution.jobs import LAST
 from optbench.execution.ray import RayExecutor
@@ -67,7 +68,7 @@ def test_without_ray_the_extra_is_named(tmp_path):
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "pip install optbench[ray]" in done.stderr
+    assert pip_hint("ray") in done.stderr
     assert "Traceback" not in done.stderr
 
 

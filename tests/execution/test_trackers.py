@@ -107,7 +107,7 @@ def test_an_unknown_or_missing_tracker_stops_before_anything_is_trained(write_su
     with pytest.raises(UserError, match="Did you mean 'mlflow'"):
         optbench.run(write_suite(), results=tmp_path / "out", log=["mflow"])
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match=r"pip install 'optbench\[wandb\]'"):
+    with pytest.raises(UserError, match=r"pip install .*\[wandb\]"):
         optbench.run(write_suite(), results=tmp_path / "out", log=["wandb"])
     assert not (tmp_path / "out").exists()
 
