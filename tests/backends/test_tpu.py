@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-jax = pytest.importorskip("jax", reason="lowers JAX's programs for a TPU")
-pytest.importorskip("optax")
+pytest.importorskip("jax", reason="lowers JAX's programs for a TPU")
+pytest.importorskip("optax", reason="the rules of JAX are optax's")
+
+import jax
 
 from optbench import backends, matching
 from optbench.backends.functional import Configuration, batched
