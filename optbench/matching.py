@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from optbench.models.layers import BuiltLayer, Initializer
+from optbench.models.layers import BuiltLayer, Initializer, walk
 from optbench.trial import STREAMS, stored_precision
 
 Indices = NDArray[np.int64]
@@ -84,7 +84,7 @@ def initial_weights(built: Iterable[BuiltLayer], seed: int, dtype: str) -> dict[
         parameter.name: _draw(parameter.initializer, parameter.shape, generator).astype(
             stored_precision(dtype)
         )
-        for layer in built
+        for layer in walk(built)
         for parameter in layer.parameters
     }
 

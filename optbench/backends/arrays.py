@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench.datasets.base import Part, TrialData
-from optbench.models.layers import BuiltLayer, Conv2D, MaxPool2D
+from optbench.models.layers import BuiltLayer, Conv2D, MaxPool2D, siblings, walk
 
 #: Values that one evaluation batch may hold in its widest layer; 2**22 float32 are 16 MB.
 EVALUATION_VALUES = 2**22
@@ -32,7 +32,7 @@ def scaled(x: NDArray[Any], data: TrialData, dtype: str) -> NDArray[Any]:
 
 def evaluation_batch(built: tuple[BuiltLayer, ...]) -> int:
     """Most examples in one evaluation batch of a model."""
-    widest = max(int(np.prod(layer.output_shape)) for layer in built)
+    widest = max(int(np.prod(layer.output_shape)) for layer in walk(built))
     return max(1, min(4096, EVALUATION_VALUES // widest))
 
 
@@ -44,7 +44,7 @@ def relu_after_pool(built: tuple[BuiltLayer, ...]) -> list[tuple[BuiltLayer, boo
     """
     out: list[tuple[BuiltLayer, bool]] = []
     late = False
-    for place, following in zip(built, (*built[1:], None), strict=True):
+    for place, following in zip(built, (*built[1:], None), strict=False):
         layer, pooled = place.layer, following is not None and isinstance(following.layer, MaxPool2D)
         moved = pooled and isinstance(layer, Conv2D) and layer.activation == "relu"
         if moved and isinstance(layer, Conv2D):
@@ -57,16 +57,17 @@ def relu_after_pool(built: tuple[BuiltLayer, ...]) -> list[tuple[BuiltLayer, boo
 def penalties(built: tuple[BuiltLayer, ...]) -> list[tuple[str, float, float]]:
     """Kernels with declared penalties: (name, l1, l2) for l1 * sum|w| + l2 * sum w^2, as in Keras."""
     rates = (
-        (place.name, getattr(place.layer, "l1", 0.0), getattr(place.layer, "l2", 0.0)) for place in built
+        (place.name, getattr(place.layer, "l1", 0.0), getattr(place.layer, "l2", 0.0))
+        for place in walk(built)
     )
     return [(f"{name}/kernel", l1, l2) for name, l1, l2 in rates if l1 or l2]
 
 
 def layout(built: tuple[BuiltLayer, ...]) -> dict[str, Any]:
     """How a model of images is computed, for the record; nothing for others."""
-    if not any(isinstance(place.layer, Conv2D) for place in built):
+    if not any(isinstance(place.layer, Conv2D) for place in walk(built)):
         return {}
-    moved = any(late for _, late in relu_after_pool(built))
+    moved = any(late for part in siblings(built) for _, late in relu_after_pool(part))
     return {"memory_format": "channels last", "relu_after_pool": moved}
 
 

@@ -163,7 +163,8 @@ class TrialData:
 
 def network(workload: Workload, info: DatasetInfo) -> tuple[BuiltLayer, ...]:
     """Build the model of a workload for the shape and outputs of its data; raises ``ModelError``."""
-    return build(workload.model, example_shape(workload, info), info.outputs)
+    tokens = info.targets == "token"
+    return build(workload.model, example_shape(workload, info), info.outputs, tokens=tokens)
 
 
 def example_shape(workload: Workload, info: DatasetInfo) -> tuple[int, ...]:

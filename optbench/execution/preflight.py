@@ -10,7 +10,7 @@ from optbench.datasets.base import Dataset, DatasetInfo, network, validation_cou
 from optbench.environment import available_bytes
 from optbench.errors import UserError
 from optbench.execution.jobs import ProcessEndedError
-from optbench.models.layers import BatchNorm, count_parameters
+from optbench.models.layers import BatchNorm, count_parameters, walk
 from optbench.suite import custom_metrics
 from optbench.suite.spec import PlannedTrial
 from optbench.trial import OwnData, TrialSpec
@@ -90,7 +90,7 @@ def check_memory(spec: TrialSpec, facts: DatasetInfo) -> None:
     batch = examples if workload.batch_size == "full" else min(workload.batch_size, examples)
     needed = 12 * parameters
     if spec.device == "cpu":
-        needed += 4 * batch * sum(math.prod(layer.output_shape) for layer in built)
+        needed += 4 * batch * sum(math.prod(layer.output_shape) for layer in walk(built))
     available = available_bytes()
     if available is not None and needed > available:
         raise MemoryNeedError(
@@ -110,7 +110,8 @@ def check_batches(spec: TrialSpec, facts: DatasetInfo) -> None:
     """
     workload = spec.workload
     built = network(workload, facts)
-    if not any(isinstance(b.layer, BatchNorm) and math.prod(b.input_shape[:-1]) == 1 for b in built):
+    norms = (b for b in walk(built) if isinstance(b.layer, BatchNorm))
+    if not any(math.prod(b.input_shape[:-1]) == 1 for b in norms):
         return
     size = facts.train if workload.batch_size == "full" else workload.batch_size
     split = workload.split

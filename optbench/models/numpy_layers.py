@@ -14,7 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
-from optbench.models.layers import BatchNorm, BuiltLayer, Conv2D, Dense, MaxPool2D, same_padding
+from optbench.models import numpy_sequences
+from optbench.models.layers import (
+    AveragePool2D,
+    BatchNorm,
+    BuiltLayer,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    GatedDense,
+    MaxPool2D,
+    Subsample,
+    same_padding,
+)
+from optbench.models.numpy_sequences import affine
 
 Array = NDArray[np.float64]
 Weights = Mapping[str, NDArray[Any]]
@@ -27,6 +40,8 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = MappingProxyType(
         "sigmoid": lambda x: 0.5 * (1.0 + np.tanh(x / 2)),
         "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0.0))),
         "gelu": lambda x: 0.5 * x * (1.0 + erf(x / math.sqrt(2.0))),
+        "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+        "silu": lambda x: x * 0.5 * (1.0 + np.tanh(x / 2)),
     }
 )
 
@@ -47,13 +62,22 @@ def outputs(
     Yields
     ------
     (BuiltLayer, array)
-        A layer and what leaves it.
+        A layer and what leaves it; those inside a residual one come before it.
     """
     x = np.asarray(example, dtype=np.float64)
     for place in built:
         if place.layer.kind not in LAYERS:
             raise NotImplementedError(f"layer {place.name}: NumPy's table of layers has {list(LAYERS)}")
-        x = LAYERS[place.layer.kind](place.layer, place, weights, x)
+        if place.inner:
+            ends = []
+            for part in place.inner:
+                end = x
+                for inside, end in outputs(part, weights, x):
+                    yield inside, end
+                ends.append(end)
+            x = ends[0] + ends[1]
+        else:
+            x = LAYERS[place.layer.kind](place.layer, place, weights, x)
         yield place, x
 
 
@@ -67,12 +91,41 @@ def _windows(place: BuiltLayer, x: Array, size: int, stride: int, padding: str, 
 
 
 def _dense(layer: Dense, place: BuiltLayer, weights: Weights, x: Array) -> Array:
-    kernel, bias = weights[f"{place.name}/kernel"], weights[f"{place.name}/bias"]
-    return ACTIVATIONS[layer.activation](x @ kernel.astype(np.float64) + bias)
+    return ACTIVATIONS[layer.activation](affine(x, place.name, weights))
+
+
+def _gated_dense(layer: GatedDense, place: BuiltLayer, weights: Weights, x: Array) -> Array:
+    gate, value = (affine(x, f"{place.name}/{part}", weights) for part in ("gate", "value"))
+    return ACTIVATIONS[layer.activation](gate) * value
+
+
+def _depthwise_conv2d(layer: DepthwiseConv2D, place: BuiltLayer, weights: Weights, x: Array) -> Array:
+    kernel, bias = weights[f"{place.name}/kernel"], weights.get(f"{place.name}/bias", np.zeros(()))
+    windows = _windows(place, x, layer.kernel, layer.stride, layer.padding, 0.0)
+    return ACTIVATIONS[layer.activation](np.einsum("xychw,hwc->xyc", windows, kernel[:, :, 0]) + bias)
+
+
+def _average_pool2d(layer: AveragePool2D, place: BuiltLayer, weights: Weights, x: Array) -> Array:
+    found: Array = _windows(place, x, layer.size, layer.stride or layer.size, "valid", 0.0).mean(
+        axis=(-2, -1)
+    )
+    return found
+
+
+def _subsample(layer: Subsample, place: BuiltLayer, weights: Weights, x: Array) -> Array:
+    out, channels = np.zeros(place.output_shape), x.shape[-1]
+    first = (layer.filters - channels) // 2
+    out[..., first : first + channels] = x[:: layer.stride, :: layer.stride]
+    return out
+
+
+def _residual(layer: Any, place: BuiltLayer, weights: Weights, x: Array) -> Array:
+    *_, (_, last) = outputs((place,), weights, x)
+    return last
 
 
 def _conv2d(layer: Conv2D, place: BuiltLayer, weights: Weights, x: Array) -> Array:
-    kernel, bias = weights[f"{place.name}/kernel"], weights[f"{place.name}/bias"]
+    kernel, bias = weights[f"{place.name}/kernel"], weights.get(f"{place.name}/bias", np.zeros(()))
     windows = _windows(place, x, layer.kernel, layer.stride, layer.padding, 0.0)
     return ACTIVATIONS[layer.activation](np.einsum("xychw,hwco->xyo", windows, kernel) + bias)
 
@@ -103,5 +156,11 @@ LAYERS: Mapping[str, Callable[[Any, BuiltLayer, Weights, Array], Array]] = Mappi
         "dropout": lambda layer, place, weights, x: x,
         "flatten": lambda layer, place, weights, x: x.reshape(-1),
         "activation": lambda layer, place, weights, x: ACTIVATIONS[layer.activation](x),
+        **numpy_sequences.LAYERS,
+        "gated_dense": _gated_dense,
+        "depthwise_conv2d": _depthwise_conv2d,
+        "average_pool2d": _average_pool2d,
+        "subsample": _subsample,
+        "residual": _residual,
     }
 )

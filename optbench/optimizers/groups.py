@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import MinLen
 
 from optbench.errors import UserError
-from optbench.models.layers import BuiltLayer, Role
+from optbench.models.layers import BuiltLayer, Role, walk
 from optbench.models.layers import roles as roles_of
 from optbench.optimizers import CanonicalConfig, Custom, family_of
 from optbench.optimizers.base import Family, Hyperparameters
@@ -153,7 +153,7 @@ def described(config: Hyperparameters, built: Iterable[BuiltLayer]) -> dict[str,
     layers = tuple(built)
     if not isinstance(config, Grouped) and family_of(config).parts(config) is None:
         return {}
-    sizes = {p.name: math.prod(p.shape) for layer in layers for p in layer.parameters}
+    sizes = {p.name: math.prod(p.shape) for layer in walk(layers) for p in layer.parameters}
     found = []
     for part in assign(config, roles_of(layers)):
         identity = json.dumps([asdict(part.config), part.scheduled, part.names], sort_keys=True)

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from optbench.suite.yamlfile import KeyPath
 
 #: Stands in for the model while the rest of a workload is checked; models are checked layer by layer.
-ANY_MODEL = {"name": "any", "layers": [{"kind": "dense"}]}
+ANY_LAYER = {"kind": "dense"}
+ANY_MODEL = {"name": "any", "layers": [ANY_LAYER]}
+#: Fields of a layer that hold layers.
+INNER = ("layers", "shortcut")
 
 SCHEDULES: Mapping[str, Any] = {
     "step": StepSchedule,
@@ -176,14 +179,24 @@ def _model_from_layers(entry: dict[str, Any], path: KeyPath) -> Model:
     layers = entry["layers"]
     if not isinstance(layers, list) or not layers:
         raise problem((*path, "layers"), f"found {shown(layers)}; list the layers, first to last")
+    return Model(name=whole.name, layers=_layers(layers, (*path, "layers")), code=whole.code)
+
+
+def _layers(entries: list[Any], path: KeyPath) -> tuple[Layer, ...]:
+    """Read layers, each by its kind; those inside others too."""
     parsed: list[Layer] = []
-    for index, layer in enumerate(layers):
-        where = (*path, "layers", index)
-        kind = layer.get("kind") if isinstance(layer, dict) else layer
+    for index, entry in enumerate(entries):
+        where = (*path, index)
+        kind = entry.get("kind") if isinstance(entry, dict) else entry
         if not isinstance(kind, str) or kind not in LAYERS:
             raise InvalidError([unknown_choice(kind, LAYERS, (*where, "kind"), what="layer")])
-        parsed.append(parse(LAYERS[kind], layer if isinstance(layer, dict) else {}, where))
-    return Model(name=whole.name, layers=tuple(parsed), code=whole.code)
+        given = entry if isinstance(entry, dict) else {}
+        held = {key: given[key] for key in INNER if isinstance(given.get(key), list)}
+        plain = {key: [ANY_LAYER] if key in held else value for key, value in given.items()}
+        layer: Layer = parse(LAYERS[kind], plain, where)
+        inner: Any = {key: _layers(value, (*where, key)) for key, value in held.items()}
+        parsed.append(replace(layer, **inner) if inner else layer)
+    return tuple(parsed)
 
 
 @cache

@@ -89,6 +89,10 @@ def suite_schema() -> Schema:
     for name in FAMILIES:
         own = {"title": TITLE, "grid": {"$ref": "#/$defs/Grid"}}
         defs[places[f"optimizer-{name}"]]["properties"] |= own
+    for name, kind in LAYERS.items():
+        for key in {f.name for f in fields(kind)} & set(declared.INNER):
+            least = {"minItems": 1} if key == "layers" else {}
+            defs[places[f"layer-{name}"]]["properties"][key] |= {"items": {"$ref": "#/$defs/Layer"}, **least}
     for name in ZOO:
         entry = defs[places[f"model-{name}"]]
         entry["properties"] = {"name": {"const": name}, **entry.get("properties", {})}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,29 +23,100 @@ from optbench.datasets import registry
 from optbench.datasets.base import network, trial_data
 from optbench.environment import Context, pip_hint
 from optbench.errors import UserError
+from optbench.models import zoo
 from optbench.models.layers import Activate, BatchNorm, Conv2D, Dense, MaxPool2D, Model
 from optbench.optimizers import FAMILIES, CanonicalConfig
-from optbench.trial import BackendName, Precision, Seeds, TrialSpec, Workload
+from optbench.task import TASKS, TaskName
+from optbench.trial import BackendName, Precision, Seeds, Split, TrialSpec, Workload
 from optbench.verification.checks import label
 
 STEPS, BATCH, EARLY = 50, 32, 10
 
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A small network, the data that it is trained on, and the families that are compared on it.
+
+    ``families`` are those of a run that names no optimizer; all of them where there are none.
+    """
+
+    model: Model
+    dataset: str = "digits"
+    task: TaskName = "classification"
+    context: int | None = None
+    families: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of the network."""
+        return self.model.name
+
+    def workload(self) -> Workload:
+        """What is trained."""
+        task = TASKS[self.task]
+        how: Any = task.splits[0]
+        return Workload(
+            dataset=self.dataset,
+            task=self.task,
+            model=self.model,
+            batch_size=BATCH,
+            epochs=1,
+            split=Split(how=how),
+            monitor=task.monitor,
+            context=self.context,
+        )
+
+
+#: Compared on the larger networks: one of each kind of arithmetic.
+SOME = ("wame", "adamw", "sgd")
 MODELS = (
-    Model(
-        name="mlp", layers=(Dense(units=32, activation="relu"), Dense(units=16, activation="tanh"), Dense())
+    Case(
+        model=Model(
+            name="mlp",
+            layers=(Dense(units=32, activation="relu"), Dense(units=16, activation="tanh"), Dense()),
+        )
     ),
-    Model(
-        name="cnn with batch norm",
-        layers=(
-            Conv2D(filters=6, kernel=3, padding="same"),
-            BatchNorm(),
-            Activate(activation="relu"),
-            MaxPool2D(),
-            Conv2D(filters=8, kernel=2, activation="elu"),
-            Dense(units=16, activation="relu"),
-            Dense(),
+    Case(
+        model=Model(
+            name="cnn with batch norm",
+            layers=(
+                Conv2D(filters=6, kernel=3, padding="same"),
+                BatchNorm(),
+                Activate(activation="relu"),
+                MaxPool2D(),
+                Conv2D(filters=8, kernel=2, activation="elu"),
+                Dense(units=16, activation="relu"),
+                Dense(),
+            ),
+        )
+    ),
+    Case(
+        model=Model(name="regression", layers=zoo.mlp(hidden=(16, 16), norm="layer", residual=True)),
+        dataset="diabetes",
+        task="regression",
+        families=SOME,
+    ),
+    Case(
+        model=Model(name="gpt", layers=zoo.gpt(depth=2, width=16, heads=2)),
+        dataset="shakespeare",
+        task="language_modelling",
+        context=16,
+        families=SOME,
+    ),
+    Case(
+        model=Model(
+            name="gpt, rotary, swiglu",
+            layers=zoo.gpt(
+                depth=1, width=16, heads=2, positions="rotary", norm="rms", feed_forward="swiglu", tied=False
+            ),
         ),
+        dataset="shakespeare",
+        task="language_modelling",
+        context=16,
+        families=SOME,
     ),
+    Case(model=Model(name="vit", layers=zoo.vit(patch=2, depth=2, width=16, heads=2)), families=SOME),
+    Case(model=Model(name="resnet", layers=zoo.resnet(depth=8, width=4)), families=SOME),
 )
 
 
@@ -115,7 +187,7 @@ def run(
         Two or more of torch, tensorflow, jax; all that are installed without it.
     precisions : iterable of str
         Of ``float64`` (bar 1e-10 over 50 steps) and ``float32`` (1e-5 over 10 steps; over 50 steps 1e-5 on
-        the MLP and 2e-3 on the CNN, where rounding grows).
+        the MLP and 2e-3 on the others, where rounding grows).
     progress : callable, optional
         Called with a line before each comparison.
     context : Context, optional
@@ -138,9 +210,11 @@ def run(
     for name in chosen:
         engines.engine(name, context)
     families = FAMILIES.values() if optimizer is None else [FAMILIES[optimizer]]
-    cases = [case for family in families for case in family.parity_cases()] if len(chosen) > 1 else []
+    configs = [config for family in families for config in family.parity_cases()] if len(chosen) > 1 else []
     rows = []
-    for precision, model, config in product(precisions, MODELS, cases):
+    for precision, model, config in product(precisions, MODELS, configs):
+        if optimizer is None and model.families and config.optimizer not in model.families:
+            continue
         name = f"{config.optimizer}, {label(config)}".removesuffix(", plain")
         if progress is not None:
             progress(f"{name} on {model.name}, {precision}")
@@ -176,33 +250,34 @@ def render(report: ParityReport) -> Group:
 
 def losses(
     config: CanonicalConfig,
-    model: Model,
+    model: Case,
     precision: Precision,
     backend: BackendName,
     context: Context | None = None,
 ) -> NDArray[np.float64]:
-    """Train 50 steps on the embedded digits and return the loss of each batch."""
+    """Train 50 steps on embedded data and return the loss of each batch."""
     spec = TrialSpec(
-        workload=Workload(dataset="digits", model=model, batch_size=BATCH, epochs=1),
+        workload=model.workload(),
         optimizer=config,
         seeds=Seeds(),
         backend=backend,
         device="cpu",
         precision=precision,
     )
-    dataset = registry.load("digits")
+    dataset = registry.load(model.dataset)
     data = trial_data(dataset, spec.workload, spec.seeds, train_eval=BATCH)
     built = network(spec.workload, dataset.info)
     weights = matching.initial_weights(built, spec.seeds.init, precision)
-    orders = [matching.epoch_order(spec.seeds.order, epoch, len(data.train)) for epoch in (1, 2)]
-    rows = data.train.rows[np.concatenate(orders)][: STEPS * BATCH]
+    epochs = range(1, -(-STEPS * BATCH // data.examples) + 1)
+    orders = [data.epoch_rows(spec.seeds.order, epoch, shuffle=True) for epoch in epochs]
+    rows = np.concatenate(orders)[: STEPS * BATCH]
     return engines.engine(backend, context).open(spec, built, data, weights).train_epoch(rows, 1)
 
 
 def _compare(
     name: str,
     config: CanonicalConfig,
-    model: Model,
+    model: Case,
     precision: Precision,
     chosen: tuple[str, ...],
     context: Context | None,

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.special import erf
 
+from optbench.models import numpy_layers
+
 ACTIVATIONS = {
     "linear": lambda x: x,
     "relu": lambda x: np.maximum(x, 0),
@@ -13,6 +15,8 @@ ACTIVATIONS = {
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "elu": lambda x: np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1),
     "gelu": lambda x: x * (1 + erf(x / np.sqrt(2))) / 2,
+    "gelu_tanh": numpy_layers.ACTIVATIONS["gelu_tanh"],
+    "silu": lambda x: x / (1 + np.exp(-x)),
 }
 
 
@@ -28,12 +32,13 @@ def windows(x, size, stride, padding, fill):
 
 
 def dense(layer, w, x, training):
-    return ACTIVATIONS[layer.activation](x @ w["kernel"] + w["bias"])
+    return ACTIVATIONS[layer.activation](x @ w["kernel"] + w.get("bias", 0.0))
 
 
 def conv2d(layer, w, x, training):
     found = windows(x, layer.kernel, layer.stride, layer.padding, 0.0)
-    return ACTIVATIONS[layer.activation](np.einsum("nhwcij,ijco->nhwo", found, w["kernel"]) + w["bias"])
+    out = np.einsum("nhwcij,ijco->nhwo", found, w["kernel"]) + w.get("bias", 0.0)
+    return ACTIVATIONS[layer.activation](out)
 
 
 def max_pool2d(layer, w, x, training):
@@ -68,3 +73,21 @@ LAYERS = {
     "flatten": lambda layer, w, x, training: x.reshape(len(x), -1),
     "activation": lambda layer, w, x, training: ACTIVATIONS[layer.activation](x),
 }
+
+
+def forward(built, weights, x, training):
+    """Output of a layer as it stands in a model, by the names of its weights."""
+    if built.layer.kind == "residual":
+        outs = []
+        for part in built.inner:
+            z = x
+            for place in part:
+                z = forward(place, weights, z, training)
+            outs.append(z)
+        return outs[0] + outs[1]
+    if built.layer.kind not in LAYERS:  # the plain layers of the package, example by example
+        plain = numpy_layers.LAYERS[built.layer.kind]
+        return np.stack([plain(built.layer, built, weights, one) for one in x])
+    prefix = f"{built.name}/"
+    mine = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
+    return LAYERS[built.layer.kind](built.layer, mine, x, training)

@@ -11,6 +11,7 @@ import pytest
 
 from optbench import backends
 from optbench.models import layers as spec
+from optbench.models import numpy_layers, shapes
 from optbench.models.layers import Model, build
 from optbench.optimizers import SGD
 from optbench.task import TASKS
@@ -19,6 +20,7 @@ from tests.backends.contract import session
 from tests.backends.contract import spec as trial_of
 
 ACTIVATIONS = get_args(spec.Activation)
+NORMS = (spec.LayerNorm(), spec.LayerNorm(bias=False), spec.RMSNorm())
 #: Each kind of layer, with every activation where it has one: (layer, shape of an example).
 CASES = [
     *((spec.Dense(units=4, activation=a), (5,)) for a in ACTIVATIONS),
@@ -35,6 +37,45 @@ CASES = [
     (spec.Dropout(rate=0.0), (5,)),
     (spec.Flatten(), (4, 3, 2)),
     (spec.Flatten(), (5,)),
+    (spec.Dense(units=4, bias=False), (5,)),
+    (spec.Dense(units=4), (6, 5)),
+    (spec.Dense(units=4, bias=False), (6, 5)),
+    (spec.Conv2D(filters=4, kernel=3, bias=False), (7, 6, 2)),
+    *((spec.DepthwiseConv2D(kernel=3, activation=a), (7, 6, 2)) for a in ACTIVATIONS),
+    (spec.DepthwiseConv2D(kernel=2, stride=2, padding="same", bias=False), (7, 6, 3)),
+    (spec.AveragePool2D(), (7, 6, 2)),
+    (spec.AveragePool2D(size=3, stride=2), (7, 6, 2)),
+    (spec.Subsample(filters=5), (7, 6, 2)),
+    (spec.GroupNorm(groups=2), (5, 4, 6)),
+    *((norm, shape) for norm in NORMS for shape in ((5,), (6, 5), (4, 3, 5))),
+    (spec.Embedding(width=4), (6,)),
+    (spec.Embedding(width=4, vocabulary=2000), (6,)),
+    (spec.Positions(), (6, 5)),
+    (spec.Positions(length=9), (6, 5)),
+    *((spec.Attention(heads=2, causal=c, rotary=r), (6, 8)) for c in (False, True) for r in (False, True)),
+    (spec.Attention(heads=1, bias=False), (6, 5)),
+    *((spec.GatedDense(units=4, activation=a), (6, 5)) for a in ACTIVATIONS),
+    (spec.GatedDense(units=4, bias=True), (5,)),
+    (spec.Unembedding(), (6, 5)),
+    (spec.ToSequence(), (4, 3, 2)),
+    (spec.ClassToken(), (6, 5)),
+    (spec.PoolSequence(how="mean"), (6, 5)),
+    (spec.PoolSequence(how="first"), (6, 5)),
+    (spec.Residual(layers=(spec.LayerNorm(), spec.Dense(units=5, activation="tanh"))), (6, 5)),
+    (
+        spec.Residual(
+            layers=(spec.Conv2D(filters=4, kernel=3, stride=2, padding="same"), spec.BatchNorm()),
+            shortcut=(spec.Subsample(filters=4),),
+        ),
+        (7, 6, 2),
+    ),
+    (
+        spec.Residual(
+            layers=(spec.Residual(layers=(spec.Dense(units=5),)), spec.Activate(activation="relu")),
+            shortcut=(spec.Dense(units=5, bias=False),),
+        ),
+        (5,),
+    ),
 ]
 NAMES = [
     f"{layer.kind} {getattr(layer, 'activation', '')} {getattr(layer, 'padding', '')} {len(shape)}d"
@@ -75,14 +116,14 @@ class TorchLayers:
             x = x.permute(1, 0, 4, 2, 3).reshape(batch, trials * channels, height, width)
         held = stacked.StackedWeights(weights=tensors, generators=generators)
         out = stacked.forward(built, held)(x)
-        return list((held.by_trial(out) if out.ndim == 4 else out).numpy())
+        return list((held.by_trial(out) if len(built.output_shape) == 3 else out).numpy())
 
 
 class TensorFlowLayers:
     def __call__(self, built, weights, x, training, xla=True):
         tf = import_module("tensorflow")
         tensors = {name: tf.constant(w) for name, w in weights.items()}
-        function = tables("tensorflow").forward(built, xla=xla)
+        function = tables("tensorflow").forward(built, tables("tensorflow").Compute(xla=xla))
         out, moved = function(tensors, tf.constant(x), tf.constant([1, 2]), training)
         return out.numpy(), {name: value.numpy() for name, value in moved.items()}
 
@@ -115,9 +156,14 @@ ADAPTERS = {"torch": TorchLayers(), "tensorflow": TensorFlowLayers(), "jax": Jax
 
 def place_of(layer, shape):
     """The layer as it stands in a model, and random weights of it."""
-    built = spec._build_layer(layer, {}, shape, 3)
+    built = spec.place(layer, shape, 3, tokens=isinstance(layer, spec.Embedding))
     generator = np.random.default_rng(4)
-    weights = {p.name: generator.normal(size=p.shape) for p in built.parameters}
+    parameters = [p for part in spec.walk([built]) for p in part.parameters]
+    weights = {p.name: generator.normal(size=p.shape) for p in parameters}
+    if built.tied:
+        weights[built.tied] = generator.normal(size=(3, shape[-1]))
+    if isinstance(layer, spec.Embedding):
+        return built, weights, generator.integers(0, 3, (6, *shape))
     for name in weights:
         if name.endswith("variance"):
             weights[name] = np.abs(weights[name]) + 0.5
@@ -125,8 +171,7 @@ def place_of(layer, shape):
 
 
 def expected(built, weights, x, training):
-    mine = {name.rpartition("/")[2]: w for name, w in weights.items()}
-    return reference.LAYERS[built.layer.kind](built.layer, mine, x, training)
+    return reference.forward(built, weights, x, training)
 
 
 def test_the_cases_are_all_kinds_with_all_activations():
@@ -136,7 +181,7 @@ def test_the_cases_are_all_kinds_with_all_activations():
 
 
 def test_every_kind_of_layer_has_a_shape_and_a_reference():
-    assert set(spec.SHAPES) == set(spec.LAYERS) == set(reference.LAYERS)
+    assert set(spec.SHAPES) == set(spec.LAYERS) == set(numpy_layers.LAYERS)
     assert set(reference.ACTIVATIONS) == set(ACTIVATIONS)
 
 
@@ -157,7 +202,7 @@ def test_a_layer_computes_what_its_definition_says(backend, layer, shape, traini
     built, weights, x = place_of(layer, shape)
     out, moved = ADAPTERS[backend](built, weights, x, training)
     assert out.shape == (len(x), *built.output_shape)
-    np.testing.assert_allclose(out, expected(built, weights, x, training), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(out, expected(built, weights, x, training), rtol=1e-12, atol=1e-12)
     if layer.kind == "batch_norm" and training:
         mine = {name.rpartition("/")[2]: w for name, w in weights.items()}
         for name, value in reference.moved_averages(layer, mine, x).items():
@@ -193,6 +238,12 @@ GELU = Model(name="m", layers=(spec.Dense(units=4), spec.Activate(activation="ge
 LACKING = [("ACTIVATIONS", "gelu"), ("LAYERS", "activation")]
 
 
+def module_of(backend, table):
+    """Where a backend looks up an activation or a layer."""
+    apart = table == "ACTIVATIONS" and backend != "torch"
+    return import_module(f"optbench.backends.{backend}.functions") if apart else tables(backend)
+
+
 def without(monkeypatch, module, table, name):
     kept = {key: value for key, value in getattr(module, table).items() if key != name}
     monkeypatch.setattr(module, table, kept)
@@ -201,7 +252,7 @@ def without(monkeypatch, module, table, name):
 @pytest.mark.parametrize(("table", "name"), LACKING)
 def test_what_a_table_lacks_is_named_when_a_trial_is_opened(backend, table, name, monkeypatch):
     """Nothing is put in the place of an activation or a layer that is missing."""
-    without(monkeypatch, tables(backend), table, name)
+    without(monkeypatch, module_of(backend, table), table, name)
     with pytest.raises(NotImplementedError, match=f"{backend}.* there is none for '{name}'"):
         # A configuration that no other test has compiled.
         session(trial_of(backend, SGD(lr=0.1), GELU, precision="bfloat16", clip_norm=1.25))
@@ -217,6 +268,6 @@ def test_what_the_table_for_stacks_lacks_is_named_too(table, name, monkeypatch):
 
 
 def test_a_kind_without_a_shape_is_named_when_the_model_is_built(monkeypatch):
-    monkeypatch.setattr(spec, "SHAPES", {"dense": spec.SHAPES["dense"]})
+    monkeypatch.setattr(shapes, "SHAPES", {"dense": spec.SHAPES["dense"]})
     with pytest.raises(NotImplementedError, match="layer flatten_1: no shape is declared"):
         build(Model(name="m", layers=(spec.Dense(),)), (2, 2, 1), 3)

@@ -40,7 +40,7 @@ def test_frameworks_train_alike(precision):
     if len(backends.installed()) < 2:
         pytest.skip("parity needs two frameworks; one or none is installed")
     report = parity.run("wame", precisions=[precision])
-    assert {row.model for row in report.rows} == {"mlp", "cnn with batch norm"}
+    assert {row.model for row in report.rows} == {model.name for model in parity.MODELS}
     assert report.passed, shown(report)
 
 

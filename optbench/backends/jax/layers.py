@@ -5,53 +5,42 @@ Images are NHWC, kernels HWIO.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from optbench.backends.arrays import relu_after_pool
 from optbench.backends.base import entry
-from optbench.backends.jax import convolution
+from optbench.backends.jax import convolution, sequences
+from optbench.backends.jax.functions import (
+    ACTIVATIONS,
+    Array,
+    Builder,
+    Compute,
+    Forward,
+    Weights,
+    activation,
+    plain,
+)
+from optbench.backends.jax.sequences import affine
 from optbench.models import layers as spec
 from optbench.models.layers import BuiltLayer, same_padding
 
-Array = jax.Array
-Weights = Mapping[str, Array]
-#: (weights, x, key, training) -> (output, new running averages by name).
-Forward = Callable[[Weights, Array, Array, bool], tuple[Array, dict[str, Array]]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Compute:
-    """How products are computed: with the convolutions for a ``cpu``, in this precision."""
-
-    cpu: bool
-    product: lax.Precision
-
-
-#: (layer, its place in the model, how it is computed) -> its function.
-Builder = Callable[[Any, BuiltLayer, Compute], Forward]
-
-ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = MappingProxyType(
-    {
-        "linear": lambda x: x,
-        "relu": jax.nn.relu,
-        "tanh": jnp.tanh,
-        "sigmoid": jax.nn.sigmoid,
-        "elu": jax.nn.elu,
-        "gelu": lambda x: jax.nn.gelu(x, approximate=False),
-    }
-)
-
-
-def activation(name: str) -> Callable[[Array], Array]:
-    """Look up an activation; ``NotImplementedError`` where JAX's table lacks it."""
-    return entry(ACTIVATIONS, name, "jax activations")
+__all__ = [
+    "ACTIVATIONS",
+    "LAYERS",
+    "Array",
+    "Compute",
+    "Forward",
+    "Weights",
+    "activation",
+    "chain",
+    "forward",
+]
 
 
 def forward(built: BuiltLayer, compute: Compute) -> Forward:
@@ -59,17 +48,11 @@ def forward(built: BuiltLayer, compute: Compute) -> Forward:
     return entry(LAYERS, built.layer.kind, "jax layers")(built.layer, built, compute)
 
 
-def _plain(function: Callable[[Array], Array]) -> Forward:
-    """Take a function of the input alone as a layer's."""
-    return lambda weights, x, key, training: (function(x), {})
-
-
 def _dense(layer: spec.Dense, built: BuiltLayer, compute: Compute) -> Forward:
     activate = activation(layer.activation)
 
     def function(weights: Weights, x: Array, key: Array, training: bool) -> tuple[Array, dict[str, Array]]:
-        kernel, bias = (weights[f"{built.name}/{part}"].astype(x.dtype) for part in ("kernel", "bias"))
-        return activate(jnp.dot(x, kernel, precision=compute.product) + bias), {}
+        return activate(affine(x, built.name, weights, compute)), {}
 
     return function
 
@@ -81,8 +64,74 @@ def _conv(layer: spec.Conv2D, built: BuiltLayer, compute: Compute) -> Forward:
     padding = _padding(built, layer.kernel, layer.stride, layer.padding)
 
     def function(weights: Weights, x: Array, key: Array, training: bool) -> tuple[Array, dict[str, Array]]:
-        kernel, bias = (weights[f"{built.name}/{part}"].astype(x.dtype) for part in ("kernel", "bias"))
-        return activate(convolve(x, kernel, layer.stride, padding) + bias), {}
+        kernel, bias = weights[f"{built.name}/kernel"].astype(x.dtype), weights.get(f"{built.name}/bias")
+        product = convolve(x, kernel, layer.stride, padding)
+        return activate(product if bias is None else product + bias.astype(x.dtype)), {}
+
+    return function
+
+
+def _depthwise(layer: spec.DepthwiseConv2D, built: BuiltLayer, compute: Compute) -> Forward:
+    """Each place of the kernel times the image moved there: sums, whose gradients are sums too."""
+    activate = activation(layer.activation)
+    height, width, _ = built.output_shape
+    around = ((0, 0), *_padding(built, layer.kernel, layer.stride, layer.padding), (0, 0))
+    rows, columns = (height - 1) * layer.stride + 1, (width - 1) * layer.stride + 1
+
+    def function(weights: Weights, x: Array, key: Array, training: bool) -> tuple[Array, dict[str, Array]]:
+        kernel, bias = weights[f"{built.name}/kernel"].astype(x.dtype), weights.get(f"{built.name}/bias")
+        padded = jnp.pad(x, around)
+        product = sum(
+            padded[:, i : i + rows : layer.stride, j : j + columns : layer.stride] * kernel[i, j, 0]
+            for i in range(layer.kernel)
+            for j in range(layer.kernel)
+        )
+        return activate(product if bias is None else product + bias.astype(x.dtype)), {}
+
+    return function
+
+
+def _average_pool(layer: spec.AveragePool2D, built: BuiltLayer, compute: Compute) -> Forward:
+    size, stride = layer.size, layer.stride or layer.size
+    height, width, _ = built.output_shape
+    rows, columns = (height - 1) * stride + 1, (width - 1) * stride + 1
+    places = [(i, j) for i in range(size) for j in range(size)]
+
+    def function(x: Array) -> Array:
+        total = sum(x[:, i : i + rows : stride, j : j + columns : stride] for i, j in places)
+        return jnp.asarray(total) / size**2
+
+    return plain(function)
+
+
+def _subsample(layer: spec.Subsample, built: BuiltLayer, compute: Compute) -> Forward:
+    new = layer.filters - built.input_shape[2]
+    around = ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2))
+    return plain(lambda x: jnp.pad(x[:, :: layer.stride, :: layer.stride], around))
+
+
+def _residual(layer: spec.Residual, built: BuiltLayer, compute: Compute) -> Forward:
+    main, shortcut = (chain(part, compute) for part in built.inner)
+
+    def function(weights: Weights, x: Array, key: Array, training: bool) -> tuple[Array, dict[str, Array]]:
+        out, moved = main(weights, x, jax.random.fold_in(key, 0) if training else key, training)
+        other, more = shortcut(weights, x, jax.random.fold_in(key, 1) if training else key, training)
+        return out + other, {**moved, **more}
+
+    return function
+
+
+def chain(places: tuple[BuiltLayer, ...], compute: Compute) -> Forward:
+    """Make the function of layers that follow each other; each has a key of its own in training."""
+    functions = [(forward(place, compute), relu_last) for place, relu_last in relu_after_pool(places)]
+
+    def function(weights: Weights, x: Array, key: Array, training: bool) -> tuple[Array, dict[str, Array]]:
+        moved: dict[str, Array] = {}
+        for number, (layer, relu_last) in enumerate(functions):
+            x, new = layer(weights, x, jax.random.fold_in(key, number) if training else key, training)
+            x = jax.nn.relu(x) if relu_last else x
+            moved |= new
+        return x, moved
 
     return function
 
@@ -127,7 +176,7 @@ def _max_pool(layer: spec.MaxPool2D, built: BuiltLayer, compute: Compute) -> For
     if stride != size:
         window, strides = (1, size, size, 1), (1, stride, stride, 1)
         around = ((0, 0), *padding, (0, 0))
-        return _plain(lambda x: lax.reduce_window(x, -jnp.inf, lax.max, window, strides, around))
+        return plain(lambda x: lax.reduce_window(x, -jnp.inf, lax.max, window, strides, around))
     height, width, channels = built.output_shape
 
     def function(x: Array) -> Array:
@@ -137,19 +186,19 @@ def _max_pool(layer: spec.MaxPool2D, built: BuiltLayer, compute: Compute) -> For
         windows = x.reshape(-1, height, size, width, size, channels)
         return _first_max(windows.transpose(0, 1, 3, 2, 4, 5).reshape(-1, height, width, size**2, channels))
 
-    return _plain(function)
+    return plain(function)
 
 
 def _global_average(layer: spec.GlobalAveragePool2D, built: BuiltLayer, compute: Compute) -> Forward:
-    return _plain(lambda x: x.mean((1, 2)))
+    return plain(lambda x: x.mean((1, 2)))
 
 
 def _flatten(layer: spec.Flatten, built: BuiltLayer, compute: Compute) -> Forward:
-    return _plain(lambda x: x.reshape(len(x), -1))
+    return plain(lambda x: x.reshape(len(x), -1))
 
 
 def _activate(layer: spec.Activate, built: BuiltLayer, compute: Compute) -> Forward:
-    return _plain(activation(layer.activation))
+    return plain(activation(layer.activation))
 
 
 @jax.custom_vjp
@@ -191,5 +240,20 @@ LAYERS: Mapping[str, Builder] = MappingProxyType(
         "dropout": _dropout,
         "flatten": _flatten,
         "activation": _activate,
+        "depthwise_conv2d": _depthwise,
+        "average_pool2d": _average_pool,
+        "subsample": _subsample,
+        "group_norm": sequences.group_norm,
+        "layer_norm": sequences.layer_norm,
+        "rms_norm": sequences.rms_norm,
+        "embedding": sequences.embedding,
+        "positions": sequences.positions,
+        "attention": sequences.attention,
+        "gated_dense": sequences.gated_dense,
+        "unembedding": sequences.unembedding,
+        "to_sequence": sequences.to_sequence,
+        "class_token": sequences.class_token,
+        "pool_sequence": sequences.pool_sequence,
+        "residual": _residual,
     }
 )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
-from optbench.backends.arrays import penalties, relu_after_pool
+from optbench.backends.arrays import penalties
 from optbench.backends.jax import convolution
-from optbench.backends.jax.layers import Array, Compute, Forward, Weights, forward
-from optbench.models.layers import BuiltLayer
+from optbench.backends.jax.layers import Array, Compute, Weights, chain
+from optbench.models.layers import BuiltLayer, walk
 
 
 class JaxModel:
@@ -20,26 +19,20 @@ class JaxModel:
 
     def __init__(self, built: tuple[BuiltLayer, ...], *, cpu: bool, precision: str = "float32") -> None:
         self._half = precision == "bfloat16"
-        self.trainable = [p.name for layer in built for p in layer.parameters if p.trainable]
+        self.trainable = [p.name for layer in walk(built) for p in layer.parameters if p.trainable]
         self.penalties = penalties(built)
         product = lax.Precision.HIGH if precision == "tf32" else convolution.PRECISION
-        compute = Compute(cpu=cpu, product=product)
-        self._layers = []
-        for layer, relu_last in relu_after_pool(built):
-            function = forward(layer, compute)
-            self._layers.append(_then_relu(function) if relu_last else function)
+        compute = Compute(cpu=cpu, product=product, half=self._half)
+        self._function = chain(built, compute)
 
     def __call__(
         self, weights: Weights, x: Array, *, key: Array, training: bool
     ) -> tuple[Array, dict[str, Array]]:
         """Outputs for a batch [n, *shape], and the running averages that training moved."""
-        moved: dict[str, Array] = {}
-        stored = x.dtype
-        if self._half:
+        stored = next(iter(weights.values())).dtype
+        if self._half and x.dtype == stored:
             x = x.astype(jnp.bfloat16)
-        for place, function in enumerate(self._layers):
-            x, new = function(weights, x, jax.random.fold_in(key, place) if training else key, training)
-            moved |= new
+        x, moved = self._function(weights, x, key, training)
         return x.astype(stored), moved
 
     def penalty(self, weights: Weights) -> Array | float:
@@ -52,11 +45,3 @@ class JaxModel:
             if l2:
                 total = total + l2 * jnp.square(w).sum()
         return total
-
-
-def _then_relu(function: Forward) -> Forward:
-    def both(weights: Weights, x: Array, key: Array, training: bool) -> tuple[Array, dict[str, Array]]:
-        x, moved = function(weights, x, key, training)
-        return jax.nn.relu(x), moved
-
-    return both

@@ -5,84 +5,150 @@ Images are NHWC, kernels HWIO.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 import tensorflow as tf
 
+from optbench.backends.arrays import relu_after_pool
 from optbench.backends.base import entry
+from optbench.backends.tensorflow import sequences
+from optbench.backends.tensorflow.functions import (
+    ACTIVATIONS,
+    Builder,
+    Compute,
+    Forward,
+    Tensor,
+    Weights,
+    activation,
+    plain,
+)
+from optbench.backends.tensorflow.sequences import affine, shifted
 from optbench.models import layers as spec
 from optbench.models.layers import BuiltLayer, same_padding
 
-Tensor = Any
-Weights = Mapping[str, Tensor]
-Plain = Callable[[Tensor], Tensor]
-#: (weights, x, seed, training) -> (output, new running averages by name).
-Forward = Callable[[Weights, Tensor, Tensor, bool], tuple[Tensor, dict[str, Tensor]]]
-#: (layer, its place in the model, whether XLA compiles it) -> its function.
-Builder = Callable[[Any, BuiltLayer, bool], Forward]
+__all__ = [
+    "ACTIVATIONS",
+    "LAYERS",
+    "Compute",
+    "Forward",
+    "Tensor",
+    "Weights",
+    "activation",
+    "chain",
+    "forward",
+]
 
 
-def _gelu(x: Tensor) -> Tensor:
-    """GELU by ``tf.nn.gelu``'s formula, which rounds this constant to float32 in every precision."""
-    return 0.5 * x * tf.math.erfc(-x * tf.constant(math.sqrt(0.5), x.dtype))
-
-
-ACTIVATIONS: Mapping[str, Plain] = MappingProxyType(
-    {
-        "linear": lambda x: x,
-        "relu": tf.nn.relu,
-        "tanh": tf.tanh,
-        "sigmoid": tf.sigmoid,
-        "elu": tf.nn.elu,
-        "gelu": _gelu,
-    }
-)
-
-
-def activation(name: str) -> Plain:
-    """Look up an activation; ``NotImplementedError`` where TensorFlow's table lacks it."""
-    return entry(ACTIVATIONS, name, "tensorflow activations")
-
-
-def forward(built: BuiltLayer, *, xla: bool) -> Forward:
+def forward(built: BuiltLayer, compute: Compute) -> Forward:
     """Make the function of a layer."""
-    return entry(LAYERS, built.layer.kind, "tensorflow layers")(built.layer, built, xla)
+    return entry(LAYERS, built.layer.kind, "tensorflow layers")(built.layer, built, compute)
 
 
-def _plain(function: Plain) -> Forward:
-    """Take a function of the input alone as a layer's."""
-    return lambda weights, x, seed, training: (function(x), {})
-
-
-def _dense(layer: spec.Dense, built: BuiltLayer, xla: bool) -> Forward:
+def _dense(layer: spec.Dense, built: BuiltLayer, compute: Compute) -> Forward:
     activate = activation(layer.activation)
 
     def function(
         weights: Weights, x: Tensor, seed: Tensor, training: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        kernel, bias = (tf.cast(weights[f"{built.name}/{part}"], x.dtype) for part in ("kernel", "bias"))
-        return activate(tf.nn.bias_add(tf.matmul(x, kernel), bias)), {}
+        return activate(affine(x, built.name, weights)), {}
 
     return function
 
 
-def _conv(layer: spec.Conv2D, built: BuiltLayer, xla: bool) -> Forward:
+def _conv(layer: spec.Conv2D, built: BuiltLayer, compute: Compute) -> Forward:
     activate = activation(layer.activation)
 
     def function(
         weights: Weights, x: Tensor, seed: Tensor, training: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        kernel, bias = (tf.cast(weights[f"{built.name}/{part}"], x.dtype) for part in ("kernel", "bias"))
+        kernel = tf.cast(weights[f"{built.name}/kernel"], x.dtype)
         x = _padded(x, built, layer.kernel, layer.stride, layer.padding)
-        return activate(tf.nn.bias_add(tf.nn.conv2d(x, kernel, layer.stride, "VALID"), bias)), {}
+        product = tf.nn.conv2d(x, kernel, layer.stride, "VALID")
+        return activate(shifted(product, built.name, weights)), {}
 
     return function
 
 
-def _batch_norm(layer: spec.BatchNorm, built: BuiltLayer, xla: bool) -> Forward:
+def _depthwise(layer: spec.DepthwiseConv2D, built: BuiltLayer, compute: Compute) -> Forward:
+    """Each place of the kernel times the image moved there: sums, whose gradients are sums too."""
+    activate = activation(layer.activation)
+    height, width, _ = built.output_shape
+    rows, columns = (height - 1) * layer.stride + 1, (width - 1) * layer.stride + 1
+
+    def function(
+        weights: Weights, x: Tensor, seed: Tensor, training: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        kernel = tf.cast(weights[f"{built.name}/kernel"], x.dtype)
+        x = _padded(x, built, layer.kernel, layer.stride, layer.padding)
+        product = tf.add_n(
+            [
+                x[:, i : i + rows : layer.stride, j : j + columns : layer.stride] * kernel[i, j, 0]
+                for i in range(layer.kernel)
+                for j in range(layer.kernel)
+            ]
+        )
+        return activate(shifted(product, built.name, weights)), {}
+
+    return function
+
+
+def _average_pool(layer: spec.AveragePool2D, built: BuiltLayer, compute: Compute) -> Forward:
+    size, stride = layer.size, layer.stride or layer.size
+    height, width, _ = built.output_shape
+    rows, columns = (height - 1) * stride + 1, (width - 1) * stride + 1
+    places = [(i, j) for i in range(size) for j in range(size)]
+
+    def function(x: Tensor) -> Tensor:
+        return tf.add_n([x[:, i : i + rows : stride, j : j + columns : stride] for i, j in places]) / size**2
+
+    return plain(function)
+
+
+def _subsample(layer: spec.Subsample, built: BuiltLayer, compute: Compute) -> Forward:
+    new = layer.filters - built.input_shape[2]
+    around = [(0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)]
+    return plain(lambda x: tf.pad(x[:, :: layer.stride, :: layer.stride], around))
+
+
+def _residual(layer: spec.Residual, built: BuiltLayer, compute: Compute) -> Forward:
+    main, shortcut = (chain(part, compute, inner=True) for part in built.inner)
+
+    def function(
+        weights: Weights, x: Tensor, seed: Tensor, training: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        out, moved = main(weights, x, seed, training)
+        other, more = shortcut(weights, x, seed, training)
+        return out + other, {**moved, **more}
+
+    return function
+
+
+#: Seeds of layers inside others start here, beyond those of any model's outermost layers.
+_INNER = 10**6
+
+
+def chain(places: tuple[BuiltLayer, ...], compute: Compute, *, inner: bool = False) -> Forward:
+    """Make the function of layers that follow each other; each has a seed of its own."""
+    functions = [
+        (forward(place, compute), relu_last, _INNER + place.number if inner else number)
+        for number, (place, relu_last) in enumerate(relu_after_pool(places))
+    ]
+
+    def function(
+        weights: Weights, x: Tensor, seed: Tensor, training: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        moved: dict[str, Tensor] = {}
+        for layer, relu_last, number in functions:
+            x, new = layer(weights, x, seed + tf.constant([number, 0]), training)
+            x = tf.nn.relu(x) if relu_last else x
+            moved |= new
+        return x, moved
+
+    return function
+
+
+def _batch_norm(layer: spec.BatchNorm, built: BuiltLayer, compute: Compute) -> Forward:
     names = [f"{built.name}/{part}" for part in ("gamma", "beta", "moving_mean", "moving_variance")]
 
     def function(
@@ -106,7 +172,7 @@ def _batch_norm(layer: spec.BatchNorm, built: BuiltLayer, xla: bool) -> Forward:
     return function
 
 
-def _dropout(layer: spec.Dropout, built: BuiltLayer, xla: bool) -> Forward:
+def _dropout(layer: spec.Dropout, built: BuiltLayer, compute: Compute) -> Forward:
     keep = 1 - layer.rate
 
     def function(
@@ -122,13 +188,13 @@ def _dropout(layer: spec.Dropout, built: BuiltLayer, xla: bool) -> Forward:
     return function
 
 
-def _max_pool(layer: spec.MaxPool2D, built: BuiltLayer, xla: bool) -> Forward:
+def _max_pool(layer: spec.MaxPool2D, built: BuiltLayer, compute: Compute) -> Forward:
     size, stride = layer.size, layer.stride or layer.size
     height, width, channels = built.output_shape
 
     def function(x: Tensor) -> Tensor:
         x = _padded(x, built, size, stride, layer.padding, value=float("-inf"))
-        if not xla:
+        if not compute.xla:
             return tf.nn.max_pool2d(x, size, stride, "VALID")
         if stride == size:
             x = tf.reshape(
@@ -141,19 +207,19 @@ def _max_pool(layer: spec.MaxPool2D, built: BuiltLayer, xla: bool) -> Forward:
         windows = [x[:, i : i + rows : stride, j : j + columns : stride] for i, j in places]
         return first_max(tf.stack(windows, axis=3))
 
-    return _plain(function)
+    return plain(function)
 
 
-def _global_average(layer: spec.GlobalAveragePool2D, built: BuiltLayer, xla: bool) -> Forward:
-    return _plain(lambda x: tf.reduce_mean(x, (1, 2)))
+def _global_average(layer: spec.GlobalAveragePool2D, built: BuiltLayer, compute: Compute) -> Forward:
+    return plain(lambda x: tf.reduce_mean(x, (1, 2)))
 
 
-def _flatten(layer: spec.Flatten, built: BuiltLayer, xla: bool) -> Forward:
-    return _plain(lambda x: tf.reshape(x, (x.shape[0], -1)))
+def _flatten(layer: spec.Flatten, built: BuiltLayer, compute: Compute) -> Forward:
+    return plain(lambda x: tf.reshape(x, (x.shape[0], -1)))
 
 
-def _activate(layer: spec.Activate, built: BuiltLayer, xla: bool) -> Forward:
-    return _plain(activation(layer.activation))
+def _activate(layer: spec.Activate, built: BuiltLayer, compute: Compute) -> Forward:
+    return plain(activation(layer.activation))
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
@@ -193,5 +259,20 @@ LAYERS: Mapping[str, Builder] = MappingProxyType(
         "dropout": _dropout,
         "flatten": _flatten,
         "activation": _activate,
+        "depthwise_conv2d": _depthwise,
+        "average_pool2d": _average_pool,
+        "subsample": _subsample,
+        "group_norm": sequences.group_norm,
+        "layer_norm": sequences.layer_norm,
+        "rms_norm": sequences.rms_norm,
+        "embedding": sequences.embedding,
+        "positions": sequences.positions,
+        "attention": sequences.attention,
+        "gated_dense": sequences.gated_dense,
+        "unembedding": sequences.unembedding,
+        "to_sequence": sequences.to_sequence,
+        "class_token": sequences.class_token,
+        "pool_sequence": sequences.pool_sequence,
+        "residual": _residual,
     }
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from optbench.backends.arrays import penalties, relu_after_pool
-from optbench.backends.tensorflow.layers import Forward, Tensor, Weights, forward
-from optbench.models.layers import BuiltLayer
+from optbench.backends.arrays import penalties
+from optbench.backends.tensorflow.layers import Compute, Tensor, Weights, chain
+from optbench.models.layers import BuiltLayer, walk
 
 
 class TensorFlowModel:
@@ -18,24 +18,18 @@ class TensorFlowModel:
 
     def __init__(self, built: tuple[BuiltLayer, ...], *, xla: bool, half: bool = False) -> None:
         self._half = half
-        self.trainable = [p.name for layer in built for p in layer.parameters if p.trainable]
+        self.trainable = [p.name for layer in walk(built) for p in layer.parameters if p.trainable]
         self.penalties = penalties(built)
-        self._layers = []
-        for layer, relu_last in relu_after_pool(built):
-            function = forward(layer, xla=xla)
-            self._layers.append(_then_relu(function) if relu_last else function)
+        self._function = chain(built, Compute(xla=xla, half=half))
 
     def __call__(
         self, weights: Weights, x: Tensor, *, seed: Tensor, training: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Outputs for a batch [n, *shape], and the running averages that training moved."""
-        moved: dict[str, Tensor] = {}
-        stored = x.dtype
-        if self._half:
+        stored = next(iter(weights.values())).dtype
+        if self._half and x.dtype == stored:
             x = tf.cast(x, tf.bfloat16)
-        for place, function in enumerate(self._layers):
-            x, new = function(weights, x, seed + tf.constant([place, 0]), training)
-            moved |= new
+        x, moved = self._function(weights, x, seed, training)
         return tf.cast(x, stored), moved
 
     def penalty(self, weights: Weights) -> Tensor | float:
@@ -48,11 +42,3 @@ class TensorFlowModel:
             if l2:
                 total = total + l2 * tf.reduce_sum(tf.square(w))
         return total
-
-
-def _then_relu(function: Forward) -> Forward:
-    def both(weights: Weights, x: Tensor, seed: Tensor, training: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        x, moved = function(weights, x, seed, training)
-        return tf.nn.relu(x), moved
-
-    return both

@@ -15,7 +15,7 @@ from optbench.backends.base import Weights
 from optbench.backends.functional import Configuration, State
 from optbench.backends.tensorflow.losses import evaluated_loss, prediction, training_loss
 from optbench.backends.tensorflow.model import TensorFlowModel
-from optbench.models.layers import Conv2D, MaxPool2D, roles
+from optbench.models.layers import Conv2D, MaxPool2D, roles, walk
 from optbench.optimizers import CanonicalConfig, OptimizerConfig, family_of, groups, has_rule
 from optbench.optimizers.base import ARRAY_FUNCTIONS, array_functions
 from optbench.optimizers.groups import Assigned
@@ -162,7 +162,8 @@ class TensorFlowPrograms:
         self._configuration = configuration
         self._device = device
         if xla is None:
-            images = any(isinstance(layer.layer, Conv2D | MaxPool2D) for layer in configuration.built)
+            places = walk(configuration.built)
+            images = any(isinstance(place.layer, Conv2D | MaxPool2D) for place in places)
             xla = configuration.device == "tpu" or not images
         self.step = f"epoch as one function{', XLA' if xla else ''}"
         self._model = TensorFlowModel(
@@ -176,7 +177,7 @@ class TensorFlowPrograms:
         alone = len(assigned) == 1 and assigned[0].scheduled
         self._solver: Solver = solver_of(assigned[0].config) if alone else GroupSolver(assigned, config.lr)
         self._update = self._solver.update
-        weights = sum(math.prod(p.shape) for layer in configuration.built for p in layer.parameters)
+        weights = sum(math.prod(p.shape) for layer in walk(configuration.built) for p in layer.parameters)
         if has_rule(config) and not xla and weights >= LARGE:
             self._update = tf.function(self._solver.update, jit_compile=True, autograph=False)
         options: dict[str, Any] = {"jit_compile": xla, "autograph": False}
@@ -271,7 +272,9 @@ class TensorFlowPrograms:
             outputs, moved = self._model(weights, x, seed=seed, training=True)
             losses = self._training_loss(outputs, y)
             loss = tf.reduce_mean(losses) + self._model.penalty(weights)
-        gradients = self._clip(tape.gradient(loss, trained))
+        # The gradient of a gather is given as the rows that it met.
+        gradients = {n: tf.convert_to_tensor(g) for n, g in tape.gradient(loss, trained).items()}
+        gradients = self._clip(gradients)
         decay = self._configuration.weight_decay
         if decay is not None:
             trained = {n: w * (1 - lr * decay) if n.endswith("/kernel") else w for n, w in trained.items()}

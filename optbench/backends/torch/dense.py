@@ -42,7 +42,9 @@ def can_be_written_out(trial: TrialSpec, built: tuple[BuiltLayer, ...]) -> bool:
     if not has_rule(trial.optimizer) or needs_loss(trial.optimizer):
         return False
     return LossSpec.of(trial.workload).name in WRITTEN_OUT and all(
-        place.layer.kind in LAYERS and getattr(place.layer, "activation", "linear") in ACTIVATIONS
+        place.layer.kind in LAYERS
+        and getattr(place.layer, "activation", "linear") in ACTIVATIONS
+        and getattr(place.layer, "bias", True)
         for place in built
     )
 

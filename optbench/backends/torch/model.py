@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from optbench.backends.arrays import penalties, relu_after_pool
-from optbench.backends.torch.layers import Draw, Forward, Tensor, Weights, forward, plain
+from optbench.backends.arrays import penalties
+from optbench.backends.torch.layers import Draw, Tensor, Weights, chain, run
 from optbench.models import layers as spec
-from optbench.models.layers import BuiltLayer
+from optbench.models.layers import BuiltLayer, walk
 
 
 def to_torch(array: NDArray[Any]) -> NDArray[Any]:
@@ -32,23 +31,13 @@ class Network:
 
     def __init__(self, built: tuple[BuiltLayer, ...]) -> None:
         self.penalties = penalties(built)
-        self._training: list[Forward] = []
-        self._evaluation: list[Forward] = []
-        for place, relu_last in relu_after_pool(built):
-            training, evaluation = forward(place)
-            self._training.append(training)
-            self._evaluation.append(evaluation)
-            if relu_last:
-                self._training.append(plain(F.relu))
-                self._evaluation.append(plain(F.relu))
+        self._training, self._evaluation = chain(built)
 
     def __call__(self, weights: Weights, x: Tensor, *, training: bool, draw: Draw) -> Tensor:
         """Outputs for a batch [n, *shape]."""
         if x.ndim == 4:
             x = x.permute(0, 3, 1, 2)
-        for function in self._training if training else self._evaluation:
-            x = function(weights, x, draw)
-        return x
+        return run(self._training if training else self._evaluation, weights, x, draw)
 
     def outputs(
         self, weights: Weights, x: Tensor, *, training: bool, draw: Draw, half: str | None = None
@@ -61,7 +50,8 @@ class Network:
             return self(weights, x, training=training, draw=draw)
         # Each weight is used once, so keeping its cast is no gain, and a captured graph must not.
         with torch.autocast(half, torch.bfloat16, cache_enabled=False):
-            return self(weights, x, training=training, draw=draw).to(x.dtype)
+            stored = next(iter(weights.values())).dtype
+            return self(weights, x, training=training, draw=draw).to(stored)
 
     def penalty(self, weights: Weights) -> Tensor | None:
         """Sum of the declared L1 and L2 penalties; None without any."""
@@ -92,7 +82,7 @@ class TorchModel:
         self.generator = torch.Generator(device=device).manual_seed(dropout_seed)
         self.weights: dict[str, Tensor] = {}
         self.trainable: list[str] = []
-        for place in built:
+        for place in walk(built):
             for parameter in place.parameters:
                 tensor = torch.from_numpy(to_torch(weights[parameter.name]).copy()).to(device)
                 if tensor.ndim == 4:  # gradients come so, and would be copied into any other layout
@@ -102,7 +92,7 @@ class TorchModel:
                     self.trainable.append(parameter.name)
         self._masks = [
             (place.output_shape, 1 - place.layer.rate)
-            for place in built
+            for place in walk(built)
             if isinstance(place.layer, spec.Dropout) and place.layer.rate
         ]
 

@@ -23,10 +23,11 @@ from optbench.backends.torch.optimizers import make_optimizer, set_lr
 from optbench.backends.torch.rules import RuleOptimizer
 from optbench.backends.torch.session import TorchSession
 from optbench.backends.torch.stack_rates import StackOptimizer, State, joined, picked
-from optbench.backends.torch.stacked_layers import StackedWeights, forward
+from optbench.backends.torch.stacked_layers import forward
+from optbench.backends.torch.stacked_weights import StackedWeights
 from optbench.backends.torch.steps import flush_denormals
 from optbench.matching import Indices
-from optbench.models.layers import BuiltLayer, Role, roles
+from optbench.models.layers import BuiltLayer, Role, roles, walk
 from optbench.optimizers.groups import at_lr
 from optbench.trial import TrialSpec
 
@@ -297,7 +298,8 @@ class TorchStack:
         x_of, y_of = (_pool([p[place] for p in parts]) for place in (0, 1))
         rows = torch.stack([rows for _, _, rows in parts])
         values = EVALUATION_VALUES if rows.device.type == "cpu" else GPU_EVALUATION_VALUES
-        widest = max(int(np.prod(shape)) for b in self._built for shape in (b.input_shape, b.output_shape))
+        shapes = (shape for b in walk(self._built) for shape in (b.input_shape, b.output_shape))
+        widest = max(int(np.prod(shape)) for shape in shapes)
         totals = torch.zeros(len(parts), dtype=torch.float64, device=rows.device)
         predictions, kept = [], []
         for which in rows.split(max(1, values // (widest * len(parts))), 1):

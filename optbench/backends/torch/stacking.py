@@ -13,7 +13,7 @@ from optbench.backends.torch.optimizers import class_facts, set_lr
 from optbench.backends.torch.session import TorchSession
 from optbench.backends.torch.stack import TorchStack, stack_optimizer
 from optbench.backends.torch.stacked_layers import LAYERS
-from optbench.models.layers import BuiltLayer
+from optbench.models.layers import BuiltLayer, walk
 from optbench.optimizers import stack_obstacle
 from optbench.optimizers.groups import at_lr
 from optbench.trial import TrialSpec
@@ -65,10 +65,10 @@ def way(spec: TrialSpec, built: tuple[BuiltLayer, ...], *, asked: str) -> Way:
     """
     if (reason := stack_obstacle(spec.optimizer, "torch")) is not None:
         raise NotStackableError(reason)
-    unknown = sorted({place.layer.kind for place in built} - set(LAYERS))
+    unknown = sorted({place.layer.kind for place in walk(built)} - set(LAYERS))
     plain = spec.precision in ("float32", "float64")
     recorded = spec.device == "cuda" and asked != "eager"
-    if recorded and (unknown or not plain or any(place.layer.kind in IMAGES for place in built)):
+    if recorded and (unknown or not plain or any(place.layer.kind in IMAGES for place in walk(built))):
         return Way("branches", True, "seeds trained as one graph, each by its own kernels")
     if unknown:
         raise NotStackableError(f"the layer {unknown[0]} is not stacked")
