@@ -152,12 +152,12 @@ def best_two(
     Returns
     -------
     ModelPair or None
-        None where the block has fewer than two models with predictions, or predictions are numbers, none of
-        which is simply right. It is about these two trained models,
+        None where the block has fewer than two models with predictions, or where no example is right or wrong
+        by itself: numbers, and the tokens of a text. It is about these two trained models,
         not about their optimizers: the variance of training is not in it.
     """
     task = TASKS[spec_of(trial).workload.task]
-    if task.targets == "value":
+    if task.targets != "label":
         return None
     metric = metric or task.primary
     labels = {key: optimizer for key, _, optimizer in store.plan()}

@@ -173,7 +173,7 @@ class _Finder:
         best: list[tuple[TrainedModel, str]] = []
         for workload, part in trials.groupby("workload", sort=False):
             first = next(iter(self._trials(part.head(1))))
-            if TASKS[diagnostics.spec_of(first).workload.task].view != "confusion":
+            if TASKS[diagnostics.spec_of(first).workload.task].targets != "label":
                 continue
             chosen_by = _chosen_by(first)
             metric = Metrics()[chosen_by]
