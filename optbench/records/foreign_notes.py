@@ -115,5 +115,5 @@ def _metric_line(name: str, logs: Sequence[RunLog], custom: Mapping[str, CustomM
     parts = [better, f"{ended} of {len(logs)} runs have a last value"] if name != "lr" else [better]
     short = sum(name in log.unfinished for log in logs)
     lost = sum(name in log.diverged for log in logs)
-    parts += [f"{short} lack it"] * bool(short) + [f"{lost} wrote NaN or an infinity"] * bool(lost)
+    parts += [f"missing in {short}"] * bool(short) + [f"NaN or an infinity in {lost}"] * bool(lost)
     return ", ".join(parts) + (": tested by the report" if name == primary else "")

@@ -39,6 +39,7 @@ def read(
         If there is nothing to read, or a file does not fit.
     """
     found: list[RunLog] = []
+    kind = kind or ("text" if naming.line else None)
     for source in sources:
         if not source.exists():
             raise LogError(f"{source}: not found; give a table or log, or a folder with logs")
@@ -56,6 +57,7 @@ def read(
                 f"{source}: found no {what}; give a file, or a folder with logs, or say with --as which of "
                 f"{', '.join(FORMATS)} it is"
             )
+    naming.check_met(" ".join(map(str, sources)))
     return found
 
 

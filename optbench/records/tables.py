@@ -151,7 +151,9 @@ def _runs_table(path: Path, naming: Naming) -> ResultsTable:
     from optbench.records import logs
 
     if not path.exists() or logs.is_table(path):
-        return one_row_a_run(read_results(path, naming=naming), path)
+        table = one_row_a_run(read_results(path, naming=naming), path)
+        naming.check_met(str(path))
+        return table
     notes: list[str] = []
     given = {"dataset": path.name if path.is_dir() else path.stem, **naming.given}
     found = logs.read([path], replace(naming, given=given), notes=notes)

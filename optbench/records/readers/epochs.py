@@ -16,18 +16,20 @@ from optbench.records.readers.runs import RunLog, by_epoch, run_log
 from optbench.records.readers.tabled import sorted_out
 from optbench.records.readers.text import Cells, TableError, cells_of, decode, read_cells
 
-_SUFFIXES = (".csv", ".tsv", ".log", ".tab")
+_SUFFIXES = (".csv", ".tsv", ".log", ".tab", ".parquet")
 
 
 def is_cells(path: Path, head: bytes) -> bool:
     """Whether a file is called as a table of cells is."""
     name = path.name.lower().removesuffix(".gz")
+    if head.startswith(b"PAR1"):
+        return True
     return name.endswith(_SUFFIXES) and (b"\0" not in head or head[:2] in (b"\xff\xfe", b"\xfe\xff"))
 
 
 def header(path: Path, head: bytes) -> tuple[str, ...]:
     """Names of the columns, as far as the first bytes of a file tell them; none if they tell none."""
-    if not is_cells(path, head) or head[:2] == b"\x1f\x8b":
+    if not is_cells(path, head) or head[:2] == b"\x1f\x8b" or head[:4] == b"PAR1":
         return ()
     try:
         text, _ = decode(head[: len(head) // 4 * 4], path)
@@ -64,6 +66,7 @@ def log_of(cells: Cells, below: Path, naming: Naming, *, kind: str, known_facts:
         If the rows are those of two logs, or no column numbers them.
     """
     path = cells.path
+    naming.meet(cells.names)
     if cells.repeated:
         raise LogError(
             f"{path}: line {cells.repeated[0]}: repeats the header: is it the log of two runs? Split it, or "

@@ -6,9 +6,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
-from optbench.records.readers import epochs, events
+from optbench.records.readers import (
+    algoperf,
+    epochs,
+    events,
+    exports,
+    json_logs,
+    mlflow,
+    optuna,
+    textlog,
+    wandb,
+)
 from optbench.records.readers.naming import LogError, Naming
 from optbench.records.readers.runs import RunLog
 from optbench.records.readers.table import read_table
@@ -16,7 +25,6 @@ from optbench.records.readers.tabled import table_runs
 
 #: Bytes of a file that tell its format.
 HEAD = 4096
-Sure = Literal["certain", "by name", "no"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +59,36 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             recognises=lambda path, head: "tfevents" in path.name,
             read=events.read,
         ),
+        "tensorboard-csv": Format(
+            title="TensorBoard CSV download", recognises=exports.is_scalars, read=exports.read_scalars
+        ),
+        "wandb": Format(title="offline run of wandb", recognises=wandb.is_offline, read=wandb.read),
+        "wandb-history": Format(
+            title="history export of wandb", recognises=exports.is_history, read=exports.read_history
+        ),
+        "mlflow": Format(title="file store of MLflow", recognises=mlflow.is_run, read=mlflow.read),
+        "optuna": Format(title="SQLite study of Optuna", recognises=optuna.is_storage, read=optuna.read),
+        "algoperf": Format(
+            title="measurements.csv of AlgoPerf", recognises=algoperf.is_measurements, read=algoperf.read
+        ),
+        "huggingface": Format(
+            title="trainer_state.json of Hugging Face",
+            recognises=json_logs.is_huggingface,
+            read=json_logs.read_huggingface,
+        ),
+        "deepobs": Format(
+            title="results of DeepOBS", recognises=json_logs.is_deepobs, read=json_logs.read_deepobs
+        ),
+        "keras-history": Format(
+            title="History JSON of Keras", recognises=json_logs.is_history, read=json_logs.read_history
+        ),
+        "text": Format(title="plain-text training log", recognises=textlog.is_log, read=textlog.read),
         "keras": Format(title="log with a row an epoch", recognises=epochs.is_log, read=epochs.read),
         "table": Format(title="CSV table", recognises=epochs.is_cells, read=_tables),
     }
 )
 #: Formats of cells, which are read as a table of results where statistics alone are asked for.
-TABLES = frozenset(("table", "keras"))
+TABLES = frozenset(("table", "keras", "tensorboard-csv", "wandb-history"))
 
 
 def recognised(
@@ -103,7 +135,9 @@ def recognised(
 
 def _format_of(path: Path, head: bytes, kind: str | None, alone: bool) -> str | None:
     if kind is not None:
-        fits = kind in TABLES and epochs.is_cells(path, head)
+        fits = (kind in TABLES and epochs.is_cells(path, head)) or (
+            kind == "text" and path.suffix.lower() in textlog.SUFFIXES
+        )
         return kind if alone or fits or FORMATS[kind].recognises(path, head) else None
     for name, one in FORMATS.items():
         if one.recognises(path, head):

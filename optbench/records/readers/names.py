@@ -41,9 +41,9 @@ ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 #: Set apart by tools from what is measured: settings, tags, attributes.
 _PREFIXES = words(
     """params param config hparams hyperparameters hp args user_attrs user_attr attrs tags tag cfg
-    parameters"""
+    parameters p_solver p_dataset p_obj system_attrs"""
 )
-_MEASURED = ("metrics", "metric", "summary")
+_MEASURED = ("metrics", "metric", "summary", "values", "value")
 #: First columns of a matrix that name its rows' datasets, beside those of the role.
 _ROW_NAMES = (
     *ROLES["dataset"],
@@ -146,7 +146,7 @@ def bare(name: str) -> tuple[str, str]:
     for kind, prefixes in (("setting", _PREFIXES), ("measured", _MEASURED)):
         for prefix in prefixes:
             # A bar of letters is a prefix only where a mark follows it, as in params.lr and params_lr.
-            if text.startswith(f"{prefix}_") and len(text) > len(prefix) + 1:
+            if text.startswith(f"{prefix}_") and not text[len(prefix) + 1 :].isdigit():
                 return text[len(prefix) + 1 :], kind
     return text, ""
 
@@ -280,3 +280,15 @@ def is_loss(name: str) -> bool:
     """Whether a column is a loss of training or evaluation, which a diverged run cannot have."""
     metric = known(bare(name)[0])
     return metric is not None and metric.unit == "loss"
+
+
+def seed_in(piece: str) -> str | None:
+    """Seed that a part of a path spells out: ``seed3``, ``adam_seed-3``.
+
+    Examples
+    --------
+    >>> seed_in("seed_3"), seed_in("adam-seed0"), seed_in("seeds"), seed_in("version_0")
+    ('3', '0', None, None)
+    """
+    found = re.search(r"(?:^|[_\-. ])(?:random_)?seed[_\-. ]?(\d+)(?=$|[_\-. ])", piece, re.IGNORECASE)
+    return found[1] if found else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,10 +86,23 @@ class Naming:
     failed: Mapping[str, frozenset[str]] = field(default_factory=dict)
     point: str | None = None
     line: str | None = None
+    #: Names of ``names`` that were met; one that nothing has is a slip.
+    met: set[str] = field(default_factory=set, compare=False, repr=False)
+
+    def meet(self, found: Iterable[str]) -> None:
+        """Note which of the names of --map a file has."""
+        self.met.update(name for name in found if name in self.names)
+
+    def check_met(self, where: str) -> None:
+        """Refuse a --map whose name nothing has: it would be ignored in silence."""
+        for name in self.names:
+            if name not in self.met:
+                raise LogError(f"{where}: --map: found {name!r}; no column, tag or metric here is called so")
 
     def metric(self, name: str) -> str | None:
         """Metric that a name means, or None."""
         if name in self.names:
+            self.met.add(name)
             return self.names[name] if self.names[name] not in TARGETS - {"lr"} else None
         text = bare(name)[0]
         text = re.sub(r"^epoch_(?=val_|test_|train_|loss|acc)", "", text)
@@ -102,7 +115,7 @@ class Naming:
         elif tail[2] in ("val", "test", "train") and tail[0] and head not in ("train", "val", "test"):
             text = f"{tail[2]}_{tail[0]}"
         found = ALIASES.get(text, text)
-        if found in HISTORY or found.startswith("test_"):
+        if found in HISTORY or (found.startswith("test_") and not _is_fact(found)):
             return found
         if found.startswith("val_") and (like := known(found)) is not None and like.direction is not None:
             return found if like.unit not in ("seconds", "count") and "throughput" not in like.name else None
@@ -167,6 +180,16 @@ class Naming:
     def failures(self, column: str) -> frozenset[str] | None:
         """Words that --failed gives for a column, whatever its case."""
         return next((words for name, words in self.failed.items() if plain(name) == plain(column)), None)
+
+
+def _is_fact(name: str) -> bool:
+    """Whether a name says how much was tested, or how fast, and not how well."""
+    metric = known(name)
+    if metric is not None:
+        return metric.unit in ("seconds", "count") or metric.name == "throughput"
+    return (
+        re.search(r"_(num_examples|num_samples|samples|examples|size|runtime|step|epoch)$", name) is not None
+    )
 
 
 def seed_number(found: Any, path: Path) -> int:

@@ -87,9 +87,7 @@ def table_of(cells: Cells, naming: Naming) -> ResultsTable:
     if cells.repeated:
         lines = ", ".join(map(str, cells.repeated[:5]))
         notes.append(f"line {lines} repeats the header, as where tables are appended, and is left out")
-    for name in naming.names:
-        if name not in cells.names and not naming.names[name]:
-            continue
+    naming.meet(cells.names)
     roles = _roles(cells, naming, notes)
     if "optimizer" in roles:
         return _long(cells, naming, roles, notes)
@@ -204,11 +202,16 @@ def _long(cells: Cells, naming: Naming, roles: Mapping[str, list[int]], notes: l
         notes.append(f"columns of words are left out: {', '.join(left)}")
     notes.extend(locale.notes)
     _not_statistics(cells, frame)
+    directions = {}
+    if {"solver_name", "idx_rep", "stop_val"} <= set(cells.names) and "objective_value" in metrics:
+        directions["objective_value"] = "lower"
+        notes.append("a table of benchopt, which minimises objective_value")
     return ResultsTable(
         frame=frame,
         form="long",
         metrics=metrics,
         settings=settings,
+        directions=directions,
         explanation="; ".join(said),
         diverged={cells.names[k]: column.diverged for k, column in columns.items()},
         notes=tuple(notes),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from optbench.records.readers.names import plain
 from optbench.records.readers.naming import LogError, Naming, seed_number
 from optbench.records.readers.numbers import Numbers
 from optbench.records.readers.runs import RunLog, by_epoch, end_of, run_log, until
@@ -60,8 +61,11 @@ def table_runs(table: ResultsTable, path: Path, naming: Naming, *, kind: str = "
     """
     frame = table.frame.copy()
     taken, ignored = sorted_out(
-        {name: naming.metric(name) for name in (*table.metrics, *table.settings)}, path
+        {name: _metric(name, table, naming) for name in (*table.metrics, *table.settings)}, path
     )
+    directions = {
+        metric: table.directions[name] for metric, name in taken.items() if name in table.directions
+    }
     ignored = tuple(name for name in ignored if name not in table.settings)
     for name, default in (("model", ""), ("backend", "imported"), ("device", "unknown")):
         if name not in frame:
@@ -94,8 +98,16 @@ def table_runs(table: ResultsTable, path: Path, naming: Naming, *, kind: str = "
             ignored=ignored,
             status=status_of(frame, rows),
             notes=notes,
-            directions=table.directions,
+            directions=directions,
         )
+
+
+def _metric(name: str, table: ResultsTable, naming: Naming) -> str | None:
+    """Metric that a column means; one whose direction the tool itself says is one by that."""
+    meant = naming.metric(name)
+    if meant is None and name not in naming.names and name in table.directions:
+        return f"val_{plain(name)}"
+    return meant
 
 
 def status_of(frame: pd.DataFrame, rows: Any) -> Status:

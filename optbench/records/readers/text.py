@@ -22,7 +22,6 @@ _SEPARATORS = ",;\t|"
 _MAGIC = {
     b"PK\x03\x04": "an Excel or zip file: save the sheet as CSV",
     b"\xd0\xcf\x11\xe0": "an old Excel file: save the sheet as CSV",
-    b"PAR1": "a Parquet file: give it to optbench import, or save the table as CSV",
     b"SQLite format 3": "an SQLite file: give it to optbench import, or save the table as CSV",
     b"\x89HDF": "an HDF5 file: save the table as CSV",
     b"%PDF": "a PDF: save the table as CSV",
@@ -158,8 +157,33 @@ def read_cells(path: Path, *, forms: str = "") -> Cells:
     TableError
         Names the line, what was found and what to do.
     """
-    text, notes = decode(read_bytes(path), path)
+    raw = read_bytes(path)
+    if raw.startswith(b"PAR1"):
+        return _parquet(raw, path)
+    text, notes = decode(raw, path)
     return cells_of(text, path, notes, forms=forms)
+
+
+def _parquet(raw: bytes, path: Path) -> Cells:
+    """Cells of a Parquet file as the text that says them; a null is a gap, a NaN was written."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise TableError(
+            f"{path}: a Parquet file needs pyarrow; bring it with pip install 'optbench[parquet]'"
+        ) from None
+    try:
+        table = parquet.read_table(pa.BufferReader(raw))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise TableError(f"{path}: no sound Parquet file ({one_line(error)})") from None
+    columns = [["" if v is None else str(v).strip() for v in column.to_pylist()] for column in table.columns]
+    # The index of a frame is a column without a name.
+    named = ["" if re.fullmatch(r"__index_level_\d+__", name) else name for name in table.column_names]
+    if not columns or not columns[0]:
+        raise TableError(f"{path}: found no rows")
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return Cells(path=path, names=tuple(named), rows=rows, lines=list(range(1, len(rows) + 1)))
 
 
 def cells_of(text: str, path: Path, notes: Sequence[str] = (), *, forms: str = "") -> Cells:
