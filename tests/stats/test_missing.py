@@ -48,7 +48,7 @@ def test_missing_runs_get_the_verdict_at_worst_and_at_best():
     frame.loc[frame.optimizer == "b", "accuracy"] += 0.05
     few = compared(frame[~((frame.optimizer == "b") & (frame.seed < 1))]).within[0].comparisons[0]
     assert (few.sensitivity.worst, few.sensitivity.best) == ("better", "better")
-    assert "better even if" in few.sensitivity.sentence
+    assert "is better whether what is missing was all worst or all best" in few.sensitivity.sentence
     many = compared(frame[~((frame.optimizer == "b") & (frame.seed < 5))]).within[0].comparisons[0]
     assert many.verdict.word == "better"
     assert (many.sensitivity.worst, many.sensitivity.best) == ("inconclusive", "better")
@@ -60,7 +60,8 @@ def test_missing_runs_get_the_verdict_at_worst_and_at_best():
 
 def test_the_sentence_names_both_ends():
     assert Sensitivity(2, "worse", 0.01, "better", 0.02).sentence == (
-        "2 pairs lack a run: worse if what is missing was all worst for the candidate, better if all best"
+        "2 pairs lack a run; its typical run would be worse if what is missing was all worst for it, better if "
+        "all best"
     )
 
 
