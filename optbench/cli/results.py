@@ -121,6 +121,36 @@ def compare(
     predictions: Annotated[
         bool, typer.Option("--predictions", help="The file has a column truth and one of labels a model.")
     ] = False,
+    unpaired: Annotated[
+        bool | None,
+        typer.Option(
+            "--unpaired/--paired",
+            help="Take the runs as independent, or pair them by seed; where no seed has two optimizers "
+            "they are independent.",
+        ),
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(help="Is each group's mean beyond this number? Independent runs, one-sided."),
+    ] = None,
+    sd: Annotated[
+        float | None, typer.Option(help="Known standard deviation of a run; estimated if not given.")
+    ] = None,
+    loss_per_step: Annotated[
+        float | None,
+        typer.Option(
+            help="Set-ups in the order of the table, with a column steps, claim records: what a step is "
+            "worth in loss."
+        ),
+    ] = None,
+    examples: Annotated[
+        int | None,
+        typer.Option(min=1, help="Size of the test part: accuracies are counts of it, equal ones tie."),
+    ] = None,
+    streams: Annotated[
+        str | None,
+        typer.Option(help="Columns with the seeds of streams that may be crossed, as init,order."),
+    ] = None,
     names: MapOption = None,
     failed: FailedOption = None,
     decimal: DecimalOption = None,
@@ -137,17 +167,31 @@ def compare(
             shown: list[Any] = [view.render_predictions(models)]
             plain = tables.predictions_to_dict(models)
         else:
-            result = tables.compare_file(
-                table,
-                metric=metric,
-                maximise=maximise,
-                baseline=baseline,
-                alpha=alpha,
-                correction=correction,
-                margin=margin,
-                naming=naming_of(pattern=pattern, names=names, failed=failed, decimal=decimal),
-            )
-            shown, plain = list(view.render_comparison(result)), result.to_dict()
+            naming = naming_of(pattern=pattern, names=names, failed=failed, decimal=decimal)
+            runs = tables.read_runs(table, metric=metric, maximise=maximise, naming=naming)
+            alone = unpaired or target is not None or loss_per_step is not None
+            if alone or (unpaired is None and runs.independent):
+                from optbench.report.independent_terminal import render_independent
+
+                groups = runs.compare_independent(
+                    baseline=baseline,
+                    alpha=alpha,
+                    correction=correction,
+                    target=target,
+                    sd=sd,
+                    loss_per_step=loss_per_step,
+                )
+                shown, plain = render_independent(groups), groups.to_dict()
+            else:
+                result = runs.compare(
+                    baseline=baseline,
+                    alpha=alpha,
+                    correction=correction,
+                    margin=margin,
+                    examples=examples,
+                    streams=streams.split(",") if streams else None,
+                )
+                shown, plain = list(view.render_comparison(result)), result.to_dict()
         if as_json:
             import json
 

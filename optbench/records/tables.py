@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -22,11 +22,14 @@ from optbench.stats.classifiers import McNemarResult, mcnemar_predictions
 from optbench.stats.common import StatsError, to_plain
 from optbench.stats.compare import Comparison, compare_table
 from optbench.stats.corrections import adjust
+from optbench.stats.independent import IndependentComparison, are_independent, compare_independent
 from optbench.stats.survival import budgeted
 from optbench.suite.validation import shown
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Analysed = TypeVar("Analysed", Comparison, IndependentComparison)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ def compare_file(
     correction: str = "holm",
     margin: float | None = None,
     family: Literal["baseline", "all"] | None = None,
+    examples: int | None = None,
+    streams: Sequence[str] | None = None,
     naming: Naming | None = None,
 ) -> Comparison:
     r"""Read a table of results and run the whole decision procedure on it.
@@ -96,7 +101,7 @@ def compare_file(
     metric : str, optional
         Needed if the table has several. A table with reached and time but no metric is compared on min(time,
         budget).
-    maximise, baseline, alpha, correction, margin, family
+    maximise, baseline, alpha, correction, margin, family, examples, streams
         See `optbench.stats.compare.compare_table`.
     naming : Naming, optional
         What columns and states mean, where their names do not say.
@@ -119,6 +124,57 @@ def compare_file(
     >>> compare_file(path, maximise=True, baseline="adam").notes[0]
     'wide matrix of 2 datasets x 2 methods (adam, wame)'
     """
+    return read_runs(path, metric=metric, maximise=maximise, naming=naming).compare(
+        baseline=baseline,
+        alpha=alpha,
+        correction=correction,
+        margin=margin,
+        family=family,
+        examples=examples,
+        streams=streams,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsTable:
+    """A table of runs, ready for an analysis: tidy rows, the metric and its direction, how it was read."""
+
+    path: Path
+    frame: pd.DataFrame
+    metric: str
+    maximise: bool | None
+    notes: tuple[str, ...]
+
+    def compare(self, **settings: Any) -> Comparison:
+        """Pair the runs by seed; settings are those of `optbench.stats.compare.compare_table`."""
+        result: Comparison = self._analysed(compare_table, settings)
+        return replace(result, notes=(*self.notes, *result.notes))
+
+    def compare_independent(self, **settings: Any) -> IndependentComparison:
+        """Take the runs as independent; settings are those of `optbench.stats.independent`."""
+        result: IndependentComparison = self._analysed(compare_independent, settings)
+        return replace(result, notes=(*self.notes, *result.notes))
+
+    @property
+    def independent(self) -> bool:
+        """Does no seed have two optimizers, though there are several runs?"""
+        return are_independent(self.frame)
+
+    def _analysed(self, analysis: Callable[..., Analysed], settings: Mapping[str, Any]) -> Analysed:
+        try:
+            return analysis(self.frame, metric=self.metric, maximise=self.maximise, **settings)
+        except StatsError as error:
+            raise TableError(f"{self.path}: {error}") from None
+
+
+def read_runs(
+    path: str | PathLike[str],
+    *,
+    metric: str | None = None,
+    maximise: bool | None = None,
+    naming: Naming | None = None,
+) -> RunsTable:
+    """Read a table, or logs, and choose the metric; see `compare_file`."""
     path = Path(path)
     table = _runs_table(path, naming or Naming())
     frame = table.frame
@@ -130,20 +186,13 @@ def compare_file(
     frame, labelled = _with_models(frame)
     if maximise is None and metric in table.directions:
         maximise = table.directions[metric] == "higher"
-    try:
-        result = compare_table(
-            frame,
-            metric=metric,
-            baseline=baseline,
-            maximise=maximise,
-            alpha=alpha,
-            correction=correction,
-            margin=margin,
-            family=family,
-        )
-    except StatsError as error:
-        raise TableError(f"{path}: {error}") from None
-    return replace(result, notes=(table.explanation, *table.notes, *labelled, *said, *result.notes))
+    return RunsTable(
+        path=path,
+        frame=frame,
+        metric=metric,
+        maximise=maximise,
+        notes=(table.explanation, *table.notes, *labelled, *said),
+    )
 
 
 def _runs_table(path: Path, naming: Naming) -> ResultsTable:

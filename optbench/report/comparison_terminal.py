@@ -123,11 +123,13 @@ def _paired(result: Comparison) -> str:
     )
 
 
-def _word(verdict: Verdict) -> str:
+def word_cell(verdict: Verdict) -> str:
+    """The word of a verdict, in its colour."""
     return f"[{_STYLE[verdict.word]}]{verdict.word}[/]"
 
 
-def _grid(title: str, columns: Sequence[str], *, left: Sequence[str]) -> Table:
+def grid(title: str, columns: Sequence[str], *, left: Sequence[str]) -> Table:
+    """A table without lines; columns are right-aligned but those named in `left`."""
     table = Table(
         title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
@@ -144,12 +146,11 @@ def _table(title: str, result: Comparison) -> Table:
     s = result.settings
     size = len(s.pairs(result.input.optimizers))
     intervals = interval_name(size, alpha=s.alpha, correction=s.correction)
-    effect, shift = "mean difference [CI]", "Hodges-Lehmann [CI]"
-    columns = ["comparison", "n (0, =)", effect, shift, "p", "adj. p", "min p", "verdict"]
-    table = _grid(title, columns, left=["comparison", "verdict"])
+    columns = ["comparison", "n (0, =)", "mean difference [CI]", "p", "adj. p", "min p", "verdict"]
+    table = grid(title, columns, left=["comparison", "verdict"])
     table.caption = (
         f"[CI]: {intervals}; n: pairs used (zeros, ties); positive if the first is better; mean: by sign "
-        "flips, and Hall's t against a longer tail; Hodges-Lehmann: of the typical run, inverts p; p: "
+        "flips, and Hall's t against a longer tail; p: "
         f"Wilcoxon signed-rank, Pratt zeros, exact (~: approximate); adj. p: {CORRECTIONS[s.correction]} "
         "within the family; min p: the smallest adjusted p that this row's n can reach"
     )
@@ -158,32 +159,31 @@ def _table(title: str, result: Comparison) -> Table:
 
 def _cells(c: PairedComparison) -> list[str]:
     if c.signed_rank is None or c.rank is None or c.mean is None:
-        return ["0", *["-"] * 5, _word(c.verdict)]
+        return ["0", *["-"] * 4, word_cell(c.verdict)]
     shown = shown_difference(c)
     if math.isnan(shown.estimate):
         diverged = f"{c.n_diverged_candidate} and {c.n_diverged_baseline} diverged"
         effect = f"{diverged}, rank-biserial {number(c.rank.rank_biserial, 2)}"
     else:
-        effect = f"{number(shown.estimate)} {_interval(shown.low, shown.high)}"
+        effect = f"{number(shown.estimate)} {interval_cell(shown.low, shown.high)}"
     test = c.signed_rank
     raw = (
         number(test.pvalue, 2) + _approximate(test.method)
         if c.crossed is None
         else number(c.crossed.pvalue, 2)
     )
-    shift = c.simultaneous if c.crossed is None else None
     return [
         f"{c.n} ({test.n_zeros}, {test.n_ties})",
         effect,
-        f"{number(shift.estimate)} {_interval(shift.low, shift.high)}" if shift else "-",
         raw,
         number(c.p_adjusted, 2),
         number(c.smallest_adjusted_p, 2),
-        _word(c.verdict),
+        word_cell(c.verdict),
     ]
 
 
-def _interval(low: float, high: float) -> str:
+def interval_cell(low: float, high: float) -> str:
+    """An interval in brackets, as rich markup."""
     if math.isinf(low) and math.isinf(high):
         return rf"\[{UNBOUNDED}]"
     if 0 in (low, high) and low != high:  # the end to which a later step of the correction cut it
@@ -218,7 +218,7 @@ def _within(result: Comparison, max_rows: int) -> Group:
             table.add_row(_pair(c.candidate, c.baseline), *_cells(c))
     rest = len(result.within) - len(families)
     columns = ["dataset", *result.input.optimizers, "Friedman p (W)"]
-    means = _grid(f"Mean {result.input.metric} over seeds", columns, left=["dataset"])
+    means = grid(f"Mean {result.input.metric} over seeds", columns, left=["dataset"])
     for f in families:
         omnibus = (
             "-"
@@ -231,7 +231,7 @@ def _within(result: Comparison, max_rows: int) -> Group:
 
 def _these(comparisons: Iterable[StratifiedComparison], result: Comparison) -> Table:
     columns = ["comparison", "datasets", "pairs", "mean over datasets [CI]", "p", "adj. p", "verdict"]
-    table = _grid(
+    table = grid(
         "On these datasets (average of their mean differences, sign flips)",
         columns,
         left=["comparison", "verdict"],
@@ -241,10 +241,10 @@ def _these(comparisons: Iterable[StratifiedComparison], result: Comparison) -> T
             _pair(c.candidate, c.baseline),
             str(c.n_datasets),
             str(c.n_pairs),
-            f"{number(c.estimate)} {_interval(c.low, c.high)}",
+            f"{number(c.estimate)} {interval_cell(c.low, c.high)}",
             number(c.pvalue, 2) + _approximate(c.method),
             number(c.p_adjusted, 2),
-            _word(c.verdict),
+            word_cell(c.verdict),
         )
     table.caption = (
         f"correction {CORRECTIONS[result.settings.correction]}; [CI] inverts the test and holds for all "
@@ -258,13 +258,13 @@ def _ranks(family: FamilyResult, result: Comparison) -> RenderableType:
     if f is None:
         return Text("")
     columns = ["optimizer", "mean rank", "95% interval", "letters", "rank interval"]
-    table = _grid("Mean ranks (1 = best)", columns, left=["optimizer"])
+    table = grid("Mean ranks (1 = best)", columns, left=["optimizer"])
     for i in sorted(range(f.k), key=lambda i: f.mean_ranks[i]):
         interval = family.rank_intervals[i] if family.rank_intervals else None
         table.add_row(
             escape(family.optimizers[i]),
             f"{f.mean_ranks[i]:.3f}",
-            _interval(family.mean_rank_low[i], family.mean_rank_high[i]),
+            interval_cell(family.mean_rank_low[i], family.mean_rank_high[i]),
             family.letters[i] if family.letters else "-",
             f"{interval[0]} to {interval[1]}" if interval else "-",
         )
@@ -293,7 +293,7 @@ def _conjunctions(result: Comparison) -> Text:
 def _times(t: TimeToTarget, result: Comparison) -> Group:
     columns = ["optimizer", "reached", "median", "mean of min(T, B)", "PAR-2", "ERT"]
     title = f"Time to target on {escape(t.dataset)}, budget {number(t.budget)}"
-    table = _grid(title, columns, left=["optimizer"])
+    table = grid(title, columns, left=["optimizer"])
     for s in t.summaries:
         cells = (number(x, 4) for x in (s.median, s.rmst, s.par2, s.ert))
         table.add_row(escape(s.optimizer), f"{s.successes} of {s.n}", *cells)
@@ -321,10 +321,20 @@ def _verdicts(result: Comparison, max_rows: int) -> Text:
             few = c.verdict.word != "crashed" and not c.smallest_adjusted_p <= result.settings.alpha
             if few and c.crossed is None:
                 text.append(f" ({c.attainable})", style="not bold")
+            text.append(_shift(c), style="not bold")
             if c.sensitivity is not None and c.verdict.word != "crashed":
                 text.append(f" {c.sensitivity.sentence.capitalize()}.", style="not bold")
         text.append("\n")
     return text
+
+
+def _shift(c: PairedComparison) -> str:
+    """The difference of the typical run, whose interval inverts the test of p."""
+    shift = c.simultaneous
+    if shift is None or c.crossed is not None or math.isnan(shift.estimate) or math.isinf(shift.low):
+        return ""
+    ends = f"[{number(shift.low)}, {number(shift.high)}]"
+    return f" Typical difference (Hodges-Lehmann) {number(shift.estimate)} {ends}."
 
 
 def render_predictions(comparisons: Sequence[ModelComparison]) -> Table:

@@ -42,6 +42,6 @@ def interval_name(comparisons: int, *, alpha: float, correction: str) -> str:
     >>> interval_name(1, alpha=0.05, correction="holm"), interval_name(8, alpha=0.05, correction="holm")
     ('95% CI', '95% CI for all 8 together')
     """
-    level = f"{1 - alpha:.0%} CI"
+    level = f"{100 * (1 - alpha):.6g}% CI"
     together = comparisons > 1 and correction not in ("none", "bh")
     return f"{level} for all {comparisons} together" if together else level

@@ -169,6 +169,24 @@ def test_plan_says_what_the_seeds_can_show_and_writes_nothing(write_suite, tmp_p
     assert not (tmp_path / "results").exists()
 
 
+def test_compare_takes_runs_without_common_seeds_as_independent(tmp_path):
+    path = tmp_path / "runs.csv"
+    rows = [
+        (o, s, 0.8 + 0.1 * (o == "b") + 0.001 * s)
+        for o, first in (("a", 0), ("b", 9))
+        for s in range(first, first + 6)
+    ]
+    path.write_text("optimizer,seed,accuracy\n" + "".join(f"{o},{s},{v}\n" for o, s, v in rows))
+    found = json.loads(run("compare", path, "--baseline", "a", "--json").stdout)
+    assert found["schema"] == "optbench-independent/1"
+    assert found["comparisons"]["runs"][0]["verdict"]["word"] == "better"
+    done = run("compare", path, "--target", "0.85")
+    assert "Is the mean above 0.85?" in done.stdout
+    assert "independent runs" in done.stdout
+    paired = json.loads(run("compare", path, "--baseline", "a", "--paired", "--json").stdout)
+    assert paired["within"][0]["comparisons"][0]["n"] == 0
+
+
 def test_compare_reads_a_table_and_prints_json(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("dataset,adam,wame\n" + "".join(f"d{k},0.{k + 1},0.{k + 2}\n" for k in range(7)))

@@ -60,8 +60,8 @@ def test_missing_runs_get_the_verdict_at_worst_and_at_best():
 
 def test_the_sentence_names_both_ends():
     assert Sensitivity(2, "worse", 0.01, "better", 0.02).sentence == (
-        "2 pairs lack a run; its typical run would be worse if what is missing was all worst for it, better if "
-        "all best"
+        "2 pairs lack a run; its typical run would be worse if what is missing was all worst for it, better "
+        "if all best"
     )
 
 
