@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from optbench.records.frames import Results, load_results
 from optbench.records.pairing import counted_block
 from optbench.records.store import Store, StoreError
+from optbench.report.analysis import analyse
 from optbench.report.build import DEFAULT_FORMATS, file_name, write_report
 from optbench.report.combine import gather, with_analysis
+from optbench.report.declared import note_look
 from optbench.report.failures import ReportFiles
+from optbench.suite.declaration import read as read_declaration
 from optbench.suite.load import load_suite, suite_from_source
 from optbench.suite.report_spec import ReportSpec
 from optbench.suite.spec import PlannedTrial, Suite, SuiteError, store_path
@@ -171,6 +174,7 @@ def run(
     log: Sequence[str] = (),
     threads: int | None = None,
     data_dir: str | Path | None = None,
+    declaration: str | Path | None = None,
 ) -> RunOutcome:
     """Train the trials of a suite that its store lacks.
 
@@ -205,6 +209,8 @@ def run(
     data_dir : path, optional
         Folder in which data are looked for first and to which they are downloaded; ``OPTBENCH_DATA`` if not
         given.
+    declaration : path, optional
+        A declaration of ``optbench plan --freeze``, published before the run; the suite must say the same.
 
     Returns
     -------
@@ -246,6 +252,7 @@ def run(
         checkpoint_minutes=checkpoint_minutes,
         executor=executor,
         context=context,
+        declaration=None if declaration is None else read_declaration(Path(declaration)),
     )
 
 
@@ -282,6 +289,7 @@ def report(
     primary: str | None = None,
     alpha: float | None = None,
     correction: str | None = None,
+    declaration: str | Path | None = None,
 ) -> ReportFiles:
     """Write the report of one suite, or of several together: page, tables, exports and plots.
 
@@ -298,6 +306,8 @@ def report(
         See :func:`optbench.report.build.write_report`.
     baseline, primary, alpha, correction : optional
         Test this instead of what the (first) suite declares.
+    declaration : path, optional
+        A published declaration that the report is compared with.
 
     Returns
     -------
@@ -306,7 +316,11 @@ def report(
     """
     spec, found, folder = gather_results(*suites, results=results)
     spec = with_analysis(spec, baseline=baseline, primary=primary, alpha=alpha, correction=correction)
-    return write_report(found, spec, Path(out) if out else folder / "report", formats=formats)
+    published = None if declaration is None else read_declaration(Path(declaration))
+    made = analyse(found, spec, published=published)
+    made.failures.attempt("note of this look", lambda: note_look(made))
+    folder = Path(out) if out else folder / "report"
+    return write_report(found, spec, folder, formats=formats, report=made)
 
 
 def gather_results(

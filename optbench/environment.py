@@ -12,6 +12,7 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -235,3 +236,8 @@ def _git(folder: Path) -> dict[str, Any] | None:
         return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def now() -> str:
+    """The time, as records write it."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

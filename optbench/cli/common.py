@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from optbench.report.analysis import Report
     from optbench.report.answer import Answer
     from optbench.report.failures import Failures
+    from optbench.suite.declaration import Published
     from optbench.suite.report_spec import ReportSpec
 
 DATA_MISSING, CRASHED, IN_PART, INTERRUPTED = 3, 4, 5, 130
@@ -126,17 +127,21 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
-def show_report(spec: ReportSpec, results: Results, console: Any) -> Report:
+def show_report(
+    spec: ReportSpec, results: Results, console: Any, *, published: Published | None = None
+) -> Report:
     """Show the leaderboard and the main tables of some records, and what the report warns of.
 
-    What cannot be made or shown is named in the report's ``failures``; see :func:`end_report`.
+    Stores with a declaration note that verdicts were shown. What cannot be made or shown is named in the
+    report's ``failures``; see :func:`end_report`. ``published`` is a declaration to compare with.
     """
     from optbench.report import analysis
+    from optbench.report.declared import note_look
     from optbench.report.failures import Failures
     from optbench.report.terminal import rich_table
 
     failures = Failures()
-    found = failures.attempt("analysis", lambda: analysis.analyse(results, spec))
+    found = failures.attempt("analysis", lambda: analysis.analyse(results, spec, published=published))
     report = analysis.without_analysis(results, spec, failures) if found is None else found
     show_answer(report.answer, console)
     for table in analysis.main_tables(report):
@@ -144,7 +149,11 @@ def show_report(spec: ReportSpec, results: Results, console: Any) -> Report:
             f"table {table.title}",
             lambda table=table: console.print(rich_table(table, width=console.width)),  # type: ignore[misc]
         )
+    for text in report.declared.sentences:
+        console.print(text, markup=False, highlight=False)
     for text in (*report.failures.sentences, *report.warnings):
+        console.print(text, style="yellow", markup=False)
+    for text in report.failures.attempt("note of this look", lambda: note_look(report)) or ():
         console.print(text, style="yellow", markup=False)
     return report
 

@@ -47,6 +47,9 @@ def report(
     both_columns: Annotated[
         bool, typer.Option("--both-columns", help="LaTeX tables over both columns of an article (table*).")
     ] = False,
+    declaration: Annotated[
+        Path | None, typer.Option(help="Say whether all is as in this published declaration.")
+    ] = None,
 ) -> None:
     """Show the leaderboard of some records, and write the page, tables, exports and plots.
 
@@ -56,11 +59,13 @@ def report(
         with importing():
             from optbench import api
             from optbench.report.combine import with_analysis
+            from optbench.suite.declaration import read as read_declaration
 
         console = new_console()
         spec, found, folder = api.gather_results(*suites, results=results)
         spec = with_analysis(spec, baseline=baseline, primary=primary, alpha=alpha, correction=correction)
-        shown = show_report(spec, found, console)
+        published = None if declaration is None else read_declaration(declaration)
+        shown = show_report(spec, found, console, published=published)
         out = out or folder / "report"
         if format != ["terminal"]:
             from optbench.report.build import DEFAULT_FORMATS, write_report

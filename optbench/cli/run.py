@@ -102,6 +102,10 @@ def run(
         list[str] | None,
         typer.Option(help="Also log new trials to tensorboard, mlflow or wandb (offline); repeatable."),
     ] = None,
+    declaration: Annotated[
+        Path | None,
+        typer.Option(help="Published declaration (plan --freeze); a suite that says otherwise is refused."),
+    ] = None,
 ) -> None:
     """Train what the store of a suite lacks, then show the leaderboard.
 
@@ -140,6 +144,7 @@ def run(
                 log=log or (),
                 threads=threads,
                 data_dir=data_dir,
+                declaration=declaration,
             )
         if timing:
             from optbench.execution.timing import time_suite
@@ -179,6 +184,10 @@ def plan(
     seeds: SeedsOption = None,
     backend: BackendOption = None,
     device: DeviceOption = None,
+    freeze: Annotated[
+        Path | None,
+        typer.Option(help="Write analysis, seeds and workloads to this file, to publish before the run."),
+    ] = None,
 ) -> None:
     """Say what a suite can show and what it costs, before any compute is spent.
 
@@ -190,12 +199,21 @@ def plan(
         from optbench.environment import Context
         from optbench.execution.at_hand import missing
         from optbench.execution.estimate import estimate
+        from optbench.suite import declaration
 
         loaded = _changed(api.load_suite(suite), seeds=seeds, backend=backend, device=device)
         context = Context.from_environment()
         lacking = missing(loaded, data_dir=context.data_dir)
         found = estimate(loaded, results=results, context=context)
-        new_console().print(render_plan(loaded, found, lacking), highlight=False)
+        console = new_console()
+        console.print(render_plan(loaded, found, lacking), highlight=False)
+        if freeze is not None:
+            written = declaration.write(loaded, freeze)
+            say(
+                console,
+                f"Declared on {written.declared}, SHA-256 {written.hash}: {freeze}. Publish the file or its "
+                f"hash, then: optbench run {suite} --declaration {freeze}",
+            )
 
 
 @contextlib.contextmanager

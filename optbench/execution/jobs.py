@@ -5,13 +5,12 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from typing import Any, Protocol, TypeVar
 
 from optbench import backends
 from optbench.backends.base import NotStackableError, is_out_of_memory
 from optbench.datasets.base import Dataset
-from optbench.environment import Context
+from optbench.environment import Context, now
 from optbench.execution import stacks
 from optbench.execution.checkpoint import Checkpoints
 from optbench.execution.process_state import Interruption, restored
@@ -290,8 +289,3 @@ def crashed(spec: TrialSpec, error: str, *, environment: Mapping[str, Any], star
         started=started,
         error=error,
     )
-
-
-def now() -> str:
-    """The time, as records write it."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

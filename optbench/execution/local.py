@@ -17,7 +17,10 @@ from optbench.execution import preflight, shared, stacks
 from optbench.execution.checkpoint import MINUTES, Checkpoints
 from optbench.execution.jobs import NOT_STACKED, Executor, InProcess, Setting, with_fact
 from optbench.execution.worker import ignore
+from optbench.records import declarations
 from optbench.records.store import Store
+from optbench.suite.declaration import Published
+from optbench.suite.declaration import check as check_declared
 from optbench.suite.entries import SuiteWorkload
 from optbench.suite.expand import trials
 from optbench.suite.spec import PlannedTrial, Suite, store_path
@@ -73,12 +76,15 @@ def smoke(suite: Suite) -> Suite:
         vary = entry.vary  # a searched network is trained on made data too
         return replace(entry, workload=workload, vary=vary and (lambda values: shorten(vary(values))))
 
+    design = suite.analysis.sequential
     return replace(
         suite,
         name=f"{suite.name}-smoke",
         title=f"{suite.title} (dry run on made data: no result)",
         workloads=tuple(shorten(entry) for entry in suite.workloads),
         seeds=suite.seeds[:SMOKE_SEEDS],
+        declared_seeds=suite.seeds[:SMOKE_SEEDS],
+        analysis=replace(suite.analysis, sequential=design and replace(design, looks=None)),
         tuning=suite.tuning and _short(suite.tuning),
     )
 
@@ -115,6 +121,7 @@ def run_suite(
     checkpoint_minutes: float = MINUTES,
     executor: Callable[[], Executor] = InProcess,
     context: Context | None = None,
+    declaration: Published | None = None,
 ) -> RunOutcome:
     """Run what the store of a suite lacks.
 
@@ -136,6 +143,8 @@ def run_suite(
         Makes what runs the trials, if there are any to run; one after the other in this process if not given.
     context : Context, optional
         Threads, steps and data folder; the defaults if not given. The suite's way of steps goes first.
+    declaration : Published, optional
+        What was published before; the suite must say the same.
 
     Returns
     -------
@@ -146,6 +155,8 @@ def run_suite(
     ------
     StoreBusyError, StoreError
         If another run writes to the store, or it cannot be opened.
+    DeclarationError
+        If the suite is not what was declared.
     DataError
         If a dataset is missing, before anything is trained.
     BackendMissingError, DeviceError
@@ -158,10 +169,13 @@ def run_suite(
     and nothing else.
     """
     context = (context or Context()).with_step(suite.engine.step)
+    if declaration is not None:
+        check_declared(suite, declaration)
     planned = plan(suite, context)
     shared.sweep()
     with Store(store_path(suite, results), write=True) as store, store.writing():
         checkpoints = Checkpoints.beside(store.path, minutes=checkpoint_minutes)
+        declarations.freeze(store, suite, fresh=fresh, published=declaration)
         if fresh:
             store.clear()
             checkpoints.remove()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from optbench.datasets.base import Dataset, DatasetInfo
-from optbench.environment import Context, visible_gpus
+from optbench.environment import Context, now, visible_gpus
 from optbench.execution import worker as processes
 from optbench.execution.checkpoint import Checkpoints
 from optbench.execution.estimate import calibrate, work
@@ -25,7 +25,6 @@ from optbench.execution.jobs import (
     Setting,
     crashed,
     measure_stack,
-    now,
     run_job,
 )
 from optbench.execution.shared import SharedFolder

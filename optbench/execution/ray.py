@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from optbench.datasets.base import Dataset
-from optbench.environment import LIBRARY_THREADS, Context, pip_hint, set_framework_variables
+from optbench.environment import LIBRARY_THREADS, Context, now, pip_hint, set_framework_variables
 from optbench.errors import UserError
 from optbench.execution.checkpoint import Checkpoints
-from optbench.execution.jobs import LAST, DatasetKey, InProcess, Result, Setting, crashed, now, run_job
+from optbench.execution.jobs import LAST, DatasetKey, InProcess, Result, Setting, crashed, run_job
 from optbench.execution.pool import ATTEMPTS, blocks_first
 from optbench.execution.stacks import Job, StackSize
 from optbench.suite.spec import PlannedTrial

@@ -5,9 +5,10 @@ read through a migrated copy in memory otherwise.
 
 1
     ``meta`` (key, value): suite name, title, the suite file's text and hash, ``view`` (labels, targets and
-    analysis as JSON, so that a report reads no other file), ``smoke`` where the data were made. ``plan``: the
-    labels that the suite last run gave to its trials. ``trials``: one row a trial; spec, metrics and timings
-    as JSON, the history as a zlib-compressed little-endian float64 matrix [columns, epochs].
+    analysis as JSON, so that a report reads no other file), ``smoke`` where the data were made,
+    ``declaration`` and ``looks`` (:mod:`optbench.records.declarations`; not in the first stores). ``plan``:
+    the labels that the suite last run gave to its trials. ``trials``: one row a trial; spec, metrics and
+    timings as JSON, the history as a zlib-compressed little-endian float64 matrix [columns, epochs].
     ``predictions``: predicted class of each test example, zlib-compressed uint8 or uint16.
     ``environments``: machine facts by content hash.
 2

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from optbench.records import step_times
+from optbench.records import declarations, step_times
 from optbench.records.integrity import NAMED, Misfit
 from optbench.records.store import FILE_NAME, Store, StoredTrial, StoreError
 from optbench.task import is_time
@@ -81,6 +81,7 @@ def merge(stores: Sequence[Path], out: Path) -> Merged:
                         bare.append(f"{store.path}: {found.without_digest}")
                     known = merged.statuses()
                     wanted = []
+                    sizes = len(known), len(store.statuses())
                     for key, status in store.statuses().items():
                         shared += key in known
                         if (misfit := found.unfit.get(key)) is not None:
@@ -92,7 +93,8 @@ def merge(stores: Sequence[Path], out: Path) -> Merged:
                             conflicts += _differ(merged, store, key)
                     merged.copy_trials(store, wanted)
                     conflicts += _join_plans(merged, store)
-                    merged.set_meta(**_newer(merged.meta(), here))
+                    both = declarations.joined(merged.meta(), here, sizes) if number else {}
+                    merged.set_meta(**{**_newer(merged.meta(), here), **both})
             have = merged.statuses()
         os.replace(unfinished, target)
     finally:

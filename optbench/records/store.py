@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -308,6 +308,34 @@ class Store(StoreReader):
         migrate(self._db)
 
 
+def annotate(path: Path, key: str, change: Callable[[str | None], str]) -> None:
+    """Change one fact of a store in one transaction, beside a run that writes to it; the format stays.
+
+    Parameters
+    ----------
+    path : Path
+        The store's file.
+    key : str
+    change : callable
+        Makes the new value of the old one, None where there was none.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be written to.
+    """
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
+        ) as db:
+            db.execute("BEGIN IMMEDIATE")
+            row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, change(row[0] if row else None)))
+            db.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise StoreError(one_line(error)) from None
+
+
 @contextmanager
 def naming_damage(paths: Iterable[str | Path]) -> Iterator[None]:
     """Where work on what was read from these stores fails, look whether one is damaged and name it.
@@ -336,5 +364,6 @@ __all__ = [
     "StoreError",
     "StoredTrial",
     "TrialSummary",
+    "annotate",
     "naming_damage",
 ]

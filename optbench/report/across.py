@@ -14,6 +14,7 @@ import pandas as pd
 from optbench.records.frames import Results
 from optbench.report.fair_times import SETTING
 from optbench.report.leaderboard import Leaderboard, crossing_of, oriented
+from optbench.report.text import EXPLORATORY, MAIN, NOT_RECORDED
 from optbench.stats.common import FloatArray
 from optbench.stats.crashes import called_crashed, crashed_optimizers, name_crashed
 from optbench.stats.datasets import (
@@ -29,7 +30,7 @@ from optbench.stats.datasets import (
 )
 from optbench.stats.families import FamilyResult, PairedComparison, Settings, compare_family
 from optbench.stats.profiles import profile_score
-from optbench.suite.report_spec import ReportSpec
+from optbench.suite.report_spec import Question, ReportSpec
 from optbench.task import Metric
 
 #: Fingerprints by which trials of several settings are paired.
@@ -56,7 +57,10 @@ class AcrossRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Across:
-    """Two separate questions: on these workloads (seeds are the sample), and on new ones (workloads are)."""
+    """Two separate questions: on these workloads (seeds are the sample), and on new ones (workloads are).
+
+    ``question`` is the confirmatory one of the suite, None where it is asked of another ``setting``.
+    """
 
     title: str
     metric: str
@@ -73,6 +77,14 @@ class Across:
     stability: Stability | None
     times: FloatArray | None
     notes: tuple[str, ...]
+    setting: tuple[str, str, str] = ("", "", "")
+    question: Question | None = None
+    declared: str = NOT_RECORDED
+    confirms: str = MAIN
+
+    def evidence(self, question: Question) -> str:
+        """What the verdicts on a question answer: the confirmatory one, or another."""
+        return self.confirms if self.question == question else EXPLORATORY
 
     @cached_property
     def all_pairs(self) -> FamilyResult:
@@ -241,6 +253,7 @@ def _across(boards: Sequence[Leaderboard], names: list[str], spec: ReportSpec) -
         stability=stability,
         times=times,
         notes=tuple(_notes(boards, family, medians, stability)),
+        setting=(first.backend, first.device, first.precision),
     )
 
 

@@ -15,6 +15,7 @@ from optbench.report.answer import Answer
 from optbench.report.answer_of import suite_answer
 from optbench.report.board_notes import mixed_in
 from optbench.report.class_tables import class_tables, errors_table, models_table
+from optbench.report.declared import UNKNOWN, declared
 from optbench.report.failures import Failure, Failures
 from optbench.report.fair_times import with_fair_times, without_times
 from optbench.report.grids import grids_compared, grids_table
@@ -22,6 +23,7 @@ from optbench.report.leaderboard import LEADERBOARD, Leaderboard, leaderboards
 from optbench.report.leaderboard_columns import leaderboard_table
 from optbench.report.methods import methods_paragraph
 from optbench.report.new_examples import NewExamples, new_examples, new_examples_table
+from optbench.report.questions import marked, with_question
 from optbench.report.side_tables import (
     across_table,
     metrics_table,
@@ -30,11 +32,12 @@ from optbench.report.side_tables import (
     times_table,
     top_k_table,
 )
-from optbench.report.text import TextTable
+from optbench.report.text import EXPLORATORY, TextTable
 from optbench.report.timing_table import pass_table
 from optbench.report.titles import with_titles
 from optbench.report.trained import NOTHING, Trained, by_class, trained_models
 from optbench.report.tuning import tuning_cost, tuning_table, untuned_table
+from optbench.suite.declaration import Published
 from optbench.suite.report_spec import ReportSpec
 
 NEW_EXAMPLES = "verdicts over new test examples"
@@ -65,7 +68,7 @@ class Report:
         return self.failures.attempt("errors of the models", lambda: trained_models(self.results)) or NOTHING
 
 
-def analyse(results: Results, spec: ReportSpec) -> Report:
+def analyse(results: Results, spec: ReportSpec, *, published: Published | None = None) -> Report:
     """Run the whole analysis of some results.
 
     Parameters
@@ -73,6 +76,8 @@ def analyse(results: Results, spec: ReportSpec) -> Report:
     results : Results
     spec : ReportSpec
         Labels, targets, and what to test.
+    published : Published, optional
+        A declaration file to compare with.
 
     Returns
     -------
@@ -82,6 +87,8 @@ def analyse(results: Results, spec: ReportSpec) -> Report:
     failures = Failures()
     _name_unfit(results, failures)
     attempt = failures.attempt
+    stored, asked = results, spec
+    said = attempt("when it was declared", lambda: declared(stored, asked, published)) or UNKNOWN
     results, spec = attempt("titles", lambda: with_titles(results, spec)) or (results, spec)
     raw = results
     fair = attempt("times", lambda: with_fair_times(raw))
@@ -89,6 +96,7 @@ def analyse(results: Results, spec: ReportSpec) -> Report:
     results = attempt("what tuning cost", lambda: _with_tuning_cost(timed)) or timed
     boards = attempt("leaderboards", lambda: leaderboards(results, spec, failures=failures)) or []
     overall = attempt("tables across workloads", lambda: _across(boards, spec, failures)) or []
+    boards, overall = attempt("questions", lambda: marked(boards, overall, spec, said)) or (boards, overall)
     settings = attempt(
         "comparison of backends, devices and precisions",
         lambda: settings_compared(results, spec) if len(results.trials) else [],
@@ -103,8 +111,10 @@ def analyse(results: Results, spec: ReportSpec) -> Report:
         grids=grids,
         new_examples=tuple(attempt(NEW_EXAMPLES, lambda: new_examples(boards, results)) or ()),
         answer=attempt("answer", lambda: suite_answer(results, spec, boards, overall, grids)) or Answer(),
-        warnings=attempt("warnings", lambda: tuple(_warnings(results, spec))) or (),
-        methods=attempt("paragraph on the method", lambda: methods_paragraph(results, spec, boards)) or "",
+        warnings=(*(attempt("warnings", lambda: _warnings(results, spec)) or ()), *said.warnings),
+        methods=attempt("paragraph on the method", lambda: methods_paragraph(results, spec, boards, said))
+        or "",
+        declared=attempt("question", lambda: with_question(said, boards, overall, spec)) or said,
         failures=failures,
     )
 
@@ -123,7 +133,13 @@ def without_analysis(results: Results, spec: ReportSpec, failures: Failures) -> 
     """Make a report of the records alone, where the analysis has failed."""
     nothing: dict[str, tuple[()]] = dict.fromkeys(("boards", "overall", "settings", "grids", "warnings"), ())
     return Report(
-        spec=spec, results=without_times(results), answer=Answer(), methods="", failures=failures, **nothing
+        spec=spec,
+        results=without_times(results),
+        answer=Answer(),
+        methods="",
+        declared=UNKNOWN,
+        failures=failures,
+        **nothing,
     )
 
 
@@ -160,15 +176,28 @@ def by_class_tables(report: Report) -> list[TextTable]:
     return made or []
 
 
-def leading_tables(report: Report) -> list[tuple[Leaderboard | Across, TextTable | None]]:
-    """Lay out every leaderboard and comparison over workloads; None for one where that fails."""
+def leading_tables(
+    report: Report, *, boards: bool = True
+) -> list[tuple[Leaderboard | Across, TextTable | None]]:
+    """Lay out every leaderboard and comparison over workloads, what confirms first; None for one that fails.
+
+    Without ``boards`` those over workloads alone.
+    """
 
     def make(found: Leaderboard | Across) -> TextTable:
         return leaderboard_table(found) if isinstance(found, Leaderboard) else across_table(found)
 
-    parts: tuple[Leaderboard | Across, ...] = (*report.boards, *report.overall)
+    parts: list[Leaderboard | Across] = [*(report.boards if boards else ()), *report.overall]
+    parts.sort(key=lambda part: not _confirms(part))
     attempt = report.failures.attempt
     return [(found, attempt(f"table {found.title}", partial(make, found))) for found in parts]
+
+
+def _confirms(part: Leaderboard | Across) -> bool:
+    """Whether a part answers the confirmatory question."""
+    if isinstance(part, Across):
+        return part.question in ("these", "new")
+    return part.evidence != EXPLORATORY
 
 
 def comparisons_table(report: Report) -> TextTable | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -87,13 +88,14 @@ def _verdicts(
     how = "exact signed-rank test of the pairs (the typical run)"
     if overall:
         found = overall[0]
-        scope = Scope(where=_these(found), findings=_stratified(found))
+        where = f"{_these(found)} ({found.evidence('these')})"
+        scope = Scope(where=where, findings=_stratified(found))
         if any(row.these is not None and row.these.n_datasets > 1 for row in found.rows):
             told = [Sentence(kind="verdict", text=verdict_sentence(scope, quantity, margin=analysis.margin))]
             told.append(Sentence(kind="verdict", text=_beyond(found, boards, scope)))
             how = "test of the average difference, by sign flips within workloads"
             return told, test_sentence([scope], how=how, correction=found.correction, alpha=found.alpha)
-    scopes = [_of_board(board) for board in boards]
+    scopes = [replace(_of_board(b), where=f"{b.title} ({b.evidence})") for b in boards]
     told = [
         Sentence(kind="verdict", text=_lost(board)) for board in boards if board.baseline in board.crashed
     ]
@@ -187,14 +189,14 @@ def _beyond(found: Across, boards: Sequence[Leaderboard], told: Scope) -> str:
     """Single workloads, and what can be said of new ones."""
     scopes = [_of_board(board) for board in boards if board.title in found.workloads]
     names = [finding.candidate for finding in told_first(told.findings)[:MOST_NAMED]]
-    single = f"Workload by workload: {by_workload(scopes, names)}"
+    single = f"Workload by workload ({found.evidence('each')}): {by_workload(scopes, names)}"
     count = len(found.workloads)
     if count < FEWEST_DATASETS:
         return f"{single}; {count} workloads say nothing of new ones ({FEWEST_DATASETS} are the least)."
     new = [(row.optimizer, row.new.verdict.word) for row in found.rows if row.new is not None]
     words = dict.fromkeys(word for _, word in new)
     beyond = "; ".join(f"{listed([n for n, w in new if w == word])} {word}" for word in words)
-    return f"{single}. On new workloads of this kind: {beyond}."
+    return f"{single}. On new workloads of this kind ({found.evidence('new')}): {beyond}."
 
 
 def _lost(board: Leaderboard) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,16 +16,18 @@ from optbench.report.analysis import (
     analyse,
     by_class_tables,
     comparisons_table,
+    leading_tables,
     main_tables,
     side_tables,
 )
 from optbench.report.class_tables import all_classes_table
+from optbench.report.declared import as_json
 from optbench.report.failures import Failure, ReportError, ReportFiles
 from optbench.report.latex import escape_latex
 from optbench.report.latex_tables import latex_tables, over_columns, text_table
 from optbench.report.paper import paper_tables
 from optbench.report.parallel import map_forked
-from optbench.report.text import escape_markdown, markdown
+from optbench.report.text import TextTable, escape_markdown, markdown, with_column
 from optbench.suite.report_spec import ReportSpec
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ def write_report(
         Made where missing; files of the same names are replaced.
     formats : sequence of str
         Of ``html`` (index.html), ``markdown`` (leaderboard.md), ``latex`` (leaderboard.tex), ``csv``
-        (leaderboard.csv, comparisons.csv, trials.csv, and where there is any new_examples.csv, timing.csv,
+        (leaderboard.csv, comparisons.csv, trials.csv, and where there is any across.csv, new_examples.csv, timing.csv,
         top_k.csv, metrics.csv, tuning.csv, untuned.csv and tuning_trials.csv),
         ``json`` (report.json), ``plots`` (each as PNG, SVG and PDF), ``parquet`` (trials.parquet,
         epochs.parquet).
@@ -125,6 +127,7 @@ def markdown_text(report: Report) -> str:
     parts += [f"**{escape_markdown(text)}**\n" for text in told]
     if report.answer:
         parts += ["## In short\n", escape_markdown(report.answer.text) + "\n"]
+    parts += [f"- {escape_markdown(text)}\n" for text in report.declared.sentences]
     parts += tables
     parts += ["## Method\n", escape_markdown(report.methods), ""]
     return "\n".join(parts)
@@ -141,7 +144,9 @@ def _latex(report: Report) -> str:
     missing = "".join(f"% {text}\n" for text in report.failures.sentences)
     short = f"% In short\n{escape_latex(report.answer.text)}\n\n" if report.answer else ""
     classes = "\n".join([paper_tables(report), *map(text_table, by_class_tables(report))])
-    return f"{missing}{short}{latex_tables(report.boards)}\n{classes}\n% Methods\n{methods}\n"
+    told = "".join(f"{escape_latex(text)}\n" for text in (*report.declared.sentences, *report.warnings))
+    tables = latex_tables(report.boards)
+    return f"{missing}{short}% Declared\n{told}\n{tables}\n{classes}\n% Methods\n{methods}\n"
 
 
 def json_text(report: Report) -> str:
@@ -155,6 +160,7 @@ def json_text(report: Report) -> str:
         settings=report.settings,
         over_examples=report.new_examples,
         methods=report.methods,
+        declared=as_json(report.declared, report.results),
         missing=report.failures,
     )
 
@@ -172,9 +178,12 @@ def _csv_files(report: Report, folder: Path) -> list[Path]:
         "per_class": all_classes_table(report.boards, report.results.trials),
         **side_tables(report),
     }
+    for name, found in (("comparisons", tables["comparisons"]), ("across", _joined(report))):
+        tables[name] = found and with_column(found, "declared", report.declared.short)
     named = (
         "comparisons",
         "new_examples",
+        "across",
         "timing",
         "top_k",
         "metrics",
@@ -201,6 +210,16 @@ def _csv_files(report: Report, folder: Path) -> list[Path]:
 
 def _frame_text(frame: pd.DataFrame) -> str:
     return exports.frame_csv(frame) or ""
+
+
+def _joined(report: Report) -> TextTable | None:
+    """The comparisons over workloads as one table, a setting below the other."""
+    tables = [table for _, table in leading_tables(report, boards=False) if table is not None]
+    if not tables:
+        return None
+    rows = tuple((table.title, *row) for table in tables for row in table.rows)
+    values = tuple((None, *row) for table in tables for row in table.values)
+    return replace(tables[0], columns=("workloads", *tables[0].columns), rows=rows, values=values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,6 +58,7 @@ def json_text(
     settings: Iterable[SettingComparison] = (),
     over_examples: Iterable[NewExamples] = (),
     methods: str = "",
+    declared: dict[str, Any] | None = None,
     missing: Iterable[Failure] = (),
 ) -> str:
     """Write everything computed as JSON: NaN becomes null, infinities the strings "inf" and "-inf".
@@ -74,6 +75,8 @@ def json_text(
         "planned": results.planned,
         "trials": counts,
         "analysis": spec.analysis,
+        "question": {"confirmatory": spec.question, "declared": spec.analysis.question is not None},
+        "declared": declared,
         "leaderboards": [_board(board) for board in boards],
         "across": [_fields(item, {"times", "cells", "measure"}) for item in overall],
         "settings": list(settings),

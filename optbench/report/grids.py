@@ -11,7 +11,7 @@ from optbench.report.across import SettingComparison
 from optbench.report.effect import shown_difference
 from optbench.report.fair_times import SETTING
 from optbench.report.leaderboard import crossing_of, oriented
-from optbench.report.text import TextTable, estimate, p_value
+from optbench.report.text import EXPLORATORY, TextTable, estimate, p_value
 from optbench.stats.crashes import crashed_optimizers, name_crashed
 from optbench.stats.families import Settings, compare_family
 from optbench.suite.report_spec import ReportSpec
@@ -125,4 +125,5 @@ def grids_table(found: Sequence[SettingComparison], metric: Metric) -> TextTable
             "examples, the first weights. Corrected over the settings of one factor and optimizer.",
         ),
         always=frozenset({"optimizer", "comparison", columns[5], "p", "verdict"}),
+        evidence=EXPLORATORY,
     )

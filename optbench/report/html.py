@@ -113,17 +113,19 @@ def _sections(report: Report, pictures: Sequence[Picture]) -> list[Section]:
     def drawn(title: str) -> tuple[Picture, ...]:
         return tuple(p for p in pictures if p.plot.section == title)
 
+    # An address stays whichever question is the confirmatory one.
+    numbers = {id(item): n for n, item in enumerate((*report.boards, *report.overall), start=1)}
     sections = [
         Section(
-            anchor=f"part-{number}",
-            title=item.title,
+            anchor=f"part-{numbers[id(item)]}",
+            title=item.title if table is None else table.heading,
             tables=(table,) if table is not None else (),
             pictures=drawn(item.title),
         )
-        for number, (item, table) in enumerate(leading_tables(report), start=1)
+        for item, table in leading_tables(report)
     ]
     for name, table in side_tables(report).items():
-        sections.append(Section(anchor=name, title=table.title, tables=(table,)))
+        sections.append(Section(anchor=name, title=table.heading, tables=(table,)))
     for number, table in enumerate(by_class_tables(report), start=1):
         sections.append(Section(anchor=f"classes-{number}", title=table.title, tables=(table,)))
     pairs = comparisons_table(report)

@@ -10,7 +10,7 @@ from optbench.report.latex import escape_latex
 from optbench.report.leaderboard import Leaderboard
 from optbench.report.leaderboard_columns import latex_columns, told_apart
 from optbench.report.reasons import reach
-from optbench.report.text import TextTable
+from optbench.report.text import NOT_RECORDED, TextTable
 
 
 def latex_tables(boards: Sequence[Leaderboard]) -> str:
@@ -47,7 +47,7 @@ def text_table(table: TextTable) -> str:
     columns = [k for k, name in enumerate(table.columns) if name not in table.extras]
     align = "".join("l" if all(not _is_number(row[k]) for row in table.rows) else "r" for k in columns)
     return _float(
-        caption=escape_latex(table.title),
+        caption=escape_latex(table.heading),
         label=None,
         align=align,
         head=[escape_latex(table.columns[k]) for k in columns],
@@ -124,8 +124,13 @@ def _caption(board: Leaderboard) -> str:
         f"[{escape_latex(intervals)}], positive is better; {pairs} pairs, signed-rank test of the typical "
         f"run, $p$ {correction}"
         + (f"; smallest attainable $p$ {escape_latex(smallest)}" if smallest else "")
-        + r". $^{*}\,p\le .05$, $^{**}\,p\le .01$, $^{***}\,p\le .001$."
+        + r". $^{*}\,p\le .05$, $^{**}\,p\le .01$, $^{***}\,p\le .001$. "
+        + escape_latex(f"Verdicts: {board.evidence}; analysis {_when(board.declared)}.")
     )
+
+
+def _when(declared: str) -> str:
+    return "not recorded when declared" if declared == NOT_RECORDED else declared
 
 
 def _label(board: Leaderboard, position: int) -> str:

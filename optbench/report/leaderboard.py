@@ -16,6 +16,7 @@ from optbench.report.board_notes import board_notes
 from optbench.report.failures import Failures, Raising
 from optbench.report.fair_times import SETTING, comparable
 from optbench.report.leaderboard_columns import measured
+from optbench.report.text import EXPLORATORY, NOT_RECORDED
 from optbench.stats.common import value_step
 from optbench.stats.crashes import crashed_optimizers, name_crashed
 from optbench.stats.crossed import Crossing, find_crossing
@@ -79,6 +80,7 @@ class Leaderboard:
     ``examples`` the size of the test part. ``crossing`` has the streams whose seeds repeat over blocks.
     ``reached`` has a trial's epochs and seconds to target (inf where it was not reached) and ``times`` their
     analysis; None for a workload without a target.
+    ``evidence`` says whether its verdicts answer the confirmatory question, ``declared`` when it was decided.
     """
 
     title: str
@@ -105,6 +107,8 @@ class Leaderboard:
     resolution: float | None = None
     crossing: Crossing | None = None
     notes: tuple[str, ...] = field(default=())
+    evidence: str = EXPLORATORY
+    declared: str = NOT_RECORDED
 
     @cached_property
     def all_pairs(self) -> FamilyResult | None:
@@ -226,7 +230,13 @@ def _board(
         table.to_numpy(dtype=float),
         optimizers,
         settings=Settings(
-            baseline, "baseline", analysis.alpha, analysis.correction, analysis.margin, resolution
+            baseline,
+            "baseline",
+            analysis.alpha,
+            analysis.correction,
+            analysis.margin,
+            resolution,
+            families=spec.families,
         ),
         scope=title,
         maximise=maximise,

@@ -42,6 +42,7 @@ CSV_ORDER = (
     *("seconds_per_epoch", "step_ms", "state_bytes", "tuning_seconds"),
     *("pairs", "missing_pairs", "difference", "difference_low", "difference_high", "d_z"),
     *("p", "p_adjusted", "smallest_attainable_p", "wins", "ties", "losses", "verdict"),
+    *("evidence", "declared"),
 )
 
 
@@ -96,6 +97,7 @@ def leaderboard_table(board: Leaderboard) -> TextTable:
         details=_shown(board, columns, "detail"),
         extras=_shown(board, columns, "extra"),
         values=tuple(tuple(column.value(board, row) for _, column in columns) for row in board.rows),
+        evidence=board.evidence,
     )
 
 
@@ -341,11 +343,15 @@ COLUMNS: tuple[Column, ...] = (
         },
     ),
     Column(
-        title=lambda board: "verdict",
+        title=lambda board: f"verdict ({board.evidence})",
         text=lambda board, row: board.verdict(row),
         shown=lambda board: "core",
         value=lambda board, row: board.verdict(row),
-        data={"verdict": _verdict_csv},
+        data={
+            "verdict": _verdict_csv,
+            "evidence": lambda board, row: board.evidence if _verdict_csv(board, row) else "",
+            "declared": lambda board, row: board.declared,
+        },
         latex=Latex(title="Verdict", cell=lambda board, row: board.verdict(row), align="l"),
     ),
     number_column(

@@ -9,7 +9,9 @@ from optbench.records.frames import Results
 from optbench.records.machines import machine_names
 from optbench.records.pairing import DECLARED
 from optbench.report.answer import count_range
+from optbench.report.declared import Declared
 from optbench.report.leaderboard import Leaderboard
+from optbench.report.questions import ASKED
 from optbench.report.reasons import reach
 from optbench.report.text import listed
 from optbench.suite.report_spec import Analysis, ReportSpec
@@ -22,7 +24,9 @@ _CORRECTIONS = {
 }
 
 
-def methods_paragraph(results: Results, spec: ReportSpec, boards: Sequence[Leaderboard]) -> str:
+def methods_paragraph(
+    results: Results, spec: ReportSpec, boards: Sequence[Leaderboard], declared: Declared
+) -> str:
     """Write what was trained, how it was matched, and how it was tested.
 
     Parameters
@@ -31,6 +35,8 @@ def methods_paragraph(results: Results, spec: ReportSpec, boards: Sequence[Leade
         The counts, software and machines come from the records, not from the plan.
     spec : ReportSpec
     boards : sequence of Leaderboard
+    declared : Declared
+        When all that was decided.
 
     Returns
     -------
@@ -48,7 +54,7 @@ def methods_paragraph(results: Results, spec: ReportSpec, boards: Sequence[Leade
     ]
     compared = [c for board in boards for c in board.family.comparisons]
     if compared:
-        sentences += [_tested(spec, boards), _reach(boards)]
+        sentences += [_tested(spec, boards, declared), _reach(boards), *declared.sentences]
     sentences.append(_machines(results))
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -107,7 +113,7 @@ def _measured(metric: Metric) -> str:
     )
 
 
-def _tested(spec: ReportSpec, boards: Sequence[Leaderboard]) -> str:
+def _tested(spec: ReportSpec, boards: Sequence[Leaderboard], declared: Declared) -> str:
     analysis = spec.analysis
     baselines = list(dict.fromkeys(board.baseline for board in boards))
     most = max(len(board.family.comparisons) for board in boards)
@@ -134,11 +140,15 @@ def _tested(spec: ReportSpec, boards: Sequence[Leaderboard]) -> str:
         )
     if analysis.margin is not None and any(c.equivalence is not None for c in compared):
         text += (
-            f" Equivalence within a margin of {_margin(analysis, boards)} is about the typical run: two "
+            f" Equivalence within a margin of {_margin(analysis, boards)}"
+            f"{', declared before the first trial,' if declared.before else ''} is about the typical run: two "
             "one-sided sign tests of the median difference, refused where a run collapsed or one pair "
             "carries the mean; nothing is said of a mean that collapses not seen here would carry."
         )
-    return text
+    if spec.families > 1 and analysis.correction not in ("none", "bh"):
+        text += f" Corrected p-values were multiplied by the {spec.families} workloads."
+    word = "confirmatory" if declared.before else "main"
+    return f"{text} The {word} question: {ASKED[spec.question]} All other verdicts are exploratory."
 
 
 def _margin(analysis: Analysis, boards: Sequence[Leaderboard]) -> str:

@@ -16,6 +16,7 @@ from optbench.report.leaderboard import Leaderboard, of_board
 from optbench.report.text import (
     CORRECTIONS,
     DASH,
+    EXPLORATORY,
     TextTable,
     Value,
     estimate,
@@ -69,6 +70,7 @@ PAIR_COLUMNS = (
     "method",
     "verdict",
     "reason",
+    "evidence",
 )
 
 
@@ -101,11 +103,12 @@ def across_table(found: Across) -> TextTable:
         rows.append(tuple(text for text, _ in cells))
         values.append(tuple(value for _, value in cells))
     within, difference = (
-        f"within each, against {found.baseline}",
+        f"within each, against {found.baseline} ({found.evidence('each')})",
         f"these workloads: minus {found.baseline} [CI]",
     )
-    core = ("optimizer", difference, "p, these", "verdict, these", "verdict, new")
-    columns = ("optimizer", "mean rank", within, *core[1:4], "p, new", "verdict, new", "profile area")
+    asked = f"verdict, these ({found.evidence('these')})", f"verdict, new ({found.evidence('new')})"
+    core = ("optimizer", difference, "p, these", *asked)
+    columns = ("optimizer", "mean rank", within, *core[1:4], "p, new", asked[1], "profile area")
     notes = [
         *found.notes,
         "Within each: the verdicts of the single workloads, each corrected within its own table. Sure of: on "
@@ -131,6 +134,7 @@ def across_table(found: Across) -> TextTable:
         details=frozenset({"profile area"}),
         extras=frozenset(extras),
         values=tuple(values),
+        evidence=found.confirms if found.question in ("these", "new") else EXPLORATORY,
     )
 
 
@@ -140,16 +144,17 @@ def pairs_table(boards: Sequence[Leaderboard]) -> TextTable:
     values: list[tuple[Value, ...]] = []
     for board in boards:
         for kind, family in (("declared", board.family), ("all pairs", board.all_pairs)):
+            evidence = board.evidence if kind == "declared" else EXPLORATORY
             for c in family.comparisons if family is not None else ():
                 text, value = _pair(c, board.measure)
-                rows.append((board.title, kind, *text))
-                values.append((board.title, kind, *value))
+                rows.append((board.title, kind, *text, evidence))
+                values.append((board.title, kind, *value, None))
     return TextTable(
         title="Every comparison",
         columns=PAIR_COLUMNS,
         rows=tuple(rows),
         notes=(
-            "declared: each against the baseline, the claim of this report. all pairs: with a correction of "
+            "declared: each against the baseline. all pairs: with a correction of "
             "its own over a workload's pairs; it answers another question, so its verdicts may differ. "
             "smallest p: the adjusted p that this n could have reached. [CI, together]: at the level that "
             "holds for a family's comparisons together, as the adjusted p does; Student's t and "
@@ -234,6 +239,7 @@ def times_table(boards: Sequence[Leaderboard]) -> TextTable | None:
             "diverges, counts as B in the mean and as 2 B in PAR-2; ERT is the epochs spent for a success. "
             "p: signed-rank test of min(T, B) against the baseline, corrected within a workload.",
         ),
+        evidence=EXPLORATORY,
     )
 
 
@@ -256,6 +262,7 @@ def settings_table(found: Sequence[SettingComparison], metric: Metric) -> TextTa
             "Dropout masks are not matched between frameworks. Corrected over the pairs of settings of one "
             "optimizer on one workload.",
         ),
+        evidence=EXPLORATORY,
     )
 
 

@@ -68,7 +68,7 @@ def rich_table(table: TextTable, *, width: int) -> Group:
     if left_out:
         notes.append(f"Left out at this width: {', '.join(left_out)}.")
     return Group(
-        Text(table.title, style="bold"),
+        Text(table.heading, style="bold"),
         out,
         *(Text(_indented(note, width), style="dim") for note in notes),
         Text(""),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from optbench.task import Metric, Metrics
 
@@ -20,6 +20,11 @@ CORRECTIONS = {
     "bh": "Benjamini-Hochberg",
     "none": "no correction",
 }
+#: What a verdict answers: the suite's one confirmatory question; the same, where it was not declared before
+#: the trials; or another.
+CONFIRMATORY, MAIN, EXPLORATORY = "confirmatory", "main question", "exploratory"
+#: Of a store that does not say when its analysis was declared.
+NOT_RECORDED = "not recorded"
 Value = float | str | None
 
 
@@ -30,6 +35,7 @@ class TextTable:
     ``always`` are columns that the narrowest terminal keeps, ``details`` those that only a wide one has,
     ``extras`` those that only files have.
     ``values`` are the cells' exact values, for sorting and hovering; empty where the text says all.
+    ``evidence`` says which question its verdicts answer, empty for a table without any.
     """
 
     title: str
@@ -40,6 +46,12 @@ class TextTable:
     extras: frozenset[str] = frozenset()
     always: frozenset[str] = frozenset()
     values: tuple[tuple[Value, ...], ...] = ()
+    evidence: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Title with what its verdicts answer."""
+        return f"{self.title} ({self.evidence})" if self.evidence else self.title
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -110,6 +122,16 @@ def goal(targets: Mapping[str, float]) -> str:
     return ", ".join(f"{m.title} {'>=' if m.maximised else '<='} {value:g}" for m, value in metrics)
 
 
+def with_column(table: TextTable, name: str, text: str) -> TextTable:
+    """Add a column that has the same text in every row."""
+    return replace(
+        table,
+        columns=(*table.columns, name),
+        rows=tuple((*row, text) for row in table.rows),
+        values=tuple((*row, None) for row in table.values),
+    )
+
+
 def markdown(table: TextTable) -> str:
     """Write a table as GitHub Markdown."""
 
@@ -117,7 +139,7 @@ def markdown(table: TextTable) -> str:
         return "| " + " | ".join(escape_markdown(cell) for cell in cells) + " |"
 
     head = [
-        f"## {escape_markdown(table.title)}",
+        f"## {escape_markdown(table.heading)}",
         "",
         line(table.columns),
         "|" + " --- |" * len(table.columns),

@@ -49,7 +49,8 @@ UNDECIDED = Verdict("inconclusive", "not decided yet")
 class Settings:
     """What was declared: `family` is "baseline" (each against `baseline`) or "all" (all pairs).
 
-    `resolution` is the step of the metric's values, for all datasets or by dataset.
+    `resolution` is the step of the metric's values, for all datasets or by dataset. `families` of this kind
+    answer one question together: corrected p-values are multiplied by it (Bonferroni).
     """
 
     baseline: str | None
@@ -58,6 +59,12 @@ class Settings:
     correction: str = "holm"
     margin: float | None = None
     resolution: float | Mapping[str, float] | None = None
+    families: int = 1
+
+    @property
+    def together(self) -> int:
+        """By how many families an error is shared; 1 under the corrections "none" and "bh"."""
+        return 1 if self.correction in ("none", "bh") else self.families
 
     def step(self, scope: str) -> float | None:
         """The step of the metric's values on a dataset; None if it is not known."""
@@ -134,7 +141,7 @@ def simultaneous_confidence(comparisons: int, settings: Settings) -> float:
     0.99
     """
     together = 1 if settings.correction in ("none", "bh") else max(1, comparisons)
-    return 1 - settings.alpha / together
+    return 1 - settings.alpha / (together * settings.together)
 
 
 def compare_pair(
@@ -271,7 +278,9 @@ def adjust_family(pvalues: Sequence[float], settings: Settings) -> FloatArray:
     >>> adjust_family([0.01, 0.04], Settings("adam", "baseline"))
     array([0.02, 0.04])
     """
-    return adjust(pvalues, method=correction_used(pvalues, settings), all_pairs=settings.family == "all")
+    method = correction_used(pvalues, settings)
+    adjusted = adjust(pvalues, method=method, all_pairs=settings.family == "all")
+    return np.minimum(1.0, adjusted * settings.together)
 
 
 def decide(raw: list[PairedComparison], settings: Settings) -> list[PairedComparison]:
@@ -300,6 +309,7 @@ def decide(raw: list[PairedComparison], settings: Settings) -> list[PairedCompar
     means = adjust_family([c.average.pvalue if c.average else math.nan for c in raw], settings)
     # The first step of every step-down method multiplies the smallest p by the size of the family.
     factor = 1 if settings.correction in ("none", "bh") else sum(not math.isnan(x) for x in p)
+    factor *= settings.together
     decided = []
     for i, c in enumerate(raw):
         p_adjusted, p_same = float(adjusted[i]), float(same[i])

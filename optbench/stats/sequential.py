@@ -133,20 +133,43 @@ class SequentialPlan:
         """The most pairs."""
         return self.looks[-1]
 
-    def look(self, d: ArrayLike) -> SequentialLook:
+    def look(self, d: ArrayLike, *, final: bool = False) -> SequentialLook:
         """What the differences so far show, in the order in which their seeds were run.
 
         Parameters
         ----------
         d : array_like, shape (n,)
             From the first pair on; the group-sequential design uses them up to its last planned look.
+        final : bool
+            No more pairs will come, although the budget is not reached (runs crashed): what is left of alpha
+            is spent at these.
 
         Returns
         -------
         SequentialLook
         """
         x = round_significant(one_dimensional(d))[: self.budget]
-        return _group(x, self) if self.kind == "group" else _anytime(x, self)
+        return _group(x, self, final=final) if self.kind == "group" else _anytime(x, self)
+
+    def boundaries(self) -> tuple[tuple[int, float, float], ...]:
+        """At each look of the group-sequential design: pairs, alpha spent so far, and the p of one look.
+
+        Returns
+        -------
+        tuple of (int, float, float)
+            A comparison is decided where the signed-rank p of the pairs so far is at most the third number
+            (for differences without ties; 0 where no part of alpha can be spent yet). Empty for `anytime`.
+
+        Examples
+        --------
+        >>> [n for n, spent, p in SequentialPlan(looks=(6, 12, 18)).boundaries() if p > 0]
+        [12, 18]
+        """
+        if self.kind == "anytime":
+            return ()
+        found: list[tuple[int, float, float]] = []
+        _group(np.arange(1.0, self.budget + 1), self, final=False, told=found)
+        return tuple(found)
 
     def state(self, differences: Mapping[str, ArrayLike]) -> SequentialState:
         """Decided, or go on? Asked after each block of seeds.
@@ -202,13 +225,22 @@ def _signed_ranks(x: FloatArray) -> FloatArray:
     return np.where(x != 0, midranks(np.abs(x)), 0.0)
 
 
-def _group(x: FloatArray, plan: SequentialPlan) -> SequentialLook:
+def _group(
+    x: FloatArray,
+    plan: SequentialPlan,
+    *,
+    final: bool,
+    told: list[tuple[int, float, float]] | None = None,
+) -> SequentialLook:
     """All planned looks so far, on the observed signs and on sampled ones together.
 
     The observed path is one of draws + 1 exchangeable ones, and at most the share of them that may be spent
-    is rejected at each look: the level holds exactly, whatever the ties.
+    is rejected at each look: the level holds exactly, whatever the ties. ``told`` gets the boundary of every
+    look, also of those after a decision.
     """
     level, looks = plan.level, [n for n in plan.looks if n <= x.size]
+    if final and x.size and x.size not in looks:
+        looks.append(int(x.size))
     if not looks:
         return _nothing_yet(x, plan)
     draws = max(_DRAWS, min(99_999, math.ceil(20 / level)))
@@ -219,13 +251,16 @@ def _group(x: FloatArray, plan: SequentialPlan) -> SequentialLook:
     word: Word = "undecided"
     for n in looks:
         total = np.abs(signs[:, :n] @ _signed_ranks(x[:n]))
-        may = _SPENDING[plan.spending](n / plan.budget, level)
+        share = 1.0 if final and n == x.size else n / plan.budget
+        may = _SPENDING[plan.spending](share, level)
         p = (rejected + int((alive & (total >= total[0] - 1e-9)).sum())) / len(signs)
         critical = _critical(total[alive], math.floor(may * len(signs) * (1 + 1e-12)) - rejected)
         out = alive & (total >= critical)
         nominal = float((total >= critical).mean())
         rejected, spent = rejected + int(out.sum()), may
-        if out[0]:
+        if told is not None:
+            told.append((n, may, nominal))
+        elif out[0]:
             word = "better" if rank_effect(x[:n]).rank_biserial > 0 else "worse"
             break
         alive &= ~out

@@ -8,7 +8,7 @@ from dataclasses import field, fields, make_dataclass, replace
 from functools import cache, partial
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from optbench.datasets import own, registry
 from optbench.datasets.base import DataError
@@ -17,6 +17,7 @@ from optbench.models.zoo import ZOO
 from optbench.suite import slips
 from optbench.suite.custom_metrics import MetricError, declare
 from optbench.suite.references import ImportProblem, Kind, identify, load_object, plugins
+from optbench.suite.report_spec import Analysis, Design
 from optbench.suite.validation import InvalidError, listed, parse, problem, shown, unknown_choice
 from optbench.task import FORBID_EXTRA, CustomMetric
 from optbench.trial import CosineSchedule, OwnData, ReduceOnPlateau, Schedule, StepSchedule
@@ -48,6 +49,18 @@ def schedule(entry: Any, path: KeyPath) -> Schedule | None:
         raise InvalidError([unknown_choice(kind, known, (*path, "kind"), what="schedule")])
     parsed: Schedule = parse(SCHEDULES[kind], mapping, path)
     return parsed
+
+
+def analysis(entry: Any, path: KeyPath) -> Analysis:
+    """Read an analysis; a sequential design may be given by its name alone."""
+    if entry is None:
+        return Analysis()
+    if isinstance(entry, dict) and isinstance(design := entry.get("sequential"), str):
+        known = get_args(Design)
+        if design not in known:
+            raise InvalidError([unknown_choice(design, known, (*path, "sequential"), what="design")])
+        entry = {**entry, "sequential": {"design": design}}
+    return parse(Analysis, entry, path)
 
 
 def dataset(entry: Any, path: KeyPath, folder: Path) -> str | OwnData:

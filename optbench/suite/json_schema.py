@@ -23,7 +23,7 @@ from optbench.suite import declared
 from optbench.suite.entries import EXTRAS, NOT_DECLARED
 from optbench.suite.load import SuiteFile
 from optbench.suite.references import plugins
-from optbench.suite.report_spec import Analysis, Goals, Targets
+from optbench.suite.report_spec import Analysis, Design, Goals, Sequential, Targets
 from optbench.suite.spec import EngineOptions
 from optbench.suite.tuning_section import Budget, TuningFile
 from optbench.suite.validation import names
@@ -61,6 +61,7 @@ def suite_schema() -> Schema:
         "targets": Targets,
         "goals": Goals,
         "analysis": Analysis,
+        "sequential": Sequential,
         "tuning": TuningFile,
         "budget": Budget,
         "engine": EngineOptions,
@@ -86,6 +87,11 @@ def suite_schema() -> Schema:
         _enum(get_args(get_type_hints(Initializer)["name"])),
         {"$ref": f"#/$defs/{places['initializer']}"},
     )
+    analysis = defs[places["analysis"]]["properties"]
+    analysis["sequential"] = {
+        "description": analysis["sequential"]["description"],
+        "anyOf": [{"enum": [*get_args(Design), None]}, {"$ref": f"#/$defs/{places['sequential']}"}],
+    }
     for name in FAMILIES:
         own = {"title": TITLE, "grid": {"$ref": "#/$defs/Grid"}}
         defs[places[f"optimizer-{name}"]]["properties"] |= own

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
@@ -44,6 +45,7 @@ from optbench.suite.validation import (
 )
 from optbench.task import FORBID_EXTRA, TASKS, CustomMetric, UndeclaredError
 from optbench.trial import (
+    STREAMS,
     BackendName,
     DeviceName,
     Precision,
@@ -217,12 +219,15 @@ def _resolve(source: Source) -> Suite:
         entries = raw.workloads if optimizers is not None else [_without(e, keys) for e in raw.workloads]
         workloads = found.of(lambda: workloads_of(entries, known, metrics, folder))
     given = raw.analysis
-    analysis = found.of(lambda: parse(Analysis, given, ("analysis",))) if given is not None else Analysis()
+    analysis = found.of(lambda: declared.analysis(given, ("analysis",)))
     if analysis is not None and optimizers and analysis.baseline not in (None, *optimizers):
         found.problems.append(
             unknown_choice(analysis.baseline, optimizers, ("analysis", "baseline"), what="optimizer")
         )
     seeds = found.of(lambda: seeds_of(raw.seeds))
+    if analysis is not None and seeds is not None and workloads is not None:
+        asked, listed_seeds, trained = analysis, seeds, workloads
+        found.of(lambda: _check_question(asked, listed_seeds, trained))
     found.end()
     if file is None or optimizers is None or workloads is None or analysis is None or seeds is None:
         raise AssertionError("a part is missing, and no problem says so")
@@ -266,6 +271,8 @@ def _resolve(source: Source) -> Suite:
         engine=file.engine,
         tuning=tuning,
         titles=tuple(titles.items()),
+        declared_seeds=seeds,
+        declared_backends=tuple(dict.fromkeys(file.backends)),
     )
     _check_metrics(suite)
     return suite
@@ -357,6 +364,35 @@ def _unseen(value: Any, path: KeyPath) -> list[Problem]:
     if isinstance(value, str) and visible(value, lines=True) != value:
         return [Problem(path=path, message=f"found {shown(value)}; {_PLAIN}")]
     return []
+
+
+def _check_question(analysis: Analysis, seeds: Sequence[Seeds], workloads: Sequence[SuiteWorkload]) -> None:
+    """Refuse a question about several workloads where there is one, and a design that does not fit it."""
+    if analysis.question in ("these", "new") and len(workloads) < 2:
+        raise problem(
+            ("analysis", "question"),
+            f"found {analysis.question!r}, a question about several workloads, and the suite has one: write "
+            "`each`",
+        )
+    design = analysis.sequential
+    if design is None:
+        return
+    place = ("analysis", "sequential")
+    if analysis.question == "new":
+        raise problem(
+            place,
+            "a sequential design adds seeds, and on new workloads the unit is the workload; take "
+            "`question: these` or `each`, or leave it out",
+        )
+    if any(1 < len({getattr(s, stream) for s in seeds}) < len(seeds) for stream in STREAMS):
+        raise problem(place, "the seeds of several streams are crossed, and so not independent; list them")
+    looks = design.looks or ()
+    if len(seeds) < 2 or any(a >= b for a, b in pairwise(looks)) or (looks and looks[-1] > len(seeds)):
+        raise problem(
+            (*place, "looks"),
+            f"found {list(looks) or 'none'} with {len(seeds)} seeds; allowed are ascending numbers of seeds "
+            "up to that, of 2 seeds or more",
+        )
 
 
 def _check_metrics(suite: Suite) -> None:

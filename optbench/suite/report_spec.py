@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Gt, Le, Lt
+from annotated_types import Gt, Le, Lt, MinLen
 
 from optbench.suite.validation import visible
 from optbench.task import DEFAULT_TASK, FORBID_EXTRA, TASKS, UNTOLD, CustomMetric, Metrics
@@ -41,6 +42,44 @@ class Targets:
     val_mae: float | None = None
     val_bits_per_byte: float | None = None
     val_perplexity: float | None = None
+
+
+Question = Literal["these", "new", "each"]
+#: Designs of :class:`Sequential`.
+Design = Literal["obrien-fleming", "pocock", "anytime"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequential:
+    """A design under which verdicts may be looked at before all seeds are run, at the same level.
+
+    Attributes
+    ----------
+    design : str
+        `obrien-fleming` and `pocock` look at declared numbers of seeds, and spend alpha late or evenly;
+        `anytime` is valid after any seed, and needs more of them.
+    looks : list of int
+        Numbers of seeds at which to look, ascending; all seeds are the last look, named or not. If not given
+        five equal steps, for `anytime` every seed.
+    """
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    design: Design = "obrien-fleming"
+    looks: Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1)] | None = None
+
+    def planned(self, seeds: int) -> tuple[int, ...]:
+        """Numbers of seeds at which to look, the last is all.
+
+        Examples
+        --------
+        >>> Sequential().planned(12), Sequential(looks=(4, 8)).planned(10)
+        ((3, 5, 8, 10, 12), (4, 8, 10))
+        """
+        if self.looks is None:
+            steps = seeds if self.design == "anytime" else 5
+            return tuple(sorted({math.ceil(seeds * k / steps) for k in range(1, steps + 1)}))
+        return (*(n for n in self.looks if n < seeds), seeds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +119,13 @@ class Analysis:
     compare : str or tuple of str
         `optimizer`, and fields of the workloads whose settings are compared too, as in `batch_size` or
         `model.l2`: workloads that differ in such a field alone are candidates, matched by seed and split.
+    question : str
+        The confirmatory one: `these` (the average over these workloads), `new` (other workloads of their
+        kind) or `each` (every workload by itself, corrected over all); verdicts on the others are
+        exploratory. `each` for one workload, else `these`, if not given.
+    sequential : str or mapping
+        How results may be looked at before all seeds are run: a design, or `{design, looks}`. Without it the
+        p-values hold for the declared seeds alone.
     """
 
     __pydantic_config__ = FORBID_EXTRA
@@ -90,6 +136,8 @@ class Analysis:
     margin: Annotated[float, Gt(0)] | None = None
     correction: Literal["holm", "bonferroni", "bh", "none"] = "holm"
     compare: str | tuple[str, ...] = field(default="optimizer", metadata=UNTOLD)
+    question: Question | None = None
+    sequential: Sequential | None = None
 
     @property
     def factors(self) -> tuple[str, ...]:
@@ -168,6 +216,16 @@ class ReportSpec:
         return tuple(dict.fromkeys(label for w in self.workloads for label in w.optimizers))
 
     @property
+    def question(self) -> Question:
+        """The confirmatory question; where none is declared that of the workloads together."""
+        return self.analysis.question or ("each" if len(self.workloads) == 1 else "these")
+
+    @property
+    def families(self) -> int:
+        """Families of comparisons of that question: each workload is one where it is asked of each."""
+        return len(self.workloads) if self.question == "each" else 1
+
+    @property
     def metrics(self) -> Metrics:
         """What its metrics mean: the known ones, and the custom ones of any workload."""
         return Metrics.of(metric for entry in self.workloads for metric in entry.metrics)
@@ -199,7 +257,7 @@ class ReportSpec:
             name=seen["name"],
             title=seen["title"],
             text=seen["text"],
-            analysis=Analysis(**seen["analysis"]),
+            analysis=analysis_of(seen["analysis"]),
             seeds=tuple(Seeds(**seeds) for seeds in seen["seeds"]),
             backends=tuple(seen["backends"]),
             workloads=tuple(
@@ -229,6 +287,16 @@ def _visible(value: Any) -> Any:
     if isinstance(value, dict):
         return {visible(key): _visible(item) for key, item in value.items()}
     return [_visible(item) for item in value] if isinstance(value, list) else value
+
+
+def analysis_of(plain: Mapping[str, Any]) -> Analysis:
+    """Read an analysis that was written as JSON; raises ``TypeError`` where it is none."""
+    design = plain.get("sequential")
+    if design is None:
+        return Analysis(**plain)
+    looks = design.get("looks")
+    sequential = Sequential(**{**design, "looks": None if looks is None else tuple(looks)})
+    return Analysis(**{**plain, "sequential": sequential})
 
 
 def suite_hash(text: str, *, path: Path) -> str:

@@ -53,7 +53,11 @@ class EngineOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """A suite, fully resolved but for the device."""
+    """A suite, fully resolved but for the device.
+
+    ``declared_seeds`` and ``declared_backends`` are those of its file, of which ``seeds`` and ``backends``
+    may be a part.
+    """
 
     name: str
     title: str
@@ -68,6 +72,8 @@ class Suite:
     engine: EngineOptions = EngineOptions()
     tuning: Tuning | None = None
     titles: tuple[tuple[str, str], ...] = ()
+    declared_seeds: tuple[Seeds, ...] = ()
+    declared_backends: tuple[BackendName, ...] = ()
 
     @property
     def optimizers(self) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ def test_of_two_searches_with_other_winners_one_is_kept_and_the_rest_is_named(su
     lost = set(first.trials["trial_id"]) ^ set(second.trials["trial_id"])
     assert results.unplanned == len(lost - set(kept.trials["trial_id"])) > 0
     assert any(f"{results.unplanned} trials of" in line and "no table" in line for line in merged.conflicts)
-    assert not analyse(results, suite).failures
+    assert not analyse(results, suite.report_spec).failures
 
 
 def test_seeds_that_two_machines_share_out_are_one_evaluation(suite, tmp_path):

@@ -36,8 +36,8 @@ def test_one_comparison_is_told_with_difference_interval_p_and_the_smallest_p(ma
     (c,) = board.family.comparisons
     low, high = (f"{100 * end:+.2f}" for end in (c.average.low, c.average.high))
     assert verdict == (
-        f"On digits/mlp adam is better than wame: test accuracy {100 * c.mean.estimate:+.2f} percentage "
-        f"points, 95% interval [{low}, {high}], p 0.008."
+        f"On digits/mlp (main question) adam is better than wame: test accuracy {100 * c.mean.estimate:+.2f} "
+        f"percentage points, 95% interval [{low}, {high}], p 0.008."
     )
     assert told(answer, "test") == [
         "p: exact signed-rank test of the pairs (the typical run); the smallest that 8 pairs can reach is "
@@ -74,11 +74,11 @@ def test_several_workloads_are_told_together_and_one_by_one(two_workloads):
     answer = analyse(results, spec).answer
     over, single = told(answer, "verdict")
     assert over.startswith(
-        "On these 2 workloads, against wame (test accuracy in percentage points, 95% intervals that hold "
+        "On these 2 workloads (main question), against wame (test accuracy in percentage points, 95% intervals that hold "
         "together;"
     )
     assert re.search(r"adam \w+, [+-]\d", over)
-    assert single.startswith("Workload by workload: ")
+    assert single.startswith("Workload by workload (exploratory): ")
     assert single.endswith("2 workloads say nothing of new ones (6 are the least).")
     assert len(answer.sentences) <= 6
 

@@ -134,6 +134,8 @@ def expected_row(board: Leaderboard, row: Row) -> dict[str, object]:
         "losses": c and c.rank.losses,
         "verdict": c and c.verdict.word,
         "difference_confidence": c and c.average.confidence,
+        "evidence": "main question" if c else "",
+        "declared": "not recorded",
     }
 
 
@@ -206,7 +208,7 @@ def test_every_cell_of_the_leaderboard_table_is_the_number_of_its_heading(report
             "p (Holm)": f"{c.p_adjusted:.3f}" if c else "-",
             "d_z": shown(c.standardized.d_z, 2) if c else "-",
             "W/T/L": f"{c.rank.wins}/{c.rank.ties}/{c.rank.losses}" if c else "-",
-            "verdict": c.verdict.word if c else "baseline",
+            "verdict (main question)": c.verdict.word if c else "baseline",
             "at best epoch": f"{100 * row.at_best_epoch:.2f}",
             "best epoch": f"{row.best_epoch:.1f}",
             "train accuracy, %": shown(100 * means["train_accuracy"], 2),
@@ -267,6 +269,7 @@ def test_every_column_of_the_comparisons_is_the_number_of_its_name(report):
             "method": f"signed-rank, Pratt, {c.signed_rank.method}",
             "verdict": c.verdict.word,
             "reason": c.verdict.reason,
+            "evidence": "main question" if kind == "declared" else "exploratory",
         }
         assert list(cells) == list(wanted)
         for name, value in wanted.items():
@@ -359,16 +362,21 @@ def test_across_workloads_every_column_is_the_number_of_its_name(two_workloads):
         assert values["profile area"] == row.profile
         these, new, count = row.these, row.new, row.conjunction
         if these is None:
-            assert cells["verdict, these"] == cells["verdict, new"] == "baseline"
+            assert (
+                cells["verdict, these (main question)"] == cells["verdict, new (exploratory)"] == "baseline"
+            )
             continue
         if math.isfinite(these.estimate):
             ends = f"[{100 * these.low:+.2f}, {100 * these.high:+.2f}]"
             assert cells["these workloads: minus wame [CI]"] == f"{100 * these.estimate:+.2f} {ends}"
         assert (values["p, these"], values["p, new"]) == (these.p_adjusted, new.p_adjusted)
         assert these.p_adjusted != new.p_adjusted
-        assert (cells["verdict, these"], cells["verdict, new"]) == (these.verdict.word, new.verdict.word)
+        assert (cells["verdict, these (main question)"], cells["verdict, new (exploratory)"]) == (
+            these.verdict.word,
+            new.verdict.word,
+        )
         told = f"{row.verdicts.count('better')} better"
-        single = cells["within each, against wame"]
+        single = cells["within each, against wame (exploratory)"]
         assert (told in single) == ("better" in row.verdicts)
         assert (f"(sure of {count.better_on_at_least})" in single) == ("better" in row.verdicts)
 

@@ -109,7 +109,7 @@ def test_a_crash_in_one_backend_is_a_missing_pair_of_the_comparison_of_backends(
             return "crashed" if jax or trial.optimizer == "sgd" else 0.9
         return "crashed" if jax and seed == 3 else 0.8 + seed / 100
 
-    report = analyse(load_results(fill_store(suite, tmp_path / "a", score)), suite)
+    report = analyse(load_results(fill_store(suite, tmp_path / "a", score)), suite.report_spec)
     (wame,), (adam,) = (item.family.comparisons for item in report.settings)
     assert (wame.n, wame.n_missing) == (5, 1)
     assert (adam.n, adam.n_missing) == (0, 6)

@@ -112,7 +112,9 @@ def test_what_is_sure_over_workloads_stands_beside_what_single_ones_say(two_work
     (found,) = analyse(results, spec).overall
     rows = [replace(row, verdicts=("better", "inconclusive")) for row in found.rows]
     table = across_table(replace(found, rows=tuple(rows)))
-    single = {row[0]: row[table.columns.index("within each, against wame")] for row in table.rows}
+    single = {
+        row[0]: row[table.columns.index("within each, against wame (exploratory)")] for row in table.rows
+    }
     assert single["adam"] == "1 better, 1 inconclusive (sure of 0)"
     assert "better on at least" not in table.columns
     assert any("Sure of: on at least so many" in note for note in table.notes)
