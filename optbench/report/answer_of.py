@@ -130,7 +130,8 @@ def _factors(grids: Sequence[SettingComparison]) -> Sentence | None:
         pairs = ", ".join(f"{listed(names)} {word}" for word, names in words.items())
         told.append(f"{where}: {pairs} against {item.family.comparisons[0].baseline}")
     rest = [f"{len(told) - MOST_NAMED} more in the table"] if len(told) > MOST_NAMED else []
-    return Sentence(kind="verdict", text="; ".join([*told[:MOST_NAMED], *rest]) + ".") if told else None
+    text = f"Settings of grids (exploratory): {'; '.join([*told[:MOST_NAMED], *rest])}."
+    return Sentence(kind="verdict", text=text) if told else None
 
 
 def _these(found: Across) -> str:
