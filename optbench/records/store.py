@@ -20,7 +20,15 @@ import numpy as np
 from optbench.errors import explain
 from optbench.records import trouble
 from optbench.records.damage import READING_ERRORS, first_damage
-from optbench.records.digests import DIGEST_COLUMNS, RECORD_TABLES, SEALS, record_digest, reseal
+from optbench.records.digests import (
+    DIGEST_COLUMNS,
+    RECORD_TABLES,
+    SEALS,
+    part_digests,
+    read_seals,
+    record_digest,
+    reseal,
+)
 from optbench.records.format import (
     FILE_NAME,
     DamageError,
@@ -322,15 +330,21 @@ def annotate(path: Path, key: str, change: Callable[[str | None], str]) -> None:
     Raises
     ------
     StoreError
-        If the store cannot be written to.
+        If the store cannot be written to, or its facts were changed by something else, which new digests
+        would hide.
     """
     try:
         with contextlib.closing(
             sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
         ) as db:
             db.execute("BEGIN IMMEDIATE")
+            seals, found = read_seals(db), part_digests(db, ["meta"])
+            if seals and found != {part: seal for part, seal in seals.items() if part in found}:
+                raise StoreError("its facts are not those that were written")
             row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, change(row[0] if row else None)))
+            if seals:
+                reseal(db, tables=("meta",))
             db.execute("COMMIT")
     except sqlite3.Error as error:
         raise StoreError(one_line(error)) from None

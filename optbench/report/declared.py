@@ -12,6 +12,7 @@ from optbench.records.frames import Results
 from optbench.report.text import NOT_RECORDED
 from optbench.suite.declaration import Content, Published, asked, changes
 from optbench.suite.report_spec import ReportSpec
+from optbench.suite.validation import visible
 
 if TYPE_CHECKING:
     from optbench.report.analysis import Report
@@ -83,11 +84,12 @@ def declared(results: Results, spec: ReportSpec, published: Published | None = N
         sentences.insert(0, "That these stores are analysed together was declared in none of them.")
     if published is not None:
         sentences.append(_published(published, results, spec))
+    # Labels may be a stranger's.
     return Declared(
-        short=short,
+        short=visible(short),
         before=before,
-        sentences=tuple(sentences),
-        warnings=tuple(dict.fromkeys(w for part in parts for w in part.warnings)),
+        sentences=tuple(map(visible, sentences)),
+        warnings=tuple(dict.fromkeys(visible(w) for part in parts for w in part.warnings)),
         asked=tuple(p.asked[0] for p in parts),
     )
 

@@ -91,6 +91,8 @@ def test_looks_are_noted_once_and_seeds_added_after_one_take_the_p_values_away(w
     for _ in range(2):
         api.report(store, out=tmp_path / "report", formats=("markdown",))
     assert [(look.seen, look.planned, look.asked) for look in stored(store).looks] == [(4, 4, ())]
+    with Store(store) as opened:
+        assert opened.verify().misfits == ()
     more = load_suite(write_suite(("seeds: 2", "seeds: 3")))
     local.run_suite(more, results=results)
     spec, found, _ = api.gather_results(store)
@@ -131,6 +133,17 @@ def test_a_look_that_cannot_be_written_says_so(write_suite, tmp_path, monkeypatc
     assert stored(store).looks == ()
 
 
+def test_a_look_hides_no_fact_that_was_edited(write_suite, tmp_path):
+    store = local.run_suite(load_suite(write_suite()), results=tmp_path / "results").store
+    with sqlite3.connect(store) as db:
+        db.execute("UPDATE meta SET value = 'Another title' WHERE key = 'title'")
+    assert "not those that were written" in declarations.record_look(store, asked=())
+    with Store(store) as opened:
+        assert [str(misfit) for misfit in opened.verify().misfits] == [
+            "meta entry 'title' has changed since it was written"
+        ]
+
+
 def test_a_published_declaration_is_checked_and_named(write_suite, tmp_path):
     suite = load_suite(write_suite())
     published = write(suite, tmp_path / "declared.json")
@@ -165,7 +178,7 @@ def test_merged_stores_keep_states_and_looks_and_count_what_is_not_recorded(writ
     assert found.states[0].at == min(stored(part).states[0].at for part in parts)
     assert {look.seen for look in found.looks} == {2}
     assert said(tmp_path / "both").before
-    with Store(parts[0], write=True) as store:
+    with Store(parts[0], write=True) as store, store._transaction("meta"):
         store._db.execute("DELETE FROM meta WHERE key IN ('declaration', 'looks')")
     for order, name in ((parts, "old first"), (parts[::-1], "old last")):
         old = merge(order, tmp_path / name).store
@@ -188,7 +201,7 @@ def test_an_old_store_says_that_nothing_is_recorded_and_stays_as_it_is(repositor
 def test_seen_trials_before_the_first_record_are_said(write_suite, tmp_path):
     suite, results = load_suite(write_suite()), tmp_path / "results"
     store = local.run_suite(suite, results=results).store
-    with Store(store, write=True) as opened:
+    with Store(store, write=True) as opened, opened._transaction("meta"):
         opened._db.execute("DELETE FROM meta WHERE key = 'declaration'")
     local.run_suite(suite, results=results)
     assert said(store).short == "recorded only after 4 of 4 trials"
