@@ -15,7 +15,7 @@ from optbench.report.answer import Answer
 from optbench.report.answer_of import suite_answer
 from optbench.report.board_notes import mixed_in
 from optbench.report.class_tables import class_tables, errors_table, models_table
-from optbench.report.declared import UNKNOWN, declared
+from optbench.report.declared import UNKNOWN, Declared, declared
 from optbench.report.failures import Failure, Failures
 from optbench.report.fair_times import with_fair_times, without_times
 from optbench.report.grids import grids_compared, grids_table
@@ -60,6 +60,7 @@ class Report:
     warnings: tuple[str, ...]
     methods: str
     new_examples: tuple[NewExamples, ...] = ()
+    declared: Declared = UNKNOWN
     failures: Failures = field(default_factory=Failures)
 
     @cached_property

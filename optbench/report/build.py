@@ -61,8 +61,8 @@ def write_report(
         Made where missing; files of the same names are replaced.
     formats : sequence of str
         Of ``html`` (index.html), ``markdown`` (leaderboard.md), ``latex`` (leaderboard.tex), ``csv``
-        (leaderboard.csv, comparisons.csv, trials.csv, and where there is any across.csv, new_examples.csv, timing.csv,
-        top_k.csv, metrics.csv, tuning.csv, untuned.csv and tuning_trials.csv),
+        (leaderboard.csv, comparisons.csv, trials.csv, and where there is any across.csv, new_examples.csv,
+        timing.csv, top_k.csv, metrics.csv, tuning.csv, untuned.csv and tuning_trials.csv),
         ``json`` (report.json), ``plots`` (each as PNG, SVG and PDF), ``parquet`` (trials.parquet,
         epochs.parquet).
     report : Report, optional

@@ -141,8 +141,8 @@ def _tested(spec: ReportSpec, boards: Sequence[Leaderboard], declared: Declared)
     if analysis.margin is not None and any(c.equivalence is not None for c in compared):
         text += (
             f" Equivalence within a margin of {_margin(analysis, boards)}"
-            f"{', declared before the first trial,' if declared.before else ''} is about the typical run: two "
-            "one-sided sign tests of the median difference, refused where a run collapsed or one pair "
+            f"{', declared before the first trial,' if declared.before else ''} is about the typical run: "
+            "two one-sided sign tests of the median difference, refused where a run collapsed or one pair "
             "carries the mean; nothing is said of a mean that collapses not seen here would carry."
         )
     if spec.families > 1 and analysis.correction not in ("none", "bh"):

@@ -327,7 +327,7 @@ def decide(raw: list[PairedComparison], settings: Settings) -> list[PairedCompar
             equivalence_pvalue=p_same,
             equivalence_note=_unseen(c),
             smallest_p=smallest,
-            mean=None if c.crossed else _mean_says(c, float(means[i]), settings.alpha),
+            mean=None if c.crossed else mean_says(c, float(means[i]), settings.alpha),
             identical_in=c.n if c.signed_rank.n_zeros == c.n else 0,
             candidate=c.candidate,
             baseline=c.baseline,
@@ -406,7 +406,17 @@ def _cut(interval: MeanTest | Interval) -> str:
     return f"{interval.method}, cut at 0 by the correction's step"
 
 
-def _mean_says(c: PairedComparison, p_adjusted: float, alpha: float) -> MeanSays | None:
+def mean_says(c: PairedComparison, p_adjusted: float, alpha: float) -> MeanSays | None:
+    """What the mean shows beside the typical run; None where it was not computed.
+
+    Parameters
+    ----------
+    c : PairedComparison
+        Its ``average`` and collapsed runs are read; none are told where ``n`` is below 5.
+    p_adjusted : float
+        Of the mean.
+    alpha : float
+    """
     if c.average is None:
         return None
     mean = c.average

@@ -9,11 +9,10 @@ import numpy as np
 
 from optbench.stats.collapses import collapse_counts, unseen_rate
 from optbench.stats.common import FloatArray, differences
-from optbench.stats.flips import mean_of_means
 from optbench.stats.paired import Interval
 from optbench.stats.pairs import PairedComparison, mean_says
 from optbench.stats.sequential import SequentialLook, SequentialPlan
-from optbench.stats.skew import johnson_t
+from optbench.stats.skew import mean_test
 from optbench.stats.verdict import MeanSays, Verdict, verdict
 
 
@@ -185,8 +184,7 @@ def _mean(
 ) -> MeanSays | None:
     """What the mean says at a look, at the level of that look alone."""
     level = plan.level if plan.kind == "anytime" else 1 - look.interval.confidence
-    average = mean_of_means([d], confidence=1 - level)
-    skew = johnson_t(d)
+    average = mean_test([d], confidence=1 - level)
     fell = collapse_counts(a, b) if runs else (0, 0)
     compared = PairedComparison(
         candidate=candidate,
@@ -196,8 +194,7 @@ def _mean(
         n_diverged_candidate=int(np.isneginf(a).sum()),
         n_diverged_baseline=int(np.isneginf(b).sum()),
         average=average,
-        skew=skew,
         n_collapsed_candidate=fell[0],
         n_collapsed_baseline=fell[1],
     )
-    return mean_says(compared, average.pvalue, math.nan if skew is None else skew.pvalue, level)
+    return mean_says(compared, average.pvalue, level)

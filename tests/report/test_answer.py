@@ -74,8 +74,8 @@ def test_several_workloads_are_told_together_and_one_by_one(two_workloads):
     answer = analyse(results, spec).answer
     over, single = told(answer, "verdict")
     assert over.startswith(
-        "On these 2 workloads (main question), against wame (test accuracy in percentage points, 95% intervals that hold "
-        "together;"
+        "On these 2 workloads (main question), against wame (test accuracy in percentage points, 95% "
+        "intervals that hold together;"
     )
     assert re.search(r"adam \w+, [+-]\d", over)
     assert single.startswith("Workload by workload (exploratory): ")

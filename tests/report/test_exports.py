@@ -133,9 +133,9 @@ def expected_row(board: Leaderboard, row: Row) -> dict[str, object]:
         "ties": c and c.rank.ties,
         "losses": c and c.rank.losses,
         "verdict": c and c.verdict.word,
-        "difference_confidence": c and c.average.confidence,
         "evidence": "main question" if c else "",
         "declared": "not recorded",
+        "difference_confidence": c and c.average.confidence,
     }
 
 

@@ -90,7 +90,7 @@ def test_there_are_tables_over_workloads_and_of_cost(two_workloads):
     results, spec, _ = two_workloads
     report = analyse(results, spec)
     tex = latex_text(report)
-    assert r"\caption{Across 2 workloads}" in tex
+    assert r"\caption{Across 2 workloads (main question)}" in tex
     cost = cost_table(report.boards)
     if cost is not None:
         assert r"\caption{What the optimizers cost}" in tex

@@ -33,7 +33,7 @@ def test_every_format_calls_things_by_their_titles(write_suite, tmp_path):
         write_suite, tmp_path, by_batch, NAMED, ("batch_size: 256", "batch_size: 32\n    title: Digits")
     )
     report = analyse(results, spec)
-    assert "On Digits Adam (theirs) is better than wame" in report.answer.text
+    assert "On Digits (main question) Adam (theirs) is better than wame" in report.answer.text
     folder = write_report(results, spec, tmp_path / "r", formats=("html", "markdown", "csv", "latex")).folder
     for name in ("index.html", "leaderboard.md", "leaderboard.tex"):
         assert "Adam (theirs)" in (folder / name).read_text("utf-8").replace("\\", "")
