@@ -213,7 +213,7 @@ def unpaired(runs: int) -> pd.DataFrame:
     """Independent groups of equal means, and one group at its target."""
     rows = []
     for name, draw in list(MEAN_ZERO.items())[:5]:
-        for n, m, scale in ((5, 5, 1), (5, 10, 1), (10, 10, 3), (20, 40, 3)):
+        for n, m, scale in ((5, 5, 1), (5, 10, 1), (10, 12, 3), (20, 40, 3)):
             rng, hits = np.random.default_rng(n * m), np.zeros(5)
             for i in range(runs):
                 x, y = draw(rng, n), scale * draw(rng, m)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from optbench.stats.brief import differences_of, means_over_datasets, usable
 from optbench.stats.cells import collapse, pair_cells
 from optbench.stats.common import FloatArray, differences
 from optbench.stats.corrections import holm, partial_conjunction
@@ -176,8 +177,8 @@ def on_these_datasets(
     """
     pairs = settings.pairs(names)
     level = simultaneous_confidence(len(pairs), settings)
-    raw = []
-    for c, b in pairs:
+    raw = _at_once(tables, names, settings, level) if len(pairs) > BRIEF and not crossings else []
+    for c, b in pairs if not raw else ():
         columns = {d: paired_columns(t, c, b, resolution=settings.step(d)) for d, t in tables.items()}
         parts = {d: x for d, x in columns.items() if x.size}
         found = _stratified(parts, str(names[c]), str(names[b]), level, brief=len(pairs) > BRIEF)
@@ -190,6 +191,48 @@ def on_these_datasets(
         said = replace(r, p_adjusted=p, low=low, high=high)
         result.append(replace(said, verdict=_on_these(said, p, direction, settings.alpha, factor)))
     return tuple(result)
+
+
+def _at_once(
+    tables: Mapping[str, FloatArray], names: Sequence[str], settings: Settings, level: float
+) -> list[tuple[StratifiedComparison, float]]:
+    """All pairs of complete tables together, in brief; empty where one of them needs more than that."""
+    pairs = settings.pairs(names)
+    if not all(np.isfinite(table).all() for table in tables.values()):
+        return []
+    parts = {d: differences_of(table, pairs, settings.step(d)) for d, table in tables.items()}
+    if not all(usable(d) for d in parts.values()):
+        return []
+    tests, agreement = means_over_datasets(parts, confidence=level)
+    return [
+        (_result(str(names[c]), str(names[b]), test, found), test.estimate)
+        for (c, b), test, found in zip(pairs, tests, agreement, strict=True)
+    ]
+
+
+def _result(
+    candidate: str, baseline: str, test: MeanTest, agreement: Heterogeneity | None
+) -> StratifiedComparison:
+    return StratifiedComparison(
+        candidate=candidate,
+        baseline=baseline,
+        n_datasets=test.groups,
+        n_pairs=test.n,
+        statistic=test.estimate,
+        pvalue=test.pvalue,
+        p_adjusted=math.nan,
+        smallest_attainable_p=test.smallest_attainable_p,
+        method=test.method,
+        estimate=test.estimate,
+        low=test.low,
+        high=test.high,
+        confidence=test.confidence,
+        reason=test.reason,
+        better_on=(),
+        worse_on=(),
+        heterogeneity=agreement,
+        verdict=Verdict("inconclusive", ""),
+    )
 
 
 def _stratified(
@@ -355,14 +398,17 @@ def compare_new_datasets(
     def columns(candidate: int, baseline: int) -> tuple[FloatArray, FloatArray]:
         return pair_cells(tables, candidate, baseline)[:2]
 
+    cells = collapse(tables)[0]
+    # Where nothing is missing or diverged, the cells of a pair are those of the table.
+    whole = all(np.isfinite(table).all() for table in tables.values())
     return compare_family(
-        collapse(tables)[0],
+        cells,
         names,
         settings=settings,
         scope=scope,
         maximise=maximise,
         blocks=blocks,
-        columns=columns,
+        columns=None if whole else columns,
     )
 
 

@@ -13,6 +13,7 @@ from itertools import combinations
 
 import numpy as np
 
+from optbench.stats.brief import compare_pairs, differences_of, usable
 from optbench.stats.common import FloatArray, StatsError
 from optbench.stats.corrections import adjust
 from optbench.stats.crossed import Crossing
@@ -127,7 +128,8 @@ def compare_family(
     usable = sum(bool((~np.isnan(a) & ~np.isnan(b)).any()) for a, b in values)
     level = simultaneous_confidence(usable, settings)
     brief = len(pairs) > BRIEF
-    raw = [
+    raw = _at_once(table, names, settings, level, scope) if brief and not (columns or crossing) else None
+    raw = raw or [
         with_crossing(
             compare_pair(*pair, str(names[c]), str(names[b]), settings, level, scope, brief),
             *pair,
@@ -143,7 +145,7 @@ def compare_family(
         resolution=settings.step(scope),
     )
     comparisons = [
-        c if c.crossed else replace(c, sensitivity=s)
+        c if s is None or c.crossed else replace(c, sensitivity=s)
         for c, s in zip(decide(raw, settings), known, strict=True)
     ]
     complete = table[~np.isnan(table).any(axis=1)]
@@ -151,8 +153,8 @@ def compare_family(
     notes = _missing_notes(table, names, blocks)
     if brief:
         notes.append(
-            f"{len(pairs)} comparisons: in brief, without Hodges-Lehmann intervals, sign flips, equivalence "
-            "and letters; name a baseline for all of it"
+            f"{len(pairs)} comparisons: in brief, without Hodges-Lehmann intervals, sign flips, collapsed "
+            "runs and equivalence; p above 30 pairs by the saddlepoint; name a baseline for all of it"
         )
     omnibus = friedman(complete) if len(complete) >= 2 and len(names) > 2 else None
     if omnibus is None and len(names) > 2:
@@ -182,6 +184,20 @@ def compare_family(
         critical_difference=distance,
         notes=tuple(notes),
     )
+
+
+def _at_once(
+    table: FloatArray, names: Sequence[str], settings: Settings, level: float, scope: str
+) -> list[PairedComparison] | None:
+    """All pairs of a complete table together, in brief; None where one of them needs more than that."""
+    pairs = settings.pairs(names)
+    if not np.isfinite(table).all():
+        return None
+    d = differences_of(table, pairs, settings.step(scope))
+    if not usable(d):
+        return None
+    named = [(str(names[c]), str(names[b])) for c, b in pairs]
+    return compare_pairs(d, named, confidence=level, alpha=settings.alpha)
 
 
 def _mean(column: FloatArray) -> float:
