@@ -1,9 +1,9 @@
 """Make a result set of the repository from nothing: python tools/publish_results.py SUITE [--store FOLDER]
 
 Runs the suite into build/results (interrupted, the same command goes on), or takes the store that
-``--store`` names. Then writes into results/<suite>: the store without the predictions of single examples and
-the histories of tuning trials (every number that a table of the report needs stays), the report's tables, and
-environment.json, which says of what suite, on which machine and by which versions it was made.
+``--store`` names. Then writes into results/<suite>: the store without predictions and histories of tuning
+trials (every number that a table of the report needs stays, and `show --plots` works), the report's tables,
+and environment.json, which says of what suite, on which machine and by which versions it was made.
 """
 
 from __future__ import annotations
@@ -79,8 +79,9 @@ def shrink(source: Path, copy: Path, suite: Suite) -> None:
     if read_text(meta["source"], path=source).data != read_text(suite.text, path=Path(suite.name)).data:
         sys.exit(f"{source}: was run with another suite of this name; run it again")
     db = sqlite3.connect(copy, isolation_level=None)
-    db.execute("DELETE FROM predictions")
     if notes is not None:
+        searched = [(key,) for key, *_ in notes.trials()]
+        db.executemany("DELETE FROM predictions WHERE trial_id = ?", searched)
         db.executemany(
             "UPDATE trials SET history_columns = '[]', history = ?, order_by_epoch = '[]' WHERE trial_id = ?",
             [(zlib.compress(b""), key) for key, *_ in notes.trials()],
