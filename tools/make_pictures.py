@@ -33,8 +33,8 @@ def main() -> None:
     svg = console.export_svg(title="optbench run suites/quick.yaml", theme=MONOKAI)
     screenshot(svg, OUT / "quick-leaderboard.png")
     with tempfile.TemporaryDirectory() as folder:
-        api.report(store, out=folder)
-        shutil.copy(Path(folder) / "loss_mnist-mini_small_cnn.png", OUT / "quick-loss.png")
+        api.report(store, out=folder, formats=("plots",))
+        shutil.copy(Path(folder) / "plots" / "loss_mnist-mini_small_cnn.png", OUT / "quick-loss.png")
 
 
 def screenshot(svg: str, out: Path) -> None:

@@ -7,7 +7,7 @@ import gc
 import os
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
@@ -164,6 +164,38 @@ def show_answer(answer: Answer, console: Any) -> None:
 
     if answer:
         console.print(answer_lines(answer), soft_wrap=not console.is_terminal)
+
+
+def print_format(
+    results: Results,
+    spec: ReportSpec,
+    formats: Sequence[str],
+    *,
+    again: str,
+    published: Published | None = None,
+) -> None:
+    """Print a report in one format to standard output, for scripts; what failed is said elsewhere."""
+    from optbench.report import build, exports
+    from optbench.report.analysis import analyse
+    from optbench.report.declared import note_look
+
+    writers: dict[str, Any] = {
+        "csv": lambda report: exports.csv_text(report.boards),
+        "json": build.json_text,
+        "markdown": build.markdown_text,
+        "latex": build.latex_text,
+    }
+    if len(formats) != 1 or formats[0] not in writers:
+        raise UserError(
+            f"--out -: needs one --format of {', '.join(writers)}; found {', '.join(formats) or 'none'}"
+        )
+    report = analyse(results, spec, published=published)
+    text = report.failures.attempt(f"format {formats[0]}", lambda: writers[formats[0]](report))
+    print(text or "", end="")
+    for line in report.failures.attempt("note of this look", lambda: note_look(report)) or ():
+        print(line, file=sys.stderr)
+    if report.failures:
+        fail(report.failures.explain(file=None, again=again), report.failures.exit_code)
 
 
 def end_report(failures: Failures, folder: Path, again: str) -> None:

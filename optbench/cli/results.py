@@ -14,6 +14,7 @@ from optbench.cli.common import (
     errors,
     importing,
     new_console,
+    print_format,
     say,
     show_report,
 )
@@ -30,14 +31,18 @@ def report(
     ],
     results: ResultsOption = Path("results"),
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the files; beside the store if not given.")
+        Path | None,
+        typer.Option(
+            help="Folder for the files; beside the store if not given. A dash prints one format (csv, json, "
+            "markdown, latex) to standard output and nothing else."
+        ),
     ] = None,
     format: Annotated[
         list[str] | None,
         typer.Option(
             autocompletion=complete.of(complete.FORMATS),
             help="terminal only shows; html, markdown, latex, csv, json, plots, parquet: once or more. "
-            "All but parquet if not given.",
+            "All but plots and parquet if not given; the page has every plot.",
         ),
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="Compare with this optimizer.")] = None,
@@ -61,10 +66,14 @@ def report(
             from optbench.report.combine import with_analysis
             from optbench.suite.declaration import read as read_declaration
 
-        console = new_console()
         spec, found, folder = api.gather_results(*suites, results=results)
         spec = with_analysis(spec, baseline=baseline, primary=primary, alpha=alpha, correction=correction)
         published = None if declaration is None else read_declaration(declaration)
+        if out == Path("-"):
+            again = f"optbench report {' '.join(map(str, suites))}"
+            print_format(found, spec, format or [], again=again, published=published)
+            return
+        console = new_console()
         shown = show_report(spec, found, console, published=published)
         out = out or folder / "report"
         if format != ["terminal"]:
@@ -89,6 +98,10 @@ def watch(
     ],
     results: ResultsOption = Path("results"),
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 2.0,
+    web: Annotated[
+        bool, typer.Option("--web", help="Serve a page on this machine, to be watched in a browser.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of --web; 0 takes a free one.")] = 0,
 ) -> None:
     """Follow a run from another terminal until every planned trial has ended."""
     with errors(suite):
@@ -96,6 +109,13 @@ def watch(
         from optbench.report.watch import watch as follow
 
         spec, store = api.find_store(suite, results=results)
+        if web:
+            from optbench.report.live import serve
+
+            console = new_console()
+            primary = spec.metrics[spec.analysis.primary]
+            serve(store, primary, port=port, every=every, say=lambda line: say(console, line))
+            return
         follow(store, metric=spec.metrics[spec.analysis.primary], console=new_console(), every=every)
 
 

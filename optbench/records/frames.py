@@ -95,6 +95,12 @@ class Results:
     integrity: tuple[Integrity, ...] = ()
     test_examples: Mapping[str, int] = field(default_factory=dict)
 
+    def _repr_html_(self) -> str:
+        """Show the answer and the leaderboards in a notebook."""
+        from optbench.report.notebook import results_html  # only a notebook looks from here to the right
+
+        return results_html(self)
+
     def examples_of(self, trials: pd.DataFrame) -> int | None:
         """Size of the test part that some trials of one workload were scored on; None if it is not known."""
         known = {self.test_examples[key] for key in trials["trial_id"] if key in self.test_examples}
@@ -315,7 +321,7 @@ def _trial_row(trial: StoredTrial, place: Mapping[str, Any]) -> dict[str, Any]:
         "model": spec["workload"]["model"]["name"],
         "optimizer": place["optimizer"],
         "family": optimizer["optimizer"],
-        "lr": optimizer.get("lr", math.nan),
+        "lr": _learning_rate(optimizer),
         "seed": seed_label(spec["seeds"]),
         **{f"seed_{name}": spec["seeds"][name] for name in STREAMS},
         "backend": spec["backend"],
@@ -331,6 +337,15 @@ def _trial_row(trial: StoredTrial, place: Mapping[str, Any]) -> dict[str, Any]:
         **trial.metrics,
         **{f"{name}_seconds": seconds for name, seconds in trial.timings.items()},
     }
+
+
+def _learning_rate(optimizer: Mapping[str, Any]) -> float:
+    """The rate of a config; of a class of one's own the argument of that name."""
+    own = optimizer.get("arguments") or ()
+    given = dict(own) if not isinstance(own, Mapping) else own
+    found = optimizer.get("lr", given.get("lr", given.get("learning_rate", math.nan)))
+    number = isinstance(found, int | float) and not isinstance(found, bool)
+    return float(found) if number else math.nan
 
 
 def _content_hashes(spec: Mapping[str, Any]) -> dict[str, str]:

@@ -35,9 +35,12 @@ if TYPE_CHECKING:
 
     from optbench.report.figures import Plot
 
-#: Formats that a report may have; the default is all that need nothing beyond optbench.
+#: Formats that a report may have.
 FORMATS = ("html", "markdown", "latex", "csv", "json", "plots", "parquet")
-DEFAULT_FORMATS = FORMATS[:-1]
+#: What a report has unless it is told: the plots stand in the page, and as files on demand.
+DEFAULT_FORMATS = FORMATS[:-2]
+#: Folders of the files that there are many of.
+PLOTS, TABLES = "plots", "tables"
 
 
 def write_report(
@@ -114,7 +117,7 @@ def _write_format(name: str, report: Report, folder: Path, *, both_columns: bool
         "latex": lambda: [_write(folder / "leaderboard.tex", latex_text(report, both_columns=both_columns))],
         "csv": lambda: _csv_files(report, folder),
         "json": lambda: [_write(folder / "report.json", json_text(report))],
-        "parquet": lambda: exports.write_parquet(report.results, folder),
+        "parquet": lambda: exports.write_parquet(report.results, folder / TABLES),
     }
     return report.failures.attempt(f"format {name}", writers[name]) or [] if name in writers else []
 
@@ -202,7 +205,7 @@ def _csv_files(report: Report, folder: Path) -> list[Path]:
             texts[name] = partial(_frame_text, frame)
     written = []
     for name, text in texts.items():
-        path = folder / f"{name}.csv"
+        path = folder / TABLES / f"{name}.csv"
         if report.failures.attempt(path.name, partial(_write_made, path, text)) is not None:
             written.append(path)
     return written
@@ -256,10 +259,10 @@ def _draw(report: Report, folder: Path, formats: Sequence[str]) -> list[_Drawn]:
         if figure is None:
             return None
         plots.settle(figure)
-        files = plots.save(figure, folder / stem) if "plots" in formats else []
+        files = plots.save(figure, folder / PLOTS / stem) if "plots" in formats else []
         if "html" not in formats:
             return files, None, None
-        svg = (folder / f"{stem}.svg").read_text("utf-8") if files else plots.svg_text(figure)
+        svg = (folder / PLOTS / f"{stem}.svg").read_text("utf-8") if files else plots.svg_text(figure)
         return files, *html.inline(svg, figure, number=number)
 
     def attempt(job: Job) -> Found | Failure | None:
@@ -308,5 +311,6 @@ def _write_made(path: Path, text: Callable[[], str]) -> Path:
 
 
 def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
     path.write_text(text, encoding="utf-8", newline="")
     return path

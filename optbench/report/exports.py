@@ -166,6 +166,7 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
     for name in ("trials", "epochs", "tuning", "untuned"):
         frame = getattr(results, name)
         if len(frame):
+            folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{name}.parquet"
             frame.to_parquet(path, engine="pyarrow", index=False)
             written.append(path)

@@ -85,7 +85,12 @@ def _planned(report: Report, board: Leaderboard, styles: Mapping[str, LineStyle]
         "differences",
         f"Difference to {board.baseline}",
         f"Difference to {board.baseline} in every block with mean and interval",
-        "A small mark a block, in which only the optimizer differs; the diamond: the mean with its interval.",
+        "A small mark a block, in which only the optimizer differs; the diamond: the mean with its interval."
+        + (
+            ""
+            if board.margin is None
+            else " Grey band: the declared margin, within which no difference matters."
+        ),
         lambda: plots.paired_differences(board, styles=styles),
     )
     if len(epochs):

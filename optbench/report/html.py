@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from optbench.report.analysis import (
@@ -22,6 +23,7 @@ from optbench.report.analysis import (
     leading_tables,
     side_tables,
 )
+from optbench.report.answer import quantity_of
 from optbench.report.figures import Plot
 from optbench.report.plots import svg_for_page
 from optbench.report.side_tables import (
@@ -82,7 +84,7 @@ def render(report: Report, *, pictures: Sequence[Picture]) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["cell"] = _cell
+    environment.filters |= {"cell": _cell, "place": _place, "code": _code}
     template = environment.from_string((folder / "report.html.j2").read_text("utf-8"))
     script = (folder / "report.js").read_text("utf-8")
     trials = report.results.trials
@@ -92,6 +94,7 @@ def render(report: Report, *, pictures: Sequence[Picture]) -> str:
         spec=report.spec,
         analysis=report.spec.analysis,
         sections=_sections(report, pictures),
+        margin=_margin(report),
         counts=counts,
         total=len(trials),
         style=(folder / "report.css").read_text("utf-8"),
@@ -152,6 +155,31 @@ def _cut(table: TextTable) -> TextTable:
         notes=(*table.notes, note),
         values=table.values[:MOST_ROWS],
     )
+
+
+def _margin(report: Report) -> str:
+    """The declared margin, in the unit in which differences are shown."""
+    analysis = report.spec.analysis
+    if analysis.margin is None:
+        return ""
+    quantity = quantity_of(
+        report.results.metrics[analysis.primary], alpha=analysis.alpha, correction=analysis.correction
+    )
+    return f"{quantity.write(analysis.margin).lstrip('+')} {quantity.unit}".rstrip()
+
+
+def _place(table: TextTable, name: str) -> Markup:
+    """Mark a column that a phone leaves out."""
+    if not table.always or name in table.always or name.startswith("verdict"):
+        return Markup()
+    return Markup(' class="more"')
+
+
+def _code(text: str) -> Markup:
+    """What stands between backticks, as code; all else escaped."""
+    parts = re.split(r"`([^`]+)`", text)
+    shown = [Markup("<code>{}</code>").format(p) if k % 2 else escape(p) for k, p in enumerate(parts)]
+    return Markup().join(shown)
 
 
 def _cell(table: TextTable, row: int, column: int) -> dict[str, str]:

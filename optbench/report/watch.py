@@ -175,6 +175,32 @@ def standing_table(
 
     As many workloads as so many characters hold; the others are counted.
     """
+    title, columns, rows = standing_cells(ended, optimizers, metric=metric)
+    names = [row[0] for row in rows]
+    label = min(max((len(name) for name in names), default=0), max(9, width // 3))
+    table = Table(pad_edge=False)
+    table.add_column("optimizer")
+    left = width - max(label, 9) - 4
+    shown: list[int] = []
+    for position, workload in enumerate(columns[1:], start=1):
+        heading = middle(workload, 24)
+        needed = max(len(heading), *(len(row[position]) for row in rows)) + 3
+        if needed <= left or not shown:
+            shown.append(position)
+            table.add_column(escape(heading), justify="right", no_wrap=True)
+            left -= needed
+    for row in rows:
+        table.add_row(escape(middle(row[0], label)), *(row[k] for k in shown))
+    parts: list[RenderableType] = [Text(f"{title}{planned}, no test"), table]
+    if len(shown) < len(columns) - 1:
+        parts.append(Text(f"{len(columns) - 1 - len(shown)} more workloads; a wider terminal shows them"))
+    return Group(*parts)
+
+
+def standing_cells(
+    ended: Sequence[Ended], optimizers: Mapping[str, Sequence[str]], *, metric: Metric
+) -> tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Means over whole blocks so far: title, columns, and a row an optimizer."""
     whole = whole_blocks(ended, optimizers)
     names = list(dict.fromkeys(name for listed in optimizers.values() for name in listed))
     groups: dict[tuple[str, str], list[Ended]] = {}
@@ -186,27 +212,11 @@ def standing_table(
         }
         for workload, blocks in whole.items()
     }
-    label = min(max((len(name) for name in names), default=0), max(9, width // 3))
-    table = Table(pad_edge=False)
-    table.add_column("optimizer")
-    left = width - max(label, 9) - 4
-    shown: list[str] = []
-    for workload, cells in columns.items():
-        heading = middle(workload, 24)
-        needed = max(len(heading), *(len(text) for text in cells.values())) + 3
-        if needed <= left or not shown:
-            shown.append(workload)
-            table.add_column(escape(heading), justify="right", no_wrap=True)
-            left -= needed
-    for name in names:
-        table.add_row(escape(middle(name, label)), *(columns[workload].get(name, "") for workload in shown))
+    rows = tuple((name, *(columns[workload].get(name, "") for workload in columns)) for name in names)
     unit = f", {metric.symbol}" if metric.symbol else ""
     count = sum(map(len, whole.values()))
-    blocks = f"{count} whole block{'' if count == 1 else 's'}{planned}"
-    parts: list[RenderableType] = [Text(f"{metric.title} so far{unit}: means over {blocks}, no test"), table]
-    if len(shown) < len(columns):
-        parts.append(Text(f"{len(columns) - len(shown)} more workloads; a wider terminal shows them"))
-    return Group(*parts)
+    title = f"{metric.title} so far{unit}: means over {count} whole block{'' if count == 1 else 's'}"
+    return title, ("optimizer", *columns), rows
 
 
 def _cell(mine: Sequence[Ended], blocks: Container[str], metric: Metric) -> str:

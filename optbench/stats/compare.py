@@ -62,6 +62,12 @@ class Comparison:
     time_to_target: tuple[TimeToTarget, ...]
     notes: tuple[str, ...]
 
+    def _repr_html_(self) -> str:
+        """Show the answer and the comparisons in a notebook."""
+        from optbench.report.notebook import comparison_html  # only a notebook looks from here to the right
+
+        return comparison_html(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Return a tree that JSON can hold: NaN as None, infinities as "inf" and "-inf", keys as documented.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import permutations
 
 import numpy as np
@@ -213,10 +214,14 @@ def nemenyi_cd(k: int, n: int, *, alpha: float = 0.05) -> float:
     1.25
     """
     check_fraction(alpha, "alpha")
+    return _studentized_range(k, alpha) / math.sqrt(2) * math.sqrt(k * (k + 1) / (6 * n))
+
+
+@lru_cache(maxsize=256)  # half a second each, and a report asks the same again
+def _studentized_range(k: int, alpha: float) -> float:
     from scipy import stats  # here, as it takes longer to import than pandas
 
-    q = float(stats.studentized_range.ppf(1 - alpha, k, np.inf)) / math.sqrt(2)
-    return q * math.sqrt(k * (k + 1) / (6 * n))
+    return float(stats.studentized_range.ppf(1 - alpha, k, np.inf))
 
 
 def bonferroni_dunn_cd(k: int, n: int, *, alpha: float = 0.05) -> float:

@@ -68,7 +68,9 @@ def test_odd_names_keep_every_table_whole(odd_report):
         rows = [line for line in body.splitlines() if line.strip().endswith(r"\\")]
         assert {len(re.findall(r"(?<!\\)&", line)) for line in rows} == {len(align) - 1}
     assert len(set(re.findall(r"\\label\{([^}]*)\}", tex))) == 2
-    assert set(pd.read_csv(folder / "leaderboard.csv")["optimizer"]) == {ODD_NAMES[i] for i in (0, 1, 4)}
+    assert set(pd.read_csv(folder / "tables" / "leaderboard.csv")["optimizer"]) == {
+        ODD_NAMES[i] for i in (0, 1, 4)
+    }
     assert json.loads((folder / "report.json").read_text("utf-8"))["leaderboards"][0]["rows"]
     assert all(len(path.name) < 120 and path.name.isascii() for path in folder.iterdir())
 
@@ -76,7 +78,7 @@ def test_odd_names_keep_every_table_whole(odd_report):
 def test_tables_carry_the_same_numbers_as_the_store(two_workloads, tmp_path):
     results, suite, _ = two_workloads
     write_report(results, suite, tmp_path, formats=("csv", "json", "latex", "markdown"))
-    table = pd.read_csv(tmp_path / "leaderboard.csv").set_index(["workload", "optimizer"])
+    table = pd.read_csv(tmp_path / "tables" / "leaderboard.csv").set_index(["workload", "optimizer"])
     done = results.trials[results.trials["status"] == "completed"]
     for key, mean in done.groupby(["workload", "optimizer"])["test_accuracy"].mean().items():
         assert table.loc[key, "mean"] == pytest.approx(mean)
@@ -85,9 +87,9 @@ def test_tables_carry_the_same_numbers_as_the_store(two_workloads, tmp_path):
     content = json.loads((tmp_path / "report.json").read_text("utf-8"))
     adam = next(r for r in content["leaderboards"][0]["rows"] if r["optimizer"] == "adam")
     assert adam["comparison"]["verdict"]["word"] == table.loc[("second", "adam"), "verdict"]
-    pairs = pd.read_csv(tmp_path / "comparisons.csv")
+    pairs = pd.read_csv(tmp_path / "tables" / "comparisons.csv")
     assert len(pairs) == 2 * (2 + 3)
-    assert len(pd.read_csv(tmp_path / "trials.csv")) == 36
+    assert len(pd.read_csv(tmp_path / "tables" / "trials.csv")) == 36
 
 
 def test_the_best_mean_is_bold_and_p_values_are_marked(made_results, tmp_path):
@@ -110,7 +112,7 @@ def test_plots_are_written_as_png_svg_and_pdf(made_results, tmp_path):
     stems = {path.stem for path in written.files}
     assert {"differences_digits_mlp", "loss_digits_mlp", "pairs_digits_mlp"} <= stems
     assert len(written.files) == 3 * len(stems)
-    with Image.open(written.folder / "loss_digits_mlp.png") as image:
+    with Image.open(written.folder / "plots" / "loss_digits_mlp.png") as image:
         assert image.width > 1000
         assert len(image.convert("L").getcolors(256)) > 10
 
@@ -173,7 +175,7 @@ def test_several_stores_are_analysed_together(write_suite, tmp_path):
     assert set(results.epochs["optimizer"].astype(str)) == set(results.trials["optimizer"])
     assert set(suite.optimizers) == {"wame", "adam [one]", "adam [two]", "sgd"}
     written = api.report(a, b, out=tmp_path / "out", formats=("csv",), baseline="sgd", alpha=0.1)
-    table = pd.read_csv(written.folder / "leaderboard.csv")
+    table = pd.read_csv(written.folder / "tables" / "leaderboard.csv")
     assert set(table["baseline"]) == {"sgd"}
 
 

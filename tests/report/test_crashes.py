@@ -32,7 +32,7 @@ def crashed_run(tmp_path_factory):
 
 def test_one_crashed_optimizer_hides_no_time_of_the_others(crashed_run):
     folder = crashed_run
-    table = pd.read_csv(folder / "leaderboard.csv").set_index("optimizer")
+    table = pd.read_csv(folder / "tables" / "leaderboard.csv").set_index("optimizer")
     assert (table.loc[["wame", "adam"], "seconds_per_epoch"] > 0).all()
     assert (table.loc[["wame", "adam"], "step_ms"] > 0).all()
     assert math.isnan(table.loc["muon", "seconds_per_epoch"])
@@ -42,10 +42,10 @@ def test_one_crashed_optimizer_hides_no_time_of_the_others(crashed_run):
 
 def test_what_crashed_in_every_seed_is_called_crashed_in_every_format(crashed_run):
     folder = crashed_run
-    table = pd.read_csv(folder / "leaderboard.csv").set_index("optimizer")
+    table = pd.read_csv(folder / "tables" / "leaderboard.csv").set_index("optimizer")
     assert table.loc["muon", "verdict"] == "crashed"
     assert table.loc["adam", "verdict"] == "inconclusive"
-    pairs = pd.read_csv(folder / "comparisons.csv")
+    pairs = pd.read_csv(folder / "tables" / "comparisons.csv")
     assert set(pairs.loc[pairs["comparison"].str.contains("muon"), "verdict"]) == {"crashed"}
     (board,) = json.loads((folder / "report.json").read_text("utf-8"))["leaderboards"]
     words = {c["candidate"]: c["verdict"]["word"] for c in board["family"]["comparisons"]}

@@ -407,7 +407,9 @@ def test_a_column_that_is_declared_appears_in_every_format(made_results, monkeyp
         assert text.count("57.14286") >= 2, name
         assert "relative spread" in text, name
         assert all(f"{value:.4f}" in text for value in spread.values()), name
-    written = {row["optimizer"]: row for row in rows_of((tmp_path / "leaderboard.csv").read_text())}
+    written = {
+        row["optimizer"]: row for row in rows_of((tmp_path / "tables" / "leaderboard.csv").read_text())
+    }
     (stored,) = json.loads((tmp_path / "report.json").read_text())["leaderboards"]
     for row in stored["rows"]:
         name = row["optimizer"]

@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from optbench.cli import app
-from optbench.report.build import write_report
+from optbench.environment import pip_hint
+from optbench.report.build import DEFAULT_FORMATS, write_report
 from optbench.report.failures import FILE_NAME, Failures, ReportError
 from optbench.report.parallel import map_forked
 from optbench.suite.load import load_suite
@@ -75,14 +76,15 @@ def test_one_part_of_a_report_fails(fault, filled, monkeypatch):
     few_plots(monkeypatch)
     monkeypatch.setattr(fault, stumble)
     folder = filled[1].parent
-    done = CliRunner().invoke(app, ["report", str(folder)])
+    every = [word for name in (*DEFAULT_FORMATS, "plots") for word in ("--format", name)]
+    done = CliRunner().invoke(app, ["report", str(folder), *every])
     assert done.exit_code == 5, done.output
     assert f"{part}: ValueError: Buffer dtype mismatch" in done.stderr
     assert f"optbench report {folder}" in done.stderr
     trace = folder / "report" / FILE_NAME
     assert str(trace) in done.stderr
     assert "in stumble" in trace.read_text()
-    found = {path.name for path in (folder / "report").iterdir()}
+    found = {path.name for path in (folder / "report").rglob("*")}
     lost = {absent} | ({"comparisons.csv"} if part == "analysis" else set())
     assert set(WHOLE) - found <= lost
     assert absent is None or absent not in found or part == "analysis"
@@ -147,7 +149,7 @@ def test_across_workloads_nothing_is_claimed_without_one_of_them(two_workloads, 
         "leaderboard second",
         "tables across workloads",
     }
-    assert set(pd.read_csv(tmp_path / "leaderboard.csv")["workload"]) == {"digits/mlp"}
+    assert set(pd.read_csv(tmp_path / "tables" / "leaderboard.csv")["workload"]) == {"digits/mlp"}
     content = json.loads((tmp_path / "report.json").read_text())
     assert content["across"] == []
     assert content["missing"][0] == {
@@ -161,9 +163,9 @@ def test_what_the_user_can_mend_is_no_fault_and_keeps_its_exit_code(filled, monk
     folder = filled[1].parent
     done = CliRunner().invoke(app, ["report", str(folder), "--format", "parquet", "--format", "csv"])
     assert done.exit_code == 2
-    assert "pip install optbench[parquet]" in done.stderr
+    assert pip_hint("parquet") in done.stderr
     assert "fault of optbench" not in done.stderr
-    assert (folder / "report" / "leaderboard.csv").exists()
+    assert (folder / "report" / "tables" / "leaderboard.csv").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_named(filled, tmp_path):

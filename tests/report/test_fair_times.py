@@ -188,7 +188,7 @@ def test_every_format_shows_the_pass_and_top_k(stored, tmp_path):
         text = (tmp_path / "out" / name).read_text()
         assert "Timing pass" in text
         assert "Top-k accuracy" in text
-    assert "digits/mlp,adam,1.0,0.9" in (tmp_path / "out" / "timing.csv").read_text()
+    assert "digits/mlp,adam,1.0,0.9" in (tmp_path / "out" / "tables" / "timing.csv").read_text()
     (entry, _) = json.loads((tmp_path / "out" / "report.json").read_text())["timing"]
     assert entry["entry"]["steps_per_epoch"] == 5
     assert entry["step"]["value"] in STEPS.values()

@@ -294,7 +294,7 @@ def test_the_best_settings_are_evaluated_under_labels_of_their_own(write_suite, 
     spec, _ = api.find_store(path, results=tmp_path)
     assert spec.analysis.baseline == "wame #1"
     report = api.report(path, results=tmp_path, formats=("csv",))
-    assert "adam #2" in (report.folder / "leaderboard.csv").read_text()
+    assert "adam #2" in (report.folder / "tables" / "leaderboard.csv").read_text()
 
 
 def test_the_best_networks_are_evaluated_as_workloads(write_suite, tmp_path):

@@ -87,6 +87,8 @@ def legend(figure: Figure, labels: Mapping[str, str], styles: Mapping[str, LineS
         handle.set(linestyle=styles[name].dash, linewidth=2, markersize=5)
     longest = max((len(text) for text in labels.values()), default=1)
     columns = max(1, min(len(labels), 6, int(110 / (longest + 6))))
+    rows = -(-len(labels) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.19 * max(0, rows - 2))  # the plot keeps its height
     figure.legend(
         handles,
         list(labels.values()),
@@ -111,6 +113,7 @@ def settle(figure: Figure) -> None:
 def save(figure: Figure, stem: Path, endings: Sequence[str] = ENDINGS) -> list[Path]:
     """Write a figure in several formats beside each other; a name's dots are kept."""
     paths = [stem.with_name(f"{stem.name}.{ending}") for ending in endings]
+    stem.parent.mkdir(exist_ok=True)
     for path in paths:
         if path.suffix == ".svg":
             path.write_text(svg_text(figure), encoding="utf-8")

@@ -139,7 +139,7 @@ def critical_difference(family: FamilyResult, *, title: str) -> Figure | None:
     for level, (first, last) in enumerate(bars):
         low, high = ranks[order[first]] - 0.04, ranks[order[last]] + 0.04
         axes.plot(
-            [low, high], [0.35 + 0.25 * level] * 2, color="#D55E00", linewidth=4, solid_capstyle="round"
+            [low, high], [0.35 + 0.25 * level] * 2, color="#333333", linewidth=4, solid_capstyle="round"
         )
     axes.plot([1, 1 + family.critical_difference], [-1.3, -1.3], color="#888888", linewidth=1.5, marker="|")
     axes.annotate(

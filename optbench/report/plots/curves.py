@@ -18,6 +18,9 @@ from optbench.task import Metric, Metrics
 #: Up to so many seeds of an optimizer are drawn one by one.
 MOST_SEEDS = 30
 
+#: More names than this are written upright.
+MOST_LEVEL = 8
+
 
 @plot
 def loss_curves(
@@ -124,7 +127,13 @@ def accuracy_curves(
             right.annotate(
                 f"{lost} diverged", (place, 0.01), xycoords=("data", "axes fraction"), ha="center", fontsize=8
             )
-    right.set_xticks(range(len(names)), [labels[n] for n in names], rotation=25 if len(names) > 4 else 0)
+    many = len(names) > MOST_LEVEL
+    turn = 90 if many else 25 if len(names) > 4 else 0
+    right.set_xticks(
+        range(len(names)), [labels[n] for n in names], rotation=turn, fontsize=7 if many else None
+    )
+    if many:
+        figure.set_size_inches(figure.get_figwidth() + 1.5, figure.get_figheight() + 0.9)
     right.set(title=metric.heading, xlim=(-0.6, len(names) - 0.4))
     tidy(right, grid="y")
     return _titled(figure, epochs, title, styles)

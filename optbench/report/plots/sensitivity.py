@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -16,6 +17,8 @@ from optbench.stats.tuning_curves import tuning_curve
 from optbench.stats.variance import VarianceShares, variance_shares
 from optbench.task import Metric
 
+#: Bands and second lines of more optimizers than this would hide the curves.
+MOST_BANDS = 4
 _STREAM_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
 
 
@@ -46,28 +49,59 @@ def tuning_curves(
     if not results:
         return None
     styles = styles or line_styles(results)
-    figure = new_figure(7.5, 3.8)
+    figure = new_figure(7.5, 4.2)
     axes = figure.subplots()
+    crowded = len(results) > MOST_BANDS
+    factor = metric.sign * metric.factor
+    ends: dict[str, float] = {}
+    starts: dict[str, float] = {}
     for name, values in results.items():
         curve, style = tuning_curve(values), styles[name]
-        factor = metric.sign * metric.factor
         best, biased, low, high = (
             np.where(np.isfinite(y), np.array(y) * factor, np.nan)
             for y in (curve.unbiased, curve.biased, curve.median_low, curve.median_high)
         )
-        axes.fill_between(curve.k, low, high, color=style.colour, alpha=0.1, linewidth=0)
-        axes.plot(curve.k, biased, color=style.colour, linewidth=0.8)
+        if not crowded:
+            axes.fill_between(curve.k, low, high, color=style.colour, alpha=0.1, linewidth=0)
+            axes.plot(curve.k, biased, color=style.colour, linewidth=0.8)
         (line,) = axes.plot(curve.k, best, color=style.colour, linestyle=style.dash, linewidth=2)
         hover(line, f"{name}: {best[-1]:.4g} expected of the best of {curve.n} tuning trials")
-    axes.set(xlabel="tuning trials", ylabel=f"best {metric.heading}")
-    axes.set_title(
-        f"{shorten(title, 50)}: expected best (thin: biased estimator; band: median)",
-        fontsize=11,
-    )
+        ends[name], starts[name] = (
+            float(best[-1]),
+            float(best[np.isfinite(best)][0]) if np.isfinite(best).any() else np.nan,
+        )
+    axes.set(xlabel="tuning trials", ylabel=f"expected best {metric.heading}")
+    far = _beside_the_scale(axes, starts, ends, metric)
+    how = "" if crowded else " (thin: biased estimator; band: median)"
+    beyond = f"\noff the scale: {', '.join(f'{n} {ends[n]:.4g}' for n in far)}" if far else ""
+    axes.set_title(f"{shorten(title, 50)}: expected best{how}{beyond}", fontsize=11)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     tidy(axes)
-    legend(figure, short_labels(results), styles)
+    order = sorted(
+        results, key=lambda name: -metric.sign * (ends[name] if np.isfinite(ends[name]) else -np.inf)
+    )
+    legend(figure, {name: short_labels(results)[name] for name in order}, styles)
     return figure
+
+
+def _beside_the_scale(
+    axes: Axes, starts: Mapping[str, float], ends: Mapping[str, float], metric: Metric
+) -> list[str]:
+    """Fit the scale to the curves that end near each other; name those that end far below."""
+    known = {name: metric.sign * value for name, value in ends.items() if np.isfinite(value)}
+    if len(known) < 3:
+        return []
+    best = max(known.values())
+    gaps = {name: best - value for name, value in known.items()}
+    usual = float(np.median(list(gaps.values())))
+    far = [name for name, gap in gaps.items() if gap > 4 * usual and gap > 0]
+    near = [metric.sign * starts[name] for name in known if name not in far and np.isfinite(starts[name])]
+    if not far or not near:
+        return []
+    low, high = min(near), best
+    pad = 0.06 * (high - low or 1.0)
+    axes.set_ylim(*sorted((metric.sign * (low - pad), metric.sign * (high + pad))))
+    return far
 
 
 @plot

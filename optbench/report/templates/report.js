@@ -74,6 +74,37 @@
     }
   }
 
+  // A table that is wider than its box says so; on a phone it shows what carries the claim, and all on demand.
+  function hints() {
+    for (const holder of document.querySelectorAll(".table")) {
+      const box = holder.querySelector(".scroll");
+      let hint = holder.querySelector(".hint");
+      if (!hint) {
+        hint = document.createElement("p");
+        hint.className = "hint";
+        const text = document.createElement("span");
+        const all = document.createElement("button");
+        all.type = "button";
+        all.textContent = "All columns";
+        all.addEventListener("click", function () {
+          const shown = holder.classList.toggle("all");
+          all.textContent = shown ? "Fewer columns" : "All columns";
+          hints();
+        });
+        hint.append(text, all);
+        box.after(hint);
+      }
+      const phone = window.matchMedia("(max-width: 40rem)").matches && holder.querySelector(".more") !== null;
+      const wide = box.scrollWidth > box.clientWidth + 1;
+      hint.firstChild.textContent = wide ? "Scroll sideways for more columns \u2192" : "";
+      hint.lastChild.hidden = !phone;
+      hint.hidden = !phone && !wide;
+    }
+  }
+  document.documentElement.classList.add("js");
+  hints();
+  window.addEventListener("resize", hints);
+
   const theme = document.getElementById("theme");
   theme.hidden = false;
   theme.addEventListener("click", function () {
