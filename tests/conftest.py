@@ -12,12 +12,17 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from hypothesis import settings
 
 from optbench import backends
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 #: Original data and real inputs, where they lie beside the repository; what needs them skips elsewhere.
 SHARED = REPOSITORY.parent / "shared"
+
+# A busy machine is no reason to fail: no test judges a time.
+settings.register_profile("optbench", deadline=None)
+settings.load_profile("optbench")
 
 # One thread a process, as a trial has it: test processes on every core leave no core for more.
 for _library in ("OMP", "MKL", "OPENBLAS"):

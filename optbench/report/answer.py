@@ -195,9 +195,9 @@ def test_sentence(scopes: Sequence[Scope], *, how: str, correction: str, alpha: 
     noun = "pair" if pairs == "1" else "pairs"
     text = f"p: {how}{corrected}; the smallest that {pairs} {noun} can reach is {reach}"
     if best > alpha:
-        text += f", so at the level {alpha:g} no difference can be found, whatever its size: run more seeds"
+        text += f", so at the level {alpha:g} no test can reject, whatever the difference: run more seeds"
     elif worst > alpha:
-        text += f"; where it is above {alpha:g} no difference can be found: run more seeds"
+        text += f"; where it is above {alpha:g} no test can reject: run more seeds"
     return Sentence(kind="test", text=f"{text}.", caution=worst > alpha)
 
 

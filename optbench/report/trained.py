@@ -19,7 +19,7 @@ from optbench.datasets import registry
 from optbench.datasets.base import DataError
 from optbench.matching import fingerprint
 from optbench.records.frames import Results
-from optbench.records.store import Store, StoredTrial
+from optbench.records.store import Store, StoredTrial, naming_damage
 from optbench.records.trust import UntrustedError
 from optbench.report import diagnostics
 from optbench.report.diagnostics import IntArray
@@ -108,6 +108,12 @@ def trained_models(results: Results) -> Trained:
     trials = results.trials
     if trials.empty or not results.stores or all("imported" in meta for meta in results.meta):
         return NOTHING
+    with naming_damage(results.stores):
+        return _found(results)
+
+
+def _found(results: Results) -> Trained:
+    trials = results.trials
     completed = trials[trials["status"] == "completed"]
     finder = _Finder(results)
     confusions = {}

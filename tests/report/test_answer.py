@@ -56,7 +56,7 @@ def test_too_few_seeds_are_told_as_such(made_results):
     (test,) = (sentence for sentence in answer.sentences if sentence.kind == "test")
     assert test.caution
     assert "the smallest that 4 pairs can reach is 0.12" in test.text
-    assert "no difference can be found, whatever its size: run more seeds" in test.text
+    assert "no test can reject, whatever the difference: run more seeds" in test.text
 
 
 def test_what_crashed_diverged_or_was_not_run_is_counted_and_named(made_results):
