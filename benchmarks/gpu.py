@@ -2,7 +2,8 @@
 
 1. Milliseconds a training step in PyTorch on ``mlp``, ``cnn_2c1d`` and ``mosca_cnn``: eager, compiled, as a
    CUDA graph; in float32, tf32 and bfloat16.
-2. Trials an hour of stacks of seeds against the same trials one by one.
+2. Stacks of seeds, and a sweep of learning rates, against the same trials one by one: steps alone, then whole
+   trials with their evaluations.
 3. A step of WAME's kernel and of fused Adam over 1e5 to 1e9 weights, with the bytes a second that it reaches,
    against the bandwidth that a copy reaches on the same device.
 4. The loss curve of 50 steps against the CPU's.
@@ -23,10 +24,13 @@ import numpy as np
 import torch
 
 from optbench import backends, matching
+from optbench.backends.base import is_out_of_memory
 from optbench.backends.torch.optimizers import make_optimizer
 from optbench.datasets import registry
 from optbench.datasets.base import cut
 from optbench.environment import Context
+from optbench.execution.protocol import run_trial
+from optbench.execution.stacks import run_stack
 from optbench.models import zoo
 from optbench.models.layers import Model, build
 from optbench.optimizers import WAME, Adam
@@ -34,24 +38,35 @@ from optbench.trial import Seeds, TrialSpec, Workload
 
 BATCH = 64
 MODELS = {
-    "mlp": zoo.mlp(),
+    "mlp": zoo.mlp(hidden=[128, 256]),
     "cnn_2c1d": zoo.cnn_2c1d(dropout=0.0),
     "mosca_cnn": zoo.mosca_cnn(dropout=0.0),
 }
+STACKED = ("torch", "jax")
 WAYS = ("eager", "compiled", "graph")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 #: Bytes that a step moves a weight: weights, gradients and state read; weights and state written.
 MOVED = {"wame": 4 * (5 + 4), "adam": 4 * (4 + 3)}
 
 
-def trial(model: str, device: str, *, precision: str = "float32", seed: int = 0, dataset: str) -> TrialSpec:
+def trial(
+    model: str,
+    device: str,
+    *,
+    dataset: str,
+    precision: str = "float32",
+    seed: int = 0,
+    lr: float = 1e-3,
+    backend: str = "torch",
+    epochs: int = 1,
+) -> TrialSpec:
     return TrialSpec(
         workload=Workload(
-            dataset=dataset, model=Model(name=model, layers=MODELS[model]), batch_size=BATCH, epochs=1
+            dataset=dataset, model=Model(name=model, layers=MODELS[model]), batch_size=BATCH, epochs=epochs
         ),
-        optimizer=Adam(),
+        optimizer=Adam(lr=lr),
         seeds=Seeds(init=seed, order=seed),
-        backend="torch",
+        backend=backend,  # type: ignore[arg-type]
         device=device,  # type: ignore[arg-type]
         precision=precision,  # type: ignore[arg-type]
     )
@@ -63,7 +78,7 @@ def opened(spec: TrialSpec, steps: int, way: str = "auto") -> tuple[Any, Any]:
     data = cut(dataset, spec.workload.split, spec.seeds, train_eval=10)
     built = build(spec.workload.model, dataset.info.shape, dataset.info.outputs)
     weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
-    session = backends.engine("torch", Context(step=way)).open(spec, built, data, weights)
+    session = backends.engine(spec.backend, Context(step=way)).open(spec, built, data, weights)
     return session, np.resize(data.train.rows, steps * BATCH)
 
 
@@ -120,34 +135,88 @@ def engines(options: argparse.Namespace) -> None:
 
 
 def stacks(options: argparse.Namespace) -> None:
-    sizes = [2**k for k in range(7) if 2**k <= options.seeds]
-    table(
-        f"Trials an hour of a stack of seeds over those of the same trials one by one, {options.steps} steps",
-        "model", *map(str, sizes),
-    )  # fmt: skip
-    for model in MODELS:
-        ratios = []
-        for size in sizes:
-            specs = [trial(model, options.device, seed=k, dataset=options.dataset) for k in range(size)]
-            sessions, rows = zip(*(opened(spec, options.steps) for spec in specs), strict=True)
-            built = build(specs[0].workload.model, registry.info(options.dataset).shape, 10)
-            try:
-                stack = backends.engine("torch").stack(specs, built, sessions)  # type: ignore[attr-defined]
-
-                def one_by_one(sessions: Any = sessions, rows: Any = rows) -> None:
-                    for session, own in zip(sessions, rows, strict=True):
-                        session.train_epoch(own, 1)
-
-                alone = seconds(one_by_one, options.device, rounds=options.rounds)
-                together = seconds(
-                    lambda t=stack, s=sessions, r=rows: t.train_epoch(s, list(r), None),
-                    options.device,
-                    rounds=options.rounds,
+    sizes = [size for size in (1, 8, 32, 64, 128) if size <= options.seeds]
+    for backend in STACKED:
+        if backend not in backends.installed():
+            print(f"\n{backend}: not installed, not measured")
+            continue
+        table(
+            f"{backend}: a stack's step in ms, and how many times more trials an hour than one by one; Adam",
+            *("model", "one trial, ms", *map(str, sizes)), "sweep of 16 rates",
+        )  # fmt: skip
+        for model in MODELS:
+            steps = options.steps if model == "mlp" else max(2, options.steps // 4)
+            session, rows = opened(
+                trial(model, options.device, dataset=options.dataset, backend=backend), steps
+            )
+            session.warm_up()
+            alone = seconds(
+                lambda s=session, r=rows: s.train_epoch(r, 1), options.device, rounds=options.rounds
+            )
+            cells = [f"{alone / steps * 1e3:.3f}"]
+            for size, rates in [*((size, 1) for size in sizes), (min(64, sizes[-1]), 16)]:
+                taken = stacked(model, backend, size, rates, steps, options)
+                cells.append(
+                    "out of memory"
+                    if taken is None
+                    else f"{taken / steps * 1e3:.3f}: {alone * size / taken:.1f}"
                 )
-                ratios.append(f"{alone / together:.2f}")
-            except torch.cuda.OutOfMemoryError:
-                ratios.append("out of memory")
-        row(model, *ratios)
+            row(model, *cells)
+
+
+def stacked(
+    model: str, backend: str, size: int, rates: int, steps: int, options: argparse.Namespace
+) -> float | None:
+    """Seconds of so many steps of a stack of seeds, or of a sweep; None where the memory is short."""
+    each = size // min(rates, size)
+    specs = [
+        trial(
+            model, options.device, seed=k % each, lr=1e-3 * (1 + k // each), dataset=options.dataset,
+            backend=backend,
+        )
+        for k in range(size)
+    ]  # fmt: skip
+    try:
+        sessions, rows = zip(*(opened(spec, steps) for spec in specs), strict=True)
+        built = build(specs[0].workload.model, registry.info(options.dataset).shape, 10)
+        stack = backends.engine(backend).stack(specs, built, sessions)  # type: ignore[attr-defined]
+        return seconds(
+            lambda: stack.train_epoch(sessions, list(rows), None), options.device, rounds=options.rounds
+        )
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+
+
+def whole(options: argparse.Namespace) -> None:
+    """Time trials from spec to record: opening, evaluations and metrics of each are in it."""
+    table(
+        f"Whole trials of {options.epochs} epochs on {options.dataset}, Adam",
+        *("backend", "model", "one by one, s each", f"{options.seeds} stacked, s", "times more an hour"),
+    )
+    dataset = registry.load(options.dataset)
+    for backend, model in itertools.product(STACKED, ("mlp",)):
+        if backend not in backends.installed():
+            continue
+        engine = backends.engine(backend)
+        specs = [
+            trial(
+                model, options.device, seed=k, dataset=options.dataset, backend=backend, epochs=options.epochs
+            )
+            for k in range(options.seeds)
+        ]
+        few = specs[: min(4, len(specs))]
+        run_trial(specs[0], engine, dataset, environment={})
+        run_stack(specs, engine, dataset, environment={})  # both compile what they need
+        clock = time.perf_counter()
+        for spec in few:
+            run_trial(spec, engine, dataset, environment={})
+        alone = (time.perf_counter() - clock) / len(few)
+        clock = time.perf_counter()
+        run_stack(specs, engine, dataset, environment={})
+        together = time.perf_counter() - clock
+        row(backend, model, f"{alone:.3f}", f"{together:.3f}", f"{alone * len(specs) / together:.1f}")
 
 
 def kernels(options: argparse.Namespace) -> None:
@@ -209,7 +278,7 @@ def parity(options: argparse.Namespace) -> None:
         row(model, *cells)
 
 
-PARTS = {"engines": engines, "stacks": stacks, "kernels": kernels, "parity": parity}
+PARTS = {"engines": engines, "stacks": stacks, "whole": whole, "kernels": kernels, "parity": parity}
 
 
 def main() -> None:
@@ -221,6 +290,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, help="of a timed epoch: 100, 4 on a CPU")
     parser.add_argument("--seeds", type=int, help="of the largest stack: 64, 2 on a CPU")
+    parser.add_argument("--epochs", type=int, default=5, help="of whole trials")
     parser.add_argument("--weights", type=int, help="at most, for the kernels: 1e9, 1e6 on a CPU")
     options = parser.parse_args()
     gpu = options.device == "cuda"

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from optbench import backends
+from optbench.environment import visible_gpus
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 #: Original data and real inputs, where they lie beside the repository; what needs them skips elsewhere.
@@ -57,6 +58,14 @@ def inside(folder, **environment):
     finally:
         os.chdir(before)
         signal.signal(signal.SIGTERM, handler)
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Skip what needs an NVIDIA GPU where there is none; no framework is imported to find that out."""
+    if not visible_gpus():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
 
 
 @pytest.fixture(autouse=True)

@@ -10,12 +10,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 
 from optbench import matching  # noqa: E402
-from optbench.backends.base import MEASURED  # noqa: E402
 from optbench.backends.torch import compiled, graph, steps  # noqa: E402
 from optbench.environment import Context  # noqa: E402
 from optbench.models import zoo  # noqa: E402
 from optbench.models.layers import Activate, Dense, Dropout, Model  # noqa: E402
-from optbench.optimizers import FAMILIES, SGD, WAME, Adam, AdamW, RMSprop  # noqa: E402
+from optbench.optimizers import FAMILIES, SGD, WAME, Adam  # noqa: E402
 from optbench.trial import Augment  # noqa: E402
 from tests.backends.contract import CNN, session, spec  # noqa: E402
 from tests.backends.rehearsal import Rehearsal  # noqa: E402
@@ -208,30 +207,6 @@ def test_images_say_how_they_are_laid_out():
     assert facts["memory_format"] == "channels last"
     assert facts["relu_after_pool"] is False  # another layer stands between
     assert facts["stored"] == "float32"
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize(
-    "optimizer", [SGD(lr=0.1, momentum=0.9), Adam(), AdamW(), RMSprop(), WAME(lr=0.01)],
-    ids=lambda o: o.optimizer,
-)  # fmt: skip
-@pytest.mark.parametrize("model", ["dropout", "cnn"])
-def test_a_cuda_graph_has_autograd_s_bits(optimizer, model):
-    layers = zoo.small_cnn() if model == "cnn" else MODELS[model]
-    trial = replace(
-        spec("torch", optimizer, Model(name="m", layers=layers), precision="float32"), device="cuda"
-    )
-    eager, replayed = (trained(way, trial, rates=(3,)) for way in ("eager", "graph"))
-    assert replayed[3]["step"] == "graph", replayed[3]["step_because"]
-    assert_same(eager, replayed)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu_the_clock_chooses_among_ways_of_the_same_bits():
-    trial = replace(spec("torch", Adam(), precision="float32"), device="cuda")
-    facts = trained("auto", trial)[3]
-    assert facts["step"] in ("graph", "autograd")
-    assert facts["step_because"] == MEASURED
 
 
 def test_denormals_are_nothing_in_training_and_themselves_elsewhere():
