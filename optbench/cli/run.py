@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -128,6 +129,8 @@ def run(
             _show_plan(loaded, chosen, context)
             return
         console = new_console()
+        if workers != "1" or executor == "ray":
+            _import_ahead()
         with _terminated_as_interrupted(), RunView(loaded, console) as view:
             outcome = api.run(
                 loaded,
@@ -308,6 +311,16 @@ def _show_plan(suite: Suite, chosen: Any, context: Context) -> None:
     say(console, f"{len(trials)} trials")
     for text in missing(suite, data_dir=context.data_dir):
         console.print(text, style="yellow", markup=False, highlight=False)
+
+
+def _import_ahead() -> None:
+    """Import what the leaderboard takes while other processes train: nobody then waits for it at the end."""
+
+    def work() -> None:
+        from optbench.records import frames  # noqa: F401
+        from optbench.report import analysis, terminal  # noqa: F401
+
+    threading.Thread(target=work, daemon=True).start()
 
 
 def _show_leaderboards(suite: Suite, store: Path, console: Any) -> tuple[Failures, Answer]:

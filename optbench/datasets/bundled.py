@@ -1,4 +1,4 @@
-"""The datasets that come with the package or with scikit-learn: no download."""
+"""The datasets that come with the package: no download."""
 
 from __future__ import annotations
 
@@ -40,31 +40,11 @@ def _letters(info: DatasetInfo) -> Dataset:
 
 
 def _digits(info: DatasetInfo) -> Dataset:
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    # Pixels are 0..16; stored as 0..240 they share the 8-bit scale of the other image sets.
-    x = np.round(bunch.images * 15).astype(np.uint8)[..., None]
-    y = bunch.target.astype(np.int64)
-    # The file is ordered by writer; held out at random, both parts have all of them.
-    train, test = hold_out(y, info.test)
-    return Dataset(info=info, x_train=x[train], y_train=y[train], x_test=x[test], y_test=y[test])
-
-
-def _table(info: DatasetInfo) -> Dataset:
-    from sklearn import datasets
-
-    bunch = getattr(datasets, f"load_{info.name.replace('-', '_')}")()
-    x, y = bunch.data.astype(np.float32), bunch.target.astype(np.int64)
-    train, test = hold_out(y, info.test)
-    return Dataset(info=info, x_train=x[train], y_train=y[train], x_test=x[test], y_test=y[test])
-
-
-def _diabetes(info: DatasetInfo) -> Dataset:
-    from sklearn.datasets import load_diabetes
-
-    bunch = load_diabetes(scaled=False)
-    return _parted(info, bunch.data.astype(np.float32), bunch.target.astype(np.float64), how="random")
+    with _embedded(info.name) as arrays:
+        pixels, y = arrays["x"], arrays["y"].astype(np.int64)
+    # Pixels are 0..16; stored as 0..240 they share the 8-bit scale of the other image sets. The file is
+    # ordered by writer; held out at random, both parts have all of them.
+    return _parted(info, (pixels * np.uint8(15))[..., None], y, how="stratified")
 
 
 def _embedded_table(info: DatasetInfo) -> Dataset:
@@ -130,7 +110,7 @@ BUNDLED_ENTRIES = (
             source=f"UCI Machine Learning Repository, Wine; the copy inside scikit-learn, {_SPLIT}",
             citation="S. Aeberhard and M. Forina (1992), doi:10.24432/C5PC7J",
         ),
-        read=_table,
+        read=_embedded_table,
     ),
     BundledEntry(
         info=DatasetInfo(
@@ -146,7 +126,7 @@ BUNDLED_ENTRIES = (
             f"scikit-learn, {_SPLIT}",
             citation="W. Wolberg, O. Mangasarian, N. Street, W. Street (1993), doi:10.24432/C5DW2B",
         ),
-        read=_table,
+        read=_embedded_table,
     ),
     BundledEntry(
         info=DatasetInfo(
@@ -161,7 +141,7 @@ BUNDLED_ENTRIES = (
             source=f"UCI Machine Learning Repository, Iris; the copy inside scikit-learn, {_SPLIT}",
             citation="R. A. Fisher (1936), doi:10.24432/C56C76",
         ),
-        read=_table,
+        read=_embedded_table,
     ),
     BundledEntry(
         info=DatasetInfo(
@@ -223,7 +203,7 @@ BUNDLED_ENTRIES = (
             citation="Efron, Hastie, Johnstone, Tibshirani, Annals of Statistics 32, 2004",
             targets="value",
         ),
-        read=_diabetes,
+        read=_embedded_table,
     ),
     BundledEntry(
         info=DatasetInfo(

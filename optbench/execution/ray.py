@@ -12,10 +12,11 @@ from optbench.datasets.base import Dataset
 from optbench.environment import LIBRARY_THREADS, Context, now, pip_hint, set_framework_variables
 from optbench.errors import UserError
 from optbench.execution.checkpoint import Checkpoints
-from optbench.execution.jobs import LAST, DatasetKey, InProcess, Result, Setting, crashed, run_job
+from optbench.execution.jobs import LAST, DatasetKey, Result, Setting, crashed, measure_stack, run_job
 from optbench.execution.pool import ATTEMPTS, blocks_first
 from optbench.execution.stacks import Job, StackSize
 from optbench.suite.spec import PlannedTrial
+from optbench.suite.validation import one_line
 from optbench.trial import TrialRecord, TrialSpec
 
 #: Tasks handed to Ray beyond those that run: enough for its scheduler, few enough to keep the plan's order.
@@ -99,8 +100,18 @@ class RayExecutor:
         return function(*arguments)
 
     def best_size(self, trials: Sequence[PlannedTrial], setting: Setting) -> StackSize:
-        """See :class:`optbench.execution.jobs.Executor`; measured here."""
-        return InProcess().best_size(trials, setting)
+        """See :class:`optbench.execution.jobs.Executor`; measured on a node, with what a trial holds of it.
+
+        The machine that starts the run may have no GPU.
+        """
+        specs = tuple(trial.spec for trial in trials)
+        data = self._share(specs[0].workload.dataset, setting)
+        measure = self._ray.remote(num_cpus=self._cpus, num_gpus=self._gpus)(measure_stack)
+        try:
+            size: StackSize = self._ray.get(measure.remote(specs, data, setting.context))
+        except self._ray.exceptions.RayError as error:
+            return StackSize(1, refused=f"not measured: {one_line(error)}")
+        return size
 
     def run(self, jobs: Iterable[Job], setting: Setting) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """See :class:`optbench.execution.jobs.Executor`. Records are marked as made side by side."""

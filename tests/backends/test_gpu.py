@@ -70,6 +70,16 @@ def test_every_rule_can_be_recorded_and_trains_the_same(optimizer, precision):
     np.testing.assert_allclose(eager[0], replayed[0], rtol=rtol)
 
 
+def test_by_hand_and_by_autograd_are_the_same_bits(monkeypatch):
+    trial = on_gpu(Adam(), DROPOUT, precision="float32")
+    by_hand = trained("eager", trial, rates=(3,))
+    assert by_hand[3]["step"] == "hand-written"
+    monkeypatch.setattr("optbench.backends.torch.choice.can_be_written_out", lambda *_: False)
+    plain = trained("eager", trial, rates=(3,))
+    assert plain[3]["step"] == "autograd"
+    np.testing.assert_array_equal(plain[0], by_hand[0])
+
+
 def test_on_a_gpu_the_clock_chooses_among_ways_of_the_same_bits():
     facts = trained("auto", on_gpu(Adam(), precision="float32"))[3]
     assert facts["step"] in ("graph", "autograd")

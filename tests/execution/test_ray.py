@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +17,7 @@ from optbench.environment import pip_hint
 from optbench.execution.checkpoint import FOLDER
 from optbench.execution.jobs import LAST
 from optbench.execution.ray import RayExecutor
+from optbench.execution.stacks import StackSize
 from optbench.records.store import Store
 from tests.execution.test_pool import content, start, stored, suite, wait_for
 
@@ -94,3 +97,78 @@ def test_an_interruption_keeps_what_has_ended_on_the_cluster():
     assert list(executor.drain()) == []
     executor._pending = {"ended": ("job 1",), "lost": ("job 2",), "running": ("job 3",)}
     assert list(executor.drain()) == [(("job 1",), ["record of ended"])]
+
+
+STACKED = """
+suite: s
+workloads:
+  - {dataset: digits, model: {name: mlp, hidden: [16]}, batch_size: 64, epochs: 40}
+optimizers: {adam: {}, sgd: {lr: 0.1}}
+seeds: 6
+engine: {batch_seeds: 2}
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_stores_what_has_ended_leaves_the_cluster_up_and_stacks_go_on(tmp_path):
+    pytest.importorskip("ray", reason="needs the extra ray")
+    from ray.cluster_utils import Cluster
+
+    path = tmp_path / "s.yaml"
+    path.write_text(STACKED)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        options = ("--executor", "ray", "--ray-address", cluster.address)
+        run = start(path, tmp_path, *options)
+        wait_for(lambda: stored(tmp_path) >= 2, 300)
+        run.send_signal(signal.SIGINT)
+        output = run.communicate(timeout=120)[0]
+        assert run.returncode == 130, output
+        before = content(tmp_path / "s")
+        assert 2 <= len(before) < 12
+        again = start(path, tmp_path, *options)
+        output = again.communicate(timeout=400)[0]
+        assert again.returncode == 0, output
+    finally:
+        cluster.shutdown()
+    after = content(tmp_path / "s")
+    assert len(after) == 12
+    assert all(after[key] == before[key] for key in before)
+    with Store(tmp_path / "s") as store:
+        assert {trial.environment.get("stacked") for trial in store.trials()} == {2}
+
+
+def test_a_stack_is_measured_with_what_a_trial_holds_of_a_node():
+    asked, called = [], []
+
+    class Cluster:
+        class exceptions:
+            RayError = RuntimeError
+
+        def put(self, data):
+            return data
+
+        def remote(self, **resources):
+            asked.append(resources)
+
+            class Remote:
+                def remote(self, *arguments):
+                    called.append(arguments)
+                    return "reference"
+
+            return lambda function: Remote()
+
+        def get(self, reference):
+            if len(called) > 1:
+                raise RuntimeError("the node is gone")
+            return StackSize(4)
+
+    executor = RayExecutor.__new__(RayExecutor)
+    executor._ray, executor._shared, executor._cpus, executor._gpus = Cluster(), {"d": "data"}, 2, 0.5
+    trial = SimpleNamespace(spec=SimpleNamespace(workload=SimpleNamespace(dataset="d")))
+    setting = SimpleNamespace(context="context")
+    assert executor.best_size([trial], setting) == StackSize(4)
+    assert asked == [{"num_cpus": 2, "num_gpus": 0.5}]
+    assert called == [((trial.spec,), "data", "context")]
+    assert executor.best_size([trial], setting) == StackSize(1, refused="not measured: the node is gone")

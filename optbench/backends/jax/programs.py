@@ -30,6 +30,8 @@ class JaxPrograms:
     """See :class:`optbench.backends.functional.Programs`. Compiled ahead of time, once a set of shapes."""
 
     step = "epoch as one scan, jit"
+    #: Steps of a scan's round on a GPU, between which nothing is decided.
+    UNROLL = 1
 
     def __init__(
         self,
@@ -198,7 +200,8 @@ class JaxPrograms:
             place, row = batch
             return self._step(state, lr, self._taken(x, place), self._taken(y, row))
 
-        return lax.scan(step, state, (places, rows))
+        unroll = 1 if self._configuration.device == "cpu" else self.UNROLL
+        return lax.scan(step, state, (places, rows), unroll=unroll)
 
     def _taken(self, pool: Array, rows: Array) -> Array:
         """Examples of a pool: its rows, or the windows that start there."""

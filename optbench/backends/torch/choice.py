@@ -52,13 +52,15 @@ def make_step(
         Makes the step of a trial's state.
     """
     if asked == "eager":
+        if trial.device == "cuda" and can_be_written_out(trial, built):  # with half of autograd's launches
+            return lambda state: DenseStep(built, "asked for")
         return lambda state: AutogradStep("asked for")
     if asked == "compiled":
         if trial.device == "mps":
             return lambda state: AutogradStep("compiled was asked for: not on mps")
         program = Program(built=built, loss=LossSpec.of(trial.workload), half=half_device(trial))
         return lambda state: CompiledStep(program, "asked for")
-    if asked == "auto" and can_be_written_out(trial, built):
+    if asked == "auto" and trial.device == "cpu" and can_be_written_out(trial, built):
         return lambda state: DenseStep(built, "dense layers on a CPU")
     if trial.device != "cuda":
         why = "graph was asked for: it needs a CUDA device" if asked == "graph" else "the only one here"

@@ -71,6 +71,9 @@ def compiled(program: Program) -> Loss:
     config.cache_size_limit = max(config.cache_size_limit, KEPT)
     config.accumulated_cache_size_limit = max(config.accumulated_cache_size_limit, KEPT)
     torch._inductor.config.compile_threads = 1  # no processes of its own: a trial may run in a worker
+    settings: Any = torch._inductor.config
+    if hasattr(settings, "deterministic"):  # which the engine's own switch leaves alone
+        settings.deterministic = torch.are_deterministic_algorithms_enabled()
     objective = Objective(Network(program.built), program.loss, program.half)
 
     def loss(weights: Mapping[str, Tensor], x: Tensor, y: Tensor, masks: list[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""A training step of plain dense networks written out by hand, for a CPU.
+"""A training step of plain dense networks written out by hand.
 
 The operations are those that autograd calls, in its order and so with its bits; what is saved is its graph,
 the memory that each of them asks for, and the optimizer's bookkeeping: a third of a step of ``mlp``.
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from optbench.backends.base import LossSpec, entry
+from optbench.backends.torch.direct import direct
 from optbench.backends.torch.losses import WRITTEN_OUT
 from optbench.backends.torch.state import TrainState
 from optbench.backends.torch.steps import batches
@@ -35,8 +36,8 @@ ACTIVATIONS: Mapping[str, tuple[Callable[[Tensor], object], Callable[[Tensor, Te
 
 
 def can_be_written_out(trial: TrialSpec, built: tuple[BuiltLayer, ...]) -> bool:
-    """Whether a trial's step can be written out: dense layers, simple activations and dropout, on a CPU."""
-    if trial.device != "cpu" or trial.precision not in ("float32", "float64"):
+    """Whether a trial's step can be written out: dense layers, simple activations and dropout."""
+    if trial.device not in ("cpu", "cuda") or trial.precision not in ("float32", "float64"):
         return False
     # A custom class may keep a gradient, whose memory the next step uses again.
     if not has_rule(trial.optimizer) or needs_loss(trial.optimizer):
@@ -76,7 +77,7 @@ class DenseStep:
             self._tape(state, len(place)).run(pool, place, targets, loss)
             state.regularize()
             if step is None:  # the state is there after a first step, and may be new since the last epoch
-                state.optimizer.step()
+                state.step()
                 step = direct(state.optimizer, state.params, self._gradients)
             else:
                 step()
@@ -231,48 +232,3 @@ class _Tape:
                 w.grad.add_(w.sign(), alpha=l1)
             if l2:
                 w.grad.add_(w, alpha=2 * l2)
-
-
-def direct(
-    optimizer: torch.optim.Optimizer, params: list[Tensor], gradients: list[Tensor]
-) -> Callable[[], object]:
-    """Find the shortest call that takes an optimizer's step from these gradients, its state being there.
-
-    It is the fused kernel of Adam, AdamW and SGD without the work around it, and ``optimizer.step`` of all
-    others.
-    """
-    group = optimizer.param_groups[0]
-    if not group.get("fused") or len(optimizer.param_groups) > 1:
-        return optimizer.step
-    weights, states = [w.detach() for w in params], [optimizer.state.get(w, {}) for w in params]
-    if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW) and not group["amsgrad"]:
-        averages, squares, steps = ([s[name] for s in states] for name in ("exp_avg", "exp_avg_sq", "step"))
-        count = torch.stack(steps)  # one for all weights is moved at once
-        for state, step in zip(states, count.unbind(), strict=True):
-            state["step"] = step
-        steps = list(count.unbind())
-        beta1, beta2 = group["betas"]
-        decoupled = group.get("decoupled_weight_decay", type(optimizer) is torch.optim.AdamW)
-        kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
-
-        def adam() -> None:
-            count.add_(1)
-            kernel(
-                weights, gradients, averages, squares, [], steps, amsgrad=False, lr=group["lr"],
-                beta1=beta1, beta2=beta2, weight_decay=group["weight_decay"], eps=group["eps"],
-                maximize=False, grad_scale=None, found_inf=None,
-            )  # fmt: skip
-
-        return adam
-    if type(optimizer) is torch.optim.SGD:
-        momenta = [s["momentum_buffer"] for s in states] if group["momentum"] else []
-
-        def sgd() -> None:
-            torch._fused_sgd_(
-                weights, gradients, momenta, weight_decay=group["weight_decay"], momentum=group["momentum"],
-                lr=group["lr"], dampening=group["dampening"], nesterov=group["nesterov"],
-                maximize=False, is_first_step=False, grad_scale=None, found_inf=None,
-            )  # fmt: skip
-
-        return sgd
-    return optimizer.step

@@ -41,7 +41,8 @@ class TorchEngine:
         torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
         torch.set_grad_enabled(True)
-        torch.use_deterministic_algorithms(context.deterministic, warn_only=True)
+        # use_deterministic_algorithms does this, and imports PyTorch's compiler to tell it, too.
+        torch.set_deterministic_debug_mode("warn" if context.deterministic else "default")
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = False
 

@@ -98,7 +98,12 @@ def obstacle(optimizer: torch.optim.Optimizer, *, same_bits: bool) -> str | None
     name, native = type(optimizer).__qualname__, declared(type(optimizer))
     if native is None or native.graph == "no":
         return f"{name} computes on the host between its kernels"
-    return f"{name} rounds otherwise in a graph" if same_bits and native.graph == "other bits" else None
+    if native.graph == "same bits":
+        return None
+    if same_bits:
+        return f"{name} rounds otherwise in a graph"
+    wide = any(w.dtype == torch.float64 for group in optimizer.param_groups for w in group["params"])
+    return f"{name} counts its steps in float32 in a graph" if wide else None
 
 
 class GraphStep(AutogradStep):

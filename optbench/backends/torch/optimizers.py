@@ -22,6 +22,19 @@ from optbench.optimizers.base import Native
 from optbench.optimizers.groups import Assigned
 
 
+def _spare_the_compiler() -> None:
+    """Have an optimizer be made without PyTorch's compiler, whose import takes as long as PyTorch's own.
+
+    Its only part is to say of ``add_param_group`` that it is not to be compiled; nothing here compiles it.
+    """
+    plain = getattr(torch.optim.Optimizer.add_param_group, "__wrapped__", None)
+    if plain is not None and not hasattr(plain, "__dynamo_disable"):
+        plain.__dynamo_disable = plain
+
+
+_spare_the_compiler()
+
+
 def make_optimizer(
     config: OptimizerConfig,
     params: list[Tensor],

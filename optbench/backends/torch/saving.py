@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,8 +17,12 @@ from optbench.backends.torch.optimizers import parts_of
 from optbench.backends.torch.rules import RuleOptimizer
 
 PLAIN = (bool, int, float, str, type(None))
-#: Attributes that every optimizer has: hooks and names, nothing that a step changes.
-_COMMON = frozenset(vars(torch.optim.SGD([torch.zeros(1)], lr=0.1)))
+
+
+@functools.cache
+def _common() -> frozenset[str]:
+    """Attributes that every optimizer has: hooks and names, nothing that a step changes."""
+    return frozenset(vars(torch.optim.SGD([torch.zeros(1)], lr=0.1)))
 
 
 def export(
@@ -97,7 +102,7 @@ def _group(group: Mapping[str, Any], arrays: dict[str, NDArray[Any]], *, custom:
 
 
 def _attributes(optimizer: torch.optim.Optimizer, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    mine = {name: value for name, value in vars(optimizer).items() if name not in _COMMON}
+    mine = {name: value for name, value in vars(optimizer).items() if name not in _common()}
     if any(isinstance(tensor, Tensor) for tensor in _leaves(mine)):
         raise UnsavableError("the optimizer keeps tensors outside its state")
     return {name: _plain(value, arrays, name) for name, value in mine.items()}

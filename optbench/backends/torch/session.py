@@ -104,7 +104,8 @@ class TorchSession:
         self.remember()
         self.set_products()
         self._step.warm_up(self.train_state, self.on_device(self._first_rows))
-        self.optimizer.zero_grad(set_to_none=True)
+        for w in self.params:
+            w.grad = None
         if hasattr(self.optimizer, "warm_up"):
             self.optimizer.warm_up()
         self.recall()
@@ -232,7 +233,8 @@ class TorchSession:
 
     def use(self, optimizer: torch.optim.Optimizer) -> None:
         """Train with another optimizer of these weights from now on."""
-        self.optimizer = self.train_state.optimizer = optimizer
+        self.optimizer = optimizer
+        self.train_state.use(optimizer)
 
     def set_products(self) -> None:
         """Switch TF32, PyTorch's own switches being for the whole process (cuDNN's is on by default)."""

@@ -163,6 +163,7 @@ class TorchStack:
             [w for name, w in self._weights.items() if name in trainable and name.endswith("/kernel")],
             [session.lr for session in self._sessions],
             states,
+            side_by_side=None if self._recorder is None else self._recorder.side_by_side,
         )
 
     def _make(self, rate: float, params: list[Tensor]) -> torch.optim.Optimizer:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from optbench.backends.torch.direct import step_of
 from optbench.backends.torch.optimizers import lr_of, set_lr
 
 #: Makes the optimizer of a learning rate for parameters.
@@ -31,6 +33,7 @@ class Group:
     params: list[Tensor]
     kernels: list[Tensor]
     optimizer: torch.optim.Optimizer
+    step: Callable[[], object]
 
     @property
     def lr(self) -> float:
@@ -52,6 +55,8 @@ class StackOptimizer:
         Learning rate of each trial; a group is a run of equal ones.
     state : list of State, optional
         Of each parameter; empty before the first step.
+    side_by_side : callable, optional
+        Does works that do not depend on each other: a slice alone leaves most of a GPU idle.
     """
 
     def __init__(
@@ -61,7 +66,10 @@ class StackOptimizer:
         kernels: Sequence[Tensor],
         rates: Sequence[float],
         state: Sequence[State] = (),
+        *,
+        side_by_side: Callable[[Sequence[Callable[[], None]]], None] | None = None,
     ) -> None:
+        self._side_by_side = side_by_side
         self._make, self._params, self._kernels = make, list(params), list(kernels)
         self.groups: list[Group] = []
         self._open(rates, state or [{} for _ in params])
@@ -91,14 +99,21 @@ class StackOptimizer:
     @torch.no_grad()
     def step(self, decay: float | None) -> None:
         """Move the weights by their gradients, after their decoupled decay."""
-        for group in self.groups:
-            if decay is not None and group.kernels:
-                torch._foreach_mul_(group.kernels, 1 - group.lr * decay)
-            for w, whole in zip(group.params, self._params, strict=True):
-                w.grad = None if whole.grad is None else whole.grad[group.start : group.stop]
-            group.optimizer.step()
-            for w in group.params:
-                w.grad = None
+        works = [partial(self._move, group, decay) for group in self.groups]
+        if self._side_by_side is not None and len(works) > 1:
+            self._side_by_side(works)
+        else:
+            for work in works:
+                work()
+
+    def _move(self, group: Group, decay: float | None) -> None:
+        if decay is not None and group.kernels:
+            torch._foreach_mul_(group.kernels, 1 - group.lr * decay)
+        for w, whole in zip(group.params, self._params, strict=True):
+            w.grad = None if whole.grad is None else whole.grad[group.start : group.stop]
+        group.step()
+        for w in group.params:
+            w.grad = None
 
     def state(self) -> list[State]:
         """State of each parameter for all trials."""
@@ -139,7 +154,7 @@ class StackOptimizer:
                         for name, value in kept.items()
                     }
             kernels = [w.detach()[start:stop] for w in self._kernels]
-            self.groups.append(Group(start, stop, params, kernels, optimizer))
+            self.groups.append(Group(start, stop, params, kernels, optimizer, step_of(optimizer)))
 
 
 def joined(states: Sequence[Mapping[str, Any]], w: Tensor) -> State:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from optbench.backends.base import LossSpec
+from optbench.backends.torch.direct import step_of
 from optbench.backends.torch.losses import Objective
 from optbench.backends.torch.model import TorchModel
 from optbench.backends.torch.optimizers import parts_of, set_lr
@@ -68,13 +69,19 @@ class TrainState:
         batch: int,
         lr: float,
     ) -> None:
-        self.model, self.optimizer, self.params = model, optimizer, model.parameters()
+        self.model, self.params = model, model.parameters()
         self.loss_spec = loss
         self.pool_x, self.pool_y, self.batch, self.lr = pool_x, pool_y, batch, lr
         self._objective = Objective(model.network, loss, half)
         self._rules, self._regularized = rules, rules.any
         self._kernels = [model.weights[name] for name in model.trainable if name.endswith("/kernel")]
+        self.use(optimizer)
+
+    def use(self, optimizer: torch.optim.Optimizer) -> None:
+        """Train with this optimizer of the model's weights from now on."""
+        self.optimizer = optimizer
         self._told = [part for part in parts_of(optimizer) if getattr(part, "needs_loss", False)]
+        self.step = step_of(optimizer)
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of the steps to come."""
@@ -97,7 +104,7 @@ class TrainState:
     def update(self) -> None:
         """Take the step that the gradients say, and drop them."""
         self.regularize()
-        self.optimizer.step()
+        self.step()
         for w in self.params:  # what zero_grad does, without its hooks: a tenth of a small step
             w.grad = None
 
