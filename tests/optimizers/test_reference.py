@@ -120,8 +120,8 @@ def test_epsilon_stands_where_the_variant_has_it(variant, own):
     gradients=st.lists(st.floats(1e-3, 1) | st.floats(-1, -1e-3), min_size=1, max_size=30),
 )
 def test_adjusted_answers_to_signs_not_to_scale(scale, gradients):
-    *_, one = run(WAME(eps=1e-30), gradients)
-    *_, other = run(WAME(eps=1e-30), [scale * g for g in gradients])
+    *_, one = run(WAME(eps=1e-40), gradients)
+    *_, other = run(WAME(eps=1e-40), [scale * g for g in gradients])
     np.testing.assert_array_equal(one.states[0]["zeta"], other.states[0]["zeta"])
     np.testing.assert_allclose(one.w[0], other.w[0], rtol=1e-9, atol=1e-12)
 
