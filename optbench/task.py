@@ -289,7 +289,7 @@ _PARTS: Mapping[str, str] = MappingProxyType(
         **{word: word for word in ("best", "last", "final")},
     }
 )
-_POINTS = ("best", "last", "final")
+_POINTS = ("best", "last", "final", "ema")
 _NEGATED = ("neg", "negative")
 
 

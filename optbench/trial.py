@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from optbench.models.layers import Model
 from optbench.optimizers import OptimizerConfig
+from optbench.optimizers.schedules import Stepwise
 from optbench.task import (
     DEFAULT_TASK,
     FORBID_EXTRA,
@@ -195,7 +196,7 @@ class ReduceOnPlateau:
     min_lr: Annotated[float, Ge(0)] = 0.0
 
 
-Schedule = Union[StepSchedule, CosineSchedule, ReduceOnPlateau]  # noqa: UP007
+Schedule = Union[StepSchedule, CosineSchedule, ReduceOnPlateau, Stepwise]  # noqa: UP007
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +251,8 @@ class Workload:
     divergence : Divergence
         When a training counts as diverged.
     schedule : Schedule, optional
-        How the optimizer's learning rate changes from epoch to epoch; constant without one.
+        How the optimizer's learning rate changes from epoch to epoch, or from step to step (see
+        :mod:`optbench.optimizers.schedules`); constant without one.
     label_smoothing : float, optional
         Share s of the target that is spread evenly over all K outputs: 1 - s + s / K for the true class, in
         the training loss only.
@@ -270,6 +272,15 @@ class Workload:
     loss : str, optional
         One of the task's losses; the first of them if not given. ``huber`` turns from square to straight at
         one standard deviation of the training targets.
+    steps, evaluate_every : int, optional
+        A budget in steps, and how many of them lie between two evaluations. ``epochs`` is then the number of
+        evaluations after the first, and whatever counts epochs counts those. Batches go on over the ends of
+        passes over the training part, and each is full.
+    ema : float, optional
+        Keep a moving average of the weights, ``ema * average + (1 - ema) * weights`` after each step, and
+        evaluate it beside them: ``val_.._ema`` in the history, ``test_.._ema``.
+    accumulate : int, optional
+        Compute the gradient of a batch in so many equal parts, one after the other.
     context : int, optional
         Tokens of a window, for text. Always set there: the model's own if not given, or 128.
     metrics : tuple of CustomMetric, optional
@@ -300,6 +311,10 @@ class Workload:
     per_class: Literal[True] | None = None
     loss: LossName | None = None
     context: Annotated[int, Gt(0)] | None = None
+    steps: Annotated[int, Gt(0)] | None = None
+    evaluate_every: Annotated[int, Gt(0)] | None = None
+    ema: Annotated[float, Gt(0), Lt(1)] | None = None
+    accumulate: Annotated[int, Gt(1)] | None = None
     metrics: tuple[CustomMetric, ...] | None = None
     stop: Annotated[int, Gt(0)] | None = None
     smoke: Literal[True] | None = None

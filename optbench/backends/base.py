@@ -79,8 +79,16 @@ class Session(Protocol):
     def warm_up(self) -> None:
         """Compile and allocate what a step needs, leaving weights, state and random streams as they were."""
 
-    def train_epoch(self, rows: Indices, epoch: int, x: NDArray[Any] | None = None) -> NDArray[np.float64]:
+    def train_epoch(
+        self,
+        rows: Indices,
+        epoch: int,
+        x: NDArray[Any] | None = None,
+        rates: NDArray[np.float64] | None = None,
+    ) -> NDArray[np.float64]:
         """Take one step a batch over rows of the training pool, in order, the last short batch included.
+
+        ``rates`` are the learning rates of the steps, where each has one of its own.
 
         ``x`` [len(rows), *shape], unscaled as the pool is, takes the place of the pool's inputs where the
         images are augmented; the targets stay those of the rows. A step is: gradient of the loss with its
@@ -90,8 +98,11 @@ class Session(Protocol):
         is synchronised.
         """
 
-    def evaluate(self, part: PartName, *, outputs: bool = False) -> Evaluation:
-        """Evaluate a part in evaluation mode; the device is synchronised."""
+    def evaluate(self, part: PartName, *, outputs: bool = False, averaged: bool = False) -> Evaluation:
+        """Evaluate a part in evaluation mode; the device is synchronised.
+
+        ``averaged`` takes the moving average of the weights, which the workload must ask for.
+        """
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of the steps to come."""

@@ -8,7 +8,7 @@ learning rates, and two sessions never touch each other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from optbench.matching import Indices
 from optbench.models.layers import BuiltLayer
 from optbench.optimizers import SGD, OptimizerConfig, groups
 from optbench.optimizers.groups import at_lr, leaves
+from optbench.optimizers.schedules import is_stepwise
 from optbench.task import TASKS
 from optbench.trial import TrialSpec, stored_precision
 
@@ -31,6 +32,8 @@ from optbench.trial import TrialSpec, stored_precision
 KEPT = 256
 
 State = dict[str, Any]
+#: Learning rate of all steps, or of each.
+Rate = float | NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,8 @@ class Configuration:
     targets: str
     #: Tokens of a window, where a pool is a text and its rows are where windows start.
     context: int | None
+    ema: float | None
+    accumulate: int | None
     clip_value: float | None
     clip_norm: float | None
     weight_decay: float | None
@@ -67,6 +72,8 @@ class Configuration:
             loss=LossSpec.of(workload),
             targets=TASKS[workload.task].targets,
             context=workload.context,
+            ema=workload.ema,
+            accumulate=workload.accumulate,
             clip_value=workload.clip_value,
             clip_norm=workload.clip_norm,
             weight_decay=workload.weight_decay,
@@ -82,6 +89,26 @@ class Configuration:
             clip_norm=None,
             weight_decay=None,
         )
+
+
+def accumulated(
+    passes: Callable[[Any, slice, int], tuple[Any, Any, Any]], model: Any, *, n: int, parts: int
+) -> tuple[Any, Any, Any]:
+    """Loss, running averages and gradients of n examples from those of their parts, one after the other.
+
+    ``passes(model, part, number)`` gives those of one part; the averages that one moves are the next one's.
+    """
+    size, total = -(-n // parts), 0.0
+    moved: dict[str, Any] = {}
+    gradients: dict[str, Any] = {}
+    for number, start in enumerate(range(0, n, size)):
+        part = slice(start, min(start + size, n))
+        share = (part.stop - part.start) / n
+        loss, new, found = passes({**model, **moved}, part, number)
+        moved |= new
+        total = total + loss * share
+        gradients = {name: gradients.get(name, 0.0) + g * share for name, g in found.items()}
+    return total, moved, gradients
 
 
 class Programs(Protocol):
@@ -102,8 +129,11 @@ class Programs(Protocol):
     def start(self, weights: Weights, key: NDArray[np.uint32]) -> State:
         """Make the state before the first step: ``model`` holds the weights, ``key`` seeds dropout."""
 
-    def epoch(self, state: State, lr: float, x: Any, y: Any, places: Any, rows: Any) -> tuple[State, Any]:
-        """Take one step a row: inputs ``x[places]``, targets ``y[rows]``. Returns the losses [batches]."""
+    def epoch(self, state: State, lr: Rate, x: Any, y: Any, places: Any, rows: Any) -> tuple[State, Any]:
+        """Take one step a row: inputs ``x[places]``, targets ``y[rows]``. Returns the losses [batches].
+
+        ``lr`` is the learning rate of all steps, or [batches], one a step.
+        """
 
     def evaluate(self, model: Any, x: Any, y: Any, rows: Any) -> tuple[Any, Any, Any]:
         """Losses and predictions [batches, batch, ...], outputs [batches, batch, outputs]."""
@@ -114,7 +144,9 @@ class Programs(Protocol):
     def filled(self, tree: Any, leaves: list[NDArray[Any]]) -> Any:
         """Make a tree of the same structure from other leaves, on the device."""
 
-    def prepare_epoch(self, state: State, x: Any, y: Any, batches: int, batch: int) -> None:
+    def prepare_epoch(
+        self, state: State, x: Any, y: Any, batches: int, batch: int, *, stepwise: bool = False
+    ) -> None:
         """Compile :meth:`epoch` for these shapes and take no step."""
 
     def prepare_evaluation(self, state: State, x: Any, y: Any, rows: Any) -> None:
@@ -136,6 +168,7 @@ class FunctionalSession:
         self.programs, self.data, self.precision = programs, data, stored_precision(spec.precision)
         self.lr = spec.optimizer.lr or 0.0  # a custom class may have no such argument
         self._augmented = spec.workload.augment is not None
+        self._stepwise = is_stepwise(spec.workload.schedule)
         size = spec.workload.batch_size
         self.batch = data.examples if size == "full" else size
         key = matching.stream(spec.seeds.dropout, "dropout").integers(2**32, size=2, dtype=np.uint32)
@@ -177,16 +210,24 @@ class FunctionalSession:
         with self.programs.scope():
             x = self._x
             if self._augmented:
-                x = self.programs.put(np.zeros((self.data.examples, *self._x.shape[1:]), self.precision))
-            whole, rest = divmod(self.data.examples, self.batch)
+                x = self.programs.put(np.zeros((self.data.rows_each, *self._x.shape[1:]), self.precision))
+            whole, rest = divmod(self.data.rows_each, self.batch)
             for batches, batch in ((whole, self.batch), (min(rest, 1), rest)):
                 if batches:
-                    self.programs.prepare_epoch(self._state, x, self._y, batches, batch)
+                    self.programs.prepare_epoch(
+                        self._state, x, self._y, batches, batch, stepwise=self._stepwise
+                    )
             for name, (x, y, part) in self._parts.items():
                 if len(part):
                     self.programs.prepare_evaluation(self._state, x, y, self._evaluation[name])
 
-    def train_epoch(self, rows: Indices, epoch: int, x: NDArray[Any] | None = None) -> NDArray[np.float64]:
+    def train_epoch(
+        self,
+        rows: Indices,
+        epoch: int,
+        x: NDArray[Any] | None = None,
+        rates: NDArray[np.float64] | None = None,
+    ) -> NDArray[np.float64]:
         """See :class:`optbench.backends.base.Session`."""
         losses = []
         with self.programs.scope():
@@ -198,7 +239,10 @@ class FunctionalSession:
                     batches = [
                         self.programs.put(batched(indices[part], self.batch)) for indices in (places, rows)
                     ]
-                    self._state, taken = self.programs.epoch(self._state, self.lr, pool, self._y, *batches)
+                    lr: Rate = self.lr
+                    if rates is not None:
+                        lr, rates = rates[: len(batches[0])], rates[len(batches[0]) :]
+                    self._state, taken = self.programs.epoch(self._state, lr, pool, self._y, *batches)
                     losses.append(taken)
             return np.concatenate([np.asarray(taken, np.float64) for taken in losses])
 
@@ -221,9 +265,11 @@ class FunctionalSession:
         x, y, which = self._parts[name]
         return x, y, self._evaluation[name], len(which)
 
-    def evaluate(self, part: PartName, *, outputs: bool = False) -> Evaluation:
+    def evaluate(self, part: PartName, *, outputs: bool = False, averaged: bool = False) -> Evaluation:
         """See :class:`optbench.backends.base.Session`."""
-        return self.evaluated(self._state["model"], part, outputs=outputs)
+        model = self._state["model"]
+        model = {**model, **self._state["ema"]} if averaged else model
+        return self.evaluated(model, part, outputs=outputs)
 
     def evaluated(self, model: Any, part: PartName, *, outputs: bool) -> Evaluation:
         """Evaluate a part with these weights."""

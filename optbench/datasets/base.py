@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -148,6 +148,29 @@ class TrialData:
     fingerprint: str
     examples: int
     standard: Standard | None = None
+    #: Rows between two evaluations, where a budget is in steps.
+    round: int | None = None
+
+    @property
+    def rows_each(self) -> int:
+        """Rows of a training between two evaluations."""
+        return self.round or self.examples
+
+    def rows_of(self, workload: Workload, seed: int, epoch: int) -> Indices:
+        """Rows of the training between two evaluations: an epoch, or so many steps."""
+        if workload.steps is None or self.round is None:
+            return self.epoch_rows(seed, epoch, shuffle=workload.shuffle)
+        batch = self.examples if workload.batch_size == "full" else workload.batch_size
+        first = (epoch - 1) * self.round
+        left = workload.steps * batch - first
+        count = min(self.round, left) if left > 0 else self.round  # a timing may go on beyond the end
+        if self.train.tokens is not None and workload.shuffle:
+            return self.train.rows[matching.window_order(seed, epoch, len(self.train), count)]
+        n = self.examples
+        passes = range(first // n, (first + count - 1) // n + 1)
+        drawn = [self.epoch_rows(seed, number + 1, shuffle=workload.shuffle) for number in passes]
+        start = first - passes[0] * n
+        return np.concatenate(drawn)[start : start + count]
 
     def epoch_rows(self, seed: int, epoch: int, *, shuffle: bool) -> Indices:
         """Rows of the training pool in the order of an epoch: a permutation, or windows drawn at random.
@@ -180,7 +203,11 @@ def trial_data(dataset: Dataset, workload: Workload, seeds: Seeds, **other: Any)
         "scaling": workload.scale,
         **other,
     }
-    return cut(dataset, workload.split, seeds, **options)
+    data = cut(dataset, workload.split, seeds, **options)
+    if workload.steps is None or workload.evaluate_every is None:
+        return data
+    batch = data.examples if workload.batch_size == "full" else workload.batch_size
+    return replace(data, round=workload.evaluate_every * batch)
 
 
 def cut(

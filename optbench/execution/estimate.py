@@ -210,7 +210,8 @@ def _work(workload: Workload) -> float:
     multiplied = multiplications(network(workload, facts))
     n_train, _, _ = _sizes(workload, facts)
     batch = n_train if workload.batch_size == "full" else workload.batch_size
-    return workload.epochs * (n_train * multiplied * MULTIPLICATION + math.ceil(n_train / batch) * STEP)
+    examples = n_train if workload.evaluate_every is None else workload.evaluate_every * batch
+    return workload.epochs * (examples * multiplied * MULTIPLICATION + math.ceil(examples / batch) * STEP)
 
 
 def calibrate(spec: TrialSpec, context: Context) -> float:
@@ -244,6 +245,7 @@ def calibrate(spec: TrialSpec, context: Context) -> float:
     session.evaluate("test")
     per_example = min(_seconds(lambda: session.evaluate("test")) for _ in range(2)) / len(data.test)
     evaluated = n_validation + (n_train if workload.train_eval == "all" else workload.train_eval)
+    steps = workload.evaluate_every or steps
     return workload.epochs * (steps * step + evaluated * per_example) + n_test * per_example
 
 

@@ -68,9 +68,17 @@ MEASURES: Mapping[str, TaskMeasures] = MappingProxyType(
 )
 
 
-def of_part(session: Session, name: PartName, data: TrialData, *, outputs: bool = False) -> Evaluation:
-    """Evaluate a part of the data; predicted numbers come in the unit of the targets."""
-    found = session.evaluate(name, outputs=outputs)
+def of_part(
+    session: Session, name: PartName, data: TrialData, *, outputs: bool = False, averaged: bool = False
+) -> Evaluation:
+    """Evaluate a part of the data; predicted numbers come in the unit of the targets.
+
+    ``averaged`` asks for the moving average of the weights in their place.
+    """
+    if averaged:
+        found = session.evaluate(name, outputs=outputs, averaged=True)
+    else:
+        found = session.evaluate(name, outputs=outputs)
     if (standard := data.standard) is None:
         return found
     return replace(found, predictions=found.predictions.astype("float64") * standard.sd + standard.mean)

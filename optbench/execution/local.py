@@ -31,6 +31,8 @@ from optbench.tuning.journal import KEY as TUNING
 #: A dry run: at most so many epochs and seeds, on made data.
 SMOKE_EPOCHS = 2
 SMOKE_SEEDS = 2
+#: And so many steps between two evaluations, where a budget is in steps.
+SMOKE_STEPS = 3
 
 
 class Observer(Protocol):
@@ -70,9 +72,11 @@ def smoke(suite: Suite) -> Suite:
             facts = registry.info(workload.dataset)
             share = split.validation / (facts.train if split.source == "train" else facts.test)
             split = replace(split, validation=min(share, 0.5))
-        workload = replace(
-            workload, epochs=min(workload.epochs, SMOKE_EPOCHS), split=split, train_eval=30, smoke=True
-        )
+        epochs = min(workload.epochs, SMOKE_EPOCHS)
+        workload = replace(workload, epochs=epochs, split=split, train_eval=30, smoke=True)
+        if workload.steps is not None and workload.evaluate_every is not None:
+            every = min(workload.evaluate_every, SMOKE_STEPS)
+            workload = replace(workload, evaluate_every=every, steps=min(workload.steps, epochs * every))
         vary = entry.vary  # a searched network is trained on made data too
         return replace(entry, workload=workload, vary=vary and (lambda values: shorten(vary(values))))
 

@@ -22,21 +22,39 @@ from optbench.execution.checkpoint import CheckpointError, Checkpoints, Saved, S
 from optbench.execution.schedules import LearningRate
 from optbench.matching import Indices
 from optbench.models.layers import count_parameters
-from optbench.task import TASKS, Task, sign_of
+from optbench.optimizers.schedules import is_stepwise
+from optbench.task import TASKS, sign_of
 from optbench.trial import Fingerprints, Status, TrialRecord, TrialSpec, Workload, block_id, trial_id
 
 #: Called after each evaluation with the epoch and its row of the history.
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
 
+def history_of(workload: Workload) -> tuple[str, ...]:
+    """Columns of a trial's history: its task's, and those of the averaged weights where there are any."""
+    task = TASKS[workload.task]
+    averaged = (f"val_{name}_ema" for name in ("loss", *task.headline)) if workload.ema else ()
+    return (*task.history, *averaged)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EpochRequest:
-    """Training that a trial asks for: see :meth:`optbench.backends.base.Session.train_epoch`."""
+    """Training that a trial asks for: see :meth:`optbench.backends.base.Session.train_epoch`.
+
+    ``rates`` are the learning rates of its steps, where each has its own.
+    """
 
     session: Session
     rows: Indices
     epoch: int
     x: NDArray[Any] | None
+    rates: NDArray[np.float64] | None = None
+
+    def train(self) -> NDArray[np.float64]:
+        """Have the session do it."""
+        if self.rates is None:
+            return self.session.train_epoch(self.rows, self.epoch, self.x)
+        return self.session.train_epoch(self.rows, self.epoch, self.x, self.rates)
 
 
 #: A trial under way: stops at its opening, asks for epoch after epoch, is answered with the batch losses, and
@@ -119,7 +137,7 @@ def run_trial(
         request = next(trial)
         while True:
             assert request is not None
-            request = trial.send(request.session.train_epoch(request.rows, request.epoch, request.x))
+            request = trial.send(request.train())
     except StopIteration as end:
         record: TrialRecord = end.value
         return record
@@ -142,7 +160,7 @@ def opened(
     """
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     clock = time.perf_counter()
-    workload, columns = spec.workload, TASKS[spec.workload.task].history
+    workload, columns = spec.workload, history_of(spec.workload)
     data = trial_data(dataset, workload, spec.seeds)
     built = network(workload, dataset.info)
     weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
@@ -270,7 +288,7 @@ class _Order:
 
     def _draw(self, epoch: int) -> tuple[Indices, str]:
         spec = self._spec
-        rows = self._data.epoch_rows(spec.seeds.order, epoch, shuffle=spec.workload.shuffle)
+        rows = self._data.rows_of(spec.workload, spec.seeds.order, epoch)
         return rows, matching.fingerprint(rows)
 
 
@@ -293,10 +311,13 @@ def _train(
     if workload.augment is not None:
         augmentation = Augmentation(workload.augment, data.train, seed=spec.seeds.augment)
     last = min(workload.stop or workload.epochs, workload.epochs)
+    batch = data.examples if workload.batch_size == "full" else workload.batch_size
+    total = workload.steps or workload.epochs * -(-data.examples // batch)
     for epoch in range(len(progress.rows), last + 1):
         losses, step_seconds = np.array([math.nan]), math.nan
         if epoch:
-            if workload.schedule is not None and rate.at(epoch) != progress.lr:
+            by_epoch = workload.schedule is not None and not is_stepwise(workload.schedule)
+            if by_epoch and rate.at(epoch) != progress.lr:
                 progress.lr = rate.at(epoch)
                 session.set_lr(progress.lr)
             rows, digest = order.of(epoch, ahead=epoch < last)
@@ -305,10 +326,13 @@ def _train(
             x = augmentation.epoch(rows, epoch) if augmentation is not None else None
             progress.augment_seconds += time.perf_counter() - clock
             clock = time.perf_counter()
-            losses = yield EpochRequest(session=session, rows=rows, epoch=epoch, x=x)
+            rates = rate.of_steps(progress.steps, -(-len(rows) // batch), total)
+            if rates is not None:
+                progress.lr = float(rates[-1])
+            losses = yield EpochRequest(session=session, rows=rows, epoch=epoch, x=x, rates=rates)
             step_seconds = time.perf_counter() - clock
             progress.steps += len(losses)
-        row = _evaluate(session, data, TASKS[workload.task])
+        row = _evaluate(session, data, workload)
         row |= {"batch_loss": float(np.mean(losses)), "lr": progress.lr, "step_seconds": step_seconds}
         progress.rows.append(row)
         if on_epoch is not None:
@@ -330,21 +354,25 @@ def _train(
     return "diverged" if progress.epochs_above else "completed"
 
 
-def _evaluate(session: Session, data: TrialData, task: Task) -> dict[str, float]:
+def _evaluate(session: Session, data: TrialData, workload: Workload) -> dict[str, float]:
     """Evaluate an epoch; NaN for the validation part where there is none."""
     clock = time.perf_counter()
     row: dict[str, float] = {}
     part: PartName
-    for prefix, part, examples, names in (
-        ("train", "train_eval", data.train_eval, task.headline),
-        ("val", "validation", data.validation, task.metrics),
+    task = TASKS[workload.task]
+    for prefix, names, averaged in (
+        ("train", task.headline, False),
+        ("val", task.metrics, False),
+        *([("val", task.headline, True)] if workload.ema else []),
     ):
+        part = "train_eval" if prefix == "train" else "validation"
+        examples = data.train_eval if prefix == "train" else data.validation
         if len(examples):
-            found = evaluation.of_part(session, part, data)
+            found = evaluation.of_part(session, part, data, averaged=averaged)
             measured = evaluation.declared(task, found, examples, data.info, names=names)
         else:
             measured = dict.fromkeys(("loss", *names), math.nan)
-        row |= {f"{prefix}_{name}": value for name, value in measured.items()}
+        row |= {f"{prefix}_{name}{'_ema' * averaged}": value for name, value in measured.items()}
     row["eval_seconds"] = time.perf_counter() - clock
     return row
 
@@ -397,6 +425,12 @@ def _finish(
     clock = time.perf_counter()
     outputs = evaluation.needs_outputs(workload)
     evaluations = {"last": evaluation.of_part(session, "test", data, outputs=outputs)}
+    if workload.ema:
+        found = evaluation.of_part(session, "test", data, averaged=True)
+        task = TASKS[workload.task]
+        measured = evaluation.declared(task, found, data.test, data.info, names=task.metrics)
+        metrics |= {f"test_{name}_ema": value for name, value in measured.items()}
+        metrics |= {f"val_{name}_ema": row[f"val_{name}_ema"] for name in ("loss", *task.headline)}
     metrics |= _custom_validation(session, data, workload, "")
     if "best_epoch" in metrics:
         if progress.best_epoch != last:

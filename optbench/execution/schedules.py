@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from optbench.optimizers.schedules import factor, is_stepwise
 from optbench.task import sign_of
 from optbench.trial import CosineSchedule, ReduceOnPlateau, Schedule, StepSchedule
 
@@ -40,6 +45,13 @@ class LearningRate:
             share = (1 + math.cos(math.pi * (epoch - 1) / self._epochs)) / 2
             return self._initial * (schedule.floor + (1 - schedule.floor) * share)
         return self._reduced
+
+    def of_steps(self, first: int, count: int, total: int) -> NDArray[np.float64] | None:
+        """Learning rates of steps ``first`` (0, 1, ...) on, of ``total``; None where epochs have them."""
+        schedule: Any = self._schedule
+        if not is_stepwise(schedule):
+            return None
+        return self._initial * np.array([factor(schedule, first + k, total) for k in range(count)])
 
     def observe(self, row: Mapping[str, float]) -> None:
         """Take note of an epoch's evaluation, in the order of Keras's ReduceLROnPlateau."""

@@ -26,6 +26,7 @@ from optbench.execution.checkpoint import Checkpoints, StackCheckpoint
 from optbench.execution.protocol import EpochRequest, OnEpoch, Opened, opened, whole_id
 from optbench.optimizers import SGD, OptimizerConfig, stack_obstacle
 from optbench.optimizers.groups import at_lr
+from optbench.optimizers.schedules import is_stepwise
 from optbench.suite.spec import PlannedTrial
 from optbench.trial import Seeds, TrialRecord, TrialSpec, content_hash, to_plain
 
@@ -78,6 +79,12 @@ def jobs(planned: Sequence[PlannedTrial], size: Callable[[PlannedTrial], int]) -
 
 def obstacle(spec: TrialSpec) -> str:
     """Why no engine trains such trials together; empty where one may: it is asked again at their opening."""
+    workload = spec.workload
+    if is_stepwise(workload.schedule):
+        return "a schedule by step is for trials alone"
+    for name in ("ema", "accumulate"):
+        if getattr(workload, name) is not None:
+            return f"{name} is for trials alone"
     return stack_obstacle(spec.optimizer, spec.backend) or ""
 
 

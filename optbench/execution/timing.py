@@ -148,7 +148,7 @@ def _time_group(
     data = trial_data(dataset, spec.workload, spec.seeds)
     load = _Load()
     batch = data.examples if spec.workload.batch_size == "full" else spec.workload.batch_size
-    whole = math.ceil(data.examples / batch)
+    whole = math.ceil(data.rows_each / batch)
     first = _order(spec, data, 1)[: FEWEST_STEPS * batch]
     augmentation = None
     if spec.workload.augment is not None:
@@ -252,7 +252,7 @@ def _share(step: float, whole: int, seconds: float) -> tuple[int, int]:
 
 
 def _order(spec: TrialSpec, data: TrialData, epoch: int) -> Indices:
-    return data.epoch_rows(spec.seeds.order, epoch, shuffle=spec.workload.shuffle)
+    return data.rows_of(spec.workload, spec.seeds.order, epoch)
 
 
 def _evaluate(session: Session, data: TrialData) -> float:

@@ -385,6 +385,8 @@ def _steps_per_epoch(workload: Mapping[str, Any], metrics: Mapping[str, float]) 
     if split["source"] == "train":
         share = split["validation"]
         train -= round(share * train) if share < 1 else int(share)
+    if every := workload.get("evaluate_every"):
+        return float(every)
     train //= workload.get("context", 1)
     return 1.0 if batch == "full" else float(-(-train // batch))
 

@@ -14,6 +14,7 @@ from optbench.datasets import own, registry
 from optbench.datasets.base import DataError
 from optbench.models.layers import LAYERS, Layer, Model
 from optbench.models.zoo import ZOO
+from optbench.optimizers.schedules import STEPWISE
 from optbench.suite import slips
 from optbench.suite.custom_metrics import MetricError, declare
 from optbench.suite.references import ImportProblem, Kind, identify, load_object, plugins
@@ -35,6 +36,7 @@ SCHEDULES: Mapping[str, Any] = {
     "step": StepSchedule,
     "cosine": CosineSchedule,
     "reduce_on_plateau": ReduceOnPlateau,
+    **STEPWISE,
 }
 
 

@@ -175,17 +175,19 @@ def _workload(
     unknown = [key for key in entry if key not in known]
     if unknown:
         raise InvalidError([unknown_choice(key, known, (*path, key), what="key") for key in unknown])
+    given = {**entry, **_budget(entry, path)}
     missing = [
         f.name
         for f in fields(Workload)
-        if f.default is MISSING and f.default_factory is MISSING and f.name not in entry
+        if f.default is MISSING and f.default_factory is MISSING and f.name not in given
     ]
     if missing:
-        raise problem(path, f"{listed(missing)} missing; a workload needs dataset, model, batch_size, epochs")
+        needed = "dataset, model, batch_size, and epochs or steps"
+        raise problem(path, f"{listed(missing)} missing; a workload needs {needed}")
     dataset = declared.dataset(entry["dataset"], (*path, "dataset"), folder)
     model = declared.model(entry["model"], (*path, "model"), folder)
     facts = registry.info(dataset)
-    plain = {key: value for key, value in entry.items() if key not in (*EXTRAS, "schedule", "metrics")}
+    plain = {key: value for key, value in given.items() if key not in (*EXTRAS, "schedule", "metrics")}
     plain = _with_defaults(plain, facts)
     if entry.get("metrics") is not None:
         metrics = {**metrics, **declared.metrics(entry["metrics"], (*path, "metrics"), folder)}
@@ -238,6 +240,27 @@ def _workload(
     )
 
 
+#: A budget in steps is evaluated about so many times where a suite does not say how often.
+EVALUATIONS = 20
+
+
+def _budget(entry: Mapping[str, Any], path: KeyPath) -> dict[str, Any]:
+    """What a budget in steps means: steps between evaluations, and the number of these as epochs."""
+    if entry.get("steps") is None:
+        if entry.get("evaluate_every") is not None:
+            raise problem((*path, "evaluate_every"), "is for a budget in steps; without one every epoch is")
+        return {}
+    steps, every = entry["steps"], entry.get("evaluate_every")
+    for key, value in (("steps", steps), ("evaluate_every", every)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise problem((*path, key), f"found {shown(value)}; a whole number from 1 belongs here")
+    every = every or -(-steps // EVALUATIONS)
+    epochs = -(-steps // every)
+    if entry.get("epochs", epochs) != epochs:
+        raise problem((*path, "epochs"), "stands beside steps; a budget is in one of the two")
+    return {"evaluate_every": every, "epochs": epochs}
+
+
 #: Tokens of a window where neither the workload nor its model says how many.
 CONTEXT = 128
 
@@ -286,6 +309,11 @@ def _refuse_misfits(
         )
     if workload.augment is not None and len(facts.shape) != 3:
         raise problem((*path, "augment"), f"needs images, but {facts.name} has shape {facts.shape}")
+    if workload.accumulate is not None and (
+        workload.batch_size == "full" or workload.batch_size % workload.accumulate
+    ):
+        found = f"found {workload.accumulate} parts of a batch of {workload.batch_size}"
+        raise problem((*path, "accumulate"), f"{found}; give a number of equal parts")
     blind = [label for label, config in chosen.items() if config.lr is None]
     for key in ("schedule", "weight_decay"):
         if getattr(workload, key) is not None and blind:

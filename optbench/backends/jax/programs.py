@@ -14,7 +14,7 @@ from jax import lax
 from numpy.typing import NDArray
 
 from optbench.backends.base import Weights
-from optbench.backends.functional import Configuration, State
+from optbench.backends.functional import Configuration, Rate, State, accumulated
 from optbench.backends.jax.losses import evaluated_loss, prediction, training_loss
 from optbench.backends.jax.model import JaxModel
 from optbench.models.layers import roles
@@ -78,16 +78,17 @@ class JaxPrograms:
         return {
             "model": model,
             "optimizer": init(self._trained(model)),
+            **({"ema": self._trained(model)} if self._configuration.ema else {}),
             "step": self.put(np.zeros((), np.int32)),
             "key": self.put(key),
         }
 
     def epoch(
-        self, state: State, lr: float, x: Array, y: Array, places: Array, rows: Array
+        self, state: State, lr: Rate, x: Array, y: Array, places: Array, rows: Array
     ) -> tuple[State, Array]:
         """See :class:`optbench.backends.functional.Programs`."""
         config = self._configuration.optimizer
-        if self._fixed_lr and lr != config.lr:
+        if self._fixed_lr and np.any(np.asarray(lr) != config.lr):
             raise TypeError(
                 f"{getattr(config, 'reference', config)} asks for the value of its learning rate, so a "
                 "schedule cannot move it in a compiled program; take out the `if` or `float()` on it"
@@ -131,10 +132,13 @@ class JaxPrograms:
         ]
         return jax.tree.unflatten(structure, keyed)
 
-    def prepare_epoch(self, state: State, x: Array, y: Array, batches: int, batch: int) -> None:
+    def prepare_epoch(
+        self, state: State, x: Array, y: Array, batches: int, batch: int, *, stepwise: bool = False
+    ) -> None:
         """See :class:`optbench.backends.functional.Programs`."""
         rows = self.put(np.zeros((batches, batch), np.int32))
-        self._compile(self._run_epoch, state, self.rate(0.0), x, y, rows, rows)
+        rate = self.rate(np.zeros(batches) if stepwise else 0.0)
+        self._compile(self._run_epoch, state, rate, x, y, rows, rows)
 
     def prepare_evaluation(self, state: State, x: Array, y: Array, rows: Array) -> None:
         """See :class:`optbench.backends.functional.Programs`."""
@@ -162,7 +166,7 @@ class JaxPrograms:
             self._compiled[("init",)] = jax.jit(init).lower(trained).compile()
         return self._compiled[("init",)]
 
-    def rate(self, lr: float | list[float]) -> Array:
+    def rate(self, lr: Rate | list[float]) -> Array:
         """Bring a learning rate, or those of several trials, to the device."""
         return self.put(np.asarray(lr, stored_precision(self._configuration.precision)))
 
@@ -196,12 +200,13 @@ class JaxPrograms:
     def _run_epoch(
         self, state: State, lr: Array, x: Array, y: Array, places: Array, rows: Array
     ) -> tuple[State, Array]:
-        def step(state: State, batch: tuple[Array, Array]) -> tuple[State, Array]:
-            place, row = batch
-            return self._step(state, lr, self._taken(x, place), self._taken(y, row))
+        def step(state: State, batch: tuple[Array, Array, Array | None]) -> tuple[State, Array]:
+            place, row, own = batch
+            rate = lr if own is None else own
+            return self._step(state, rate, self._taken(x, place), self._taken(y, row))
 
         unroll = 1 if self._configuration.device == "cpu" else self.UNROLL
-        return lax.scan(step, state, (places, rows), unroll=unroll)
+        return lax.scan(step, state, (places, rows, lr if lr.ndim else None), unroll=unroll)
 
     def _taken(self, pool: Array, rows: Array) -> Array:
         """Examples of a pool: its rows, or the windows that start there."""
@@ -220,13 +225,25 @@ class JaxPrograms:
         trained = self._trained(model)
         key = jax.random.fold_in(state["key"], state["step"])
 
-        def objective(trained: Tree) -> tuple[Array, Tree]:
-            weights = {**model, **trained}
-            outputs, moved = self._model(weights, x, key=key, training=True)
-            losses = self._training_loss(outputs, y)
-            return losses.mean() + self._model.penalty(weights), moved
+        def passes(model: Tree, x: Array, y: Array, key: Array) -> tuple[Array, Tree, Tree]:
+            def objective(trained: Tree) -> tuple[Array, Tree]:
+                weights = {**model, **trained}
+                outputs, moved = self._model(weights, x, key=key, training=True)
+                losses = self._training_loss(outputs, y)
+                return losses.mean() + self._model.penalty(weights), moved
 
-        (loss, moved), gradients = jax.value_and_grad(objective, has_aux=True)(trained)
+            (loss, moved), gradients = jax.value_and_grad(objective, has_aux=True)(trained)
+            return loss, moved, gradients
+
+        if self._configuration.accumulate is None:
+            loss, moved, gradients = passes(model, x, y, key)
+        else:
+            loss, moved, gradients = accumulated(
+                lambda model, part, number: passes(model, x[part], y[part], jax.random.fold_in(key, number)),
+                model,
+                n=len(x),
+                parts=self._configuration.accumulate,
+            )
         gradients = self._clip(gradients)
         decay = self._configuration.weight_decay
         if decay is not None:
@@ -234,6 +251,9 @@ class JaxPrograms:
         updates, optimizer = self._solver(lr).update(gradients, state["optimizer"], trained, value=loss)
         trained = optax.apply_updates(trained, updates)
         new = {"model": {**model, **trained, **moved}, "optimizer": optimizer, "step": state["step"] + 1}
+        if (kept := self._configuration.ema) is not None:
+            before = state["ema"]
+            new["ema"] = {name: kept * before[name] + (1 - kept) * w for name, w in trained.items()}
         return {**new, "key": state["key"]}, loss
 
     def _clip(self, gradients: Tree) -> Tree:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from optbench.backends.base import Weights
-from optbench.backends.functional import Configuration, State
+from optbench.backends.functional import Configuration, Rate, State, accumulated
 from optbench.backends.tensorflow.losses import evaluated_loss, prediction, training_loss
 from optbench.backends.tensorflow.model import TensorFlowModel
 from optbench.models.layers import Conv2D, MaxPool2D, roles, walk
@@ -23,6 +23,9 @@ from optbench.trial import stored_precision
 
 #: Weights from which on one pass over them saves more than the call of an XLA program costs.
 LARGE = 1_000_000
+
+#: Seeds of the parts of a batch lie so far from each other: beyond those of any layers.
+_PART = 10**7
 
 Tensor = Any
 Tree = dict[str, Tensor]
@@ -206,12 +209,13 @@ class TensorFlowPrograms:
         return {
             "model": model,
             "optimizer": self._solver.init(self._trained(model)),
+            **({"ema": self._trained(model)} if self._configuration.ema else {}),
             "step": self.put(np.zeros((), np.int32)),
             "key": self.put(key.view(np.int32)),
         }
 
     def epoch(
-        self, state: State, lr: float, x: Tensor, y: Tensor, places: Tensor, rows: Tensor
+        self, state: State, lr: Rate, x: Tensor, y: Tensor, places: Tensor, rows: Tensor
     ) -> tuple[State, Tensor]:
         """See :class:`optbench.backends.functional.Programs`."""
         return self._steps(state, lr, x, y, places, rows, steps=rows.shape[0])
@@ -228,16 +232,18 @@ class TensorFlowPrograms:
         """See :class:`optbench.backends.functional.Programs`."""
         return tf.nest.pack_sequence_as(tree, [tf.identity(tf.convert_to_tensor(leaf)) for leaf in leaves])
 
-    def prepare_epoch(self, state: State, x: Tensor, y: Tensor, batches: int, batch: int) -> None:
+    def prepare_epoch(
+        self, state: State, x: Tensor, y: Tensor, batches: int, batch: int, *, stepwise: bool = False
+    ) -> None:
         """See :class:`optbench.backends.functional.Programs`. The compiled loop is called to take no step."""
         rows = self.put(np.zeros((batches, batch), np.int32))
-        self._steps(state, 0.0, x, y, rows, rows, steps=0)
+        self._steps(state, np.zeros(batches) if stepwise else 0.0, x, y, rows, rows, steps=0)
 
     def prepare_evaluation(self, state: State, x: Tensor, y: Tensor, rows: Tensor) -> None:
         """See :class:`optbench.backends.functional.Programs`."""
         self._evaluate(state["model"], x, y, rows, self.put(np.array(0, np.int32)))
 
-    def _steps(self, state: State, lr: float, *arrays: Tensor, steps: int) -> tuple[State, Tensor]:
+    def _steps(self, state: State, lr: Rate, *arrays: Tensor, steps: int) -> tuple[State, Tensor]:
         rate = self.put(np.asarray(lr, stored_precision(self._configuration.precision)))
         return self._epoch(state, rate, *arrays, self.put(np.array(steps, np.int32)))
 
@@ -248,7 +254,8 @@ class TensorFlowPrograms:
         self, state: State, lr: Tensor, x: Tensor, y: Tensor, places: Tensor, rows: Tensor, steps: Tensor
     ) -> tuple[State, Tensor]:
         def step(k: Tensor, state: State, losses: Tensor) -> tuple[Tensor, State, Tensor]:
-            state, loss = self._step(state, lr, self._taken(x, places[k]), self._taken(y, rows[k]))
+            rate = lr[k] if lr.shape.rank else lr
+            state, loss = self._step(state, rate, self._taken(x, places[k]), self._taken(y, rows[k]))
             return k + 1, state, losses.write(k, loss)
 
         losses = tf.TensorArray(lr.dtype, rows.shape[0], element_shape=())
@@ -265,21 +272,39 @@ class TensorFlowPrograms:
     def _step(self, state: State, lr: Tensor, x: Tensor, y: Tensor) -> tuple[State, Tensor]:
         model, t = state["model"], state["step"] + 1
         trained = self._trained(model)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(trained)
-            weights = {**model, **trained}
-            seed = state["key"] + tf.stack([0, t])
-            outputs, moved = self._model(weights, x, seed=seed, training=True)
-            losses = self._training_loss(outputs, y)
-            loss = tf.reduce_mean(losses) + self._model.penalty(weights)
-        # The gradient of a gather is given as the rows that it met.
-        gradients = {n: tf.convert_to_tensor(g) for n, g in tape.gradient(loss, trained).items()}
+        seed = state["key"] + tf.stack([0, t])
+
+        def passes(model: Tree, x: Tensor, y: Tensor, seed: Tensor) -> tuple[Tensor, Tree, Tree]:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(trained)
+                weights = {**model, **trained}
+                outputs, moved = self._model(weights, x, seed=seed, training=True)
+                losses = self._training_loss(outputs, y)
+                loss = tf.reduce_mean(losses) + self._model.penalty(weights)
+            # The gradient of a gather is given as the rows that it met.
+            gradients = {n: tf.convert_to_tensor(g) for n, g in tape.gradient(loss, trained).items()}
+            return loss, moved, gradients
+
+        if self._configuration.accumulate is None:
+            loss, moved, gradients = passes(model, x, y, seed)
+        else:
+            loss, moved, gradients = accumulated(
+                lambda model, part, number: passes(
+                    model, x[part], y[part], seed + tf.constant([_PART * number, 0])
+                ),
+                model,
+                n=x.shape[0],
+                parts=self._configuration.accumulate,
+            )
         gradients = self._clip(gradients)
         decay = self._configuration.weight_decay
         if decay is not None:
             trained = {n: w * (1 - lr * decay) if n.endswith("/kernel") else w for n, w in trained.items()}
         trained, optimizer = self._update(gradients, state["optimizer"], trained, lr=lr, t=t, loss=loss)
         new = {"model": {**model, **trained, **moved}, "optimizer": optimizer, "step": t}
+        if (kept := self._configuration.ema) is not None:
+            before = state["ema"]
+            new["ema"] = {name: kept * before[name] + (1 - kept) * w for name, w in trained.items()}
         return {**new, "key": state["key"]}, loss
 
     def _clip(self, gradients: Tree) -> Tree:

@@ -13,6 +13,7 @@ from optbench.backends.torch.graph import CudaRecorder, GraphStep, obstacle
 from optbench.backends.torch.session import TorchSession, half_device
 from optbench.backends.torch.steps import AutogradStep, MakeStep
 from optbench.models.layers import BuiltLayer
+from optbench.optimizers.schedules import is_stepwise
 from optbench.trial import TrialSpec
 
 #: Full batches that a measurement times, and the share of autograd's time that a graph must not exceed.
@@ -65,6 +66,8 @@ def make_step(
     if trial.device != "cuda":
         why = "graph was asked for: it needs a CUDA device" if asked == "graph" else "the only one here"
         return lambda state: AutogradStep(why)
+    if is_stepwise(trial.workload.schedule):
+        return lambda state: AutogradStep("each step has a learning rate of its own")
     key = (Configuration.of(trial, built), trial.workload.batch_size, asked)
     if key not in obstacles:
         obstacles[key] = _against_graph(open_trial, measure=asked == "auto")

@@ -57,7 +57,7 @@ class CompiledStep(AutogradStep):
 
     def loss(self, state: TrainState, x: Tensor, rows: Tensor) -> Tensor:
         """See :class:`optbench.backends.torch.steps.AutogradStep`."""
-        if self._loss is None or len(rows) < state.batch:
+        if self._loss is None or len(rows) < state.micro:
             return super().loss(state, x, rows)
         masks = state.model.masks(len(rows), x.dtype)
         return self._loss(state.model.weights, x, state.pool_y.index_select(0, rows), masks)

@@ -22,6 +22,7 @@ from optbench.backends.torch.steps import batches
 from optbench.models import layers as spec
 from optbench.models.layers import BuiltLayer
 from optbench.optimizers import has_rule, needs_loss
+from optbench.optimizers.schedules import is_stepwise
 from optbench.trial import TrialSpec
 
 aten = torch.ops.aten
@@ -37,6 +38,9 @@ ACTIVATIONS: Mapping[str, tuple[Callable[[Tensor], object], Callable[[Tensor, Te
 
 def can_be_written_out(trial: TrialSpec, built: tuple[BuiltLayer, ...]) -> bool:
     """Whether a trial's step can be written out: dense layers, simple activations and dropout."""
+    workload = trial.workload
+    if workload.ema or workload.accumulate or is_stepwise(workload.schedule):
+        return False
     if trial.device not in ("cpu", "cuda") or trial.precision not in ("float32", "float64"):
         return False
     # A custom class may keep a gradient, whose memory the next step uses again.

@@ -159,8 +159,7 @@ class GraphStep(AutogradStep):
         def step() -> None:
             index = buffers.batch * state.batch + buffers.first
             x = buffers.pool.index_select(0, buffers.places.index_select(0, index))
-            loss = self.loss(state, x, buffers.rows.index_select(0, index))
-            loss.backward()
+            loss = self.passes(state, x, buffers.rows.index_select(0, index))
             state.update()
             buffers.losses.index_copy_(0, buffers.batch, loss.detach()[None])
             buffers.batch.add_(1)

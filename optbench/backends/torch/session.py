@@ -64,6 +64,8 @@ class TorchSession:
             pool_y=pool_y,
             batch=data.examples if workload.batch_size == "full" else workload.batch_size,
             lr=spec.optimizer.lr or 0.0,  # a custom class without one takes no weight decay
+            ema=workload.ema,
+            accumulate=workload.accumulate,
         )
         self.optimizer = self.train_state.optimizer
         self._parts = {
@@ -113,9 +115,16 @@ class TorchSession:
         self._synchronize()
 
     @flush_denormals()
-    def train_epoch(self, rows: Indices, epoch: int, x: NDArray[Any] | None = None) -> NDArray[np.float64]:
+    def train_epoch(
+        self,
+        rows: Indices,
+        epoch: int,
+        x: NDArray[Any] | None = None,
+        rates: NDArray[np.float64] | None = None,
+    ) -> NDArray[np.float64]:
         """See :class:`optbench.backends.base.Session`."""
         self.set_products()
+        self.train_state.rates = None if rates is None else iter(rates.tolist())
         if self._custom:
             switch(self.optimizer, "train")
         which = self.on_device(rows)
@@ -133,15 +142,18 @@ class TorchSession:
         return np.resize(self._first_rows, count * self.train_state.batch)
 
     @torch.inference_mode()
-    def evaluate(self, part: PartName, *, outputs: bool = False) -> Evaluation:
+    def evaluate(self, part: PartName, *, outputs: bool = False, averaged: bool = False) -> Evaluation:
         """See :class:`optbench.backends.base.Session`."""
         x, y, rows = self._parts[part]
+        weights: Mapping[str, Tensor] = self.model.weights
+        if averaged:
+            weights = {**weights, **dict(zip(self.model.trainable, self.train_state.averages, strict=True))}
         self.set_products()
         total = torch.zeros((), dtype=torch.float64, device="cpu" if x.device.type == "mps" else x.device)
         predictions, kept = [], []
         for batch in rows.split(self._evaluation_batch):
             output = self.model.network.outputs(
-                self.model.weights,
+                weights,
                 x.index_select(0, batch),
                 training=False,
                 draw=self.model.draw,
@@ -189,7 +201,8 @@ class TorchSession:
         }
         for part, tensors in (("weights", self.model.weights), ("remembered", self._remembered)):
             copied |= {f"{part}/{name}": from_torch(tensor) for name, tensor in tensors.items()}
-        return copied
+        averages = zip(self.model.trainable, self.train_state.averages, strict=False)
+        return copied | {f"ema/{name}": from_torch(tensor) for name, tensor in averages}
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -199,6 +212,8 @@ class TorchSession:
         for part, tensors in (("weights", self.model.weights), ("remembered", self._remembered)):
             for name, tensor in tensors.items():
                 tensor.copy_(torch.from_numpy(to_torch(state[f"{part}/{name}"])))
+        for name, tensor in zip(self.model.trainable, self.train_state.averages, strict=False):
+            tensor.copy_(torch.from_numpy(to_torch(state[f"ema/{name}"])))
         saving.restore(self.optimizer, self.params, state)
         self.model.generator.set_state(torch.from_numpy(state["dropout"]))
         self.train_state.lr = float(state["lr"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +55,9 @@ class TrainState:
         Examples of a full batch.
     lr : float
         Learning rate of the steps to come; 0 for an optimizer without one.
+    ema, accumulate
+        See :class:`optbench.trial.Workload`. ``averages`` are the moving averages, ``micro`` the examples
+        whose gradient is computed at a time; ``rates`` gives each step's learning rate, if it has its own.
     """
 
     def __init__(
@@ -68,6 +72,8 @@ class TrainState:
         pool_y: Tensor,
         batch: int,
         lr: float,
+        ema: float | None = None,
+        accumulate: int | None = None,
     ) -> None:
         self.model, self.params = model, model.parameters()
         self.loss_spec = loss
@@ -75,6 +81,10 @@ class TrainState:
         self._objective = Objective(model.network, loss, half)
         self._rules, self._regularized = rules, rules.any
         self._kernels = [model.weights[name] for name in model.trainable if name.endswith("/kernel")]
+        self.rates: Iterator[float] | None = None
+        self.micro = batch if accumulate is None else -(-batch // accumulate)
+        self._decay = ema
+        self.averages = [] if ema is None else [w.detach().clone() for w in self.params]
         self.use(optimizer)
 
     def use(self, optimizer: torch.optim.Optimizer) -> None:
@@ -103,8 +113,13 @@ class TrainState:
 
     def update(self) -> None:
         """Take the step that the gradients say, and drop them."""
+        if self.rates is not None:
+            self.set_lr(next(self.rates))
         self.regularize()
         self.step()
+        if self._decay is not None:
+            with torch.no_grad():
+                torch._foreach_lerp_(self.averages, self.params, 1 - self._decay)
         for w in self.params:  # what zero_grad does, without its hooks: a tenth of a small step
             w.grad = None
 

@@ -59,7 +59,7 @@ class AutogradStep:
 
     def warm_up(self, state: TrainState, rows: Tensor) -> None:
         """See :class:`Step`."""
-        self.loss(state, state.pool_x.index_select(0, rows), rows).backward()
+        self.passes(state, state.pool_x.index_select(0, rows), rows)
 
     def epoch(self, state: TrainState, pool: Tensor, places: Tensor, rows: Tensor) -> Tensor:
         """See :class:`Step`."""
@@ -71,12 +71,25 @@ class AutogradStep:
         """Take a step for each of these batches; their losses."""
         losses = []
         for place, batch in zip(places, rows, strict=True):
-            loss = self.loss(state, pool.index_select(0, place), batch)
-            loss.backward()
+            loss = self.passes(state, pool.index_select(0, place), batch)
             state.tell(loss)
             state.update()
             losses.append(loss.detach())
         return losses
+
+    def passes(self, state: TrainState, x: Tensor, rows: Tensor) -> Tensor:
+        """Forward and backward pass of a batch, all at once or part after part; its loss."""
+        n = len(rows)
+        if n <= state.micro:
+            loss = self.loss(state, x, rows)
+            loss.backward()
+            return loss
+        total = torch.zeros((), dtype=state.params[0].dtype, device=state.params[0].device)
+        for part, own in zip(x.split(state.micro), rows.split(state.micro), strict=True):
+            loss = self.loss(state, part, own) * (len(own) / n)
+            loss.backward()
+            total += loss.detach()
+        return total
 
     def loss(self, state: TrainState, x: Tensor, rows: Tensor) -> Tensor:
         """Loss of a batch in training mode, with penalties."""
