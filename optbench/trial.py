@@ -444,7 +444,8 @@ def short_hash(text: str) -> str:
 
 def custom_code(spec: TrialSpec) -> tuple[str, ...]:
     """Name the code that a training runs and that is not optbench's own, with its version or digest."""
-    parts: tuple[Any, ...] = (spec.optimizer, *(spec.workload.metrics or ()))
+    workload = spec.workload
+    parts: tuple[Any, ...] = (spec.optimizer, *(workload.metrics or ()), workload.model.own)
     return tuple(f"{part.reference} ({part.code[:19]})" for part in parts if hasattr(part, "reference"))
 
 

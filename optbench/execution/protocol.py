@@ -166,6 +166,9 @@ def opened(
     weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
     init = matching.fingerprint(*(part for item in weights.items() for part in item))
     session = engine.open(spec, built, data, weights)
+    if workload.model.own is not None:  # which makes its own
+        own = session.weights()
+        init = matching.fingerprint(*(part for item in own.items() for part in item))
     setup = time.perf_counter() - clock
     warm_up = _seconds(session.warm_up)
     facts = {**environment, **engine.describe(spec.device), **session.facts()}

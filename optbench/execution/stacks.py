@@ -80,6 +80,8 @@ def jobs(planned: Sequence[PlannedTrial], size: Callable[[PlannedTrial], int]) -
 def obstacle(spec: TrialSpec) -> str:
     """Why no engine trains such trials together; empty where one may: it is asked again at their opening."""
     workload = spec.workload
+    if workload.model.own is not None:
+        return "a network of one's own is for trials alone"
     if is_stepwise(workload.schedule):
         return "a schedule by step is for trials alone"
     for name in ("ema", "accumulate"):

@@ -8,10 +8,12 @@ width x channels, sequences places x features, convolution kernels [height, widt
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
+from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal, Union, get_args
+from typing import Annotated, Any, Literal, Union, get_args
 
 from annotated_types import Ge, Gt, Lt, MinLen
 
@@ -376,6 +378,40 @@ LAYERS: Mapping[str, type[Layer]] = MappingProxyType({cls.kind: cls for cls in g
 
 
 @dataclass(frozen=True, kw_only=True)
+class OwnNetwork:
+    """A network of the user's own, the only layer of its model: a ``torch.nn.Module``.
+
+    Attributes
+    ----------
+    reference : str
+        ``file.py:Class`` or ``package.module:Class``; or a function that returns one.
+    code : str
+        What identifies the code: ``sha256:...`` of the file, or ``name==version`` of the package.
+    arguments : str
+        What it is called with, as JSON.
+    directory : Path, optional
+        Where a file is looked for; the working directory otherwise. No part of the identity.
+    """
+
+    __pydantic_config__ = FORBID_EXTRA
+
+    kind: Literal["own"] = "own"
+    reference: str
+    code: str
+    arguments: str = "{}"
+    directory: InitVar[Path | None] = None
+
+    def __post_init__(self, directory: Path | None) -> None:
+        object.__setattr__(self, "_directory", directory)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Arguments by name."""
+        found: dict[str, Any] = json.loads(self.arguments)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """A model: its layers, and the name people know it by (the name is a label, not identity).
 
@@ -386,5 +422,11 @@ class Model:
     __pydantic_config__ = FORBID_EXTRA
 
     name: str = field(compare=False)
-    layers: Annotated[tuple[Layer, ...], MinLen(1)]
+    layers: Annotated[tuple[Layer | OwnNetwork, ...], MinLen(1)]
     code: str | None = None
+
+    @property
+    def own(self) -> OwnNetwork | None:
+        """The user's own network, if it is one."""
+        first = self.layers[0]
+        return first if isinstance(first, OwnNetwork) else None

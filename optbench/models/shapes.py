@@ -29,6 +29,7 @@ from optbench.models.kinds import (
     Layer,
     LayerNorm,
     MaxPool2D,
+    OwnNetwork,
     Padding,
     PoolSequence,
     Positions,
@@ -57,7 +58,7 @@ class BuiltLayer:
     """A layer with its name in the model, its input and output shapes and its parameters."""
 
     name: str
-    layer: Layer
+    layer: Layer | OwnNetwork
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     parameters: tuple[Parameter, ...] = ()
@@ -92,10 +93,15 @@ class Building:
     number: int = 0
     embedding: Parameter | None = None
 
-    def sequence(self, layers: Iterable[Layer], shape: tuple[int, ...]) -> tuple[BuiltLayer, ...]:
+    def sequence(
+        self, layers: Iterable[Layer | OwnNetwork], shape: tuple[int, ...]
+    ) -> tuple[BuiltLayer, ...]:
         """Build layers that follow each other; a dense one behind an image gets a flatten layer in front."""
         built: list[BuiltLayer] = []
         for layer in layers:
+            if isinstance(layer, OwnNetwork):  # its shapes are its own; a trial says what it gives
+                output = (*shape[:1], self.outputs) if self.tokens else (self.outputs,)
+                return (BuiltLayer(name="own", layer=layer, input_shape=shape, output_shape=output),)
             if isinstance(layer, Dense) and len(shape) == 3:
                 built.append(self.layer(Flatten(), shape))
                 shape = built[-1].output_shape

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import field, fields, make_dataclass, replace
 from functools import cache, partial
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from optbench.datasets import own, registry
 from optbench.datasets.base import DataError
-from optbench.models.layers import LAYERS, Layer, Model
+from optbench.models.layers import LAYERS, Layer, Model, OwnNetwork
 from optbench.models.zoo import ZOO
 from optbench.optimizers.schedules import STEPWISE
 from optbench.suite import slips
@@ -176,17 +178,35 @@ def _own_model(entry: dict[str, Any], path: KeyPath, folder: Path) -> Model:
     """Call a custom function with the other keys; it returns a Model or its layers."""
     arguments = {key: value for key, value in entry.items() if key != "class"}
     try:
-        result = load_object(str(entry["class"]), folder)(**arguments)
+        make = load_object(str(entry["class"]), folder)
+        result = make(**arguments)
     except ImportProblem as error:
         raise problem((*path, "class"), str(error)) from None
     except Exception as error:  # the user's code may fail in any way
         raise problem(path, f"{entry['class']} failed ({type(error).__name__}: {error})") from error
     if isinstance(result, Model):
         return result
+    if _is_module(result):
+        own = OwnNetwork(
+            reference=str(entry["class"]),
+            code=identify(str(entry["class"]), folder),
+            arguments=json.dumps(arguments, sort_keys=True),
+            directory=folder,
+        )
+        return Model(name=own.reference.rpartition(":")[2], layers=(own,))
     kinds = tuple(LAYERS.values())
     if not isinstance(result, tuple | list) or not result or not all(isinstance(x, kinds) for x in result):
-        raise problem(path, f"{entry['class']} gave {shown(result)}; return a Model or a list of its layers")
+        raise problem(
+            path,
+            f"{entry['class']} gave {shown(result)}; return a Model, a list of layers, or a torch.nn.Module",
+        )
     return Model(name=entry["class"].rpartition(":")[2], layers=tuple(result))
+
+
+def _is_module(value: Any) -> bool:
+    """Whether a value is a network of PyTorch, without importing it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.nn.Module)
 
 
 def _model_from_layers(entry: dict[str, Any], path: KeyPath) -> Model:

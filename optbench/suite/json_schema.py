@@ -274,7 +274,11 @@ def _workload(entry: Schema, *, targets: str, goals: str) -> Schema:
         "additionalProperties": False,
         # A grid may bring what is required, or a part of the model.
         "if": {"required": ["grid"]},
-        "else": {"required": needed, "properties": {"model": {"$ref": "#/$defs/Model"}}},
+        "else": {
+            "required": [name for name in needed if name != "epochs"],
+            "anyOf": [{"required": ["epochs"]}, {"required": ["steps"]}],
+            "properties": {"model": {"$ref": "#/$defs/Model"}},
+        },
     }
 
 

@@ -13,6 +13,7 @@ from optbench.backends.base import LossSpec, entry
 from optbench.backends.torch import classification, language_modelling, regression
 from optbench.backends.torch.layers import Draw, Weights
 from optbench.backends.torch.model import Network
+from optbench.backends.torch.own_network import OwnModel
 
 #: (outputs, targets, reduction="mean", "sum" or "none", options of the loss) -> loss.
 LOSSES: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
@@ -54,7 +55,7 @@ class Objective:
         See :meth:`Network.outputs`.
     """
 
-    def __init__(self, network: Network, loss: LossSpec, half: str | None) -> None:
+    def __init__(self, network: Network | OwnModel, loss: LossSpec, half: str | None) -> None:
         self._network, self._half = network, half
         self._loss = loss_function(loss, reduction="mean")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -14,10 +15,12 @@ from torch import Tensor
 from optbench import matching
 from optbench.backends.arrays import evaluation_batch, layout, scaled
 from optbench.backends.base import Evaluation, LossSpec, PartName, Weights, entry
+from optbench.backends.global_draws import GlobalDraws
 from optbench.backends.torch import saving
 from optbench.backends.torch.losses import LOSSES, PREDICTIONS
 from optbench.backends.torch.model import TorchModel, from_torch, to_torch
 from optbench.backends.torch.optimizers import class_facts, make_optimizer, switch
+from optbench.backends.torch.own_network import OwnModel, made
 from optbench.backends.torch.state import GradientRules, TrainState
 from optbench.backends.torch.steps import MakeStep, flush_denormals
 from optbench.datasets.base import Part, TrialData
@@ -48,15 +51,26 @@ class TorchSession:
         loss = LossSpec.of(workload)
         self._half = half_device(spec)
         dropout_seed = int(matching.stream(spec.seeds.dropout, "dropout").integers(2**63))
-        self.model = TorchModel(built, weights, device=self._device, dropout_seed=dropout_seed)
-        self.params = self.model.parameters()
         self._custom = not has_rule(spec.optimizer)
-        self.roles = roles(built)
+        own = workload.model.own
+        # What code of the user's own may draw from.
+        self._draws = GlobalDraws(dropout_seed) if self._custom or own is not None else None
+        self.model: TorchModel | OwnModel
+        if own is None:
+            self.model = TorchModel(built, weights, device=self._device, dropout_seed=dropout_seed)
+            self.roles = roles(built)
+        else:
+            with GlobalDraws(int(matching.stream(spec.seeds.init, "init").integers(2**63))).mine():
+                module = made(own)
+            dtype = getattr(torch, stored_precision(spec.precision))
+            self.model = OwnModel(module, device=self._device, dtype=dtype)
+            self.roles = self.model.roles
+        self.params = self.model.parameters()
         self._groups = groups.described(spec.optimizer, built)
         pool_x, pool_y = pool(data.train)
         self.train_state = TrainState(
             model=self.model,
-            optimizer=make_optimizer(spec.optimizer, self.params, self.roles),
+            optimizer=self._optimizer_of(spec),
             loss=loss,
             half=self._half,
             rules=GradientRules.of(workload),
@@ -84,6 +98,14 @@ class TorchSession:
         self._stored, self._layout = stored_precision(spec.precision), layout(built)
         self._step = make_step(self.train_state)
 
+    def _optimizer_of(self, spec: TrialSpec) -> torch.optim.Optimizer:
+        with self._mine():
+            return make_optimizer(spec.optimizer, self.params, self.roles)
+
+    def _mine(self) -> AbstractContextManager[None]:
+        """Have the global generators in this trial's states, where code of the user's own runs."""
+        return nullcontext() if self._draws is None else self._draws.mine()
+
     @property
     def lr(self) -> float:
         """Learning rate of the steps to come."""
@@ -103,13 +125,17 @@ class TorchSession:
     def warm_up(self) -> None:
         """Run one forward and backward pass, and let the optimizer compile what it must."""
         state = self.model.generator.get_state()
+        draws = None if self._draws is None else self._draws.state()
         self.remember()
         self.set_products()
-        self._step.warm_up(self.train_state, self.on_device(self._first_rows))
-        for w in self.params:
-            w.grad = None
-        if hasattr(self.optimizer, "warm_up"):
-            self.optimizer.warm_up()
+        with self._mine():
+            self._step.warm_up(self.train_state, self.on_device(self._first_rows))
+            for w in self.params:
+                w.grad = None
+            if hasattr(self.optimizer, "warm_up"):
+                self.optimizer.warm_up()
+        if self._draws is not None and draws is not None:
+            self._draws.restore(draws)
         self.recall()
         self.model.generator.set_state(state)
         self._synchronize()
@@ -129,10 +155,12 @@ class TorchSession:
             switch(self.optimizer, "train")
         which = self.on_device(rows)
         state = self.train_state
-        if x is None:
-            losses = self._step.epoch(state, state.pool_x, which, which)
-        else:
-            losses = self._step.epoch(state, self.inputs(x), self.on_device(np.arange(len(rows))), which)
+        with self._mine():
+            if x is None:
+                losses = self._step.epoch(state, state.pool_x, which, which)
+            else:
+                places = self.on_device(np.arange(len(rows)))
+                losses = self._step.epoch(state, self.inputs(x), places, which)
         if self._custom:
             switch(self.optimizer, "eval")
         return losses.double().cpu().numpy()
@@ -152,13 +180,14 @@ class TorchSession:
         total = torch.zeros((), dtype=torch.float64, device="cpu" if x.device.type == "mps" else x.device)
         predictions, kept = [], []
         for batch in rows.split(self._evaluation_batch):
-            output = self.model.network.outputs(
-                weights,
-                x.index_select(0, batch),
-                training=False,
-                draw=self.model.draw,
-                half=self._half,
-            )
+            with self._mine():
+                output = self.model.network.outputs(
+                    weights,
+                    x.index_select(0, batch),
+                    training=False,
+                    draw=self.model.draw,
+                    half=self._half,
+                )
             total += self._evaluated_loss(output, y.index_select(0, batch)).to(total)
             predictions.append(self.predict(output))
             if outputs:
@@ -201,6 +230,8 @@ class TorchSession:
         }
         for part, tensors in (("weights", self.model.weights), ("remembered", self._remembered)):
             copied |= {f"{part}/{name}": from_torch(tensor) for name, tensor in tensors.items()}
+        if self._draws is not None:
+            copied |= {f"draws/{name}": value for name, value in self._draws.state().items()}
         averages = zip(self.model.trainable, self.train_state.averages, strict=False)
         return copied | {f"ema/{name}": from_torch(tensor) for name, tensor in averages}
 
@@ -216,6 +247,9 @@ class TorchSession:
             tensor.copy_(torch.from_numpy(to_torch(state[f"ema/{name}"])))
         saving.restore(self.optimizer, self.params, state)
         self.model.generator.set_state(torch.from_numpy(state["dropout"]))
+        if self._draws is not None:
+            drawn = (name for name in state if name.startswith("draws/"))
+            self._draws.restore({name.removeprefix("draws/"): state[name] for name in drawn})
         self.train_state.lr = float(state["lr"])
 
     def state_bytes(self) -> int:

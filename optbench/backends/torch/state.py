@@ -13,6 +13,7 @@ from optbench.backends.torch.direct import step_of
 from optbench.backends.torch.losses import Objective
 from optbench.backends.torch.model import TorchModel
 from optbench.backends.torch.optimizers import parts_of, set_lr
+from optbench.backends.torch.own_network import OwnModel
 from optbench.trial import Workload
 
 
@@ -63,7 +64,7 @@ class TrainState:
     def __init__(
         self,
         *,
-        model: TorchModel,
+        model: TorchModel | OwnModel,
         optimizer: torch.optim.Optimizer,
         loss: LossSpec,
         half: str | None,
