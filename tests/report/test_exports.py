@@ -16,11 +16,12 @@ from optbench.report import leaderboard_columns
 from optbench.report.analysis import analyse, side_tables
 from optbench.report.build import write_report
 from optbench.report.columns import number_column
-from optbench.report.exports import csv_text, table_csv
+from optbench.report.exports import csv_text, json_text, table_csv, write_frames
 from optbench.report.leaderboard import Leaderboard, Row
 from optbench.report.leaderboard_columns import leaderboard_table, told_apart
 from optbench.report.side_tables import across_table, pairs_table
 from optbench.report.terminal import rich_table
+from optbench.report.text import TextTable
 from optbench.stats.effects import mean_difference
 
 THREE = ("adam: {lr: 0.01}", "adam: {lr: 0.01}\n  sgd: {lr: 0.1}")
@@ -428,3 +429,29 @@ def test_the_json_file_counts_trials_and_names_the_analysis(report, tmp_path):
     assert content["trials"] == {"completed": 21, "diverged": 2, "crashed": 1}
     assert content["analysis"]["baseline"] == "wame"
     assert content["made_data"] is False
+
+
+def test_a_table_without_values_is_written_by_its_text():
+    table = TextTable(title="t", columns=("a", "b"), rows=(("x", "1.50"), ("ü", "-")))
+    assert table_csv(table) == "a,b\nx,1.50\nü,-\n"
+
+
+def test_frames_are_written_without_an_index_into_a_folder_that_may_exist(made_results, tmp_path):
+    made_results({"wame": [0.8, 0.81], "adam": [0.9, 0.93]})
+    folder = tmp_path / "new" / "frames"
+    for kind in ("csv", "json", "csv"):
+        written = {
+            path.name: path.read_text() for path in write_frames(tmp_path / "store", folder, kind).files
+        }
+        assert set(written) == {f"trials.{kind}", f"epochs.{kind}"}
+        if kind == "csv":
+            rows = rows_of(written["trials.csv"])
+            assert len(rows) == 4
+            assert next(iter(rows[0])) == "trial_id"
+        else:
+            assert len(json.loads(written["trials.json"])) == 4
+
+
+def test_letters_stay_letters_in_json(made_results):
+    results, spec = made_results({"wame": [0.8, 0.81], "adam": [0.9, 0.93]})
+    assert "Größe" in json_text(replace(spec, title="Größe"), results, [])
