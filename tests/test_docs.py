@@ -159,3 +159,43 @@ def test_the_notebook_runs_as_it_stands(tmp_path):
     said = "".join(output.get("text", "") for output in outputs)
     assert re.search(r"wame against adam over 6 seeds: (better|worse|equivalent|inconclusive)", said)
     assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+PATHS = sorted(
+    {
+        (page.name, found)
+        for page in PAGES
+        for found in re.findall(
+            r"`((?:docs|suites|tools|tests|benchmarks|optbench)/[\w./-]+\.(?:py|md|yaml|txt|json))`",
+            page.read_text("utf-8"),
+        )
+        if "NAME" not in found
+    }
+)
+
+
+@pytest.mark.parametrize(("page", "path"), PATHS)
+def test_a_file_that_the_documentation_names_is_there(page, path):
+    assert (ROOT / path).is_file(), f"{page} names {path}"
+
+
+def test_the_pages_of_a_report_name_its_folders_as_they_are():
+    from optbench.report.build import DEFAULT_FORMATS, PLOTS, TABLES
+
+    assert (PLOTS, TABLES) == ("plots", "tables")
+    assert "plots" not in DEFAULT_FORMATS
+    for name in ("tutorial.md", "howto/paper.md", "report.md"):
+        text = (ROOT / "docs" / name).read_text("utf-8")
+        for command in re.findall(r"^optbench report .*$", text, re.MULTILINE):
+            assert ("`plots/" in text) <= ("--format plots" in text), f"{name}: {command}"
+
+
+def test_every_plot_of_a_report_is_in_the_gallery():
+    source = (ROOT / "optbench" / "report" / "figures.py").read_text("utf-8")
+    names = set(re.findall(r'plot\(\n\s+"(\w+)",|name="(\w+)",', source))
+    shown = set(re.findall(r"img/gallery/(\w+)\.png", (ROOT / "docs" / "gallery.md").read_text("utf-8")))
+    wanted = {a or b for a, b in names}
+    assert len(wanted) > 10
+    assert wanted - shown <= {"variance", "profile", "success"}, "make them: tools/make_pictures.py"
+    for name in shown:
+        assert (ROOT / "docs" / "img" / "gallery" / f"{name}.png").is_file()

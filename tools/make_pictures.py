@@ -1,6 +1,11 @@
-"""Make the README's pictures from a store: ``python tools/make_pictures.py results/quick``.
+"""Make the README's pictures and the gallery from stores.
 
-Needs Chromium (``chromium`` on the PATH) to turn the terminal's picture into a PNG.
+    optbench run suites/quick.yaml
+    python tools/make_pictures.py results/quick results/wame_variants
+
+The first store is the one of the README's command: both of its pictures are of that run. The gallery takes
+each plot from the first store that has it. Needs Chromium (``chromium`` on the PATH) to turn the terminal's picture
+into a PNG.
 """
 
 import argparse
@@ -15,26 +20,52 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
 from optbench import api
-from optbench.report.leaderboard import leaderboards
+from optbench.report import plots
+from optbench.report.analysis import analyse
+from optbench.report.figures import Plot, report_plots
 from optbench.report.leaderboard_columns import leaderboard_table
-from optbench.report.terminal import rich_table
+from optbench.report.terminal import answer_lines, rich_table
 
-OUT = Path(__file__).resolve().parent.parent / "docs" / "img"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+OUT = DOCS / "img"
 WIDTH = 138
+GALLERY = """# Every plot, and how to read it
+
+Made by `tools/make_pictures.py` from stores of `suites/quick.yaml`, `suites/wame_variants.yaml` and
+`suites/optimizers_offline.yaml`. The page of a report shows those that its records allow; `--format plots` writes
+them as PNG, SVG and PDF.
+"""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("store", type=Path)
-    suite, store = api.find_store(parser.parse_args().store)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("stores", type=Path, nargs="+")
+    stores = parser.parse_args().stores
+    reports = []
+    for path in stores:
+        spec, store = api.find_store(path)
+        reports.append(analyse(api.load_results(store), spec))
+    first = reports[0]
     console = Console(record=True, width=WIDTH, file=io.StringIO())
-    for board in leaderboards(api.load_results(store), suite):
+    console.print(answer_lines(first.answer))
+    for board in first.boards:
         console.print(rich_table(leaderboard_table(board), width=WIDTH))
     svg = console.export_svg(title="optbench run suites/quick.yaml", theme=MONOKAI)
     screenshot(svg, OUT / "quick-leaderboard.png")
-    with tempfile.TemporaryDirectory() as folder:
-        api.report(store, out=folder, formats=("plots",))
-        shutil.copy(Path(folder) / "plots" / "loss_mnist-mini_small_cnn.png", OUT / "quick-loss.png")
+    found: dict[str, Plot] = {}
+    for report in reports:
+        for plot in report_plots(report):
+            if plot.name not in found or (report is first and plot.section.startswith("mnist-mini")):
+                figure = plot.draw()
+                if figure is not None:
+                    found[plot.name] = plot
+                    plots.save(figure, OUT / "gallery" / plot.name, endings=("png",))
+    shutil.copy(OUT / "gallery" / "loss.png", OUT / "quick-loss.png")
+    parts = [
+        f"## {plot.title}\n\n![{plot.alt}](img/gallery/{name}.png)\n\n{plot.caption}\n"
+        for name, plot in found.items()
+    ]
+    (DOCS / "gallery.md").write_text("\n".join([GALLERY, *parts]), encoding="utf-8")
 
 
 def screenshot(svg: str, out: Path) -> None:

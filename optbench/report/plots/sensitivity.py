@@ -101,7 +101,7 @@ def _beside_the_scale(
     low, high = min(near), best
     pad = 0.06 * (high - low or 1.0)
     axes.set_ylim(*sorted((metric.sign * (low - pad), metric.sign * (high + pad))))
-    return far
+    return [name for name in far if known[name] < low - pad]
 
 
 @plot
