@@ -4,8 +4,8 @@
     python tools/make_pictures.py results/quick results/wame_variants
 
 The first store is the one of the README's command: both of its pictures are of that run. The gallery takes
-each plot from the first store that has it. Needs Chromium (``chromium`` on the PATH) to turn the terminal's picture
-into a PNG.
+each plot from the first store that has it. Needs Chromium (``chromium`` on the PATH) to turn the terminal's
+picture into a PNG.
 """
 
 import argparse
@@ -32,8 +32,8 @@ WIDTH = 138
 GALLERY = """# Every plot, and how to read it
 
 Made by `tools/make_pictures.py` from stores of `suites/quick.yaml`, `suites/wame_variants.yaml` and
-`suites/optimizers_offline.yaml`. The page of a report shows those that its records allow; `--format plots` writes
-them as PNG, SVG and PDF.
+`suites/optimizers_offline.yaml`. The page of a report shows those that its records allow; `--format plots`
+writes them as PNG, SVG and PDF.
 """
 
 
