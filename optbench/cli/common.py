@@ -163,7 +163,7 @@ def show_answer(answer: Answer, console: Any) -> None:
     from optbench.report.terminal import answer_lines
 
     if answer:
-        console.print(answer_lines(answer), soft_wrap=not console.is_terminal)
+        console.print(answer_lines(answer))
 
 
 def print_format(

@@ -66,7 +66,10 @@ class RunView:
             """What is trained, shortened so that bar, counter and time left stay."""
 
             def render(self, task: Any) -> Text:
-                return Text(middle(task.description, max(8, console.width - bar - _BESIDE)))
+                first, dot, rest = task.description.partition(" · ")
+                room = max(8, console.width - bar - _BESIDE)
+                rest = middle(dot + rest, max(8, room - 6))  # the workload gives way before the optimizer
+                return Text(middle(first, max(4, room - len(rest))) + rest)
 
         bar = 30 if console.width >= 110 else 12
         columns = (
