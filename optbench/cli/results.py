@@ -176,6 +176,17 @@ def compare(
         str | None,
         typer.Option(help="Columns with the seeds of streams that may be crossed, as init,order."),
     ] = None,
+    rope: Annotated[
+        float | None,
+        typer.Option(help="Region of practical equivalence: adds posterior probabilities to the tests."),
+    ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="The file is a matrix of times to target: performance profiles.")
+    ] = False,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(help="With --profile: times on variants of the workloads (AlgoPerf's rule)."),
+    ] = None,
     names: MapOption = None,
     failed: FailedOption = None,
     decimal: DecimalOption = None,
@@ -191,6 +202,10 @@ def compare(
             models = tables.compare_predictions(table, baseline=baseline, correction=correction)
             shown: list[Any] = [view.render_predictions(models)]
             plain = tables.predictions_to_dict(models)
+        elif profile:
+            scores = tables.profile_file(table, held_out=held_out)
+            shown = [view.render_profile(scores)]
+            plain = {"schema": "optbench-profile/1", "scores": scores}
         else:
             naming = naming_of(pattern=pattern, names=names, failed=failed, decimal=decimal)
             runs = tables.read_runs(table, metric=metric, maximise=maximise, naming=naming)
@@ -215,6 +230,7 @@ def compare(
                     margin=margin,
                     examples=examples,
                     streams=streams.split(",") if streams else None,
+                    rope=rope,
                 )
                 shown, plain = list(view.render_comparison(result)), result.to_dict()
         if as_json:

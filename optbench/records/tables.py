@@ -23,6 +23,7 @@ from optbench.stats.common import StatsError, to_plain
 from optbench.stats.compare import Comparison, compare_table
 from optbench.stats.corrections import adjust
 from optbench.stats.independent import IndependentComparison, are_independent, compare_independent
+from optbench.stats.profiles import profile_score, with_held_out
 from optbench.stats.survival import budgeted
 from optbench.suite.validation import shown
 
@@ -90,6 +91,7 @@ def compare_file(
     family: Literal["baseline", "all"] | None = None,
     examples: int | None = None,
     streams: Sequence[str] | None = None,
+    rope: float | None = None,
     naming: Naming | None = None,
 ) -> Comparison:
     r"""Read a table of results and run the whole decision procedure on it.
@@ -101,7 +103,7 @@ def compare_file(
     metric : str, optional
         Needed if the table has several. A table with reached and time but no metric is compared on min(time,
         budget).
-    maximise, baseline, alpha, correction, margin, family, examples, streams
+    maximise, baseline, alpha, correction, margin, family, examples, streams, rope
         See `optbench.stats.compare.compare_table`.
     naming : Naming, optional
         What columns and states mean, where their names do not say.
@@ -132,6 +134,7 @@ def compare_file(
         family=family,
         examples=examples,
         streams=streams,
+        rope=rope,
     )
 
 
@@ -368,6 +371,52 @@ def _labels(cells: Cells, name: str) -> list[str]:
 def _whole(label: str) -> str:
     """A whole number without the decimal point that a column of floats has; other labels as they are."""
     return re.sub(r"\.0*$", "", label) if re.fullmatch(r"[+-]?\d+\.0*", label) else label
+
+
+def profile_file(
+    path: str | PathLike[str], *, held_out: str | PathLike[str] | None = None
+) -> dict[str, tuple[float, float]]:
+    """Score methods by the area under their performance profiles, from a matrix of times to target.
+
+    Parameters
+    ----------
+    path : path
+        A row a workload, a column a method; an empty cell, inf or diverged where the target was not reached.
+    held_out : path, optional
+        The same for variants of workloads, by their names: where a method fails on one, its time on the
+        workload is withdrawn (AlgoPerf's rule).
+
+    Returns
+    -------
+    dict of method to (float, float)
+        The exact area within 4 times the best, and AlgoPerf's trapezoid over 100 points.
+    """
+    times = _matrix(path)
+    if held_out is not None:
+        variants = _matrix(held_out)
+        unknown = sorted(set(variants.index) - set(times.index)) + sorted(set(times) ^ set(variants))
+        if unknown:
+            raise TableError(
+                f"{held_out}: {unknown[0]!r} is not in both tables; workloads and methods must agree"
+            )
+        variant = variants.reindex(index=times.index, columns=times.columns).to_numpy(dtype=float)
+        times[:] = with_held_out(times.to_numpy(dtype=float), variant)
+    values = times.to_numpy(dtype=float)
+    exact, trapezoid = profile_score(values), profile_score(values, grid=100)
+    return {
+        str(name): (float(a), float(b)) for name, a, b in zip(times.columns, exact, trapezoid, strict=True)
+    }
+
+
+def _matrix(path: str | PathLike[str]) -> pd.DataFrame:
+    """Workloads x methods; infinite where a cell has no time."""
+    table = read_results(path)
+    if table.form != "wide":
+        raise TableError(f"{path}: found a long table; a profile needs a matrix of workloads x methods")
+    (metric,) = table.metrics
+    wide = table.frame.pivot(index="dataset", columns="optimizer", values=metric)
+    order = list(dict.fromkeys(table.frame["optimizer"]))
+    return wide.reindex(index=list(dict.fromkeys(table.frame["dataset"])), columns=order).fillna(np.inf)
 
 
 def predictions_to_dict(comparisons: Sequence[ModelComparison]) -> dict[str, Any]:

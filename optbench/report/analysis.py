@@ -15,6 +15,7 @@ from optbench.report.answer import Answer
 from optbench.report.answer_of import suite_answer
 from optbench.report.board_notes import mixed_in
 from optbench.report.class_tables import class_tables, errors_table, models_table
+from optbench.report.curve_tests import curves_table
 from optbench.report.declared import UNKNOWN, Declared, declared
 from optbench.report.failures import Failure, Failures
 from optbench.report.fair_times import with_fair_times, without_times
@@ -211,6 +212,7 @@ def side_tables(report: Report) -> dict[str, TextTable]:
     boards, results, spec = report.boards, report.results, report.spec
     makers: dict[str, Callable[[], TextTable | None]] = {
         "new_examples": lambda: new_examples_table(report.new_examples),
+        "curves": lambda: curves_table(boards, results),
         "targets": lambda: times_table(boards),
         "top_k": lambda: top_k_table(boards, results.trials),
         "metrics": lambda: metrics_table(boards, results),

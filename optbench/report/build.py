@@ -186,6 +186,7 @@ def _csv_files(report: Report, folder: Path) -> list[Path]:
     named = (
         "comparisons",
         "new_examples",
+        "curves",
         "across",
         "timing",
         "top_k",

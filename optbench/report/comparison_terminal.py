@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from rich import box
@@ -91,6 +91,7 @@ def render_comparison(result: Comparison, *, max_rows: int = 40) -> list[Rendera
         parts.append(_conjunctions(result))
     parts += [_times(t, result) for t in result.time_to_target[:max_rows]]
     parts.append(_verdicts(result, max_rows))
+    parts += _posteriors(result, max_rows)
     notes = [*result.notes, *(f"{f.scope}: {n}" for f in result.within[:max_rows] for n in f.notes)]
     if result.new_datasets is not None:
         notes += [f"new datasets: {n}" for n in result.new_datasets.notes]
@@ -335,6 +336,45 @@ def _shift(c: PairedComparison) -> str:
         return ""
     ends = f"[{number(shift.low)}, {number(shift.high)}]"
     return f" Typical difference (Hodges-Lehmann) {number(shift.estimate)} {ends}."
+
+
+def _posteriors(result: Comparison, max_rows: int) -> list[RenderableType]:
+    if not result.posteriors:
+        return []
+    first = result.posteriors[0].posterior
+    table = grid(
+        f"Posterior probabilities, region of practical equivalence {first.rope:g}",
+        ["scope", "comparison", "n", "worse", "equivalent", "better"],
+        left=["scope", "comparison"],
+    )
+    table.caption = (
+        "on a dataset: t posterior of independent seeds; new datasets: Bayesian signed-rank; no verdict "
+        "rests on them, and they are corrected for nothing"
+    )
+    for item in result.posteriors[:max_rows]:
+        p = item.posterior
+        shares = (f"{x:.3f}" if x == x else "-" for x in (p.worse, p.equivalent, p.better))
+        table.add_row(escape(item.scope), _pair(item.candidate, item.baseline), str(p.n), *shares)
+    return [table]
+
+
+def render_profile(scores: Mapping[str, tuple[float, float]]) -> Table:
+    """Lay out the scores of performance profiles, the best first.
+
+    Examples
+    --------
+    >>> render_profile({"adam": (1.0, 1.0)}).row_count
+    1
+    """
+    table = grid(
+        "Performance profiles of times to target",
+        ["method", "area, exact", "AlgoPerf's trapezoid"],
+        left=["method"],
+    )
+    table.caption = "area under the profile within 4 times the best on each workload; 1 is best everywhere"
+    for name, (exact, trapezoid) in sorted(scores.items(), key=lambda item: -item[1][0]):
+        table.add_row(escape(name), f"{exact:.4f}", f"{trapezoid:.4f}")
+    return table
 
 
 def render_predictions(comparisons: Sequence[ModelComparison]) -> Table:

@@ -25,6 +25,16 @@ class Posterior:
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class PosteriorOf:
+    """The posterior of one comparison; `scope` is the dataset, or "new datasets"."""
+
+    scope: str
+    candidate: str
+    baseline: str
+    posterior: Posterior
+
+
 def _rope(rope: float) -> None:
     if not (math.isfinite(rope) and rope >= 0):
         raise StatsError(f"rope: found {rope!r}, allowed is a difference >= 0 in the metric's units")

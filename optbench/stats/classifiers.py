@@ -1,4 +1,4 @@
-"""Two trained models on one test set (McNemar), and seeds x examples together (multi-bootstrap)."""
+"""Two trained models on one test set: McNemar's test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from optbench.stats.common import StatsError, check_fraction
+from optbench.stats.common import StatsError
 
 
 @dataclass(frozen=True)
@@ -22,20 +22,6 @@ class McNemarResult:
     p_exact: float
     p_asymptotic: float
     smallest_attainable_p: float
-
-
-@dataclass(frozen=True)
-class MultiBootstrap:
-    """Difference of mean scores with its percentile interval over resampled seeds and examples."""
-
-    estimate: float
-    low: float
-    high: float
-    pvalue: float
-    n_seeds: int
-    n_examples: int
-    draws: int
-    reason: str | None = None
 
 
 def mcnemar(b: int, c: int) -> McNemarResult:
@@ -107,58 +93,3 @@ def mcnemar_predictions(truth: ArrayLike, first: ArrayLike, second: ArrayLike) -
         )
     right, other = p == y, q == y
     return mcnemar(int((right & ~other).sum()), int((~right & other).sum()))
-
-
-def multi_bootstrap(
-    candidate: ArrayLike, baseline: ArrayLike, *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
-) -> MultiBootstrap:
-    """Multi-bootstrap: resample seeds and examples together, the same draws for both optimizers.
-
-    Parameters
-    ----------
-    candidate, baseline : array_like, shape (s, n)
-        Score of each example (1 = right) for each of s matched seeds, larger is better.
-    draws, seed : int
-    confidence : float
-
-    Returns
-    -------
-    MultiBootstrap
-        The interval is about new seeds *and* new examples. The two-sided p is 2 min(P(d* <= 0), P(d* >= 0)),
-        each with (b + 1) / (draws + 1). Refused (NaN, with a reason) below 5 seeds: a bootstrap over fewer is
-        not one.
-
-    References
-    ----------
-    Sellam et al. (2022), The MultiBERTs, ICLR (paired seeds and examples).
-
-    Examples
-    --------
-    >>> scores = np.tile([1.0, 1.0, 0.0, 1.0], (6, 1))
-    >>> multi_bootstrap(scores, scores).estimate
-    0.0
-    """
-    check_fraction(confidence, "confidence")
-    a, b = np.asarray(candidate, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
-    if a.ndim != 2 or a.shape != b.shape or a.size == 0 or not np.isfinite(a - b).all():
-        raise StatsError(
-            f"scores: found shapes {a.shape} and {b.shape}; allowed are two equal (seeds, examples), finite"
-        )
-    d = a - b
-    s, n = d.shape
-    estimate = float(d.mean())
-    if s < 5:
-        reason = f"refused: a bootstrap over seeds needs 5 seeds, found {s}"
-        return MultiBootstrap(estimate, math.nan, math.nan, math.nan, s, n, 0, reason)
-    rng = np.random.default_rng(seed)
-    samples = np.empty(draws)
-    for start in range(0, draws, 256):  # in parts: draws x examples may be large
-        size = min(256, draws - start)
-        rows = rng.multinomial(s, np.full(s, 1 / s), size=size) @ d
-        columns = rng.multinomial(n, np.full(n, 1 / n), size=size)
-        samples[start : start + size] = (rows * columns).sum(axis=1) / (s * n)
-    low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
-    tail = min(int((samples <= 0).sum()), int((samples >= 0).sum()))
-    return MultiBootstrap(
-        estimate, float(low), float(high), min(1.0, 2 * (tail + 1) / (draws + 1)), s, n, draws
-    )

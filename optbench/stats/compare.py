@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from optbench.stats.bayes import PosteriorOf, bayesian_signed_rank, correlated_t
+from optbench.stats.cells import pair_cells
 from optbench.stats.common import (
     FloatArray,
     IntArray,
     StatsError,
     check_fraction,
     count_resolution,
+    differences,
     stored_resolution,
     to_plain,
 )
@@ -31,6 +34,7 @@ from optbench.stats.datasets import (
     conjunctions,
     leave_one_out,
     on_these_datasets,
+    paired_columns,
 )
 from optbench.stats.families import BRIEF, FamilyResult, Settings, check_settings, compare_family
 from optbench.stats.survival import TimeToTarget, time_to_target
@@ -61,6 +65,7 @@ class Comparison:
     stability: Stability | None
     time_to_target: tuple[TimeToTarget, ...]
     notes: tuple[str, ...]
+    posteriors: tuple[PosteriorOf, ...] = ()
 
     def _repr_html_(self) -> str:
         """Show the answer and the comparisons in a notebook."""
@@ -91,6 +96,7 @@ def compare_table(
     family: Literal["baseline", "all"] | None = None,
     examples: int | Mapping[str, int] | None = None,
     streams: Sequence[str] | None = None,
+    rope: float | None = None,
 ) -> Comparison:
     """Run the decision procedure on a tidy table.
 
@@ -119,6 +125,9 @@ def compare_table(
     streams : sequence of str, optional
         Columns with the seeds of two streams or more, such as init and order. On datasets where they are
         crossed the blocks are not independent and are analysed as crossed (see `optbench.stats.crossed`).
+    rope : float, optional
+        Half-width of a region of practical equivalence: adds posterior probabilities (see
+        `optbench.stats.bayes`), which no verdict rests on.
 
     Returns
     -------
@@ -202,7 +211,31 @@ def compare_table(
         stability=stability,
         time_to_target=_time_to_target(frame, names, settings, crossed, notes),
         notes=tuple(notes),
+        posteriors=() if rope is None else tuple(_posteriors(tables, names, settings, rope, crossed)),
     )
+
+
+def _posteriors(
+    tables: Mapping[str, FloatArray],
+    names: Sequence[str],
+    settings: Settings,
+    rope: float,
+    crossed: Mapping[str, Crossing],
+) -> list[PosteriorOf]:
+    """Posteriors of every comparison on every dataset, and over datasets where there are several."""
+    found = []
+    for c, b in settings.pairs(names):
+        pair = str(names[c]), str(names[b])
+        for dataset, table in tables.items():
+            d = paired_columns(table, c, b, resolution=settings.step(dataset))
+            if d.size > 1 and dataset not in crossed:
+                found.append(PosteriorOf(dataset, *pair, correlated_t(d, rope=rope)))
+        first, second, _ = pair_cells(tables, c, b)
+        keep = ~(np.isnan(first) | np.isnan(second))
+        if keep.sum() > 1:
+            d = differences(first[keep], second[keep])
+            found.append(PosteriorOf("new datasets", *pair, bayesian_signed_rank(d, rope=rope)))
+    return found
 
 
 def _crashed(frame: pd.DataFrame, tables: Mapping[str, FloatArray]) -> dict[str, frozenset[str]]:
@@ -338,5 +371,6 @@ DOCUMENTED_KEYS: Mapping[str, str] = MappingProxyType(
         "stability": "order by mean rank and the pairs that swap when one optimizer is left out",
         "time_to_target": "per dataset and pair, if the table has reached and time",
         "notes": "sentences that a reader must see",
+        "posteriors": "with --rope: probabilities of worse, practically equivalent and better",
     }
 )

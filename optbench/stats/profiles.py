@@ -1,4 +1,4 @@
-"""Performance profiles over workloads, their exact integral, and AlgoPerf's rules for times."""
+"""Performance profiles over workloads, their exact integral, and AlgoPerf's rule for held-out workloads."""
 
 from __future__ import annotations
 
@@ -103,37 +103,6 @@ def profile_score(times: ArrayLike, *, r_max: float = 4.0, grid: int | None = No
     tau = np.linspace(1.0, r_max, grid)
     rho = performance_profile(times, tau)
     return np.asarray((rho[1:] + rho[:-1]).sum(axis=0) / 2 / (grid - 1), dtype=np.float64)
-
-
-def algoperf_time(times: ArrayLike) -> float:
-    """Time to target of one optimizer on one workload by AlgoPerf's tuning rules.
-
-    Parameters
-    ----------
-    times : array_like, shape (studies, trials)
-        Time to target of each tuning trial; ``inf`` where it was not reached. One column for self-tuning.
-
-    Returns
-    -------
-    float
-        The median over studies of the fastest trial of each; ``inf`` if half of the studies or more have
-        none.
-
-    References
-    ----------
-    Dahl et al. (2023), arXiv:2306.07179; AlgoPerf RULES.md, "Scoring".
-
-    Examples
-    --------
-    >>> algoperf_time([[5.0, 9.0], [7.0, 8.0], [float("inf"), 6.0]])
-    6.0
-    """
-    t = np.asarray(times, dtype=np.float64)
-    if t.ndim != 2 or t.size == 0 or np.isnan(t).any():
-        raise StatsError(f"times: found shape {t.shape}, allowed is (studies, trials) without NaN")
-    best = np.sort(t.min(axis=1))
-    low, high = best[(best.size - 1) // 2], best[best.size // 2]
-    return float(low if low == high else (low + high) / 2)
 
 
 def with_held_out(times: ArrayLike, held_out: ArrayLike, *, factor: float = 4.0) -> FloatArray:

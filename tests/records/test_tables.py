@@ -6,8 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from optbench.records.tables import TableError, compare_file, compare_predictions, read_results
+from optbench.records.tables import (
+    TableError,
+    compare_file,
+    compare_predictions,
+    profile_file,
+    read_results,
+)
 from optbench.report.comparison_terminal import render_comparison, render_predictions
+from optbench.stats.profiles import profile_score
 from tests.conftest import SHARED
 from tests.stats.published_tables import DEMSAR
 
@@ -199,3 +206,18 @@ def test_the_brier_scores_of_the_shared_cases():
     result = compare_file(path, baseline="good")
     assert not result.input.maximise
     assert {c.verdict.word for c in result.within[0].comparisons} == {"worse"}
+
+
+def test_a_matrix_of_times_is_scored_by_its_profile_with_held_out_workloads(tmp_path):
+    path = write(tmp_path, "workload,adam,wame,sgd\na,10,25,\nb,5,4,20\n")
+    scores = profile_file(path)
+    times = [[10, 25, np.inf], [5, 4, 20]]
+    assert [scores[name][0] for name in ("adam", "wame", "sgd")] == pytest.approx(profile_score(times))
+    assert [s[1] for s in scores.values()] == pytest.approx(profile_score(times, grid=100))
+    held = tmp_path / "held.csv"
+    held.write_text("workload,adam,wame,sgd\na,90,10,20\n")
+    withdrawn = [[np.inf, 25, np.inf], [5, 4, 20]]
+    assert profile_file(path, held_out=held)["adam"][0] == pytest.approx(profile_score(withdrawn)[0])
+    held.write_text("workload,adam,wame,sgd\nz,90,10,20\n")
+    with pytest.raises(TableError, match="'z' is not in both tables"):
+        profile_file(path, held_out=held)

@@ -1,14 +1,13 @@
-"""McNemar against published tables and brute force; coverage of the multi-bootstrap."""
+"""McNemar against published tables and brute force."""
 
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 
-from optbench.stats.classifiers import mcnemar, mcnemar_predictions, multi_bootstrap
+from optbench.stats.classifiers import mcnemar, mcnemar_predictions
 from optbench.stats.common import StatsError
 
 
@@ -45,16 +44,3 @@ def test_predictions_count_discordant_examples():
         mcnemar_predictions([1, 2], [1], [1])
     with pytest.raises(StatsError, match="found -1 and 2"):
         mcnemar(-1, 2)
-
-
-def test_multi_bootstrap_holds_seeds_and_examples():
-    rng = np.random.default_rng(0)
-    hits = 0
-    for trial in range(60):
-        seeds, examples = 0.02 * rng.normal(size=(10, 1)), 0.2 * rng.normal(size=(1, 150))
-        d = 0.01 + seeds + examples + 0.1 * rng.normal(size=(10, 150))
-        r = multi_bootstrap(d, np.zeros_like(d), draws=300, seed=trial)
-        hits += r.low <= 0.01 <= r.high
-    assert hits >= 48  # 95 % nominal; a bootstrap over seeds alone would cover about 60 % here
-    assert "needs 5 seeds, found 4" in multi_bootstrap(d[:4], 0 * d[:4]).reason
-    assert multi_bootstrap(d, d).pvalue == 1.0

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -362,3 +363,20 @@ def test_an_optimizer_whose_every_trial_crashed_is_called_crashed_in_every_quest
     found = [*result.these_datasets, *result.new_datasets.comparisons, *result.within[1].comparisons]
     assert {c.verdict.word == "crashed" for c in found if "sgd" in (c.candidate, c.baseline)} == {True}
     assert "every trial of sgd crashed" in found[0].verdict.reason
+
+
+def test_posteriors_stand_beside_the_tests_and_change_no_verdict():
+    rng = np.random.default_rng(3)
+    frame = pd.concat(
+        trials(rng.normal(0.9, 0.01, size=(7, 2)), dataset=f"d{d}", optimizers=("adam", "wame"))
+        for d in range(3)
+    )
+    plain = compare_table(frame, metric="accuracy", baseline="adam")
+    found = compare_table(frame, metric="accuracy", baseline="adam", rope=0.002)
+    assert plain.posteriors == ()
+    assert replace(found, posteriors=()).to_dict() == plain.to_dict()
+    assert [p.scope for p in found.posteriors] == ["d0", "d1", "d2", "new datasets"]
+    for p in found.posteriors:
+        assert p.posterior.worse + p.posterior.equivalent + p.posterior.better == pytest.approx(1)
+    d = found.within[0].comparisons[0].mean.estimate
+    assert (found.posteriors[0].posterior.better > found.posteriors[0].posterior.worse) == (d > 0)

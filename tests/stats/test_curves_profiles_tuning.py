@@ -15,7 +15,6 @@ from optbench.stats.common import StatsError
 from optbench.stats.curves import log_loss_area, max_t
 from optbench.stats.paired import paired_t, sign_flip
 from optbench.stats.profiles import (
-    algoperf_time,
     performance_profile,
     performance_ratios,
     profile_score,
@@ -114,11 +113,8 @@ def test_algoperf_published_scores():
     assert np.abs(profile_score(t) - published).max() > 1e-4
 
 
-def test_algoperf_time_is_the_median_study_of_the_best_trials():
+def test_a_workload_counts_for_nothing_where_its_held_out_variant_is_failed():
     inf = math.inf
-    assert algoperf_time([[5, 9], [7, 8], [inf, 6]]) == 6
-    assert algoperf_time([[5], [inf], [inf]]) == inf
-    assert algoperf_time([[5], [7], [inf], [inf]]) == inf
     held = with_held_out([[10.0, 20.0], [1.0, 2.0]], [[50.0, 10.0], [math.nan, math.nan]])
     assert held.tolist() == [[inf, 20.0], [1.0, 2.0]]
 
