@@ -129,6 +129,8 @@ class OwnData:
         As in ``DatasetInfo``; by default ``pixels`` for 8-bit images, ``standardize`` for all else.
     code : str, optional
         The package, as ``name==version``, whose function returned the arrays by the name of an entry point.
+    encode, drop : tuple of str, optional
+        Columns of a CSV file that are one-hot encoded, and that are left out.
     file_digest : str, optional
         What identifies the file or package of a ``class``: for who trains a stranger's trial again. No
         identity, since the arrays are.
@@ -150,6 +152,8 @@ class OwnData:
     code: str | None = None
     targets: TargetName | None = None
     tokens: Literal["character"] | None = None
+    encode: tuple[str, ...] | None = None
+    drop: tuple[str, ...] | None = None
     file_digest: str | None = field(default=None, compare=False)
 
 

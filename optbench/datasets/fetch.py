@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 import tarfile
 import zipfile
@@ -143,9 +144,22 @@ def find(source: Source, data_dir: str | Path | None = None) -> Located | None:
         for folder in source.folders:
             for names in (source.files, *source.others):
                 found = {file.name: path for file in names if (path := _present(root / folder, file.name))}
-                if len(found) == len(names):
+                if len(found) == len(names) and (folder != "." or _published(names, found)):
                     return Located(files=found)
     return None
+
+
+def _published(names: Sequence[DataFile], found: Mapping[str, Path]) -> bool:
+    """Whether files of a flat folder are those of this dataset: others have the same names."""
+    told = min(
+        (file for file in names if file.sha256), key=lambda f: found[f.name].stat().st_size, default=None
+    )
+    if told is None:
+        return True
+    try:
+        return hashlib.sha256(read_bytes(found[told.name])).hexdigest() == told.sha256
+    except DataError:
+        return False
 
 
 def obtain(
@@ -243,7 +257,10 @@ def progress_bar() -> Iterator[Progress | None]:
 
 
 def _present(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+    # Copies of MNIST have a point where the publisher has a hyphen: train-images.idx3-ubyte.
+    names = dict.fromkeys((name, re.sub(r"-(idx\d-ubyte)$", r".\1", name)))
+    places = (folder / f"{n}{suffix}" for n in names for suffix in ("", ".gz"))
+    return next((path for path in places if path.is_file()), None)
 
 
 def _bring(source: Source, folder: Path, progress: Progress | None, pause: float) -> None:

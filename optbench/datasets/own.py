@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench import matching
-from optbench.datasets import own_text
+from optbench.datasets import own_table, own_text
 from optbench.datasets.base import DataError, Dataset, DatasetInfo, hold_out
-from optbench.datasets.formats import read_csv
 from optbench.suite.references import ImportProblem, identify, load_object
 from optbench.suite.validation import one_line, shown
 from optbench.task import TargetName
@@ -27,7 +26,7 @@ DEFAULT_TEST = 0.2
 #: What may stand in a declaration besides its kind, by kind.
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "npz": ("name", "test", "scaling", "targets"),
-    "csv": ("label", "target", "name", "test", "shape", "scaling"),
+    "csv": ("label", "target", "name", "test", "shape", "scaling", "encode", "drop"),
     "text": ("name", "test", "tokens"),
     "class": ("name", "test", "scaling", "targets"),
 }
@@ -46,6 +45,7 @@ def declare(entry: Mapping[str, Any], folder: Path) -> OwnData:
         (bytes, or ``tokens: character``) and ``class`` (a function without arguments that returns the arrays
         in either form). ``test`` is the share of examples that becomes the test part where there is none (.2;
         .1 of a text, its end), or for ``csv`` and ``text`` another file. ``shape`` turns columns into images.
+        ``encode`` names columns of words that are one-hot encoded, ``drop`` those that are left out.
         With ``targets: value`` the y of arrays are numbers to predict.
     folder : Path
         Folder of the suite file, at which relative paths start.
@@ -67,6 +67,8 @@ def declare(entry: Mapping[str, Any], folder: Path) -> OwnData:
         test=test if isinstance(test, float) else None,
         shape=tuple(entry["shape"]) if entry.get("shape") else None,
         scaling=entry.get("scaling"),
+        encode=tuple(entry["encode"]) if entry.get("encode") else None,
+        drop=tuple(entry["drop"]) if entry.get("drop") else None,
         targets=_targets(kind, entry),
         tokens="character" if entry.get("tokens") == "character" else None,
     )
@@ -125,7 +127,8 @@ def load(own: OwnData) -> Dataset:
     )
     if not numbers:
         y_train, y_test = np.searchsorted(names, y_train), np.searchsorted(names, y_test)
-    return Dataset(info=info, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    notes = own_table.read(own).notes if own.kind == "csv" else ()
+    return Dataset(info=info, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, notes=notes)
 
 
 def _targets(kind: str, entry: Mapping[str, Any]) -> TargetName | None:
@@ -154,7 +157,9 @@ def _read(own: OwnData) -> tuple[str, tuple[NDArray[Any], ...]]:
     if own.kind == "text":
         return digest.hexdigest(), tuple(np.frombuffer(raw, np.uint8) for raw in own_text.read(own))
     if own.kind == "csv":
-        parts = tuple(array for path in paths for array in _csv(own, path))
+        table = own_table.read(own)
+        digest.update("".join(table.identity).encode())
+        parts = _checked(own, table.parts, own.location)
     else:
         parts = _npz(own, paths[0])
     return digest.hexdigest(), parts
@@ -174,36 +179,6 @@ def _npz(own: OwnData, path: Path) -> tuple[NDArray[Any], ...]:
             f"{path}: not a plain .npz file ({one_line(error)}); save arrays with numpy.savez"
         ) from None
     raise DataError(f"{path}: has {found}; save x_train, y_train, x_test and y_test, or x and y")
-
-
-def _csv(own: OwnData, path: Path) -> tuple[NDArray[Any], ...]:
-    import pandas as pd
-
-    try:
-        table = read_csv(path)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise DataError(f"{path}: not a readable CSV file ({one_line(error)})") from None
-    if own.label not in table.columns:
-        raise DataError(
-            f"{path}: no column {shown(own.label)} for the {'targets' if own.targets else 'labels'}; it has "
-            f"{shown(list(table.columns))}"
-        )
-    missing = table.isna().any(axis=1)
-    if missing.any():
-        line = int(np.flatnonzero(missing)[0]) + 2
-        raise DataError(f"{path}:{line}: a value is missing; fill it in or take out the row")
-    features = table.drop(columns=own.label)
-    odd = [name for name, kind in features.dtypes.items() if kind.kind not in "iufb"]
-    if odd:
-        raise DataError(f"{path}: column {shown(odd[0])} holds no numbers; encode it or take it out")
-    x = features.to_numpy()
-    if own.shape is not None:
-        if x.shape[1] != int(np.prod(own.shape)):
-            raise DataError(f"{path}: {x.shape[1]} columns do not make examples of shape {own.shape}")
-        if x.dtype.kind in "iu" and x.min() >= 0 and x.max() <= 255:
-            x = x.astype(np.uint8)
-        x = x.reshape(-1, *own.shape)
-    return _checked(own, (x, table[own.label].to_numpy()), str(path))
 
 
 def _call(own: OwnData) -> tuple[NDArray[Any], ...]:
@@ -227,6 +202,9 @@ def _call(own: OwnData) -> tuple[NDArray[Any], ...]:
 
 
 def _checked(own: OwnData, parts: tuple[NDArray[Any], ...], place: str) -> tuple[NDArray[Any], ...]:
+    parts = tuple(
+        _as_numbers(part) if k % 2 == 0 else _as_labels(own, part, place) for k, part in enumerate(parts)
+    )
     for x, y in zip(parts[::2], parts[1::2], strict=True):
         if not x.ndim or y.ndim != 1 or len(x) != len(y) or not len(y):
             raise DataError(
@@ -236,6 +214,11 @@ def _checked(own: OwnData, parts: tuple[NDArray[Any], ...], place: str) -> tuple
             raise DataError(
                 f"{place}: examples are {x.dtype} {x.shape}; numbers [n, features], [n, height, width] or "
                 "[n, height, width, channels] are needed"
+            )
+        if x.ndim == 4 and x.shape[1] <= 4 < min(x.shape[2:]):
+            raise DataError(
+                f"{place}: examples of shape {x.shape[1:]} have their channels first; [n, height, width, "
+                "channels] is needed: save numpy.transpose(x, (0, 2, 3, 1))"
             )
         # Inputs become float32.
         if x.dtype.kind == "f" and not (np.abs(x) <= np.finfo(np.float32).max).all():
@@ -251,6 +234,30 @@ def _checked(own: OwnData, parts: tuple[NDArray[Any], ...], place: str) -> tuple
     if own.targets == "value":
         return tuple(part if k % 2 == 0 else part.astype(np.float64) for k, part in enumerate(parts))
     return tuple(part.astype(str) if part.dtype == object else part for part in parts)
+
+
+def _as_numbers(x: NDArray[Any]) -> NDArray[Any]:
+    """Booleans beside floats, as a table of both gives them, are numbers."""
+    if x.dtype == object and all(isinstance(v, bool | int | float | np.number | np.bool_) for v in x.flat):
+        return x.astype(np.float64)
+    return x
+
+
+def _as_labels(own: OwnData, y: NDArray[Any], place: str) -> NDArray[Any]:
+    """One label an example: a column of them, one-hot rows, and floats that are whole numbers are read."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if own.targets == "value":
+        return y
+    if y.ndim == 2 and y.dtype.kind in "uifb" and len(y):
+        if not (np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()):
+            raise DataError(
+                f"{place}: labels of shape {y.shape} are not one-hot; give one label an example, [n]"
+            )
+        return np.asarray(y.argmax(axis=1))
+    if y.dtype.kind == "f" and y.ndim == 1 and len(y) and np.isfinite(y).all() and not (y % 1).any():
+        return y.astype(np.int64)
+    return y
 
 
 def _with_test(own: OwnData, x: NDArray[Any], y: NDArray[Any]) -> _Parts:

@@ -8,10 +8,10 @@ from typing import cast
 
 import numpy as np
 
+from optbench.datasets.numbers import out_of_range
 from optbench.errors import UserError
 from optbench.records.logs import HISTORY, RunLog
 from optbench.records.readers.names import is_loss
-from optbench.records.readers.numbers import out_of_range
 from optbench.records.store import StoredTrial
 from optbench.task import BUILT_IN, CustomMetric, Direction, Metric, undeclared
 from optbench.task import known as metric_of

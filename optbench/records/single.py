@@ -143,7 +143,7 @@ def _dataset(recorded: str | Mapping[str, Any]) -> Any:
     if recorded["kind"] != "class" or ".py:" in location:
         location = str(Path(location).absolute())
     entry = {recorded["kind"]: location}
-    keys = ("label", "test", "shape", "scaling", "name", "targets", "tokens")
+    keys = ("label", "test", "shape", "scaling", "name", "targets", "tokens", "encode", "drop")
     entry |= {key: recorded[key] for key in keys if key in recorded}
     if recorded["kind"] == "text":
         del entry["targets"]

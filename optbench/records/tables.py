@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from optbench.records.readers.names import bare, is_count, is_loss, is_setting, is_unnamed, plain
+from optbench.datasets.cells import Cells, TableError, at_line, is_count, is_unnamed, read_cells
+from optbench.datasets.numbers import out_of_range
+from optbench.records.readers.names import bare, is_loss, is_setting, plain
 from optbench.records.readers.naming import Naming
-from optbench.records.readers.numbers import out_of_range
 from optbench.records.readers.table import ResultsTable, read_table
 from optbench.records.readers.tabled import one_row_a_run, table_of_runs
-from optbench.records.readers.text import Cells, TableError, at_line, read_cells
 from optbench.stats.classifiers import McNemarResult, mcnemar_predictions
 from optbench.stats.common import StatsError, to_plain
 from optbench.stats.compare import Comparison, compare_table

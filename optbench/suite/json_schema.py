@@ -292,6 +292,8 @@ def _own_datasets(known: Mapping[str, Schema]) -> list[Schema]:
     files = ("csv", "text")
     words: dict[str, Schema] = {
         "target": {"type": "string", "description": "Column of the numbers to predict in a CSV file."},
+        "encode": {"description": "Columns of words in a CSV file that are one-hot encoded."},
+        "drop": {"description": "Columns of a CSV file that are left out."},
         "tokens": {"anyOf": [{"enum": ["byte", "character"]}, {"type": "null"}]},
         "targets": {"anyOf": [{"enum": ["label", "value"]}, {"type": "null"}]},
     }

@@ -288,3 +288,27 @@ def test_a_truncated_archive_is_named(tmp_path, make):
     path.write_bytes(packed[: len(packed) // 2])
     with pytest.raises(DataError, match="archive: a damaged archive"):
         unpack(path, {"a": "a"}, tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["mnist", "MNIST/raw", "."])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("point", ["-", "."])
+def test_idx_files_are_found_by_any_of_their_usual_names(tmp_path, folder, suffix, point):
+    content = {"train-images-idx3-ubyte": b"images", "train-labels-idx1-ubyte": b"labels"}
+    files = tuple(
+        DataFile(name=name, sha256=hashlib.sha256(raw).hexdigest()) for name, raw in content.items()
+    )
+    source = Source(folders=("mnist", "MNIST/raw", "."), files=files)
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    for name, raw in content.items():
+        path = tmp_path / folder / f"{name.replace('-idx', f'{point}idx')}{suffix}"
+        path.write_bytes(gzip.compress(raw) if suffix else raw)
+    found = fetch.find(source, tmp_path)
+    assert found is not None
+    assert set(found.files) == set(content)
+
+
+def test_a_flat_folder_of_another_dataset_is_passed_over(tmp_path):
+    source = Source(folders=("mnist", "."), files=(DataFile(name="a-idx1-ubyte", sha256="0" * 64),))
+    (tmp_path / "a-idx1-ubyte").write_bytes(b"other")
+    assert fetch.find(source, tmp_path) is None

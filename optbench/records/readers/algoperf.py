@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from optbench.datasets.cells import read_cells
 from optbench.records.readers.epochs import header, log_of
 from optbench.records.readers.naming import LogError, Naming
 from optbench.records.readers.runs import RunLog
-from optbench.records.readers.text import read_cells
 
 _FILES = ("eval_measurements.csv", "measurements.csv")
 

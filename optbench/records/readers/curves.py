@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optbench.datasets.numbers import Numbers
 from optbench.records.readers import names
 from optbench.records.readers.naming import LogError, Naming
-from optbench.records.readers.numbers import Numbers
 from optbench.records.readers.runs import RunLog, by_epoch, run_log
 from optbench.records.readers.tabled import sorted_out
 from optbench.trial import Status

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from optbench.datasets.cells import Cells, TableError, cells_of, decode, read_cells
+from optbench.datasets.numbers import Locale, is_gap
 from optbench.records.readers import names
 from optbench.records.readers.naming import LogError, Naming
-from optbench.records.readers.numbers import Locale, is_gap
 from optbench.records.readers.runs import RunLog, by_epoch, run_log
 from optbench.records.readers.tabled import sorted_out
-from optbench.records.readers.text import Cells, TableError, cells_of, decode, read_cells
 
 _SUFFIXES = (".csv", ".tsv", ".log", ".tab", ".parquet")
 

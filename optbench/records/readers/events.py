@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from optbench.datasets.cells import read_bytes
+from optbench.datasets.numbers import Numbers
 from optbench.records.readers import wire
 from optbench.records.readers.naming import HISTORY, LogError, Naming
-from optbench.records.readers.numbers import Numbers
 from optbench.records.readers.runs import RunLog, run_log
 from optbench.records.readers.tabled import sorted_out
-from optbench.records.readers.text import read_bytes
 
 #: Folders of one run, as Keras's callback makes them.
 PARTS = {"train": "", "training": "", "validation": "val_", "val": "val_", "test": "test_", "eval": "val_"}

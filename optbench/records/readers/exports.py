@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from optbench.datasets.cells import Cells, read_cells
+from optbench.datasets.numbers import Locale, Numbers
 from optbench.records.readers.curves import Curve, check_steps, folder_facts, on_steps, run_of
 from optbench.records.readers.epochs import header
 from optbench.records.readers.names import plain
 from optbench.records.readers.naming import LogError, Naming
-from optbench.records.readers.numbers import Locale, Numbers
 from optbench.records.readers.runs import RunLog
-from optbench.records.readers.text import Cells, read_cells
 
 _SCALAR = re.compile(r"(?:run-)?(.*?)[-_]?tag-(.+)\.csv", re.IGNORECASE)
 _PARTS = {"train": "", "training": "", "validation": "val_", "val": "val_", "test": "test_"}

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from optbench.datasets.cells import decode, read_bytes
+from optbench.datasets.numbers import Numbers
 from optbench.records.readers.curves import facts_of, folder_facts, rate_of, run_of
 from optbench.records.readers.naming import LogError, Naming
-from optbench.records.readers.numbers import Numbers
 from optbench.records.readers.runs import RunLog, numbers
-from optbench.records.readers.text import decode, read_bytes
 from optbench.suite.validation import one_line, shown
 
 #: Curves of DeepOBS, and the metrics that they are.

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from optbench.datasets.cells import Cells, TableError, at_line, is_count, is_unnamed
+from optbench.datasets.numbers import is_gap, is_numeric, number
 from optbench.records.readers import names
-from optbench.records.readers.numbers import is_gap, is_numeric, number
-from optbench.records.readers.text import Cells, TableError, at_line
 from optbench.suite.validation import shown
 from optbench.task import known
 
@@ -29,7 +29,7 @@ def checked_matrix(cells: Cells, keep: Sequence[int], notes: list[str], forms: s
     columns = {k: cells.column(k) for k in keep}
     first, *methods = keep
     named = cells.names[first]
-    plain_count = names.is_count(columns[first]) and not names.names_rows(named)
+    plain_count = is_count(columns[first]) and not names.names_rows(named)
     has_words = len(methods) > 1 and not is_numeric(columns[methods[0]])
     if has_words and (names.is_index_name(named) or plain_count):
         notes.append(f"column {named or '(no name)'} is an index of the rows and is left out")
@@ -96,7 +96,7 @@ def _not_a_log(cells: Cells, first: int, labels: Sequence[str]) -> None:
 def _no_header(cells: Cells, first: int, methods: Sequence[int]) -> None:
     """Refuse a file whose first line is a row of results."""
     if all(number(cells.names[k]) is not None for k in methods) and not (
-        names.names_rows(cells.names[first]) or names.is_unnamed(cells.names[first])
+        names.names_rows(cells.names[first]) or is_unnamed(cells.names[first])
     ):
         raise TableError(
             f"{cells.path}: line 1: found {', '.join(cells.names[:4])}: a row of results where the names of "

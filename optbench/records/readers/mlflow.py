@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from optbench.datasets.cells import decode, read_bytes
 from optbench.records.readers import names
 from optbench.records.readers.curves import check_steps, facts_of, on_steps, rate_of, run_of
 from optbench.records.readers.naming import LogError, Naming
 from optbench.records.readers.runs import RunLog
-from optbench.records.readers.text import decode, read_bytes
 from optbench.suite.validation import one_line, shown
 from optbench.trial import Status
 

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from optbench.datasets.cells import words
 from optbench.task import known
-
-
-def words(text: str) -> tuple[str, ...]:
-    """Split a list of words."""
-    return tuple(text.split())
-
 
 #: Columns with a meaning of their own, and the names that other tools give them, the plainest first.
 ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -181,11 +176,6 @@ def is_index_name(name: str) -> bool:
     )
 
 
-def is_unnamed(name: str) -> bool:
-    """Whether a column has no name, as written by tools that write a row index."""
-    return not plain(name) or re.fullmatch(r"unnamed_\d+(_\d+)?", plain(name)) is not None
-
-
 def is_fact(name: str) -> bool:
     """Whether a column is a fact about datasets, no method."""
     return plain(name) in _FACTS or name.strip().startswith("#")
@@ -219,14 +209,6 @@ def _stem(name: str) -> str | None:
         return plain(found[1])
     found = re.fullmatch(r"(std|mean|avg|min|max)[ (_]+(.+?)\)?", name.strip(), re.IGNORECASE)
     return plain(found[2]) if found else None
-
-
-def is_count(cells: Sequence[str]) -> bool:
-    """Whether cells count the rows: 0, 1, 2, .. or 1, 2, 3, .., three of them at least."""
-    if len(cells) < 3 or cells[0] not in ("0", "1", "0.0", "1.0"):
-        return False
-    first = int(float(cells[0]))
-    return all(cell.removesuffix(".0") == str(first + i) for i, cell in enumerate(cells))
 
 
 def is_setting(name: str) -> bool:

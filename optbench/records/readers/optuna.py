@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from optbench.datasets.cells import Cells
 from optbench.records.readers.naming import LogError, Naming
 from optbench.records.readers.runs import RunLog
 from optbench.records.readers.table import ResultsTable, table_of
 from optbench.records.readers.tabled import table_runs
-from optbench.records.readers.text import Cells
 from optbench.suite.validation import one_line
 
 _INFINITE = {"INF_POS": "inf", "INF_NEG": "-inf"}

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optbench.datasets.numbers import Numbers
 from optbench.records.readers.naming import HISTORY, LogError
-from optbench.records.readers.numbers import Numbers
 from optbench.trial import Status
 
 MOST_EPOCHS = 1_000_000

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from optbench.datasets.cells import Cells, TableError, at_line, is_count, is_unnamed, read_cells
+from optbench.datasets.numbers import DIVERGED, Locale, Numbers, is_gap, is_numeric
 from optbench.records.readers import names
 from optbench.records.readers.matrix import checked_matrix
 from optbench.records.readers.naming import Naming
-from optbench.records.readers.numbers import DIVERGED, Locale, Numbers, is_gap, is_numeric
-from optbench.records.readers.text import Cells, TableError, at_line, read_cells
 from optbench.suite.validation import shown
 from optbench.task import known
 
@@ -255,10 +255,8 @@ def _free_columns(cells: Cells, naming: Naming, used: set[int], notes: list[str]
             notes.append(f"column {name} is left out, as asked")
             continue
         column = cells.column(k)
-        counts = names.is_count(column) and known(name) is None and name not in naming.names
-        if names.is_unnamed(name) or (
-            names.is_index_name(name) and (counts or len(set(column)) == len(column))
-        ):
+        counts = is_count(column) and known(name) is None and name not in naming.names
+        if is_unnamed(name) or (names.is_index_name(name) and (counts or len(set(column)) == len(column))):
             notes.append(f"column {name or '(no name)'} is an index of the rows and is left out")
             continue
         if counts:

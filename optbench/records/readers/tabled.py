@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from optbench.datasets.numbers import Numbers
 from optbench.records.readers.names import plain
 from optbench.records.readers.naming import LogError, Naming, seed_number
-from optbench.records.readers.numbers import Numbers
 from optbench.records.readers.runs import RunLog, by_epoch, end_of, run_log, until
 from optbench.records.readers.table import ResultsTable
 from optbench.trial import Status

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from optbench.datasets.cells import decode, read_bytes
 from optbench.records.readers import names
 from optbench.records.readers.curves import folder_facts, on_steps, run_of
 from optbench.records.readers.naming import LogError, Naming
 from optbench.records.readers.runs import RunLog
-from optbench.records.readers.text import decode, read_bytes
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?)"
 _PAIR = re.compile(

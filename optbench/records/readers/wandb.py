@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from optbench.datasets.cells import read_bytes
 from optbench.records.readers import wire
 from optbench.records.readers.curves import check_steps, facts_of, on_steps, rate_of, run_of
 from optbench.records.readers.naming import LogError, Naming
 from optbench.records.readers.runs import RunLog
-from optbench.records.readers.text import read_bytes
 
 _BLOCK = 32768
 #: Fields of wandb_internal.proto: Record's history, config, run, exit; HistoryItem's and ConfigItem's own.

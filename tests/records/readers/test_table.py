@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from optbench.datasets.cells import TableError
 from optbench.records import foreign, logs
 from optbench.records.readers.naming import Naming
-from optbench.records.readers.text import TableError
 from optbench.records.tables import compare_file, compare_predictions, read_results
 
 SEEDS = range(8)

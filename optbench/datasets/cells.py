@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from optbench.stats.common import StatsError
+from optbench.errors import UserError
 from optbench.suite.validation import one_line, shown
 
 #: No table of results comes near this size.
@@ -35,8 +35,8 @@ _UNIT = re.compile(
 NUMBER_LIKE = re.compile(r"[+\-−]?[\d.,]*\d[\d.,'’_\u00a0\u202f\u2009 ]*([eE][+\-−]?\d+)?\s*%?")
 
 
-class TableError(StatsError):
-    """A file that cannot be read as results: the place, what was found, what is allowed."""
+class TableError(UserError, ValueError):
+    """A file of cells that cannot be read: the place, what was found, what is allowed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -376,3 +376,21 @@ def _units(header: list[str], rows: list[list[str]]) -> dict[int, str]:
 def at_line(path: Path, line: int, column: str) -> str:
     """Place of a cell, for messages."""
     return f"{path}: line {line}, column {shown(column)}"
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Split a list of words."""
+    return tuple(text.split())
+
+
+def is_unnamed(name: str) -> bool:
+    """Whether a column has no name, as written by tools that write a row index."""
+    return re.fullmatch(r"\W*|unnamed\W*\d+(\W+\d+)?", name.strip().lower().replace("_", " ")) is not None
+
+
+def is_count(cells: Sequence[str]) -> bool:
+    """Whether cells count the rows: 0, 1, 2, .. or 1, 2, 3, .., three of them at least."""
+    if len(cells) < 3 or cells[0] not in ("0", "1", "0.0", "1.0"):
+        return False
+    first = int(float(cells[0]))
+    return all(cell.removesuffix(".0") == str(first + i) for i, cell in enumerate(cells))

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from optbench.records.readers.names import words as _words
-from optbench.records.readers.text import NUMBER_LIKE, TableError, at_line
+from optbench.datasets.cells import NUMBER_LIKE, TableError, at_line, words
 from optbench.suite.validation import shown
 
 #: No value: the trial has none, which says nothing about how it ended.
@@ -20,7 +19,7 @@ GAPS = frozenset(
     (
         "",
         "#n/a n/a",
-        *_words(
+        *words(
             """na n/a n.a. n/a. #n/a #na <na> null none nil - -- --- – — . .. ? missing crashed crash failed
             oom timeout killed <null> (null) nd n.d. empty pending running \\n"""
         ),
@@ -28,7 +27,7 @@ GAPS = frozenset(
 )
 #: A value that is not finite: the training diverged.
 NOT_FINITE = frozenset(
-    _words(
+    words(
         """nan -nan +nan nan(ind) -nan(ind) inf +inf -inf infinity +infinity -infinity ∞ +∞ -∞ 1.#inf -1.#inf
         1.#qnan 1.#ind -1.#ind #num! diverged tensor(nan) tensor(inf)"""
     )
