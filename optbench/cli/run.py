@@ -122,6 +122,7 @@ def run(
 
         context = Context.from_environment(threads=threads, data_dir=data_dir)
         loaded = _changed(api.load_suite(suite), seeds=seeds, backend=backend, device=device)
+        _say_of_own_data(loaded)
         if smoke:
             loaded = local.smoke(loaded)
         chosen = _filter(loaded, only or [])
@@ -205,6 +206,7 @@ def plan(
         from optbench.suite import declaration
 
         loaded = _changed(api.load_suite(suite), seeds=seeds, backend=backend, device=device)
+        _say_of_own_data(loaded)
         context = Context.from_environment()
         lacking = missing(loaded, data_dir=context.data_dir)
         found = estimate(loaded, results=results, context=context)
@@ -277,6 +279,18 @@ def _filter(suite: Suite, only: list[str]) -> Any:
         return all(getattr(trial, kind) in names for kind, names in wanted.items())
 
     return chosen
+
+
+def _say_of_own_data(suite: Suite) -> None:
+    """Say what was left out of tables of one's own, and which columns to look at."""
+    from optbench.datasets import own_table
+    from optbench.trial import OwnData
+
+    found = {w.workload.dataset: None for w in suite.workloads if isinstance(w.workload.dataset, OwnData)}
+    for dataset in found:
+        if dataset.kind == "csv":
+            for note in own_table.read(dataset).notes:
+                say(new_console(), f"Data: {note}")
 
 
 def _show_plan(suite: Suite, chosen: Any, context: Context) -> None:
