@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from optbench.environment import Context
     from optbench.execution.jobs import Executor
-    from optbench.execution.local import Observer, RunOutcome
+    from optbench.execution.local import Observer, RunOutcome, Stages
     from optbench.stats.compare import Comparison
 
 
@@ -175,6 +175,7 @@ def run(
     threads: int | None = None,
     data_dir: str | Path | None = None,
     declaration: str | Path | None = None,
+    until_decided: bool = False,
 ) -> RunOutcome:
     """Train the trials of a suite that its store lacks.
 
@@ -211,6 +212,9 @@ def run(
         given.
     declaration : path, optional
         A declaration of ``optbench plan --freeze``, published before the run; the suite must say the same.
+    until_decided : bool
+        Run the seeds up to one look of the suite's sequential design after the other, and stop when every
+        comparison of its confirmatory question is decided.
 
     Returns
     -------
@@ -253,7 +257,34 @@ def run(
         executor=executor,
         context=context,
         declaration=None if declaration is None else read_declaration(Path(declaration)),
+        stages=_stages(loaded, only) if until_decided else None,
     )
+
+
+def _stages(suite: Suite, only: Callable[[PlannedTrial], bool] | None) -> Stages:
+    """The looks of a suite's design, each with the question whether all is decided."""
+    from optbench.execution.local import Stages
+    from optbench.report.across import across
+    from optbench.report.leaderboard import leaderboards
+    from optbench.report.sequential import standing
+
+    spec, design = suite.report_spec, suite.analysis.sequential
+    if design is None:
+        raise SuiteError(
+            f"{suite.path or suite.name}: analysis.sequential: is missing; looks before all seeds are run "
+            "are declared there, as in `analysis: {sequential: obrien-fleming}`"
+        )
+    if only is not None:
+        raise SuiteError(
+            "until decided: a part of the optimizers or workloads decides no comparison; run all"
+        )
+
+    def stop(store: Path) -> bool:
+        boards = leaderboards(load_results(store), spec)
+        found = standing(boards, across(boards, spec), spec)
+        return found is not None and found.stop
+
+    return Stages(seeds=spec.seeds, looks=design.planned(len(spec.seeds)), stop=stop)
 
 
 def _executor(

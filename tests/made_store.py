@@ -146,7 +146,7 @@ class MadeRun(local.Run):
         super().__init__(suite, store)
         self._fate, self._more, self._examples = fate, facts, examples
 
-    def trials(self, planned: Sequence[PlannedTrial]) -> int:
+    def trials(self, planned: Sequence[PlannedTrial], *, last: bool = False) -> int:
         """See :meth:`optbench.execution.local.Run.trials`."""
         self.ids = [trial_id(trial.spec) for trial in planned]
         rows = zip(self.ids, planned, strict=True)

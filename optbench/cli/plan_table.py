@@ -12,10 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from optbench.report.sequential import described, design_plan
 from optbench.report.text import duration
 from optbench.stats.crossed import Crossing, crossed_power, find_crossing
 from optbench.stats.datasets import FEWEST_DATASETS
 from optbench.stats.power import pairs_needed, plan_pairs, signed_rank_power
+from optbench.stats.sequential import SequentialPlan
 from optbench.suite.spec import Suite
 from optbench.trial import STREAMS
 
@@ -78,6 +80,8 @@ def statements(suite: Suite) -> list[str]:
     streams = {name: [getattr(s, name) for s in suite.seeds] for name in STREAMS}
     if (crossing := find_crossing(streams)) is not None:
         return [*_crossed_statements(crossing, analysis.alpha / comparisons), *_few_workloads(suite)]
+    if (design := design_plan(suite.report_spec)) is not None:
+        return [described(suite.report_spec), *_boundaries(design), *_few_workloads(suite)]
     plan = plan_pairs(seeds, comparisons=comparisons, alpha=analysis.alpha)
     lines = [f"On each workload: {plan.sentence}."]
     if seeds < plan.pairs_to_reject:
@@ -86,6 +90,22 @@ def statements(suite: Suite) -> list[str]:
         needed = pairs_needed(effect, alpha=analysis.alpha, comparisons=comparisons)
         lines.append(f"{needed} seeds are needed to find a {word} effect (d_z = {effect}) with 80% power.")
     return lines + _few_workloads(suite)
+
+
+def _boundaries(design: SequentialPlan) -> list[str]:
+    """The looks of a design: what of alpha is spent by each, and which p decides there."""
+    if design.kind == "anytime":
+        return [
+            f"A comparison is decided when its capital reaches {1 / design.level:g} times the stake; "
+            "`optbench run --until-decided` asks after every seed."
+        ]
+    looks = "; ".join(
+        f"{n} seeds: {spent:.2g} of alpha spent, decided at p <= {p:.2g}"
+        if p > 0
+        else f"{n} seeds: {spent:.2g} of alpha spent, too little to decide"
+        for n, spent, p in design.boundaries()
+    )
+    return [f"Looks, for each comparison at its {design.level:.2g} of alpha: {looks}."]
 
 
 def _few_workloads(suite: Suite) -> list[str]:

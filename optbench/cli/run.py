@@ -107,6 +107,13 @@ def run(
         Path | None,
         typer.Option(help="Published declaration (plan --freeze); a suite that says otherwise is refused."),
     ] = None,
+    until_decided: Annotated[
+        bool,
+        typer.Option(
+            "--until-decided",
+            help="Run seeds up to one look of `analysis.sequential` after the other, until all is decided.",
+        ),
+    ] = False,
 ) -> None:
     """Train what the store of a suite lacks, then show the leaderboard.
 
@@ -149,6 +156,7 @@ def run(
                 threads=threads,
                 data_dir=data_dir,
                 declaration=declaration,
+                until_decided=until_decided,
             )
         if timing:
             from optbench.execution.timing import time_suite

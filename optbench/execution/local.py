@@ -25,7 +25,7 @@ from optbench.suite.entries import SuiteWorkload
 from optbench.suite.expand import trials
 from optbench.suite.spec import PlannedTrial, Suite, store_path
 from optbench.suite.tuning_section import Budget, Tuning
-from optbench.trial import Status, TrialRecord, block_id, trial_id
+from optbench.trial import Seeds, Status, TrialRecord, block_id, trial_id
 from optbench.tuning.journal import KEY as TUNING
 
 #: A dry run: at most so many epochs and seeds, on made data.
@@ -49,6 +49,15 @@ class Observer(Protocol):
 
     def finished(self, trial: PlannedTrial, record: TrialRecord) -> None:
         """A trial is in the store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """Seeds a part at a time: ``looks`` are numbers of them, ``stop`` says of a store if they suffice."""
+
+    seeds: tuple[Seeds, ...]
+    looks: tuple[int, ...]
+    stop: Callable[[Path], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +135,7 @@ def run_suite(
     executor: Callable[[], Executor] = InProcess,
     context: Context | None = None,
     declaration: Published | None = None,
+    stages: Stages | None = None,
 ) -> RunOutcome:
     """Run what the store of a suite lacks.
 
@@ -149,6 +159,8 @@ def run_suite(
         Threads, steps and data folder; the defaults if not given. The suite's way of steps goes first.
     declaration : Published, optional
         What was published before; the suite must say the same.
+    stages : Stages, optional
+        Run the seeds a part at a time, and stop when those that have run suffice; the others leave the plan.
 
     Returns
     -------
@@ -193,12 +205,14 @@ def run_suite(
             checkpoints=checkpoints,
             executor=executor,
             context=context,
+            stages=stages,
         ) as under_way:
             if suite.tuning is None:
                 store.set_meta(**{TUNING: ""})
-                ran = under_way.trials(planned)
+                ran = under_way.trials(planned, last=True)
             else:
                 ran, planned = _tune_then_run(suite, under_way, store, context)
+            planned = [trial for trial in planned if trial_id(trial.spec) not in under_way.left_out]
         final = store.statuses()
         path = store.path
     found = [final.get(trial_id(trial.spec)) for trial in planned]
@@ -236,7 +250,7 @@ def _tune_then_run(suite: Suite, run: Run, store: Store, context: Context) -> tu
     untuned = tuple(trial_id(trial.spec) for trial in declared)
     store.set_meta(**{TUNING: replace(found, untuned=untuned).to_json()}, view=best.report_spec.to_json())
     together = [*searched, *evaluation, *declared]
-    return ran + run.trials(together), together
+    return ran + run.trials(together, last=True), together
 
 
 class Run:
@@ -252,7 +266,11 @@ class Run:
         checkpoints: Checkpoints | None = None,
         executor: Callable[[], Executor] = InProcess,
         context: Context | None = None,
+        stages: Stages | None = None,
     ) -> None:
+        self._stages = stages
+        #: Ids of planned trials that were not needed.
+        self.left_out: frozenset[str] = frozenset()
         self._context = context or Context()
         self._sizes: stacks.Sizes | None = None
         self._checkpoints = checkpoints
@@ -280,8 +298,11 @@ class Run:
         if self._executor is not None:
             self._executor.close()
 
-    def trials(self, planned: Sequence[PlannedTrial]) -> int:
-        """Make these the plan, run those without an outcome, and count what was run."""
+    def trials(self, planned: Sequence[PlannedTrial], *, last: bool = False) -> int:
+        """Make these the plan, run those without an outcome, and count what was run.
+
+        The ``last`` trials of a run, its evaluation, are run in stages where there are some.
+        """
         store, observer = self._store, self._observer
         self.ids = [trial_id(trial.spec) for trial in planned]
         rows = [(key, t.workload, t.optimizer) for key, t in zip(self.ids, planned, strict=True)]
@@ -296,6 +317,40 @@ class Run:
         ]
         if self._checkpoints is not None:
             self._checkpoints.remove([key for key, status in statuses.items() if status != "crashed"])
+        if self._stages is not None and last:
+            return self._in_stages(self._stages, planned, todo)
+        return self._train(planned, todo)
+
+    def _in_stages(
+        self, stages: Stages, planned: Sequence[PlannedTrial], todo: Sequence[PlannedTrial]
+    ) -> int:
+        """Run the seeds up to one look after the other, until the store has enough.
+
+        Whether it has is asked of the records alone, so that a run that was interrupted goes on from there.
+        """
+        count, known = 0, set(stages.seeds)
+        done: set[Seeds] = set()
+        for look in stages.looks:
+            before, done = done, set(stages.seeds[:look])
+            part = [t for t in todo if t.spec.seeds in done - before or t.spec.seeds not in known]
+            todo = [t for t in todo if t not in part]
+            if part and self._store.statuses() and stages.stop(self._store.path):
+                done = before
+                break
+            count += self._train(planned, part)
+            if stages.stop(self._store.path):
+                break
+        recorded = self._store.statuses()
+        rows = self._store.plan()
+        by_id = {trial_id(trial.spec): trial.spec.seeds for trial in planned}
+        kept = [row for row in rows if row[0] in recorded or by_id.get(row[0]) in done]
+        self.left_out = frozenset(by_id) - {row[0] for row in kept}
+        self._store.set_plan(kept)
+        return count
+
+    def _train(self, planned: Sequence[PlannedTrial], todo: Sequence[PlannedTrial]) -> int:
+        """Run trials of the plan, and count them."""
+        store, observer = self._store, self._observer
         if not todo:
             return 0
         if self._executor is None:

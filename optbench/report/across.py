@@ -14,6 +14,7 @@ import pandas as pd
 from optbench.records.frames import Results
 from optbench.report.fair_times import SETTING
 from optbench.report.leaderboard import Leaderboard, crossing_of, oriented
+from optbench.report.sequential import over_workloads
 from optbench.report.text import EXPLORATORY, MAIN, NOT_RECORDED
 from optbench.stats.common import FloatArray
 from optbench.stats.crashes import called_crashed, crashed_optimizers, name_crashed
@@ -209,7 +210,8 @@ def _across(boards: Sequence[Leaderboard], names: list[str], spec: ReportSpec) -
     family = name_crashed(family, crashed)
     complete = cells[~np.isnan(cells).any(axis=1)]
     compared = on_these_datasets(tables, names, settings=declared, crossings=crossings or None)
-    these = {c.candidate: called_crashed(c, crashed) for c in compared}
+    called = [called_crashed(c, crashed) for c in compared]
+    these = {c.candidate: c for c in over_workloads(called, boards, spec)}
     # Counts take the pairs within each workload to be independent.
     counts = () if crossings else conjunctions(tables, names, settings=declared)
     counted = {c.candidate: c for c in counts}

@@ -25,6 +25,7 @@ from optbench.report.leaderboard_columns import leaderboard_table
 from optbench.report.methods import methods_paragraph
 from optbench.report.new_examples import NewExamples, new_examples, new_examples_table
 from optbench.report.questions import marked, with_question
+from optbench.report.sequential import described, standing
 from optbench.report.side_tables import (
     across_table,
     metrics_table,
@@ -116,7 +117,7 @@ def analyse(results: Results, spec: ReportSpec, *, published: Published | None =
         warnings=(*(attempt("warnings", lambda: _warnings(results, spec)) or ()), *said.warnings),
         methods=attempt("paragraph on the method", lambda: methods_paragraph(results, spec, boards, said))
         or "",
-        declared=attempt("question", lambda: with_question(said, boards, overall, spec)) or said,
+        declared=attempt("question", lambda: _with_looks(said, boards, overall, spec)) or said,
         failures=failures,
     )
 
@@ -142,6 +143,19 @@ def without_analysis(results: Results, spec: ReportSpec, failures: Failures) -> 
         declared=UNKNOWN,
         failures=failures,
         **nothing,
+    )
+
+
+def _with_looks(
+    said: Declared, boards: Sequence[Leaderboard], overall: Sequence[Across], spec: ReportSpec
+) -> Declared:
+    """Add the question, and where there is one the sequential design and how far it is."""
+    found = with_question(said, boards, overall, spec)
+    state = standing(boards, overall, spec) if boards else None
+    return (
+        found
+        if state is None
+        else replace(found, sentences=(*found.sentences, described(spec), state.sentence))
     )
 
 

@@ -40,7 +40,7 @@ def board_notes(
         notes.append(f"Every verdict here is about these {examples:,} test examples.")
     notes += reasons(comparisons)
     notes += named_notes(comparisons)
-    planned = max(len(spec.seeds), trials["block_id"].nunique())
+    planned = max(0 if spec.analysis.sequential else len(spec.seeds), trials["block_id"].nunique())
     missing = {c.candidate: planned - c.n for c in comparisons if planned > c.n}
     if missing:
         notes.append(f"Pairs that are missing (not run yet, crashed, or refused): {_counts(missing)}.")

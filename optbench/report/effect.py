@@ -27,7 +27,13 @@ NONE = Shown(estimate=math.nan, low=math.nan, high=math.nan)
 
 
 def shown_difference(c: PairedComparison) -> Shown:
-    """The difference that stands beside a comparison's p and verdict: the mean, by the test that was made."""
+    """The difference that stands beside a comparison's p and verdict: the mean, by the test that was made.
+
+    Under a sequential design the Hodges-Lehmann shift, with the interval that holds at all its looks.
+    """
+    if c.sequential is not None:
+        found = c.sequential.look.interval
+        return Shown(estimate=found.estimate, low=found.low, high=found.high, confidence=found.confidence)
     d = c.average if c.crossed is None else c.crossed
     if d is None:
         return NONE

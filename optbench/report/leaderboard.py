@@ -16,6 +16,7 @@ from optbench.report.board_notes import board_notes
 from optbench.report.failures import Failures, Raising
 from optbench.report.fair_times import SETTING, comparable
 from optbench.report.leaderboard_columns import measured
+from optbench.report.sequential import run_through, within
 from optbench.report.text import EXPLORATORY, NOT_RECORDED
 from optbench.stats.common import value_step
 from optbench.stats.crashes import crashed_optimizers, name_crashed
@@ -80,6 +81,7 @@ class Leaderboard:
     ``examples`` the size of the test part. ``crossing`` has the streams whose seeds repeat over blocks.
     ``reached`` has a trial's epochs and seconds to target (inf where it was not reached) and ``times`` their
     analysis; None for a workload without a target.
+    ``blocks_run`` are those of the declared seeds, in order, up to the first that lacks a trial.
     ``evidence`` says whether its verdicts answer the confirmatory question, ``declared`` when it was decided.
     """
 
@@ -107,6 +109,7 @@ class Leaderboard:
     resolution: float | None = None
     crossing: Crossing | None = None
     notes: tuple[str, ...] = field(default=())
+    blocks_run: tuple[str, ...] = ()
     evidence: str = EXPLORATORY
     declared: str = NOT_RECORDED
 
@@ -244,6 +247,8 @@ def _board(
     )
     crashed = crashed_optimizers(trials)
     family = name_crashed(family, crashed)
+    blocks_run = run_through(trials, spec, entry.optimizers)
+    family = within(family, table, blocks_run, spec, resolution=resolution)
     targets = {name: value for name, value in vars(entry.targets).items() if value is not None}
     part = f"time to target: {title}"
     reached = failures.attempt(part, lambda: _reached(trials, epochs, targets))
@@ -267,7 +272,8 @@ def _board(
         alpha=analysis.alpha,
         correction=analysis.correction,
         margin=analysis.margin,
-        blocks=max(len(spec.seeds), trials["block_id"].nunique()),
+        blocks=max(0 if analysis.sequential else len(spec.seeds), trials["block_id"].nunique()),
+        blocks_run=blocks_run,
         targets=targets,
         rows=tuple(rows),
         table=table,

@@ -15,6 +15,7 @@ import pandas as pd
 from optbench.report.columns import Column, Latex, OfRow, Shown, number_column
 from optbench.report.effect import interval_name, shown_difference
 from optbench.report.latex import escape_latex
+from optbench.report.sequential import decided_at
 from optbench.report.text import (
     CORRECTIONS,
     DASH,
@@ -42,7 +43,7 @@ CSV_ORDER = (
     *("seconds_per_epoch", "step_ms", "state_bytes", "tuning_seconds"),
     *("pairs", "missing_pairs", "difference", "difference_low", "difference_high", "d_z"),
     *("p", "p_adjusted", "smallest_attainable_p", "wins", "ties", "losses", "verdict"),
-    *("evidence", "declared"),
+    *("evidence", "declared", "decided_at"),
 )
 
 
@@ -129,6 +130,12 @@ def _compared_value(get: Callable[[Leaderboard, PairedComparison], float | None]
         return None if c is None or c.rank is None else get(board, c)
 
     return value
+
+
+def _decided_at(row: Row) -> str:
+    """At which look of a sequential design a comparison was decided; empty without one."""
+    found = row.comparison.sequential if row.comparison is not None else None
+    return "" if found is None else decided_at(found)
 
 
 def _factor(board: Leaderboard) -> float:
@@ -353,6 +360,13 @@ COLUMNS: tuple[Column, ...] = (
             "declared": lambda board, row: board.declared,
         },
         latex=Latex(title="Verdict", cell=lambda board, row: board.verdict(row), align="l"),
+    ),
+    Column(
+        title=lambda board: "decided at",
+        text=lambda board, row: _decided_at(row) or DASH,
+        applies=lambda board: any(r.comparison and r.comparison.sequential for r in board.rows),
+        data={"decided_at": lambda board, row: _decided_at(row)},
+        latex=Latex(title="Decided at", cell=lambda board, row: escape_latex(_decided_at(row)), align="l"),
     ),
     number_column(
         "mean_at_best_epoch",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -55,6 +56,9 @@ __all__ = [
     "paired_columns",
 ]
 
+if TYPE_CHECKING:
+    from optbench.stats.sequential_verdict import Decision
+
 #: Below this many datasets no signed-rank test over datasets can reach 0.05.
 FEWEST_DATASETS = 6
 
@@ -88,6 +92,7 @@ class StratifiedComparison:
     worse_on: tuple[str, ...]
     heterogeneity: Heterogeneity | None
     verdict: Verdict
+    sequential: Decision | None = None
 
 
 @dataclass(frozen=True)

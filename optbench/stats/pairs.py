@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -41,6 +41,9 @@ from optbench.stats.paired import (
 from optbench.stats.power import attainability
 from optbench.stats.skew import join, mean_test, skewed_mean
 from optbench.stats.verdict import MeanSays, Verdict, verdict
+
+if TYPE_CHECKING:
+    from optbench.stats.sequential_verdict import Decision
 
 UNDECIDED = Verdict("inconclusive", "not decided yet")
 
@@ -89,7 +92,8 @@ class PairedComparison:
     that holds for the family together, as `p_adjusted` and `average_p_adjusted` do.
     `n_collapsed_*` count runs far below their optimizer's median. `sensitivity` is None where no run is
     missing. Where the seeds of two streams are crossed, `crossed` decides (`p_adjusted` is its own): the
-    blocks are not independent, and the other tests describe these blocks only.
+    blocks are not independent, and the other tests describe these blocks only. Under a sequential design
+    `sequential` decides: `p_adjusted` and the verdict are those of its look.
     """
 
     candidate: str
@@ -119,6 +123,7 @@ class PairedComparison:
     sensitivity: Sensitivity | None = None
     attainable: str = "n=0: no block holds both optimizers"
     verdict: Verdict = UNDECIDED
+    sequential: Decision | None = None
 
 
 def simultaneous_confidence(comparisons: int, settings: Settings) -> float:

@@ -89,7 +89,10 @@ class Suite:
             title=self.title,
             text=self.text,
             analysis=self.analysis,
-            seeds=self.seeds,
+            # Looks are planned on the declared seeds, whichever part of them is run.
+            seeds=tuple(dict.fromkeys((*self.declared_seeds, *self.seeds)))
+            if self.analysis.sequential
+            else self.seeds,
             backends=self.backends,
             workloads=tuple(
                 ReportWorkload(
