@@ -24,6 +24,7 @@ from optbench.stats.skew import mean_test
 from optbench.stats.survival import time_to_target
 from optbench.stats.targets import against_target
 from optbench.stats.unpaired import permutation_test, skewed_welch, welch
+from simulations.savings import savings
 
 ALPHA = 0.05
 Draw = Callable[[np.random.Generator, int], np.ndarray]
@@ -267,6 +268,7 @@ CLAIMS: dict[str, tuple[Callable[[int], pd.DataFrame], int]] = {
     "crossed": (crossed, 4_000),
     "two-way": (two_way, 2_000),
     "sequential": (sequential, 2_000),
+    "sequential-savings": (savings, 400),
     "unpaired": (unpaired, 2_000),
     "target-times": (target_times, 2_000),
     "mean-ranks": (mean_ranks, 2_000),
