@@ -43,7 +43,8 @@ def fields_table() -> str:
     parts |= {"augment": "Augment", "targets": "Targets"}
     sections += [(f"workloads[].{key}.", defs[name]) for key, name in parts.items()]
     sections += [("tuning.budget.", defs["Budget"])]
-    sections += [("analysis.", defs["Analysis"]), ("engine.", defs["EngineOptions"])]
+    sections += [("analysis.", defs["Analysis"]), ("analysis.sequential.", defs["Sequential"])]
+    sections += [("engine.", defs["EngineOptions"])]
     for prefix, section in sections:
         for name, field in section["properties"].items():
             default = "" if field.get("default") is None else f"`{json.dumps(field['default'])}`"

@@ -22,7 +22,7 @@ from optbench.records.pairing import counted_block
 from optbench.records.store import Store
 from optbench.report.effect import interval_name
 from optbench.report.leaderboard import Leaderboard, of_board
-from optbench.report.text import DASH, TextTable, estimate, p_value
+from optbench.report.text import DASH, EXPLORATORY, TextTable, estimate, p_value
 from optbench.stats.common import FloatArray
 from optbench.stats.crossed import CrossedMean, two_way_examples
 from optbench.stats.pairs import Settings, adjust_family, one_side, simultaneous_confidence
@@ -237,6 +237,7 @@ def new_examples_table(found: Sequence[NewExamples]) -> TextTable | None:
     ]
     return TextTable(
         title="On new test examples",
+        evidence=EXPLORATORY,
         columns=(
             "workload",
             "optimizer",

@@ -136,6 +136,7 @@ def expected_row(board: Leaderboard, row: Row) -> dict[str, object]:
         "verdict": c and c.verdict.word,
         "evidence": "main question" if c else "",
         "declared": "not recorded",
+        "decided_at": "",
         "difference_confidence": c and c.average.confidence,
     }
 
