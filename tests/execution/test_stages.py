@@ -48,7 +48,7 @@ def test_a_run_stops_at_the_look_that_decides_and_every_format_says_at_which(wri
     assert report.warnings == ()
     assert "Decided after 9 of 20 seeds: adam worse at look 2 of 4." in report.declared.sentences
     write_report(results, spec, tmp_path / "out", formats=("html", "markdown", "latex", "csv", "json"))
-    for name in ("index.html", "leaderboard.md", "leaderboard.tex", "leaderboard.csv"):
+    for name in ("index.html", "leaderboard.md", "leaderboard.tex", "tables/leaderboard.csv"):
         assert "look 2 of 4, 9 pairs" in (tmp_path / "out" / name).read_text("utf-8"), name
     plain = json.loads((tmp_path / "out" / "report.json").read_text())
     kept = plain["leaderboards"][0]["rows"][1]["comparison"]["sequential"]
