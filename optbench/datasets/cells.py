@@ -198,6 +198,8 @@ def cells_of(text: str, path: Path, notes: Sequence[str] = (), *, forms: str = "
         if not bare.count(separator):
             body, separator = _by_spaces(body, said)
     rows, lines = _split(body, separator, path, skipped)
+    if _is_spaced(body, separator):
+        said.append("spaces around cells are left out")
     if not rows:
         raise TableError(f"{path}: line 1: found 0 columns{tail}")
     if separator == "|":
@@ -295,6 +297,17 @@ def _split(body: str, separator: str, path: Path, skipped: int) -> tuple[list[li
             f"{path}: line {reader.line_num + skipped}: {one_line(error)}; correct the quotes of this line"
         ) from None
     return rows, lines
+
+
+def _is_spaced(body: str, separator: str) -> bool:
+    """Whether cells have spaces around them, which are no part of a label."""
+    if separator in "|\t ":
+        return False
+    bare = re.sub(
+        r'"[^"]*"', lambda found: '" "' if found[0] != f'"{found[0][1:-1].strip()}"' else '""', body
+    )
+    mark = re.escape(separator)
+    return re.search(rf'[ \u00a0]{mark}|{mark}[ \u00a0]|" "|[ \u00a0](\r?\n)', bare) is not None
 
 
 def _without_rules(rows: list[list[str]], lines: list[int]) -> tuple[list[list[str]], list[int]]:

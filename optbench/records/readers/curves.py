@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optbench.datasets.cells import TableError, decode, read_bytes
 from optbench.datasets.numbers import Numbers
 from optbench.records.readers import names
 from optbench.records.readers.naming import LogError, Naming
@@ -155,3 +156,36 @@ def folder_facts(path: Path, below: Path) -> dict[str, str]:
             elif (seed := names.seed_in(piece)) is not None:
                 found["seed"] = seed
     return found
+
+
+#: Files beside a log in which frameworks and people keep a run's settings.
+SETTINGS = (
+    "hparams.yaml",
+    "hparams.yml",
+    "config.yaml",
+    "config.yml",
+    "config.json",
+    "args.json",
+    "params.json",
+)
+
+
+def facts_beside(path: Path, below: Path) -> dict[str, str]:
+    """Facts that a log's folder says: a file of settings in it, and its name."""
+    found = folder_facts(path, below)
+    for name in SETTINGS:
+        file = path.parent / name
+        if file != path and file.is_file():
+            found |= facts_of(_settings(file))
+    return found
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """Settings in YAML or JSON; none where the file holds anything else, such as objects of Python."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(decode(read_bytes(path), path)[0])
+    except (yaml.YAMLError, TableError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -12,6 +12,7 @@ import numpy as np
 from optbench.datasets.cells import Cells, TableError, cells_of, decode, read_cells
 from optbench.datasets.numbers import Locale, is_gap
 from optbench.records.readers import names
+from optbench.records.readers.curves import facts_beside
 from optbench.records.readers.naming import LogError, Naming
 from optbench.records.readers.runs import RunLog, by_epoch, run_log
 from optbench.records.readers.tabled import sorted_out
@@ -54,7 +55,8 @@ def is_log(path: Path, head: bytes) -> bool:
 def read(paths: Sequence[Path], below: Path, naming: Naming) -> Iterator[RunLog]:
     """Read a file a run."""
     for path in paths:
-        yield log_of(read_cells(path), below, naming, kind="keras")
+        facts = facts_beside(path, below)
+        yield log_of(read_cells(path), below, naming, kind="keras", known_facts=facts)
 
 
 def log_of(cells: Cells, below: Path, naming: Naming, *, kind: str, known_facts: Any = None) -> RunLog:

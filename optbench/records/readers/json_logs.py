@@ -12,7 +12,7 @@ import numpy as np
 
 from optbench.datasets.cells import decode, read_bytes
 from optbench.datasets.numbers import Numbers
-from optbench.records.readers.curves import facts_of, folder_facts, rate_of, run_of
+from optbench.records.readers.curves import facts_beside, facts_of, rate_of, run_of
 from optbench.records.readers.naming import LogError, Naming
 from optbench.records.readers.runs import RunLog, numbers
 from optbench.suite.validation import one_line, shown
@@ -77,7 +77,7 @@ def read_history(paths: Sequence[Path], below: Path, naming: Naming) -> Iterator
             )
         columns = {name: _longer(column, longest) for name, column in columns.items()}
         epochs = np.arange(longest, dtype=np.float64) + naming.first_epoch
-        facts = naming.facts(path, below, known=folder_facts(path, below))
+        facts = naming.facts(path, below, known=facts_beside(path, below))
         yield run_of(str(path), "keras-history", naming, facts, columns, epochs=epochs, notes=notes)
 
 
@@ -108,7 +108,7 @@ def read_huggingface(paths: Sequence[Path], below: Path, naming: Naming) -> Iter
         axes = {name: columns.pop(name).values for name in ("epoch", "step") if name in columns}
         if not axes:
             raise LogError(f"{path}: step: no row of log_history has one; is it a trainer_state.json?")
-        facts = naming.facts(path, below, known=folder_facts(path, below))
+        facts = naming.facts(path, below, known=facts_beside(path, below))
         yield run_of(
             str(path),
             "huggingface",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from optbench.datasets.cells import decode, read_bytes
 from optbench.records.readers import names
-from optbench.records.readers.curves import folder_facts, on_steps, run_of
+from optbench.records.readers.curves import facts_beside, on_steps, run_of
 from optbench.records.readers.naming import LogError, Naming
 from optbench.records.readers.runs import RunLog
 
@@ -60,7 +60,7 @@ def read(paths: Sequence[Path], below: Path, naming: Naming) -> Iterator[RunLog]
             str(path),
             "text",
             naming,
-            naming.facts(path, below, known=folder_facts(path, below)),
+            naming.facts(path, below, known=facts_beside(path, below)),
             columns,
             epochs=steps if axis == "epoch" else None,
             steps=None if axis == "epoch" else steps,

@@ -131,6 +131,7 @@ def test_metrics_of_lightning():
     log = found["adam", 0]
     assert np.isfinite(log.history["val_accuracy"][1:4]).all()
     assert set(log.metrics) == {"test_loss", "test_accuracy"}
+    assert sorted(read(GOLDEN / "lightning", given={"dataset": "d"})) == sorted(found)  # by its hparams.yaml
     assert not log.unfinished
     assert any("several values an epoch" in note for note in log.notes)
 

@@ -104,11 +104,21 @@ def test_the_same_numbers_have_the_same_verdict_in_every_way_of_writing(tmp_path
         ("a header in the middle", "line 10 repeats the header"),
         ("benchmarks' names", "column solver is taken as the optimizer"),
         ("a line sep=", "names the separator"),
+        ("spaces around cells", "spaces around cells are left out"),
     ],
 )
 def test_what_was_decided_is_said(tmp_path, way, words):
     notes = compare_file(write(tmp_path, WAYS[way]), baseline="adam").notes
     assert any(words in note for note in notes), notes
+
+
+@pytest.mark.parametrize("label", [" sgd", "sgd ", '" sgd"'])
+def test_space_around_a_label_is_stripped_and_said(tmp_path, label):
+    rows = [(d, label if (o, s) == ("sgd", "3") else o, s, v) for d, o, s, v in ROWS]
+    path = write(tmp_path, long_text(rows))
+    assert verdict(path) == CLEAN
+    assert any("spaces around cells are left out" in note for note in compare_file(path).notes)
+    assert not any("spaces" in note for note in compare_file(write(tmp_path, long_text())).notes)
 
 
 def test_an_attribute_is_a_metric_where_that_is_said(tmp_path):
