@@ -3,7 +3,9 @@
     python benchmarks/startup.py [--repetitions 11]
 
 Bars: `optbench --help` within 3 times `import typer, rich`; the report of a small store in the terminal
-within 2 times `import pandas`; a suite with nothing left to do within 2 seconds.
+within 2 times `import pandas`; a suite with nothing left to do within 2 seconds; the first trial under way
+(its epoch 0 evaluated, with PyTorch) within 1.2 times `import torch`. From there to the leaderboard of one
+short trial is given with it.
 CPU time (user and system of the process) hardly depends on what else runs; the number of threads is 1.
 """
 
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from optbench import backends
 from optbench.records.store import Store
 from optbench.suite.expand import trials
 from optbench.suite.load import load_suite
@@ -37,6 +40,17 @@ workloads:
 optimizers: {wame: {lr: 0.01}, adam: {lr: 0.01}, sgd: {lr: 0.01}}
 seeds: 7
 analysis: {baseline: wame}
+"""
+
+FIRST = """
+import os, sys
+from optbench import api
+class Stop:
+    def planned(self, plan, statuses): pass
+    def started(self, trial): pass
+    def epoch(self, trial, epoch, row): os._exit(0)
+    def finished(self, trial, record): pass
+api.run(sys.argv[1], results=sys.argv[2], observer=Stop(), fresh=True)
 """
 
 MEASURE = """
@@ -70,6 +84,17 @@ def main() -> None:
             ],
             "optbench run SUITE, nothing to do": [*command, "run", str(path), "--results", str(store.parent)],
         }
+        if "torch" in backends.installed():
+            one = folder / "one.yaml"
+            one.write_text(SUITE.replace("suite: small", "suite: one").replace("seeds: 7", "seeds: 1"))
+            again = [str(one), "--results", str(folder / "again"), "--fresh", "--only", "optimizer=adam"]
+            commands |= {
+                "import torch": [sys.executable, "-c", "import torch"],
+                "the first trial is under way": [
+                    *(sys.executable, "-c", FIRST, str(one), str(folder / "first")),
+                ],
+                "optbench run SUITE, one trial of 30 epochs": [*command, "run", *again],
+            }
         seconds = interleaved(commands, repetitions)
     middle = {name: statistics.median(values) for name, values in seconds.items()}
     for name, values in seconds.items():
@@ -78,10 +103,14 @@ def main() -> None:
         ("optbench --help", "import typer, rich", 3),
         ("optbench report STORE --format terminal", "import pandas", 2),
         ("optbench run SUITE, nothing to do", "import pandas", None),
+        ("the first trial is under way", "import torch", 1.2),
+        ("optbench run SUITE, one trial of 30 epochs", "import torch", None),
     ):
+        if name not in seconds:
+            continue
         ratios = [a / b for a, b in zip(seconds[name], seconds[base], strict=True)]
         low, _, high = statistics.quantiles(ratios, n=4)
-        wanted = f", bar {bar}" if bar else ", bar 2 s"
+        wanted = f", bar {bar}" if bar else ""
         print(f"{name} / {base}: {statistics.median(ratios):.2f} (quartiles {low:.2f} to {high:.2f}{wanted})")
 
 

@@ -87,7 +87,7 @@ def obstacle(spec: TrialSpec) -> str:
     for name in ("ema", "accumulate"):
         if getattr(workload, name) is not None:
             return f"{name} is for trials alone"
-    return stack_obstacle(spec.optimizer, spec.backend) or ""
+    return stack_obstacle(spec.optimizer, spec.backend, apart=spec.device == "cuda") or ""
 
 
 def run_stack(

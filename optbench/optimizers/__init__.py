@@ -84,9 +84,12 @@ def has_rule(config: OptimizerConfig) -> TypeGuard[CanonicalConfig]:
     return all(family_of(part).has_rule for part in leaves(config))
 
 
-def stack_obstacle(config: OptimizerConfig, backend: str) -> str | None:
-    """Say why a config's trials cannot be trained as one program; None where they can."""
-    reasons = (family_of(part).stack_obstacle(backend, part) for part in leaves(config))
+def stack_obstacle(config: OptimizerConfig, backend: str, *, apart: bool = False) -> str | None:
+    """Say why a config's trials cannot be trained as one program; None where they can.
+
+    See :meth:`optbench.optimizers.base.Family.stack_obstacle`.
+    """
+    reasons = (family_of(part).stack_obstacle(backend, part, apart=apart) for part in leaves(config))
     return next((reason for reason in reasons if reason is not None), None)
 
 

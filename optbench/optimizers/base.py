@@ -342,14 +342,19 @@ class Family:
         """Configs whose trials are compared between backends."""
         return self.verification.parity or (self.config(),)
 
-    def stack_obstacle(self, backend: str, config: Any = None) -> str | None:
+    def stack_obstacle(self, backend: str, config: Any = None, *, apart: bool = False) -> str | None:
         """Say why trials cannot be trained as one program; None where they can.
 
-        JAX keeps the trials of a stack apart by itself, PyTorch puts their weights into one array.
+        JAX keeps the trials of a stack apart by itself, PyTorch puts their weights into one array, unless it
+        keeps them ``apart``, as branches of a graph.
         """
         if not self.has_rule:
             return "a custom optimizer may mix what stacked trials keep apart"
-        if backend == "torch" and not self.by_element(self.config() if config is None else config):
+        if (
+            backend == "torch"
+            and not apart
+            and not self.by_element(self.config() if config is None else config)
+        ):
             return f"{self.name} does not work element by element"
         return None if backend in ("torch", "jax") else f"{backend} trains one trial at a time"
 

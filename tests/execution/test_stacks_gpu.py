@@ -9,7 +9,7 @@ import pytest
 
 from optbench.execution import stacks as stacked
 from optbench.models.layers import BatchNorm
-from optbench.optimizers import SGD, WAME, Adam, RMSprop
+from optbench.optimizers import FAMILIES, SGD, WAME, Adam, RMSprop
 from optbench.trial import Augment, CosineSchedule, EarlyStopping, ReduceOnPlateau
 from tests.execution.test_stacks import (
     BACKENDS,
@@ -84,6 +84,13 @@ def test_rates_ends_and_inputs_are_each_trial_s_own(layers, workload):
 def test_a_recorded_stack_goes_on_to_the_same_bits(layers, optimizer, tmp_path):
     wanted = on_gpu("torch", layers, optimizer, precision="float32", epochs=4, batch_size=100, **RULES)
     assert_resumes(wanted, tmp_path / "c", cut_at=3)
+
+
+def test_a_rule_over_whole_matrices_trains_in_branches():
+    wanted = on_gpu("torch", MLP, FAMILIES["muon"].config(), **RULES)
+    alone, together = both_ways(wanted)
+    assert {r.environment["step"] for r in together} == {"branches of a graph"}
+    assert_twins(alone, together, rtol=1e-8)
 
 
 def test_half_precision_trains_in_branches():

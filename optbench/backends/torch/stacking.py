@@ -63,12 +63,14 @@ def way(spec: TrialSpec, built: tuple[BuiltLayer, ...], *, asked: str) -> Way:
     NotStackableError
         If they cannot be.
     """
-    if (reason := stack_obstacle(spec.optimizer, "torch")) is not None:
+    recorded = spec.device == "cuda" and asked != "eager"
+    if (reason := stack_obstacle(spec.optimizer, "torch", apart=recorded)) is not None:
         raise NotStackableError(reason)
+    mixes = stack_obstacle(spec.optimizer, "torch") is not None
     unknown = sorted({place.layer.kind for place in walk(built)} - set(LAYERS))
     plain = spec.precision in ("float32", "float64")
-    recorded = spec.device == "cuda" and asked != "eager"
-    if recorded and (unknown or not plain or any(place.layer.kind in IMAGES for place in walk(built))):
+    images = any(place.layer.kind in IMAGES for place in walk(built))
+    if recorded and (mixes or unknown or not plain or images):
         return Way("branches", True, "seeds trained as one graph, each by its own kernels")
     if unknown:
         raise NotStackableError(f"the layer {unknown[0]} is not stacked")
