@@ -18,7 +18,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from numpy.typing import NDArray
 
 from optbench.models.layers import Model
-from optbench.optimizers import OptimizerConfig
+from optbench.optimizers import OptimizerConfig, leaves
 from optbench.optimizers.schedules import Stepwise
 from optbench.task import (
     DEFAULT_TASK,
@@ -449,7 +449,7 @@ def short_hash(text: str) -> str:
 def custom_code(spec: TrialSpec) -> tuple[str, ...]:
     """Name the code that a training runs and that is not optbench's own, with its version or digest."""
     workload = spec.workload
-    parts: tuple[Any, ...] = (spec.optimizer, *(workload.metrics or ()), workload.model.own)
+    parts: tuple[Any, ...] = (*leaves(spec.optimizer), *(workload.metrics or ()), workload.model.own)
     return tuple(f"{part.reference} ({part.code[:19]})" for part in parts if hasattr(part, "reference"))
 
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard, Union
 
 from optbench.errors import UserError
-from optbench.optimizers import custom
+from optbench.optimizers import custom, library
 from optbench.optimizers.adadelta import Adadelta
 from optbench.optimizers.adagrad import Adagrad
 from optbench.optimizers.adam import Adam
@@ -21,6 +21,7 @@ from optbench.optimizers.adamw import AdamW
 from optbench.optimizers.base import CanonicalHyperparameters, Family, Hyperparameters, Range
 from optbench.optimizers.custom import Custom
 from optbench.optimizers.lamb import Lamb
+from optbench.optimizers.library import Library
 from optbench.optimizers.lion import Lion
 from optbench.optimizers.muon import Muon
 from optbench.optimizers.nadam import Nadam
@@ -69,8 +70,9 @@ def family_of(config: OptimizerConfig) -> Family:
     """
     if config.optimizer == custom.FAMILY.name:
         return custom.FAMILY
-    if config.optimizer == groups.FAMILY.name:
-        return groups.FAMILY
+    for other in (library.FAMILY, groups.FAMILY):
+        if config.optimizer == other.name:
+            return other
     if config.optimizer not in FAMILIES:
         raise UnknownFamilyError(
             f"optimizer {config.optimizer!r} is not registered; add its file to _REGISTERED in "
@@ -98,13 +100,42 @@ def needs_loss(config: OptimizerConfig) -> bool:
     return any(family_of(part).needs_loss(part) for part in leaves(config))
 
 
+def on_backend(config: OptimizerConfig, backend: str) -> OptimizerConfig:
+    """Take the classes that a config's names stand for in a backend.
+
+    Raises
+    ------
+    LibraryError
+        If the backend has none of some name.
+    """
+    if isinstance(config, Library):
+        return library.of_backend(config, backend)
+    if isinstance(config, Grouped):
+        return groups.on_backend(config, backend)
+    return config
+
+
+def space_of(config: OptimizerConfig) -> Mapping[str, Range]:
+    """Give a config's default search space: its family's, its name's, or that of its groups by role."""
+    if isinstance(config, Library):
+        return {"lr": library.LIBRARY[config.name].lr}
+    if isinstance(config, Grouped):
+        return {
+            f"{group.match[0]}.{name}": interval
+            for group in config.groups
+            for name, interval in space_of(group.config).items()
+            if not (name.startswith("rest_") and "rest" not in group.match)
+        }
+    return family_of(config).space
+
+
 # They need what stands above.
 from optbench.optimizers import groups  # noqa: E402
 from optbench.optimizers.groups import Group, Grouped, leaves  # noqa: E402
 
 if not TYPE_CHECKING:
     #: Any optimizer config; its field ``optimizer`` tells which.
-    OptimizerConfig = Union[CanonicalConfig, Custom, Grouped]  # noqa: UP007
+    OptimizerConfig = Union[CanonicalConfig, Custom, Library, Grouped]  # noqa: UP007
 
 
 __all__ = [
@@ -122,6 +153,7 @@ __all__ = [
     "Group",
     "Grouped",
     "Lamb",
+    "Library",
     "Lion",
     "Muon",
     "Nadam",
@@ -135,5 +167,7 @@ __all__ = [
     "has_rule",
     "leaves",
     "needs_loss",
+    "on_backend",
+    "space_of",
     "stack_obstacle",
 ]

@@ -3,11 +3,12 @@
 In a suite file::
 
     mine: {class: my_opt.py:MyOpt, lr: 0.01, betas: [0.9, 0.99]}
-    lion: {class: lion_pytorch:Lion, lr: 1.0e-4}
+    adan: {class: pytorch_optimizer:Adan, lr: 1.0e-3}
 
 The class is a ``torch.optim.Optimizer`` called as ``MyOpt(params, lr=0.01, ...)``, a Keras optimizer or a
 function that returns an optax transformation, called as ``MyOpt(lr=0.01, ...)``: what the suite's backend
-needs. A package offers optimizers by name through the entry-point group ``optbench.optimizers``.
+needs. ``lr`` becomes ``learning_rate`` where that is the class's word. A package offers optimizers by name
+through the entry-point group ``optbench.optimizers``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, replace
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +37,8 @@ class Custom:
 
     Attributes
     ----------
+    name : str, optional
+        Name in :mod:`optbench.optimizers.library` that led to the class.
     reference : str
         ``file.py:Class`` or ``package.module:Class``, as written in the suite.
     arguments : tuple of (str, value)
@@ -48,14 +52,14 @@ class Custom:
     __pydantic_config__ = FORBID_EXTRA
 
     optimizer: Literal["custom"] = "custom"
+    name: str | None = None
     reference: str
     arguments: tuple[tuple[str, Any], ...] = ()
     code: str
     directory: InitVar[Path | None] = None
 
     def __post_init__(self, directory: Path | None) -> None:
-        frozen = tuple(sorted((str(name), _freeze(value, name)) for name, value in self.arguments))
-        object.__setattr__(self, "arguments", frozen)
+        object.__setattr__(self, "arguments", frozen_arguments(self.arguments))
         object.__setattr__(self, "_directory", directory)
 
     @property
@@ -138,8 +142,99 @@ def directory_of(config: Custom) -> Path | None:
 
 
 def arguments(config: Custom) -> dict[str, Any]:
-    """Keyword arguments as the class takes them."""
+    """Keyword arguments as the suite gives them."""
     return dict(config.arguments)
+
+
+#: Words for one thing, of which a class takes one.
+SYNONYMS = (
+    ("lr", "learning_rate"),
+    ("eps", "epsilon"),
+    ("beta1", "beta_1", "b1"),
+    ("beta2", "beta_2", "b2"),
+    ("weight_decay", "wd"),
+)
+#: Places of single betas where a class takes them as ``betas``.
+_BETAS = {"beta1": 0, "beta2": 1}
+
+
+def make(config: Custom, *positional: Any, roles: Mapping[str, Any], lr: Any = None) -> Any:
+    """Call the class: with its arguments, and what of the model's weights its signature asks for.
+
+    Parameters
+    ----------
+    config : Custom
+        The class and its arguments.
+    *positional
+        What comes first: PyTorch's parameters.
+    roles : mapping
+        Role of every weight by its name, in the order of the parameters. A class with an argument ``roles``
+        is given it, one with ``names`` the names alone.
+    lr : optional
+        Takes the place of the learning rate, where the config has one.
+
+    Raises
+    ------
+    CustomError
+        If the class does not take an argument, or cannot be loaded.
+    """
+    made = load(config)
+    given = arguments(config)
+    if lr is not None:
+        given |= {name: lr for name in SYNONYMS[0] if name in given}
+    given = fitted(made, given, config.reference)
+    known = _parameters(made)
+    wanted = {"roles": dict(roles), "names": tuple(roles)}
+    given |= {name: value for name, value in wanted.items() if name in known and name not in given}
+    return made(*positional, **given)
+
+
+def fitted(made: Any, given: Mapping[str, Any], reference: str) -> dict[str, Any]:
+    """Call arguments by the words that a class has for them: ``lr`` may be its ``learning_rate``.
+
+    Single betas become a place of ``betas`` where it takes these.
+
+    Raises
+    ------
+    CustomError
+        If it has no word for one of them; the message lists what it takes.
+
+    Examples
+    --------
+    >>> def adam(learning_rate, b1=0.9, b2=0.999): ...
+    >>> fitted(adam, {"lr": 0.1, "beta1": 0.8}, "mine:adam")
+    {'learning_rate': 0.1, 'b1': 0.8}
+    """
+    known = _parameters(made)
+    anything = not known or any(p.kind is Parameter.VAR_KEYWORD for p in known.values())
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        words = next((group for group in SYNONYMS if name in group), (name,))
+        word = name if name in known else next((w for w in words if w in known), None)
+        place = _BETAS.get(words[0])
+        if word is None and place is not None and "betas" in known:
+            default = found.get("betas", known["betas"].default)
+            betas = list(default) if isinstance(default, list | tuple) else [0.9, 0.999]
+            betas[place] = value
+            found["betas"] = tuple(betas)
+            continue
+        if word is None and not anything:
+            takes = ", ".join(n for n in known if n not in ("self", "params", "roles", "names"))
+            raise CustomError(f"{reference} takes no argument {name!r}; it takes {takes or 'none'}")
+        if (word or name) in found:
+            raise CustomError(
+                f"{reference}: {name!r} is another word for {word!r}, which is given too; keep one"
+            )
+        found[word or name] = value
+    return found
+
+
+def _parameters(made: Any) -> dict[str, Parameter]:
+    """Parameters of a class or function; none where Python cannot tell."""
+    try:
+        return dict(signature(made).parameters)
+    except (TypeError, ValueError):
+        return {}
 
 
 def backend_of(config: Custom) -> str:
@@ -158,6 +253,11 @@ def _with_values(config: Custom, values: Mapping[str, Any]) -> Custom:
 
 def _no_rule(*arguments: Any, **options: Any) -> Any:
     raise CustomError("the rule of a custom class is in its own code; only its framework can run it")
+
+
+def frozen_arguments(given: Any) -> tuple[tuple[str, Any], ...]:
+    """Keyword arguments in the order of their names, as JSON's scalars and tuples of them."""
+    return tuple(sorted((str(name), _freeze(value, name)) for name, value in given))
 
 
 def _freeze(value: Any, name: str) -> Any:

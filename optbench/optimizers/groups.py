@@ -26,7 +26,7 @@ from annotated_types import MinLen
 from optbench.errors import UserError
 from optbench.models.layers import BuiltLayer, Role, walk
 from optbench.models.layers import roles as roles_of
-from optbench.optimizers import CanonicalConfig, Custom, family_of
+from optbench.optimizers import CanonicalConfig, Custom, Library, family_of, library
 from optbench.optimizers.base import Family, Hyperparameters
 from optbench.task import FORBID_EXTRA, UNTOLD
 
@@ -46,7 +46,7 @@ class Group:
     ----------
     match : tuple of str
         Roles of :data:`optbench.models.layers.Role`, or ``rest``.
-    config : CanonicalConfig or Custom
+    config : CanonicalConfig, Custom or Library
         The optimizer.
     scheduled : bool
         Whether the workload's schedule moves its learning rate.
@@ -55,7 +55,7 @@ class Group:
     __pydantic_config__ = FORBID_EXTRA
 
     match: Annotated[tuple[Match, ...], MinLen(1)]
-    config: CanonicalConfig | Custom = field(metadata={"discriminator": "optimizer"})
+    config: CanonicalConfig | Custom | Library = field(metadata={"discriminator": "optimizer"})
     scheduled: bool = field(default=True, metadata=UNTOLD)
 
 
@@ -280,8 +280,20 @@ def _with_values(config: Grouped, values: Mapping[str, Any]) -> Grouped:
     return Grouped(groups=tuple(groups))
 
 
+def on_backend(config: Grouped, backend: str) -> Grouped:
+    """Take the classes that the groups' names stand for in a backend."""
+    return Grouped(
+        groups=tuple(
+            replace(group, config=library.of_backend(group.config, backend))
+            if isinstance(group.config, Library)
+            else group
+            for group in config.groups
+        )
+    )
+
+
 def _has(config: Any, name: str) -> bool:
-    given = dict(config.arguments) if isinstance(config, Custom) else vars(config)
+    given = dict(config.arguments) if isinstance(config, Custom | Library) else vars(config)
     return given.get(name.partition(".")[0]) is not None
 
 

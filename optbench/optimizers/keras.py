@@ -256,7 +256,7 @@ def make_optimizer(
             raise TypeError(
                 "one Keras optimizer cannot hold groups with classes of others; optbench trains them"
             )
-        return _custom(config)
+        return _custom(config, roles or {})
     if not is_plain(config):
         return Canonical(config, learning_rate, roles=roles)
     rate = config.lr if learning_rate is None else learning_rate
@@ -266,8 +266,8 @@ def make_optimizer(
     return Canonical(config, rate)
 
 
-def _custom(config: Any) -> keras.optimizers.Optimizer:
-    made = custom.load(config)(**custom.arguments(config))
+def _custom(config: Any, roles: Mapping[str, Role]) -> keras.optimizers.Optimizer:
+    made = custom.make(config, roles=roles)
     if not isinstance(made, keras.optimizers.Optimizer):
         raise TypeError(
             f"{config.reference} makes a {type(made).__name__}; the tensorflow backend needs a "

@@ -142,15 +142,17 @@ def make_optimizer(
     -1.0
     """
     if is_plain(config) or config.optimizer == custom.FAMILY.name:
-        return _one(config, learning_rate)
+        return _one(config, learning_rate, roles or {})
     if roles is None:
         return _of_shapes(config, learning_rate)
-    return _grouped(groups.assign(config, roles), config.lr, learning_rate)
+    return _grouped(groups.assign(config, roles), config.lr, learning_rate, roles)
 
 
-def _one(config: Any, learning_rate: optax.ScalarOrSchedule | None) -> optax.GradientTransformation:
+def _one(
+    config: Any, learning_rate: optax.ScalarOrSchedule | None, roles: Mapping[str, Role]
+) -> optax.GradientTransformation:
     if not has_rule(config):
-        return _custom(config, learning_rate)
+        return _custom(config, learning_rate, roles)
     rate = config.lr if learning_rate is None else learning_rate
     if (native := family_of(config).native_for("optax", config)) is not None:
         declared, arguments = native
@@ -159,7 +161,10 @@ def _one(config: Any, learning_rate: optax.ScalarOrSchedule | None) -> optax.Gra
 
 
 def _grouped(
-    assigned: tuple[Assigned, ...], reference: float | None, learning_rate: optax.ScalarOrSchedule | None
+    assigned: tuple[Assigned, ...],
+    reference: float | None,
+    learning_rate: optax.ScalarOrSchedule | None,
+    roles: Mapping[str, Role],
 ) -> optax.GradientTransformation:
     """Join the transformations of groups; the parameters are a dictionary by name."""
     labels = {name: str(k) for k, part in enumerate(assigned) for name in part.names}
@@ -171,7 +176,10 @@ def _grouped(
             return lambda step: part.rate(learning_rate(step), reference)
         return part.rate(learning_rate, reference)
 
-    solvers = {str(k): _one(part.config, rate(part)) for k, part in enumerate(assigned)}
+    solvers = {
+        str(k): _one(part.config, rate(part), {name: roles[name] for name in part.names})
+        for k, part in enumerate(assigned)
+    }
     return optax.multi_transform(solvers, lambda params: {name: labels[name] for name in params})
 
 
@@ -185,7 +193,7 @@ def _of_shapes(
 
     def solver(params: Any) -> optax.GradientTransformationExtraArgs:
         roles = groups.roles_by_shape([jnp.shape(leaf) for leaf in jax.tree.leaves(params)])
-        made = _grouped(groups.assign(config, roles), config.lr, learning_rate)
+        made = _grouped(groups.assign(config, roles), config.lr, learning_rate, roles)
         return optax.with_extra_args_support(made)
 
     def init(params: Any) -> Any:
@@ -200,11 +208,10 @@ def _of_shapes(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _custom(config: Any, learning_rate: optax.ScalarOrSchedule | None) -> optax.GradientTransformation:
-    given = custom.arguments(config)
-    if learning_rate is not None:
-        given |= {name: learning_rate for name in ("lr", "learning_rate") if name in given}
-    made = custom.load(config)(**given)
+def _custom(
+    config: Any, learning_rate: optax.ScalarOrSchedule | None, roles: Mapping[str, Role]
+) -> optax.GradientTransformation:
+    made = custom.make(config, roles=roles, lr=learning_rate)
     if not hasattr(made, "init") or not hasattr(made, "update"):
         raise TypeError(
             f"{config.reference} makes a {type(made).__name__}; the jax backend needs an optax "

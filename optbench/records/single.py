@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from optbench.errors import UserError
+from optbench.optimizers import leaves
 from optbench.records.store import StoredTrial
 from optbench.suite import yamlfile
 from optbench.suite.expand import trials
@@ -95,7 +96,7 @@ def write(trial: StoredTrial, *, store: Path, workload: str = "", optimizer: str
         suite, notes = "", [str(error)]
     if trial.spec["workload"].get("smoke"):
         notes[0] += " --smoke (it was a dry run on made data)"
-    own = [trial.spec["optimizer"], *trial.spec.get("workload", {}).get("metrics", ())]
+    own = [*_configs(trial.spec["optimizer"]), *trial.spec.get("workload", {}).get("metrics", ())]
     files = dict.fromkeys(str(part.get("reference", "")).rpartition(":")[0] for part in own)
     notes += [f"Put this file where {f} is found from its folder." for f in files if f.endswith(".py")]
     lines = [*notes, "", "Recorded:", *recorded.splitlines()]
@@ -165,14 +166,27 @@ def _metrics(recorded: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _optimizer(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    if recorded["optimizer"] == "groups":
+        return {"groups": [_group(group) for group in recorded["groups"]]}
     if recorded["optimizer"] != "custom":
         return dict(recorded)
-    return {"class": recorded["reference"], **dict(recorded["arguments"])}
+    who = {"optimizer": recorded["name"]} if "name" in recorded else {"class": recorded["reference"]}
+    return {**who, **dict(recorded["arguments"])}
+
+
+def _group(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    other = {key: value for key, value in recorded.items() if key not in ("match", "config")}
+    return {"match": recorded["match"], **_optimizer(recorded["config"]), **other}
+
+
+def _configs(recorded: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """List a recorded optimizer's configs: those of its groups, or itself."""
+    return [group["config"] for group in recorded["groups"]] if "groups" in recorded else [recorded]
 
 
 def _changed(spec: Mapping[str, Any], found: PlannedTrial) -> str:
     """Say which part of what names a trial has changed."""
-    dataset, optimizer = spec["workload"]["dataset"], spec["optimizer"]
+    dataset = spec["workload"]["dataset"]
     if not isinstance(dataset, str) and dataset["digest"] != getattr(
         found.spec.workload.dataset, "digest", None
     ):
@@ -184,7 +198,8 @@ def _changed(spec: Mapping[str, Any], found: PlannedTrial) -> str:
     for old, new in zip(spec["workload"].get("metrics", ()), found.spec.workload.metrics or (), strict=True):
         if old["code"] != new.code:
             return f"the code of {old['reference']} was {old['code']} and is {new.code}"
-    code = getattr(found.spec.optimizer, "code", None)
-    if optimizer.get("code") != code:
-        return f"the code of {optimizer['reference']} was {optimizer['code']} and is {code}"
+    for optimizer, config in zip(_configs(spec["optimizer"]), leaves(found.spec.optimizer), strict=True):
+        code = getattr(config, "code", None)
+        if optimizer.get("code") != code:
+            return f"the code of {optimizer['reference']} was {optimizer['code']} and is {code}"
     return "this version of optbench reads it otherwise"

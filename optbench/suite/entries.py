@@ -17,7 +17,8 @@ from optbench.datasets import registry
 from optbench.datasets.base import DatasetInfo, example_shape, network, validation_count
 from optbench.models.layers import ModelError
 from optbench.optimizers import FAMILIES, OptimizerConfig, custom
-from optbench.suite import declared, slips
+from optbench.suite import declared
+from optbench.suite.optimizer_entries import optimizer
 from optbench.suite.report_spec import Goals, Targets
 from optbench.suite.validation import (
     InvalidError,
@@ -78,7 +79,7 @@ def optimizers_of(entries: Mapping[str, Any], folder: Path) -> dict[str, Optimiz
                     if isinstance(variant, dict)
                     else variant
                 )
-                configs[label + suffix] = _optimizer(label, own, path, folder)
+                configs[label + suffix] = optimizer(label, own, path, folder)
         except InvalidError as error:
             problems += error.problems
     if problems:
@@ -111,27 +112,6 @@ def refuse_equal_titles(named: Iterable[tuple[KeyPath, str, str]]) -> None:
         name = title or label
         if seen.setdefault(name, label) != label:
             raise problem(path, f"{seen[name]!r} and {label!r} would both be called {name!r} in the report")
-
-
-def _optimizer(label: str, entry: Any, path: KeyPath, folder: Path) -> OptimizerConfig:
-    if not isinstance(entry, dict):
-        raise problem(path, f"found {shown(entry)}; write its hyperparameters, as in {label}: {{lr: 0.01}}")
-    family = entry.get("optimizer", label)
-    named = isinstance(family, str) and family in FAMILIES
-    plugins = {} if named else custom.plugins()
-    if "class" in entry or (isinstance(family, str) and family in plugins):
-        try:
-            return custom.from_mapping({"optimizer": family, **entry}, base_dir=folder)
-        except custom.CustomError as error:
-            raise problem(path, str(error)) from None
-    if not named:
-        where = (*path, "optimizer") if "optimizer" in entry else path
-        beyond = slips.brings(str(family))
-        raise InvalidError(
-            [unknown_choice(family, (*FAMILIES, *plugins), where, what="optimizer", beyond=beyond)]
-        )
-    config: OptimizerConfig = parse(FAMILIES[family].config, {**entry, "optimizer": family}, path)
-    return config
 
 
 def workloads_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from optbench.optimizers import on_backend
 from optbench.suite.entries import SuiteWorkload
 from optbench.suite.spec import PlannedTrial, Suite, SuiteError
 from optbench.suite.tuning_section import Tuning
@@ -38,7 +39,7 @@ def trials(suite: Suite, resolve_device: Callable[[str, str], str]) -> list[Plan
             optimizer=label,
             spec=TrialSpec(
                 workload=entry.workload,
-                optimizer=config,
+                optimizer=on_backend(config, backend),
                 seeds=seeds,
                 backend=backend,
                 device=devices[backend],  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Protocol
 
+from optbench.optimizers import on_backend
 from optbench.records.store import Store
 from optbench.suite.entries import SuiteWorkload
 from optbench.suite.spec import PlannedTrial, Suite
@@ -301,7 +302,10 @@ class _Tuner:
                 whole = replace(whole, split=split)
             spec = TrialSpec(
                 workload=replace(whole, stop=ask.epochs) if ask.epochs < whole.epochs else whole,
-                optimizer=with_values(search.entry.optimizers[search.study.optimizer], values),
+                optimizer=on_backend(
+                    with_values(search.entry.optimizers[search.study.optimizer], values),
+                    self._suite.backends[0],
+                ),
                 seeds=seeds,
                 backend=self._suite.backends[0],
                 device=self._device,  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from optbench.optimizers import OptimizerConfig, family_of
+from optbench.optimizers import OptimizerConfig, family_of, space_of
 from optbench.suite.validation import InvalidError, listed, parse, problem, shown, unknown_choice
 from optbench.trial import to_plain
 
@@ -167,10 +167,10 @@ def with_others(axes: Sequence[Axis], values: Mapping[str, Any]) -> dict[str, An
 
 
 def family_axes(config: OptimizerConfig) -> tuple[Axis, ...]:
-    """Default space of an optimizer's family; none for a custom class."""
+    """Default space of an optimizer, as of its family; none for a custom class."""
     return tuple(
         Axis(name=name, kind="log" if r.log else "uniform", low=r.low, high=r.high)
-        for name, r in family_of(config).space.items()
+        for name, r in space_of(config).items()
     )
 
 

@@ -15,7 +15,7 @@ from optbench.backends.base import Weights
 from optbench.backends.functional import Configuration, Rate, State, accumulated
 from optbench.backends.tensorflow.losses import evaluated_loss, prediction, training_loss
 from optbench.backends.tensorflow.model import TensorFlowModel
-from optbench.models.layers import Conv2D, MaxPool2D, roles, walk
+from optbench.models.layers import Conv2D, MaxPool2D, Role, roles, walk
 from optbench.optimizers import CanonicalConfig, OptimizerConfig, family_of, groups, has_rule
 from optbench.optimizers.base import ARRAY_FUNCTIONS, array_functions
 from optbench.optimizers.groups import Assigned
@@ -86,8 +86,8 @@ class KerasSolver:
     TensorFlow).
     """
 
-    def __init__(self, config: OptimizerConfig) -> None:
-        self._config = config
+    def __init__(self, config: OptimizerConfig, roles: Mapping[str, Role]) -> None:
+        self._config, self._roles = config, roles
         self._bench: tuple[Any, list[Any]] | None = None
 
     def init(self, weights: Mapping[str, Tensor]) -> Any:
@@ -96,7 +96,7 @@ class KerasSolver:
 
         from optbench.optimizers.keras import make_optimizer
 
-        optimizer: Any = make_optimizer(self._config)
+        optimizer: Any = make_optimizer(self._config, roles=self._roles)
         variables = [
             keras.Variable(w, dtype=w.dtype.name, name=name.replace("/", "_")) for name, w in weights.items()
         ]
@@ -124,8 +124,12 @@ class KerasSolver:
 class GroupSolver:
     """Several optimizers, each for weights of its own."""
 
-    def __init__(self, assigned: Sequence[Assigned], reference: float | None) -> None:
-        self._parts = [(part, solver_of(part.config)) for part in assigned]
+    def __init__(
+        self, assigned: Sequence[Assigned], reference: float | None, roles: Mapping[str, Role]
+    ) -> None:
+        self._parts = [
+            (part, solver_of(part.config, {name: roles[name] for name in part.names})) for part in assigned
+        ]
         self._reference = reference
 
     def init(self, weights: Mapping[str, Tensor]) -> Any:
@@ -148,9 +152,9 @@ class GroupSolver:
         return {name: moved[name] for name in weights}, new
 
 
-def solver_of(config: Any) -> Solver:
+def solver_of(config: Any, roles: Mapping[str, Role]) -> Solver:
     """Make the solver of a config that is not made of groups."""
-    return RuleSolver(config) if has_rule(config) else KerasSolver(config)
+    return RuleSolver(config) if has_rule(config) else KerasSolver(config, roles)
 
 
 class TensorFlowPrograms:
@@ -176,9 +180,12 @@ class TensorFlowPrograms:
         self._evaluated_loss = evaluated_loss(configuration.loss)
         self._predict = prediction(configuration.targets)
         config: Any = configuration.optimizer
-        assigned = groups.assign(config, roles(configuration.built))
+        named = roles(configuration.built)
+        assigned = groups.assign(config, named)
         alone = len(assigned) == 1 and assigned[0].scheduled
-        self._solver: Solver = solver_of(assigned[0].config) if alone else GroupSolver(assigned, config.lr)
+        self._solver: Solver = (
+            solver_of(assigned[0].config, named) if alone else GroupSolver(assigned, config.lr, named)
+        )
         self._update = self._solver.update
         weights = sum(math.prod(p.shape) for layer in walk(configuration.built) for p in layer.parameters)
         if has_rule(config) and not xla and weights >= LARGE:

@@ -181,7 +181,7 @@ def _one(
     suits: Callable[[torch.optim.Optimizer], bool],
 ) -> torch.optim.Optimizer:
     if not has_rule(config):
-        return _custom(config, params)
+        return _custom(config, params, roles)
     native = family_of(config).native_for("torch", config)
     if native is None or (not native[0].float64 and any(w.dtype == torch.float64 for w in params)):
         return RuleOptimizer(params, config)
@@ -227,8 +227,8 @@ def _steps(kind: Callable[..., torch.optim.Optimizer], form: str, device: str) -
     return True
 
 
-def _custom(config: Any, params: list[Tensor]) -> torch.optim.Optimizer:
-    made = custom.load(config)(params, **custom.arguments(config))
+def _custom(config: Any, params: list[Tensor], roles: Mapping[str, Role]) -> torch.optim.Optimizer:
+    made = custom.make(config, params, roles=roles)
     if not isinstance(made, torch.optim.Optimizer):
         raise TypeError(
             f"{config.reference} makes a {type(made).__name__}; the torch backend needs a torch Optimizer"
