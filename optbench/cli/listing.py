@@ -163,6 +163,7 @@ def _models() -> Rows:
 
 def _optimizers() -> Rows:
     from optbench.optimizers import FAMILIES
+    from optbench.optimizers.library import LIBRARY, place
 
     rows = [
         (
@@ -178,7 +179,11 @@ def _optimizers() -> Rows:
         for family in FAMILIES.values()
     ]
     columns = ("name", "hyperparameters and defaults", "search space, or package")
-    return columns, [*rows, *_offered("optimizers", FAMILIES, 0)]
+    named = [
+        (name, "by name, from a library", "; ".join(place(b, ref) for b, ref in entry.places().items()))
+        for name, entry in LIBRARY.items()
+    ]
+    return columns, [*rows, *named, *_offered("optimizers", (*FAMILIES, *LIBRARY), 0)]
 
 
 def _suites() -> Rows:

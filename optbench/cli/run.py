@@ -209,7 +209,9 @@ def plan(
         from optbench import api
         from optbench.cli.plan_table import render_plan
         from optbench.environment import Context
+        from optbench.execution import local
         from optbench.execution.at_hand import missing
+        from optbench.execution.choice import try_optimizers
         from optbench.execution.estimate import estimate
         from optbench.suite import declaration
 
@@ -217,6 +219,7 @@ def plan(
         _say_of_own_data(loaded)
         context = Context.from_environment()
         lacking = missing(loaded, data_dir=context.data_dir)
+        try_optimizers(local.plan(loaded, context), context)
         found = estimate(loaded, results=results, context=context)
         console = new_console()
         console.print(render_plan(loaded, found, lacking), highlight=False)
@@ -306,8 +309,10 @@ def _show_plan(suite: Suite, chosen: Any, context: Context) -> None:
 
     from optbench.execution import local
     from optbench.execution.at_hand import missing
+    from optbench.execution.choice import try_optimizers
 
     trials = [trial for trial in local.plan(suite, context) if chosen is None or chosen(trial)]
+    try_optimizers(trials, context)
     table = Table("workload", "optimizer", "backend", "device", "epochs", "seeds", header_style="bold")
     groups: dict[tuple[str, ...], int] = {}
     for trial in trials:

@@ -14,7 +14,9 @@ from optbench.execution.estimate import calibrate, work
 from optbench.execution.jobs import Executor, InProcess, ProcessEndedError, Result, Setting
 from optbench.execution.pool import Pool
 from optbench.execution.stacks import Job, StackSize
+from optbench.execution.tryout import Tryouts
 from optbench.execution.worker import unguarded_call
+from optbench.optimizers import has_rule
 from optbench.suite.spec import PlannedTrial
 from optbench.trial import TrialRecord, custom_code
 
@@ -94,6 +96,28 @@ class OneByOne(_Chooser):
     def _choose(self, trials: Sequence[PlannedTrial]) -> tuple[Executor, bool]:
         chosen = self._one(trials)
         return chosen, isinstance(chosen, Pool)
+
+
+def try_optimizers(trials: Sequence[PlannedTrial], context: Context) -> None:
+    """Try the optimizers of a plan that are not optbench's own, as a run would before it trains.
+
+    Those of a backend that is not installed are left: what is missing is said elsewhere.
+
+    Raises
+    ------
+    TryoutError
+        If some cannot train.
+    """
+    here = backends.installed()
+    foreign = [t for t in trials if not has_rule(t.spec.optimizer) and t.spec.backend in here]
+    if not foreign:
+        return
+    executor = OneByOne(context)
+    try:
+        executor.prepare(foreign)
+        Tryouts(context).check(foreign, executor.call)
+    finally:
+        executor.close()
 
 
 class AutoPool(_Chooser):

@@ -16,6 +16,7 @@ from optbench.environment import Context
 from optbench.execution import preflight, shared, stacks
 from optbench.execution.checkpoint import MINUTES, Checkpoints
 from optbench.execution.jobs import NOT_STACKED, Executor, InProcess, Setting, with_fact
+from optbench.execution.tryout import Tryouts
 from optbench.execution.worker import ignore
 from optbench.records import declarations
 from optbench.records.store import Store
@@ -276,6 +277,7 @@ class Run:
         self._checkpoints = checkpoints
         self._make_executor = executor
         self._executor: Executor | None = None
+        self._tryouts = Tryouts(self._context)
         self._suite, self._store, self._only, self._observer = suite, store, only, observer
         self._made = any(entry.workload.smoke for entry in suite.workloads)
         self._facts: Mapping[str, Any] | None = None
@@ -374,6 +376,7 @@ class Run:
         )
         try:
             self._executor.prepare(todo)
+            self._tryouts.check(todo, self._executor.call)
             preflight.check(todo, data, here=self._executor.here, call=self._executor.call)
             for job, records in self._executor.run(self._jobs(planned, todo, setting), setting):
                 self._keep(job, records)

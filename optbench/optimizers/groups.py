@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal
 
@@ -26,7 +26,7 @@ from annotated_types import MinLen
 from optbench.errors import UserError
 from optbench.models.layers import BuiltLayer, Role, walk
 from optbench.models.layers import roles as roles_of
-from optbench.optimizers import CanonicalConfig, Custom, Library, family_of, library
+from optbench.optimizers import FAMILIES, CanonicalConfig, Custom, Library, family_of, library
 from optbench.optimizers.base import Family, Hyperparameters
 from optbench.task import FORBID_EXTRA, UNTOLD
 
@@ -278,6 +278,25 @@ def _with_values(config: Grouped, values: Mapping[str, Any]) -> Grouped:
                 given = value if own is None or own == reference else value * (own / reference)
             groups[k] = changed(groups[k], key, given)
     return Grouped(groups=tuple(groups))
+
+
+def for_roles(config: Any, there: Collection[str]) -> list[Any]:
+    """List what to try of a config on a model that has weights of these roles alone.
+
+    The groups that have weights in it, and each of the others as the optimizer of its matrices.
+    """
+    if not isinstance(config, Grouped):
+        return [config]
+    known = tuple(g for g in config.groups if "rest" in g.match or set(g.match) & set(there))
+    unmatched = set(there) - {role for group in known for role in group.match}
+    rest = Group(match=("rest",), config=FAMILIES["sgd"].config())
+    if unmatched and not any("rest" in group.match for group in known):
+        known = (*known, rest)
+    others = [group.config for group in config.groups if group not in known]
+    return [
+        Grouped(groups=known),
+        *(Grouped(groups=(Group(match=("matrix",), config=other), rest)) for other in others),
+    ]
 
 
 def on_backend(config: Grouped, backend: str) -> Grouped:

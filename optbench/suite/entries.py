@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from optbench.datasets import registry
 from optbench.datasets.base import DatasetInfo, example_shape, network, validation_count
-from optbench.models.layers import ModelError
-from optbench.optimizers import FAMILIES, OptimizerConfig, custom
+from optbench.models.layers import BuiltLayer, ModelError, roles
+from optbench.optimizers import FAMILIES, OptimizerConfig, custom, groups
 from optbench.suite import declared
 from optbench.suite.optimizer_entries import optimizer
 from optbench.suite.report_spec import Goals, Targets
@@ -186,12 +186,13 @@ def _workload(
         workload = replace(workload, monitor=task.monitor if stopping is None else stopping.monitor)
     _refuse_other_tasks(workload, facts, path)
     try:
-        network(workload, facts)
+        built = network(workload, facts)
     except ModelError as error:
         shape = example_shape(workload, facts)
         raise problem((*path, "model"), f"{error} (dataset {facts.name}: {shape})") from None
     chosen = _chosen(entry.get("optimizers"), optimizers, (*path, "optimizers"))
     _refuse_misfits(workload, facts, chosen, path)
+    _refuse_groups(built, chosen, (*path, "optimizers"))
 
     def vary(values: Mapping[str, Any]) -> SuiteWorkload:
         varied = copy.deepcopy(entry)
@@ -298,6 +299,16 @@ def _refuse_misfits(
     for key in ("schedule", "weight_decay"):
         if getattr(workload, key) is not None and blind:
             raise problem((*path, key), f"needs a learning rate, but {listed(blind)} has no argument lr")
+
+
+def _refuse_groups(built: Iterable[BuiltLayer], chosen: Mapping[str, OptimizerConfig], path: KeyPath) -> None:
+    """Refuse parameter groups that do not fit the weights of a model."""
+    weights = roles(built)
+    for label, config in chosen.items():
+        try:
+            groups.assign(config, weights)
+        except groups.GroupsError as error:
+            raise problem((*path, label), str(error)) from None
 
 
 def _refuse_other_tasks(workload: Workload, facts: DatasetInfo, path: KeyPath) -> None:

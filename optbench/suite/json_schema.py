@@ -16,7 +16,7 @@ from typing import Any, get_args, get_type_hints
 from pydantic import TypeAdapter
 
 from optbench.datasets import own, registry
-from optbench.models.layers import LAYERS, Initializer
+from optbench.models.layers import LAYERS, Initializer, Role
 from optbench.models.zoo import ZOO
 from optbench.optimizers import FAMILIES
 from optbench.suite import declared
@@ -93,7 +93,7 @@ def suite_schema() -> Schema:
         "anyOf": [{"enum": [*get_args(Design), None]}, {"$ref": f"#/$defs/{places['sequential']}"}],
     }
     for name in FAMILIES:
-        own = {"title": TITLE, "grid": {"$ref": "#/$defs/Grid"}}
+        own = {"title": TITLE, "grid": {"$ref": "#/$defs/Grid"}, "groups": {"$ref": "#/$defs/Groups"}}
         defs[places[f"optimizer-{name}"]]["properties"] |= own
     for name, kind in LAYERS.items():
         for key in {f.name for f in fields(kind)} & set(declared.INNER):
@@ -104,6 +104,7 @@ def suite_schema() -> Schema:
         entry["properties"] = {"name": {"const": name}, **entry.get("properties", {})}
         entry["description"] = _line(inspect.getdoc(ZOO[name]) or "")
     defs |= {
+        "Groups": _groups(),
         "Grid": _map(_list({}), EXTRA_FIELDS["grid"], minProperties=1),
         "Dataset": _either(_enum([*registry.ENTRIES, *plugins("datasets")]), *_own_datasets(own_fields)),
         "Layer": _either(_enum(LAYERS), _by("kind", LAYERS, places, "layer-", required=True)),
@@ -211,6 +212,27 @@ def _list(items: Schema, at_least: int = 1, **more: Any) -> Schema:
 
 def _map(values: Schema, description: str, **more: Any) -> Schema:
     return {"type": "object", "description": description, "additionalProperties": values, **more}
+
+
+def _groups() -> Schema:
+    """Describe parameter groups; the other keys of each are hyperparameters of its optimizer."""
+    roles = _enum([*get_args(Role), "rest"])
+    return _list(
+        {
+            "type": "object",
+            "properties": {
+                "match": {"description": "Roles of the weights.", **_either(roles, _list(roles))},
+                "optimizer": {"type": "string", "examples": list(FAMILIES)},
+                "class": {"type": "string"},
+                "scheduled": {
+                    "type": "boolean",
+                    "description": "Whether a schedule moves its learning rate.",
+                },
+            },
+            "required": ["match"],
+        },
+        description="Hyperparameters, or another optimizer, for weights of some roles.",
+    )
 
 
 def _optional(ref: str, old: Schema) -> Schema:
@@ -345,6 +367,7 @@ def _optimizer(family: str | None) -> Schema:
     """Describe the entry of a label: a class, a named family, or the family that the label names."""
     return {
         "type": ["object", "null"],
+        "properties": {"groups": {"$ref": "#/$defs/Groups"}},
         "if": {"required": ["class"]},
         "then": {"$ref": "#/$defs/ClassOptimizer"},
         "else": {

@@ -9,6 +9,7 @@ from optbench.models.layers import Role
 from optbench.optimizers import FAMILIES, Group, Grouped, OptimizerConfig, custom, family_of, library
 from optbench.optimizers.groups import FLAT
 from optbench.optimizers.library import LIBRARY
+from optbench.suite import slips
 from optbench.suite.validation import InvalidError, listed, parse, problem, shown, unknown_choice
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def optimizer(label: str, entry: Any, path: KeyPath, folder: Path) -> OptimizerC
         where = (*path, "optimizer") if "optimizer" in entry else path
         if not isinstance(family, str) or family not in LIBRARY:
             known = (*FAMILIES, *plugins, *LIBRARY)
-            raise InvalidError([unknown_choice(family, known, where, what="optimizer")])
+            beyond = slips.brings(str(family))
+            raise InvalidError([unknown_choice(family, known, where, what="optimizer", beyond=beyond)])
         try:
             return library.from_mapping({**entry, "optimizer": family})
         except custom.CustomError as error:

@@ -73,13 +73,9 @@ KINDS: Mapping[str, str] = MappingProxyType(
 #: Packages that bring an optimizer of this name: what to install, and its class.
 BROUGHT_BY: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "lion": ("lion-pytorch", "lion_pytorch:Lion"),
-        "prodigy": ("prodigyopt", "prodigyopt:Prodigy"),
         "dadaptation": ("dadaptation", "dadaptation:DAdaptAdam"),
-        "sophia": ("pytorch-optimizer", "pytorch_optimizer:SophiaH"),
-        "shampoo": ("pytorch-optimizer", "pytorch_optimizer:Shampoo"),
-        "soap": ("pytorch-optimizer", "pytorch_optimizer:SOAP"),
-        "adabelief": ("pytorch-optimizer", "pytorch_optimizer:AdaBelief"),
+        "ranger": ("pytorch-optimizer", "pytorch_optimizer:Ranger21"),
+        "adahessian": ("pytorch-optimizer", "pytorch_optimizer:AdaHessian"),
         "asgd": ("torch", "torch.optim:ASGD"),
     }
 )
