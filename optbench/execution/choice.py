@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from optbench import backends
 from optbench.environment import Context, available_bytes, visible_gpus
 from optbench.errors import UserError
 from optbench.execution.estimate import calibrate, work
