@@ -32,6 +32,9 @@ def optimizer(
         Literal["torch", "tensorflow", "jax"], typer.Option(help="Framework it is written for.")
     ] = "torch",
     force: Annotated[bool, typer.Option("--force", help="Write over files that are there.")] = False,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="It moves hidden kernels alone, AdamW moves the rest.")
+    ] = False,
 ) -> None:
     """Write an optimizer that works, to be changed, and a suite that compares it with tuned baselines.
 
@@ -41,7 +44,7 @@ def optimizer(
         name = class_name(file)
         texts = {
             file: _filled(f"optimizer_{backend}.py.txt", file, name, backend),
-            file.with_suffix(".yaml"): _filled("optimizer.yaml.txt", file, name, backend),
+            file.with_suffix(".yaml"): _filled("optimizer.yaml.txt", file, name, backend, groups=groups),
         }
         if not file.parent.is_dir():
             raise UserError(f"{file}: there is no folder {file.parent}; make it first")
@@ -84,11 +87,21 @@ def class_name(file: Path) -> str:
     return name
 
 
-def _filled(template: str, file: Path, name: str, backend: str) -> str:
+def _filled(template: str, file: Path, name: str, backend: str, *, groups: bool = False) -> str:
     from importlib.resources import files
     from string import Template
 
     text = (files("optbench") / "templates" / template).read_text(encoding="utf-8")
-    keras = backend == "tensorflow"
-    values = {"lr": "learning_rate" if keras else "lr", "trials": SETTINGS[backend]}
+    lr = "learning_rate" if backend == "tensorflow" else "lr"
+    own = f'class: "{file.name}:{name}", {lr}: 0.001'
+    entry = f"  {file.stem}: {{{own}}}"
+    if groups:
+        entry = (
+            f"  {file.stem}:\n"
+            "    groups:                       # roles: matrix, conv, embedding, head, norm, bias\n"
+            f"      - {{match: [matrix, conv], {own}}}\n"
+            "      - {match: rest, optimizer: adamw, lr: 0.001, weight_decay: 0}"
+        )
+    axis = f"matrix.{lr}" if groups else lr
+    values = {"entry": entry, "axis": axis, "trials": SETTINGS[backend]}
     return Template(text).substitute(values, name=name, file=file.name, stem=file.stem, backend=backend)

@@ -178,6 +178,7 @@ FAMILY = Family(
             Muon(lr=1e-3, rest_lr=1e-3, scale="spectral", ns_steps=6),
         ),
         further=(Muon(lr=1e-3, scale="none"),),
+        checks="optbench.verification.matrix_checks:checks",
         parity=(Muon(lr=0.01), Muon(lr=0.01, scale="rms", weight_decay=0.1)),
     ),
 )

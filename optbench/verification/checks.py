@@ -11,7 +11,7 @@ import numpy as np
 
 from optbench.optimizers import CanonicalConfig, OptimizerConfig, family_of, groups, has_rule
 from optbench.optimizers.base import Hyperparameters
-from optbench.verification.problems import Arrays, Problem, problems, quadratic
+from optbench.verification.problems import Arrays, Problem, problems
 from optbench.verification.steppers import make
 
 #: Steps and largest relative error of a trajectory, by precision: rounding grows chaotically after a while.
@@ -136,8 +136,10 @@ def cross_backend(ends: Mapping[str, list[Arrays]]) -> Iterator[Check]:
 
 def invariances(config: OptimizerConfig, backend: str) -> Iterator[Check]:
     """Check what needs no reference: determinism, zeros, scale, concatenation, a state saved half-way."""
+    from optbench.verification import matrix_checks
+
     family, known = family_of(config), has_rule(config)
-    problem = quadratic()
+    problem = matrix_checks.suited(config, backend)
     yield _which(config, backend, problem)
     runs = [trajectory(config, backend, problem, "float32", 20) for _ in range(2)]
     yield _bits("the same run twice", backend, runs[0], runs[1])
@@ -158,24 +160,40 @@ def invariances(config: OptimizerConfig, backend: str) -> Iterator[Check]:
         figure=f"{drift:.1e}",
         bar="1e-15" if known else "",
     )
-    yield _scale(config, backend)
+    # A class that takes matrices alone is given rows in place of vectors.
+    only = all(w.ndim > 1 for w in problem.start)
 
-    one = [np.concatenate([w.ravel() for w in problem.start])]
+    def row(x: Any) -> Any:
+        return x[None] if only else x
+
+    yield _scale(config, backend, row)
+
+    one = [row(np.concatenate([w.ravel() for w in problem.start]))]
     together, apart = make(backend, config, one, "float32"), make(backend, config, problem.start, "float32")
     for t in range(1, 21):
         gradients = problem.gradient(apart.weights(), t)
         apart.step(gradients)
-        together.step([np.concatenate([g.ravel() for g in gradients])])
-    joined = np.concatenate([w.ravel() for w in apart.weights()])
+        together.step([row(np.concatenate([g.ravel() for g in gradients]))])
+    joined = row(np.concatenate([w.ravel() for w in apart.weights()]))
     gap = error(together.weights(), [joined])  # a vector loop's remainder may round otherwise than its body
-    whole = known and not family.elementwise  # such a rule may part what is one tensor
+    whole = known and not family.by_element(config)
+    figure = f"off by {gap:.1e}" if gap else "identical"
+    if not known and not gap <= 1e-6:
+        whole = True
+        kind = matrix_checks.kind(config, backend, problem)
+    elif whole:
+        kind = "matrices" if family.matrices(config) else "elements"
+    if whole:
+        figure = "works on whole matrices" if kind == "matrices" else "takes each tensor as a whole"
     yield Check(
         name="two tensors or one concatenated",
         backend=backend,
         passed=None if whole else gap <= 1e-6,
-        figure=f"off by {gap:.1e}" if gap else "identical",
+        figure=figure,
         bar="" if whole else "1e-06",
     )
+    if whole and not known and kind == "matrices":
+        yield from matrix_checks.matrices(config, backend)
 
     straight = make(backend, config, problem.start, "float32")
     gradients_by_step = [problem.gradient(problem.start, 1)] * 10
@@ -191,8 +209,8 @@ def invariances(config: OptimizerConfig, backend: str) -> Iterator[Check]:
     for dtype in ("float16", "bfloat16"):
         yield _half_precision(config, backend, dtype, problem)
 
-    measured = make(backend, config, [np.ones(1000)], "float32")
-    measured.step([np.ones(1000)])
+    measured = make(backend, config, [row(np.ones(1000))], "float32")
+    measured.step([row(np.ones(1000))])
     yield Check(
         name="state, bytes a float32 parameter",
         backend=backend,
@@ -201,12 +219,12 @@ def invariances(config: OptimizerConfig, backend: str) -> Iterator[Check]:
     )
 
 
-def _scale(config: OptimizerConfig, backend: str) -> Check:
+def _scale(config: OptimizerConfig, backend: str, row: Callable[[Any], Any]) -> Check:
     """How the first step answers to gradients a hundred times as large."""
     lengths = []
     for factor in (1.0, 100.0):
-        stepper = make(backend, config, [np.zeros(3)], "float64")
-        stepper.step([factor * np.array([1.0, -2.0, 3.0])])
+        stepper = make(backend, config, [row(np.zeros(3))], "float64")
+        stepper.step([factor * row(np.array([1.0, -2.0, 3.0]))])
         lengths.append(float(np.abs(stepper.weights()[0]).sum()))
     ratio = lengths[1] / lengths[0] if lengths[0] else math.nan
     known = has_rule(config)
@@ -243,8 +261,10 @@ def torch_only(config: OptimizerConfig) -> Iterator[Check]:
     import torch
 
     from optbench.backends.torch.optimizers import make_optimizer
+    from optbench.verification import matrix_checks
 
-    start = quadratic().start
+    start = matrix_checks.suited(config, "torch").start
+    start = start if len(start) > 1 else [*start, -start[0]]
 
     def run(act: Callable[[Any, list[Any]], None]) -> Arrays:
         params = [torch.tensor(w, dtype=torch.float32, requires_grad=True) for w in start]

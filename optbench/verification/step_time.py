@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ import torch
 from optbench.backends.torch.optimizers import make_optimizer
 from optbench.optimizers import OptimizerConfig
 from optbench.verification.checks import Check
+from optbench.verification.matrix_checks import suited
 
 #: Parameter counts of the 20 tensors of a small CNN: 504 648 weights.
 CNN = (
@@ -45,7 +47,7 @@ def interleaved(
 
 def torch_steps(
     builders: Mapping[str, Callable[[list[torch.Tensor]], torch.optim.Optimizer]],
-    sizes: Sequence[int],
+    sizes: Sequence[int | tuple[int, ...]],
     *,
     device: str = "cpu",
 ) -> dict[str, Callable[[], object]]:
@@ -68,7 +70,13 @@ def fused_adam(params: list[torch.Tensor]) -> torch.optim.Optimizer:
 
 def against_adam(config: OptimizerConfig, *, n: int = 1_000_000, repetitions: int = 30) -> Check:
     """Time a step of one tensor against PyTorch's fused Adam."""
-    steps = torch_steps({"adam": fused_adam, "this": lambda params: make_optimizer(config, params)}, [n])
+    # Of a class that takes matrices alone, one of as many weights.
+    side = math.isqrt(n)
+    matrix = all(w.ndim > 1 for w in suited(config, "torch").start)
+    steps = torch_steps(
+        {"adam": fused_adam, "this": lambda params: make_optimizer(config, params)},
+        [(side, side) if matrix else (n,)],
+    )
     seconds = interleaved(steps, repetitions=repetitions)
     return Check(
         name=f"step time, {n:,} float32 weights, against fused Adam",

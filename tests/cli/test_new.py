@@ -122,3 +122,20 @@ def test_the_class_is_named_after_the_file(folder):
     assert "verify sub/lion_v2.py:LionV2" in new("sub/lion_v2.py").output
     assert "class LionV2(" in (folder / "sub" / "lion_v2.py").read_text()
     assert api.load_suite(folder / "sub" / "lion_v2.yaml").analysis.baseline == "lion_v2"
+
+
+def test_with_groups_it_moves_hidden_kernels_alone(folder):
+    need("torch")
+    done = new("my_opt.py", "--groups")
+    assert done.exit_code == 0, done.output
+    suite = api.load_suite("my_opt.yaml")
+    own = suite.workloads[0].optimizers["my_opt"]
+    assert [(g.match, g.config.optimizer) for g in own.groups] == [
+        (("matrix", "conv"), "custom"),
+        (("rest",), "adamw"),
+    ]
+    assert [axis.name for axis in suite.tuning.space["my_opt"]] == ["matrix.lr"]
+    short = replace(smoke(suite), tuning=None)
+    first = short.workloads[0].label
+    outcome = api.run(short, only=lambda t: (t.workload, t.optimizer) == (first, "my_opt"), results="results")
+    assert outcome.completed == 2

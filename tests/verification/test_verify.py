@@ -121,3 +121,20 @@ def test_a_report_is_rendered_with_its_failures():
     assert "FAIL" in text
     assert "[3]" in text
     assert "1 passed, 1 failed, 0 without a bar" in text
+
+
+def test_a_rule_on_matrices_is_recognised_and_held_to_shape_scale_and_rotation():
+    report = verify.run("muon", backends=["torch"])
+    assert report.passed, report.failures
+    found = {check.name: check for check in report.sections[0].checks}
+    assert found["two tensors or one concatenated"].figure == "works on whole matrices"
+    for name in ("singular values", "gradient x 100", "turned as the gradient is"):
+        assert found[f"first step of a matrix: {name}"].passed
+
+
+def test_a_class_on_matrices_that_refuses_vectors_fails_no_check_for_being_one():
+    report = verify.run("torch.optim:Muon", backends=["torch"])
+    found = {check.name: check for check in report.sections[0].checks}
+    assert found["two tensors or one concatenated"].figure == "works on whole matrices"
+    assert found["first step of a matrix: turned as the gradient is"].passed is None
+    assert not [check for check in report.failures if "concatenated" in check.name]
