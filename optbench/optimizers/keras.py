@@ -172,7 +172,7 @@ class WAME(Canonical):
         Bounds of zeta.
     eps : float
         Added under the root.
-    variant, eps_mode
+    variant, eps_mode, weight_decay
         See :mod:`optbench.optimizers.wame`.
     **kwargs
         As for every Keras optimizer.
@@ -206,6 +206,7 @@ class WAME(Canonical):
         eps: float = 1e-11,
         variant: Variant = "adjusted",
         eps_mode: EpsMode | None = None,
+        weight_decay: float = 0.0,
         **kwargs: Any,
     ) -> None:
         config = WAMEConfig(
@@ -217,6 +218,7 @@ class WAME(Canonical):
             eps=eps,
             variant=variant,
             eps_mode=eps_mode,
+            weight_decay=weight_decay or 0.0,
         )
         super().__init__(config, learning_rate, **kwargs)
 

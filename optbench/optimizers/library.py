@@ -74,7 +74,6 @@ LIBRARY: Mapping[str, Entry] = MappingProxyType(
             tensorflow="keras.optimizers:Adafactor",
         ),
         "adamp": Entry(source="Heo et al. 2021", torch="pytorch_optimizer:AdamP"),
-        "adan": Entry(source="Xie et al. 2022", torch="pytorch_optimizer:Adan", jax="optax:adan"),
         "ademamix": Entry(
             source="Pagliardini et al. 2024",
             torch="pytorch_optimizer:AdEMAMix",

@@ -47,6 +47,7 @@ def wame(
     eps: float = 1e-11,
     variant: Variant = "adjusted",
     eps_mode: EpsMode | None = None,
+    weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:
     r"""Weight-wise adaptive learning rates with a moving average estimator.
 
@@ -69,13 +70,13 @@ def wame(
         Bounds of zeta.
     eps : float
         Added under the root.
-    variant, eps_mode
+    variant, eps_mode, weight_decay
         See :mod:`optbench.optimizers.wame`.
 
     Returns
     -------
     optax.GradientTransformation
-        Its update needs the parameters only for the variant ``author_shipped``. The state takes 12 bytes a
+        Its update needs the parameters only for the variant ``author_shipped`` and for a decay. The state takes 12 bytes a
         float32 parameter, as zeta carries the sign of the last gradient; 13 with ``author_shipped`` and
         ``report1_shipped``, whose zeta cannot.
 
@@ -102,6 +103,7 @@ def wame(
         eps=eps,
         variant=variant,
         eps_mode=eps_mode,
+        weight_decay=weight_decay,
     )
     return from_rule(config, learning_rate)
 

@@ -55,6 +55,8 @@ class WAME(torch.optim.Optimizer):
         ``report2_shipped``.
     eps_mode : "inside", "outside" or None
         Epsilon inside or outside the root; None is the variant's own place.
+    weight_decay : float
+        Decoupled decay, 0 or more: before a step the weights are multiplied by 1 - lr * weight_decay.
     state_dtype : torch.dtype, optional
         Of zeta and Z: ``torch.bfloat16``, or None for the arithmetic's own, which is float64 for float64
         parameters and float32 for all others.
@@ -110,6 +112,7 @@ class WAME(torch.optim.Optimizer):
         eps: float = 1e-11,
         variant: Variant = "adjusted",
         eps_mode: EpsMode | None = None,
+        weight_decay: float = 0.0,
         state_dtype: torch.dtype | None = None,
         fused: bool | None = None,
     ) -> None:
@@ -123,6 +126,7 @@ class WAME(torch.optim.Optimizer):
             "eps": eps,
             "variant": variant,
             "eps_mode": eps_mode,
+            "weight_decay": weight_decay,
             "state_dtype": state_dtype,
             "fused": fused,
         }
@@ -193,6 +197,10 @@ class WAME(torch.optim.Optimizer):
         for group in self.param_groups:
             hyper, lr = _hyper(group), float(group["lr"])
             author = hyper.rule.author
+            if group.get("weight_decay"):  # not there in a group that was saved before
+                torch._foreach_mul_(
+                    [w for w in group["params"] if w.grad is not None], 1 - lr * group["weight_decay"]
+                )
             batches: dict[tuple[str, torch.dtype, float], list[Entry]] = {}
             for w in group["params"]:
                 g = w.grad
@@ -280,6 +288,7 @@ def _check_ranges(group: dict[str, Any]) -> None:
         "eta_minus": 0 < group["eta_minus"] < 1,
         "zeta_min": group["zeta_min"] > 0,
         "eps": group["eps"] > 0,
+        "weight_decay": group.get("weight_decay", 0.0) >= 0,
     }
     for name, good in bounds.items():
         if not good:

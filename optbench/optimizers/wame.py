@@ -36,13 +36,13 @@ keeps zeta unclipped, clipping only the copy that it uses. Source: Mosca & Magou
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
 from optbench.optimizers.base import Array, Family, Native, Range, State, Verification, decayed
-from optbench.task import FORBID_EXTRA
+from optbench.task import FORBID_EXTRA, UNTOLD
 
 Variant = Literal[
     "adjusted", "paper", "divide", "author", "author_shipped", "report1_shipped", "report2_shipped"
@@ -76,6 +76,9 @@ class WAME:
     eps_mode : "inside", "outside" or None
         Epsilon inside or outside the root; None is the variant's own place. ``paper`` has no root and takes
         none.
+    weight_decay : float
+        Decoupled decay, 0 or more: before a step the weights are multiplied by 1 - lr * weight_decay, as
+        AdamW's are. No variant that was published has it.
 
     Examples
     --------
@@ -95,6 +98,7 @@ class WAME:
     eps: Annotated[float, Gt(0)] = 1e-11
     variant: Variant = "adjusted"
     eps_mode: EpsMode | None = None
+    weight_decay: Annotated[float, Ge(0)] = field(default=0.0, metadata=UNTOLD)
 
     def __post_init__(self) -> None:
         if self.zeta_min > self.zeta_max:
@@ -219,6 +223,10 @@ def update(
     config: WAME, w: Array, g: Array, state: State, *, lr: Any, t: Any, xp: Any
 ) -> tuple[Array, State]:
     """One update; see the module's formula."""
+    if config.weight_decay:
+        lost = lr * config.weight_decay * w
+        delta, new = update(replace(config, weight_decay=0.0), w - lost, g, state, lr=lr, t=t, xp=xp)
+        return delta - lost, new
     how = rule(config.variant, config.eps_mode)
     folded = "sign" not in state
     state = expand(state, xp)
@@ -258,7 +266,10 @@ def update(
 
 
 def _arguments(config: WAME) -> Mapping[str, Any]:
-    return {name: value for name, value in asdict(config).items() if name not in ("optimizer", "lr")}
+    given = {name: value for name, value in asdict(config).items() if name not in ("optimizer", "lr")}
+    if not config.weight_decay:
+        del given["weight_decay"]
+    return given
 
 
 def _contains(hyperparameters: Mapping[str, Any]) -> Mapping[str, str]:
@@ -275,7 +286,8 @@ FAMILY = Family(
     elementwise=True,
     space={"lr": Range(low=1e-3, high=1e-1, log=True)},
     epsilon="as the variant has it, or where eps_mode puts it",
-    needs_weights=lambda config: rule(config.variant).reads_weights,
+    needs_weights=lambda config: rule(config.variant).reads_weights or config.weight_decay > 0,
+    decay=lambda config: config.lr * config.weight_decay,
     native={
         "torch": Native(target="optbench.optimizers.torch:WAME", arguments=_arguments),
         "keras": Native(target="optbench.optimizers.keras:WAME", arguments=_arguments),
@@ -292,6 +304,7 @@ FAMILY = Family(
             WAME(lr=1e-3, variant="author_shipped"),
             WAME(lr=0.01, variant="report1_shipped"),
             WAME(lr=1e-3, variant="report2_shipped", eps=1e-12),
+            WAME(lr=0.01, weight_decay=0.1),
         ),
         # The variant author_shipped is chaotic by design.
         parity=(
@@ -299,6 +312,7 @@ FAMILY = Family(
             WAME(lr=0.0002, variant="divide"),
             WAME(lr=0.001, variant="author"),
             WAME(lr=0.001, variant="report2_shipped"),
+            WAME(lr=0.01, weight_decay=0.1),
         ),
         gradient_power=lambda config: -1 if rule(config.variant).root == "none" else 0,
         checks="optbench.verification.wame_checks:checks",
