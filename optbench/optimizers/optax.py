@@ -76,9 +76,9 @@ def wame(
     Returns
     -------
     optax.GradientTransformation
-        Its update needs the parameters only for the variant ``author_shipped`` and for a decay. The state takes 12 bytes a
-        float32 parameter, as zeta carries the sign of the last gradient; 13 with ``author_shipped`` and
-        ``report1_shipped``, whose zeta cannot.
+        Its update needs the parameters only for the variant ``author_shipped`` and for a decay. The state
+        takes 12 bytes a float32 parameter, as zeta carries the sign of the last gradient; 13 with
+        ``author_shipped`` and ``report1_shipped``, whose zeta cannot.
 
     References
     ----------
