@@ -106,7 +106,9 @@ def hover(artist: Artist, text: str) -> None:
 
 def settle(figure: Figure) -> None:
     """Lay a figure out once, instead of each time that it is written."""
-    figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
     figure.set_layout_engine("none")
 
 

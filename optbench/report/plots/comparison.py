@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from optbench.report.effect import interval_name, shown_difference
 from optbench.report.leaderboard import Leaderboard
 from optbench.report.plots.common import hover, new_figure, plot, tidy
 from optbench.report.style import VERDICTS, LineStyle, line_styles, short_labels, shorten
@@ -61,10 +62,10 @@ def paired_differences(board: Leaderboard, *, styles: Mapping[str, LineStyle] | 
             for x, y, block in zip(dots, height, blocks, strict=True):
                 (dot,) = axes.plot([x], [y], style.marker, color=style.colour, markersize=4, alpha=0.6)
                 hover(dot, f"{c.candidate} minus {c.baseline}: {x:+.4g} in block {block}")
-        if c.mean is not None and math.isfinite(c.mean.estimate):
-            mean = c.mean
+        mean = shown_difference(c)  # the one that the table shows, with its interval
+        if math.isfinite(mean.estimate):
             spread = [[0.0], [0.0]]
-            if math.isfinite(mean.low):
+            if math.isfinite(mean.low) and math.isfinite(mean.high):
                 spread = [[(mean.estimate - mean.low) * factor], [(mean.high - mean.estimate) * factor]]
             mark = axes.errorbar(
                 [mean.estimate * factor], [place - 0.12], xerr=spread, fmt="D", capsize=4, color=style.colour
@@ -91,7 +92,9 @@ def paired_differences(board: Leaderboard, *, styles: Mapping[str, LineStyle] | 
     shown = short_labels([board.baseline, board.title], longest=40)
     axes.set_xlabel(f"{unit}: difference to {shown[board.baseline]}, positive is better")
     axes.set_title(
-        f"{shown[board.title]}: a dot a block, mean and {1 - board.alpha:.0%} interval", fontsize=11
+        f"{shown[board.title]}: a dot a block, mean and "
+        f"{interval_name(len(comparisons), alpha=board.alpha, correction=board.correction)}",
+        fontsize=11,
     )
     tidy(axes, grid="x")
     return figure

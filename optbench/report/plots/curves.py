@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -166,11 +167,12 @@ def _curves(
         bad = [trial for trial in table.columns if trial in diverged]
         shown = table.where(np.isfinite(table) & ((table > 0) | (not logarithmic)))
         if len(table.columns) <= MOST_SEEDS:
-            for trial in table.columns:
-                line = shown[trial]
-                axes.plot(
-                    line.index if x is None else x[trial], line, color=style.colour, linewidth=0.6, alpha=0.3
-                )
+            # One artist for all seeds: each costs as much as a curve of its own.
+            lines = [
+                np.column_stack([table.index if x is None else x[trial], shown[trial]]).astype(float)
+                for trial in table.columns
+            ]
+            axes.add_collection(LineCollection(lines, colors=style.colour, linewidths=0.6, alpha=0.3))
         counted = shown.copy()
         counted[bad] = counted[bad].fillna(worst)
         known = counted.notna().all(axis=1).to_numpy()
