@@ -8,7 +8,7 @@ import pandas as pd
 from optbench.stats.corrections import holm
 from optbench.stats.paired import signed_rank
 from optbench.stats.power import pairs_needed
-from optbench.stats.sequential import SequentialPlan
+from optbench.stats.sequential import SequentialPlan, e_process
 
 ALPHA = 0.05
 #: How much larger than the fixed number of seeds the budget may be, tried in this order.
@@ -33,13 +33,22 @@ def _plan(design: str, budget: int, k: int) -> SequentialPlan:
     return SequentialPlan(looks=looks, comparisons=k, spending=design)  # type: ignore[arg-type]
 
 
+def _end(plan: SequentialPlan, x: np.ndarray) -> int | None:
+    """After how many pairs a difference was found; None where it was not."""
+    if plan.kind == "anytime":  # without the interval of `plan.look`, which takes long
+        reached = np.flatnonzero(e_process(x) >= 1 / plan.level)
+        return int(reached[0]) + 1 if reached.size else None
+    look = plan.look(x)
+    return look.n if look.decided else None
+
+
 def _spent(plan: SequentialPlan, d: np.ndarray) -> tuple[float, float]:
     """Share of comparisons that were found, and mean number of seeds until all were, or the budget."""
     found, seeds = 0, 0
     for sample in d:
-        looks = [plan.look(x[: plan.budget]) for x in sample]
-        found += sum(look.decided for look in looks)
-        seeds += max(look.n if look.decided else plan.budget for look in looks)
+        ends = [_end(plan, x[: plan.budget]) for x in sample]
+        found += sum(end is not None for end in ends)
+        seeds += max(plan.budget if end is None else end for end in ends)
     return found / (len(d) * d.shape[1]), seeds / len(d)
 
 

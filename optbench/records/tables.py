@@ -138,6 +138,10 @@ def compare_file(
     )
 
 
+#: A table says nothing of its analysis.
+NOT_DECLARED = "when the analysis was declared is not recorded: a table of results does not say it"
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunsTable:
     """A table of runs, ready for an analysis: tidy rows, the metric and its direction, how it was read."""
@@ -151,12 +155,12 @@ class RunsTable:
     def compare(self, **settings: Any) -> Comparison:
         """Pair the runs by seed; settings are those of `optbench.stats.compare.compare_table`."""
         result: Comparison = self._analysed(compare_table, settings)
-        return replace(result, notes=(*self.notes, *result.notes))
+        return replace(result, notes=(*self.notes, *result.notes, NOT_DECLARED))
 
     def compare_independent(self, **settings: Any) -> IndependentComparison:
         """Take the runs as independent; settings are those of `optbench.stats.independent`."""
         result: IndependentComparison = self._analysed(compare_independent, settings)
-        return replace(result, notes=(*self.notes, *result.notes))
+        return replace(result, notes=(*self.notes, *result.notes, NOT_DECLARED))
 
     @property
     def independent(self) -> bool:

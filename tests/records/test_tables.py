@@ -221,3 +221,10 @@ def test_a_matrix_of_times_is_scored_by_its_profile_with_held_out_workloads(tmp_
     held.write_text("workload,adam,wame,sgd\nz,90,10,20\n")
     with pytest.raises(TableError, match="'z' is not in both tables"):
         profile_file(path, held_out=held)
+
+
+def test_a_table_says_that_nothing_is_known_of_when_its_analysis_was_declared(tmp_path):
+    path = tmp_path / "wide.csv"
+    path.write_text("dataset,adam,wame\nmnist,0.98,0.99\nkmnist,0.95,0.96\n")
+    notes = compare_file(path, maximise=True, baseline="adam").to_dict()["notes"]
+    assert any("when the analysis was declared is not recorded" in note for note in notes)
