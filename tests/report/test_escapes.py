@@ -88,7 +88,7 @@ def test_no_control_character_reaches_the_terminal(sent, tmp_path, name):
 def test_no_cell_of_an_exported_table_is_a_formula(sent, tmp_path):
     for command in ("report", "export"):
         assert run(COMMANDS[command], sent, tmp_path).exit_code == 0
-    files = list(tmp_path.glob("*.csv"))
+    files = list(tmp_path.rglob("*.csv"))
     assert {"trials.csv", "leaderboard.csv", "comparisons.csv"} <= {path.name for path in files}
     seen = 0
     for path in files:
