@@ -310,7 +310,7 @@ RELU_CNN = Model(
 @pytest.mark.parametrize("ties", [False, True])
 def test_relu_behind_the_pooling_trains_the_same_bits(backend, ties, monkeypatch):
     """The declared order, switched on by patching the move away, gives the same losses and weights."""
-    fresh = import_module(f"optbench.backends.{backend}.model")
+    fresh = import_module(f"optbench.backends.{backend}.layers")
     trial = spec(backend, SGD(lr=0.1), RELU_CNN, precision="float32")
     found = []
     for moved in (True, False):
