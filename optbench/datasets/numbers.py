@@ -94,8 +94,17 @@ def is_gap(cell: str) -> bool:
 def is_numeric(cells: Sequence[str], *, share: float = 0.5) -> bool:
     """Whether at least a share of the cells that say anything are numbers, in any locale."""
     said = [cell for cell in cells if not is_gap(cell)]
-    numbers = sum(bool(NUMBER_LIKE.fullmatch(cell)) or cell.lower() in NOT_FINITE for cell in said)
-    return bool(said) and numbers >= share * len(said) and any(NUMBER_LIKE.fullmatch(c) for c in said)
+    finite = sum(map(_is_number, said))
+    written = sum(cell.lower() in NOT_FINITE for cell in said)
+    return finite > 0 and finite + written >= share * len(said)
+
+
+def _is_number(cell: str) -> bool:
+    """Whether a cell is a number in any locale; 2.4.6 is none."""
+    if not NUMBER_LIKE.fullmatch(cell):
+        return False
+    bare = cell.removesuffix("%").strip()
+    return number(bare, ".") is not None or number(bare, ",") is not None
 
 
 @lru_cache(maxsize=4)

@@ -57,6 +57,7 @@ def board_notes(
     ]
     if imported:
         notes.append("Imported trials: their pairs are declared by the person who imported them, not proved.")
+        notes += _reading_notes(results)
     elif any(c.n for c in comparisons):
         mixed = mixed_in(trials, results)
         if mixed.mixed:
@@ -115,6 +116,13 @@ def mixed_note(mixed: Mixed) -> str:
             "from theirs: train them under the same settings."
         )
     return text
+
+
+def _reading_notes(results: Results) -> list[str]:
+    """What was decided and left out when other tools' files were read, as their stores have it."""
+    said = [line for meta in results.meta for line in meta.get("imported_notes", "").splitlines() if line]
+    more = [f"Import: {len(said) - 4} more notes of this kind are in the store."] if len(said) > 5 else []
+    return [f"Import: {line}" for line in (said[:4] if more else said)] + more
 
 
 def _limits(rows: Sequence[Row], trials: pd.DataFrame) -> list[str]:

@@ -202,9 +202,9 @@ def _long(cells: Cells, naming: Naming, roles: Mapping[str, list[int]], notes: l
         notes.append(f"columns of words are left out: {', '.join(left)}")
     notes.extend(locale.notes)
     _not_statistics(cells, frame)
-    directions = {}
+    directions, chosen = {}, ""
     if {"solver_name", "idx_rep", "stop_val"} <= set(cells.names) and "objective_value" in metrics:
-        directions["objective_value"] = "lower"
+        directions["objective_value"], chosen = "lower", "objective_value"
         notes.append("a table of benchopt, which minimises objective_value")
     return ResultsTable(
         frame=frame,
@@ -212,6 +212,7 @@ def _long(cells: Cells, naming: Naming, roles: Mapping[str, list[int]], notes: l
         metrics=metrics,
         settings=settings,
         directions=directions,
+        chosen=chosen,
         explanation="; ".join(said),
         diverged={cells.names[k]: column.diverged for k, column in columns.items()},
         notes=tuple(notes),
@@ -278,7 +279,7 @@ def _numeric_columns(cells: Cells, free: Sequence[int]) -> tuple[list[int], list
         share = 1.0 if names.is_setting(cells.names[k]) else 0.01 if meant else 0.5
         if all(is_gap(cell) for cell in column):
             (numeric if meant else texts).append(k)
-        elif is_numeric(column, share=share):
+        elif is_numeric(column, share=share) or (meant and any(cell[:1].isdigit() for cell in column)):
             numeric.append(k)
         else:
             texts.append(k)

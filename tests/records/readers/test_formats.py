@@ -298,22 +298,16 @@ def test_one_csv_log_appended_to_another_is_refused(tmp_path, again):
         read(tmp_path, given={"dataset": "d", "optimizer": "o", "seed": "0"})
 
 
-def test_a_table_of_benchopt(tmp_path):
+def test_a_table_of_benchopt():
     pytest.importorskip("pyarrow", reason="pyarrow is not installed")
-    import pandas as pd
-
-    rows = [
-        {"objective_name": "obj", "solver_name": o, "dataset_name": "simulated", "idx_rep": s, "stop_val": k,
-         "time": k / 10, "objective_value": (2.0 if o == "adam" else 1.0) / k, "p_solver_lr": 0.1}
-        for o, s in RUNS for k in (1, 2, 4)
-    ]  # fmt: skip
-    path = tmp_path / "benchopt_run.parquet"
-    pd.DataFrame(rows).to_parquet(path)
-    found = read(path)
-    assert found["sgd", 1].metrics["val_objective_value"] == 0.25
-    result = compare_file(path, metric="objective_value", baseline="adam")
-    assert not result.input.maximise
-    assert result.within[0].comparisons[0].mean.estimate == 0.25
+    path = GOLDEN / "benchopt" / "runs.parquet"
+    found = read(path, "table")
+    assert sorted(found) == sorted(RUNS)
+    assert found["sgd", 1].metrics["val_objective_value"] == pytest.approx((4 * 0.8**4) ** 2)
+    assert found["adam", 0].dataset == "simulated"
+    result = compare_file(path, baseline="adam")
+    assert (result.input.metric, result.input.maximise) == ("objective_value", False)
+    assert result.within[0].comparisons[0].mean.estimate == pytest.approx(0.0625 - (4 * 0.8**4) ** 2)
 
 
 def test_every_format_is_documented_and_tested():

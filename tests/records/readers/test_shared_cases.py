@@ -95,5 +95,6 @@ def test_a_log_without_its_last_cells_changes_no_metric(tmp_path):
     spec, results, _ = api.gather_results(tmp_path / "out")
     (board,) = analyse(results, spec).boards
     assert board.metric == "val_accuracy"
+    assert any("val_accuracy: 1 of 12 runs lack their last values" in note for note in board.notes)
     assert board.family.comparisons[0].n == 5
     assert board.family.comparisons[0].mean.estimate < 0

@@ -242,6 +242,10 @@ REFUSED = {
     "signs here and there": ("d,a,b\nm,91%,92%\nn,0.8,92%\n", "without a percent sign"),
     "an open quote": ('d,a,b\n"m,1,2\nn,1,2\n', "line"),
     "Excel": (b"PK\x03\x04\x14\x00\x06\x00", "an Excel or zip file"),
+    "spreads in a long table": (
+        "dataset,optimizer,seed,accuracy\nd,a,0,0.91±0.02\nd,b,0,0.92±0.01\n",
+        "line 2, column 'accuracy': .*a mean with its spread",
+    ),
     "errors of a spreadsheet": ("d,a,b\nm,#DIV/0!,1\n", "found '#DIV/0!'"),
     "beyond a computer's numbers": ("d,a,b\nm,1e999,1\n", "beyond the numbers of a computer"),
 }

@@ -233,6 +233,44 @@ def optuna(out: Path) -> None:
     study.trials_dataframe().to_csv(out / "trials.csv")
 
 
+def benchopt(out: Path) -> None:
+    import subprocess
+    import tempfile
+
+    bench = Path(tempfile.mkdtemp()) / "benchmark_tiny"
+    for name in ("datasets", "solvers"):
+        (bench / name).mkdir(parents=True)
+    (bench / "objective.py").write_text(
+        "from benchopt import BaseObjective\n"
+        "class Objective(BaseObjective):\n"
+        "    name = 'tiny'\n"
+        "    def set_data(self, start): self.start = start\n"
+        "    def get_one_result(self): return {'x': self.start}\n"
+        "    def evaluate_result(self, x): return x * x\n"
+        "    def get_objective(self): return {'start': self.start}\n"
+    )
+    (bench / "datasets" / "simulated.py").write_text(
+        "from benchopt import BaseDataset\n"
+        "class Dataset(BaseDataset):\n"
+        "    name = 'simulated'\n"
+        "    def get_data(self): return {'start': 4.0}\n"
+    )
+    for name, factor in (("adam", 0.5), ("sgd", 0.8)):
+        (bench / "solvers" / f"{name}.py").write_text(
+            "from benchopt import BaseSolver\n"
+            "class Solver(BaseSolver):\n"
+            f"    name = '{name}'\n"
+            "    sampling_strategy = 'iteration'\n"
+            "    def set_objective(self, start): self.start = start\n"
+            f"    def run(self, n_iter): self.x = self.start * {factor} ** n_iter\n"
+            "    def get_result(self): return {'x': self.x}\n"
+        )
+    tool = Path(sys.executable).with_name("benchopt")
+    subprocess.run([tool, "run", bench, "-r", "2", "-n", "4", "--no-plot", "--output", "runs"], check=True)
+    (path,) = (bench / "outputs").glob("*.parquet")
+    shutil.copy(path, out / "runs.parquet")
+
+
 if __name__ == "__main__":
     for name in sys.argv[1:]:
         folder = HERE / name
