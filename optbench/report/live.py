@@ -76,14 +76,17 @@ def _answer(path: Path) -> str:
     """The answer, once every trial has ended: a test before is a look."""
     from optbench.records.frames import load_results
     from optbench.report.analysis import analyse
+    from optbench.report.declared import note_look
     from optbench.suite.report_spec import ReportSpec
 
     results = load_results(path)
     views = [meta["view"] for meta in results.meta if "view" in meta]
     if not views:
         return ""
-    answer = analyse(results, ReportSpec.from_json(views[0])).answer
-    sentences = "".join(f'<li class="{s.kind}">{escape(s.text)}</li>' for s in answer.sentences)
+    report = analyse(results, ReportSpec.from_json(views[0]))
+    report.failures.attempt("note of this look", lambda: note_look(report))
+    sentences = "".join(f'<li class="{s.kind}">{escape(s.text)}</li>' for s in report.answer.sentences)
+    sentences += "".join(f"<li>{escape(text)}</li>" for text in report.declared.sentences)
     return f'<h2>In short</h2><ul class="answer">{sentences}</ul>'
 
 

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 def results_html(results: Results) -> str:
     """Results as a cell shows them: the answer and the leaderboards, or how many trials there are."""
     from optbench.report.analysis import analyse, main_tables
+    from optbench.report.declared import note_look
     from optbench.suite.report_spec import ReportSpec
 
     views = [meta["view"] for meta in results.meta if "view" in meta]
     if not views or results.trials.empty:
         return f"<p>{len(results.trials):,} trials of {results.planned:,} planned.</p>"
     report = analyse(results, ReportSpec.from_json(views[0]))
+    report.failures.attempt("note of this look", lambda: note_look(report))
     told = [*report.failures.sentences, *report.warnings]
-    return _page(report.answer, main_tables(report), told)
+    return _page(report.answer, main_tables(report), told, report.declared.sentences)
 
 
 def comparison_html(result: Comparison) -> str:
@@ -49,13 +51,16 @@ def comparison_html(result: Comparison) -> str:
     return _page(table_answer(result), [table], [])
 
 
-def _page(answer: Answer, tables: Iterable[TextTable], told: Iterable[str]) -> str:
+def _page(
+    answer: Answer, tables: Iterable[TextTable], told: Iterable[str], declared: Iterable[str] = ()
+) -> str:
     parts = [f"<p><strong>{escape(text)}</strong></p>" for text in told]
     parts += [
         f"<p>{'<strong>' if s.kind == 'verdict' else ''}{escape(s.text)}"
         f"{'</strong>' if s.kind == 'verdict' else ''}</p>"
         for s in answer.sentences
     ]
+    parts += [f"<p>{escape(text)}</p>" for text in declared]
     return "\n".join([*parts, *map(table_html, tables)])
 
 
@@ -70,4 +75,4 @@ def table_html(table: TextTable) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
     folded = f"<details><summary>Notes</summary><ul>{notes}</ul></details>" if notes else ""
     body = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    return f"<h4>{escape(table.title)}</h4>{body}{folded}"
+    return f"<h4>{escape(table.heading)}</h4>{body}{folded}"

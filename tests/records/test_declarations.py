@@ -102,6 +102,14 @@ def test_looks_are_noted_once_and_seeds_added_after_one_take_the_p_values_away(w
     assert "no longer hold" in markdown_text(report)
 
 
+def test_a_notebook_cell_is_a_look_and_says_when_it_was_declared(write_suite, tmp_path):
+    store = local.run_suite(load_suite(write_suite()), results=tmp_path / "results").store
+    html = load_results(store)._repr_html_()
+    assert "declared before the first trial" in html
+    assert "(confirmatory)" in html
+    assert [look.seen for look in stored(store).looks] == [4]
+
+
 def test_seeds_added_without_a_look_are_a_change_and_no_warning(write_suite, tmp_path):
     path, results = write_suite(), tmp_path / "results"
     local.run_suite(load_suite(path), results=results)
