@@ -15,11 +15,13 @@ from rich.text import Text
 from optbench.records.tables import ModelComparison
 from optbench.report.answer_of import table_answer
 from optbench.report.effect import interval_name, shown_difference
+from optbench.report.reasons import unseen
 from optbench.report.terminal import answer_lines
 from optbench.report.text import CORRECTIONS, UNBOUNDED
 from optbench.stats.compare import Comparison
 from optbench.stats.datasets import StratifiedComparison
 from optbench.stats.families import FamilyResult, PairedComparison
+from optbench.stats.pairs import CUT
 from optbench.stats.survival import TimeToTarget
 from optbench.stats.verdict import Verdict
 
@@ -92,7 +94,11 @@ def render_comparison(result: Comparison, *, max_rows: int = 40) -> list[Rendera
     parts += [_times(t, result) for t in result.time_to_target[:max_rows]]
     parts.append(_verdicts(result, max_rows))
     parts += _posteriors(result, max_rows)
-    notes = [*result.notes, *(f"{f.scope}: {n}" for f in result.within[:max_rows] for n in f.notes)]
+    notes = [
+        *result.notes,
+        *unseen([c for f in result.within for c in f.comparisons]),
+        *(f"{f.scope}: {n}" for f in result.within[:max_rows] for n in f.notes),
+    ]
     if result.new_datasets is not None:
         notes += [f"new datasets: {n}" for n in result.new_datasets.notes]
     if result.stability is not None and result.stability.flips:
@@ -166,7 +172,7 @@ def _cells(c: PairedComparison) -> list[str]:
         diverged = f"{c.n_diverged_candidate} and {c.n_diverged_baseline} diverged"
         effect = f"{diverged}, rank-biserial {number(c.rank.rank_biserial, 2)}"
     else:
-        effect = f"{number(shown.estimate)} {interval_cell(shown.low, shown.high)}"
+        effect = f"{number(shown.estimate)} {interval_cell(shown.low, shown.high, cut=shown.cut)}"
     test = c.signed_rank
     raw = (
         number(test.pvalue, 2) + _approximate(test.method)
@@ -183,11 +189,11 @@ def _cells(c: PairedComparison) -> list[str]:
     ]
 
 
-def interval_cell(low: float, high: float) -> str:
+def interval_cell(low: float, high: float, *, cut: bool = False) -> str:
     """An interval in brackets, as rich markup."""
     if math.isinf(low) and math.isinf(high):
         return rf"\[{UNBOUNDED}]"
-    if 0 in (low, high) and low != high:  # the end to which a later step of the correction cut it
+    if cut:  # it ends at 0, which is not in it
         return f"(0, {number(high)}]" if low == 0 else rf"\[{number(low)}, 0)"
     return f"\\[{number(low)}, {number(high)}]"
 
@@ -242,8 +248,8 @@ def _these(comparisons: Iterable[StratifiedComparison], result: Comparison) -> T
             _pair(c.candidate, c.baseline),
             str(c.n_datasets),
             str(c.n_pairs),
-            f"{number(c.estimate)} {interval_cell(c.low, c.high)}",
-            number(c.pvalue, 2) + _approximate(c.method),
+            f"{number(c.estimate)} {interval_cell(c.low, c.high, cut=c.method.endswith(CUT))}",
+            number(c.pvalue, 2) + _approximate(c.method.removesuffix(f", {CUT}")),
             number(c.p_adjusted, 2),
             word_cell(c.verdict),
         )

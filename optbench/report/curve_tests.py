@@ -59,7 +59,7 @@ def curves_table(boards: Sequence[Leaderboard], results: Results) -> TextTable |
     if not rows:
         return None
     return TextTable(
-        title="Whole curves",
+        title="Whole curves (exploratory)",
         columns=("workload", "optimizer", "pairs", "epochs", "p, anywhere", "better at", "worse at"),
         rows=tuple(rows),
         notes=(

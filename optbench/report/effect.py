@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from optbench.stats.families import PairedComparison
+from optbench.stats.pairs import CUT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,13 +14,14 @@ class Shown:
     """A difference in the metric's own unit, positive where the candidate is better; NaN without one.
 
     The interval has the level ``confidence``, at which those of all comparisons of the family hold together.
-    It is infinite where too few pairs bound nothing at that level.
+    It is infinite where too few pairs bound nothing at that level; ``cut``: it ends at 0, which is not in it.
     """
 
     estimate: float
     low: float
     high: float
     confidence: float = math.nan
+    cut: bool = False
 
 
 #: What there is where no difference can be computed.
@@ -37,7 +39,8 @@ def shown_difference(c: PairedComparison) -> Shown:
     d = c.average if c.crossed is None else c.crossed
     if d is None:
         return NONE
-    return Shown(estimate=d.estimate, low=d.low, high=d.high, confidence=d.confidence)
+    cut = d.method.endswith(CUT)
+    return Shown(estimate=d.estimate, low=d.low, high=d.high, confidence=d.confidence, cut=cut)
 
 
 def interval_name(comparisons: int, *, alpha: float, correction: str) -> str:

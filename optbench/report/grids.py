@@ -108,7 +108,7 @@ def grids_table(found: Sequence[SettingComparison], metric: Metric) -> TextTable
     for item in found:
         for c in item.family.comparisons:
             mean = shown_difference(c)
-            difference = estimate(mean.estimate, mean.low, mean.high, metric=metric)
+            difference = estimate(mean.estimate, mean.low, mean.high, metric=metric, cut=mean.cut)
             pair = f"{c.candidate} vs {c.baseline}"
             cells = (pair, item.shared, str(c.n), difference, p_value(c.p_adjusted), c.verdict.word)
             rows.append((item.workload, item.optimizer, *cells))

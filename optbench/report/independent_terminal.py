@@ -12,6 +12,7 @@ from optbench.report.comparison_terminal import grid, interval_cell, number, wor
 from optbench.report.effect import interval_name
 from optbench.report.text import CORRECTIONS
 from optbench.stats.independent import IndependentComparison
+from optbench.stats.unpaired import UnpairedComparison
 
 
 def render_independent(result: IndependentComparison, *, max_rows: int = 60) -> list[RenderableType]:
@@ -66,7 +67,11 @@ def _comparisons(result: IndependentComparison, max_rows: int) -> list[Renderabl
         )
         for c in comparisons[:max_rows]:
             mean = "-" if math.isnan(c.welch.estimate) else number(c.welch.estimate)
-            ends = "" if math.isnan(c.welch.low) else f" {interval_cell(c.welch.low, c.welch.high)}"
+            ends = (
+                ""
+                if math.isnan(c.welch.low)
+                else f" {interval_cell(c.welch.low, c.welch.high, cut=_cut(c, result.alpha))}"
+            )
             table.add_row(
                 escape(f"{c.candidate} vs {c.baseline}"),
                 f"{c.n_candidate}, {c.n_baseline}",
@@ -83,6 +88,10 @@ def _comparisons(result: IndependentComparison, max_rows: int) -> list[Renderabl
         ]
         parts += [Text("\n".join(said))] if said else []
     return parts
+
+
+def _cut(c: UnpairedComparison, alpha: float) -> bool:
+    return c.welch_p_adjusted <= alpha and 0 in (c.welch.low, c.welch.high)
 
 
 def _targets(result: IndependentComparison, max_rows: int) -> list[RenderableType]:

@@ -202,7 +202,7 @@ def _interval(board: Leaderboard, row: Row) -> str:
 
 def _difference(board: Leaderboard, c: PairedComparison) -> str:
     d = shown_difference(c)
-    return estimate(d.estimate, d.low, d.high, metric=board.measure)
+    return estimate(d.estimate, d.low, d.high, metric=board.measure, cut=d.cut)
 
 
 def _difference_latex(board: Leaderboard, row: Row) -> str:

@@ -133,6 +133,12 @@ def _tested(spec: ReportSpec, boards: Sequence[Leaderboard], declared: Declared)
         "same, tested by sign flips and, against a longer tail, by Hall's skewness-corrected t. Intervals "
         f"of mean differences invert these tests, at {level}."
     )
+    if len({board.workload for board in boards}) > 1:
+        text += (
+            " On these workloads together, the average of their mean differences, each workload weighing "
+            "the same, was tested by sign flips within workloads, with Hall's t against a longer tail; "
+            "where a trial diverged, by signed ranks within workloads, summed."
+        )
     if crossed:
         text += (
             " Where the seeds of several streams are crossed, the mean was tested against the variance of "

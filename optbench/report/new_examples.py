@@ -216,7 +216,9 @@ def new_examples_table(found: Sequence[NewExamples]) -> TextTable | None:
                 row.candidate,
                 f"{item.examples:,}",
                 str(mean.levels[0]),
-                estimate(mean.estimate, low, high, metric=board.measure),
+                estimate(
+                    mean.estimate, low, high, metric=board.measure, cut=(low, high) != (mean.low, mean.high)
+                ),
                 p_value(row.p_adjusted),
                 row.verdict.word,
                 *shares,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from optbench.report.effect import shown_difference
 from optbench.report.text import listed, short
+from optbench.stats.collapses import FEWEST_RUNS, unseen_rate
 from optbench.stats.families import PairedComparison
 
 #: Words whose reason no column shows.
@@ -14,12 +16,12 @@ _EXPLAINED = ("mixed", "equivalent")
 _MOST_NAMED = 3
 
 
-def reasons(comparisons: Iterable[PairedComparison]) -> list[str]:
+def reasons(comparisons: Sequence[PairedComparison]) -> list[str]:
     """Sentences of the verdicts that numbers alone do not explain, and of what missing runs could change.
 
     Parameters
     ----------
-    comparisons : iterable of PairedComparison
+    comparisons : sequence of PairedComparison
 
     Returns
     -------
@@ -32,9 +34,40 @@ def reasons(comparisons: Iterable[PairedComparison]) -> list[str]:
         identical = c.signed_rank is not None and c.n > 0 and c.signed_rank.n_zeros == c.n
         if c.verdict.word in _EXPLAINED or c.crossed is not None or identical:
             said.append(f"{c.candidate}: {c.verdict.word}. {c.verdict.reason}")
+        if c.average is not None and math.isnan(c.average.estimate) and c.crossed is None:
+            said.append(
+                f"{c.candidate}: no mean difference, as {c.n_diverged_candidate} of its and "
+                f"{c.n_diverged_baseline} of {c.baseline}'s trials diverged; ranks decide, a diverged trial "
+                "last."
+            )
         if c.sensitivity is not None:
             said.append(f"{c.candidate} against {c.baseline}: {c.sensitivity.sentence}.")
-    return said
+    if any(shown_difference(c).cut for c in comparisons):
+        said.append(
+            "An end written 0) or (0 is not in the interval: a later step of the correction found the "
+            "difference."
+        )
+    return said + unseen(comparisons)
+
+
+def unseen(comparisons: Sequence[PairedComparison]) -> list[str]:
+    """What better and worse leave open where no run collapsed; empty where neither is said."""
+    found = [
+        c
+        for c in comparisons
+        if c.verdict.word in ("better", "worse")
+        and c.n >= FEWEST_RUNS
+        and not (c.n_collapsed_candidate or c.n_collapsed_baseline)
+        and c.average is not None
+        and math.isfinite(c.average.estimate)
+    ]
+    if not found:
+        return []
+    rate = unseen_rate(min(c.n for c in found))
+    return [
+        "Better and worse are about the typical run and the mean of runs like these: none of them "
+        f"collapsed, which leaves a rate of up to {rate:.0%} possible."
+    ]
 
 
 def reach(comparisons: Iterable[tuple[str, PairedComparison]]) -> str:

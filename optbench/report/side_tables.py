@@ -25,6 +25,7 @@ from optbench.report.text import (
     short,
 )
 from optbench.stats.families import FamilyResult, PairedComparison
+from optbench.stats.pairs import CUT
 from optbench.task import Metric, Metrics
 
 #: Columns of the table of trials, where the results have them.
@@ -91,7 +92,15 @@ def across_table(found: Across) -> TextTable:
             (number(row.mean_rank) + interval, row.mean_rank),
             ("baseline" if is_baseline else tally or DASH, row.verdicts.count("better")),
             (
-                estimate(these.estimate, these.low, these.high, metric=found.measure) if these else DASH,
+                estimate(
+                    these.estimate,
+                    these.low,
+                    these.high,
+                    metric=found.measure,
+                    cut=these.method.endswith(CUT),
+                )
+                if these
+                else DASH,
                 these.estimate if these else None,
             ),
             (p_value(these.p_adjusted) if these else DASH, these.p_adjusted if these else None),
@@ -122,6 +131,12 @@ def across_table(found: Across) -> TextTable:
             f"{row.optimizer}, these workloads: {row.these.verdict.word}. {row.these.verdict.reason}"
             for row in found.rows
             if row.these is not None and row.these.verdict.word == "mixed"
+        ),
+        *(
+            f"{row.optimizer}, these workloads: no average, as trials diverged; by signed ranks within "
+            "workloads."
+            for row in found.rows
+            if row.these is not None and row.these.n_pairs and math.isnan(row.these.estimate)
         ),
     ]
     extras = {"profile area"} if all(math.isnan(row.profile) for row in found.rows) else set()
@@ -176,7 +191,7 @@ def _pair(c: PairedComparison, metric: Metric) -> tuple[list[str], list[Value]]:
         str(c.n_missing),
         str(test.n_zeros),
         str(test.n_ties),
-        estimate(shown.estimate, shown.low, shown.high, metric=metric),
+        estimate(shown.estimate, shown.low, shown.high, metric=metric, cut=shown.cut),
         estimate(c.mean.estimate, c.mean.low, c.mean.high, metric=metric),
         estimate(hodges.estimate, hodges.low, hodges.high, metric=metric) if hodges else DASH,
         number(d_z),
@@ -249,7 +264,7 @@ def settings_table(found: Sequence[SettingComparison], metric: Metric) -> TextTa
     for item in found:
         for c in item.family.comparisons:
             mean = shown_difference(c)
-            difference = estimate(mean.estimate, mean.low, mean.high, metric=metric)
+            difference = estimate(mean.estimate, mean.low, mean.high, metric=metric, cut=mean.cut)
             pair = f"{c.candidate} vs {c.baseline}"
             cells = (pair, str(c.n), difference, p_value(c.p_adjusted), c.verdict.word)
             rows.append((item.workload, item.optimizer, *cells))

@@ -80,8 +80,11 @@ def p_value(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def estimate(value: float, low: float, high: float, *, metric: Metric) -> str:
-    """Write a signed difference of a metric with its interval, in the shown unit."""
+def estimate(value: float, low: float, high: float, *, metric: Metric, cut: bool = False) -> str:
+    """Write a signed difference of a metric with its interval, in the shown unit.
+
+    With `cut` an end at 0 is not in the interval: a later step of a correction found the difference.
+    """
     factor, digits = metric.factor, metric.digits
     if not math.isfinite(value):
         return DASH
@@ -90,9 +93,8 @@ def estimate(value: float, low: float, high: float, *, metric: Metric) -> str:
         return f"{text} [{UNBOUNDED}]"
     if math.isnan(low) or math.isnan(high):
         return text
-    # A later step of a correction found the difference: the interval ends at 0, which is not in it.
-    first = "(0" if low == 0 < value else f"[{low * factor:+.{digits}f}"
-    last = "0)" if high == 0 > value else f"{high * factor:+.{digits}f}]"
+    first = "(0" if cut and low == 0 else f"[{low * factor:+.{digits}f}"
+    last = "0)" if cut and high == 0 else f"{high * factor:+.{digits}f}]"
     return f"{text} {first}, {last}"
 
 

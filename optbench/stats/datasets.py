@@ -37,7 +37,7 @@ from optbench.stats.families import (
 from optbench.stats.flips import MeanTest
 from optbench.stats.heterogeneity import Heterogeneity, heterogeneity
 from optbench.stats.paired import one_sided_pvalues, pratt_weights
-from optbench.stats.pairs import one_side
+from optbench.stats.pairs import CUT, one_side
 from optbench.stats.ranks import rank_table
 from optbench.stats.signed_rank_null import tail_probabilities
 from optbench.stats.skew import mean_test
@@ -193,7 +193,8 @@ def on_these_datasets(
     result = []
     for (r, direction), p in zip(raw, adjusted.tolist(), strict=True):
         low, high = one_side(r.low, r.high, r.estimate, found=p <= settings.alpha)
-        said = replace(r, p_adjusted=p, low=low, high=high)
+        method = r.method if (low, high) == (r.low, r.high) else f"{r.method}, {CUT}"
+        said = replace(r, p_adjusted=p, low=low, high=high, method=method)
         result.append(replace(said, verdict=_on_these(said, p, direction, settings.alpha, factor)))
     return tuple(result)
 

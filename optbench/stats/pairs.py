@@ -45,6 +45,8 @@ from optbench.stats.verdict import MeanSays, Verdict, verdict
 if TYPE_CHECKING:
     from optbench.stats.sequential_verdict import Decision
 
+#: How the method of an interval ends that a later step of the correction cut at 0.
+CUT = "cut at 0 by the correction's step"
 UNDECIDED = Verdict("inconclusive", "not decided yet")
 
 
@@ -408,7 +410,7 @@ def _cut_shift(shift: Interval | None, direction: float, *, found: bool) -> Inte
 
 
 def _cut(interval: MeanTest | Interval) -> str:
-    return f"{interval.method}, cut at 0 by the correction's step"
+    return f"{interval.method}, {CUT}"
 
 
 def mean_says(c: PairedComparison, p_adjusted: float, alpha: float) -> MeanSays | None:
