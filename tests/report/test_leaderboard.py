@@ -12,6 +12,7 @@ from optbench.report.leaderboard import leaderboards, oriented
 from optbench.report.leaderboard_columns import leaderboard_table
 from optbench.report.text import markdown
 from optbench.suite.load import load_suite
+from optbench.trial import STREAMS
 
 
 def results(scores: dict[str, list[float | str]], **columns) -> Results:
@@ -24,6 +25,7 @@ def results(scores: dict[str, list[float | str]], **columns) -> Results:
             "workload": "digits/mlp",
             "optimizer": optimizer,
             "seed": str(seed),
+            **{f"seed_{stream}": seed for stream in STREAMS},
             "backend": "torch",
             "status": score if isinstance(score, str) else "completed",
             "test_accuracy": math.nan if isinstance(score, str) else score,
