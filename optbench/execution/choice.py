@@ -6,6 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from optbench import backends
@@ -99,6 +100,17 @@ class OneByOne(_Chooser):
         return chosen, isinstance(chosen, Pool)
 
 
+@contextmanager
+def apart(trials: Sequence[PlannedTrial], context: Context) -> Iterator[Executor]:
+    """Run trials one at a time, or functions about them; custom code in a process that it may end."""
+    executor = OneByOne(context)
+    try:
+        executor.prepare(trials)
+        yield executor
+    finally:
+        executor.close()
+
+
 def try_optimizers(trials: Sequence[PlannedTrial], context: Context) -> None:
     """Try the optimizers of a plan that are not optbench's own, as a run would before it trains.
 
@@ -111,14 +123,9 @@ def try_optimizers(trials: Sequence[PlannedTrial], context: Context) -> None:
     """
     here = backends.installed()
     foreign = [t for t in trials if not has_rule(t.spec.optimizer) and t.spec.backend in here]
-    if not foreign:
-        return
-    executor = OneByOne(context)
-    try:
-        executor.prepare(foreign)
-        Tryouts(context).check(foreign, executor.call)
-    finally:
-        executor.close()
+    if foreign:
+        with apart(foreign, context) as executor:
+            Tryouts(context).check(foreign, executor.call)
 
 
 class AutoPool(_Chooser):

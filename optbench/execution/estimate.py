@@ -15,11 +15,12 @@ from optbench import backends, matching
 from optbench.datasets import registry
 from optbench.datasets.base import DatasetInfo, example_shape, network, trial_data, validation_count
 from optbench.environment import Context
+from optbench.errors import UserError
 from optbench.execution import local, preflight
 from optbench.models.layers import count_parameters, multiplications
 from optbench.records.store import Store, StoreError
 from optbench.suite.spec import PlannedTrial, Suite, store_path
-from optbench.trial import Seeds, Split, TrialSpec, Workload, content_hash, to_plain, trial_id
+from optbench.trial import Seeds, Split, TrialSpec, Workload, content_hash, custom_code, to_plain, trial_id
 from optbench.tuning.journal import Journal, read
 from optbench.tuning.search import tuned
 
@@ -191,9 +192,24 @@ class _Calibrations:
             if self._rates and time.perf_counter() - self._began > CALIBRATION_SECONDS:
                 self._found[key] = statistics.median(self._rates) * work(spec)
             else:
-                self._found[key] = calibrate(spec, self._context)
+                self._found[key] = self._calibrated(spec)
                 self._rates.append(self._found[key] / work(spec))
         return self._found[key]
+
+    def _calibrated(self, spec: TrialSpec) -> float:
+        """Calibrate, custom code in a process of its own; a guess where it fails, as a run will say."""
+        if not custom_code(spec):
+            return calibrate(spec, self._context)
+        from optbench.execution.choice import apart  # here, as it needs this module
+
+        trial = PlannedTrial(spec=spec, workload="", optimizer="")
+        with apart([trial], self._context) as executor:
+            try:
+                return executor.call(calibrate, spec, self._context)
+            except UserError:
+                raise
+            except (Exception, SystemExit):
+                return work(spec) * statistics.median(self._rates or [1.0])
 
 
 def work(spec: TrialSpec) -> float:

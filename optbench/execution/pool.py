@@ -31,12 +31,15 @@ from optbench.execution.shared import SharedFolder
 from optbench.execution.stacks import Job, StackSize
 from optbench.execution.worker import Worker, WorkersError
 from optbench.suite.spec import PlannedTrial
-from optbench.trial import TrialRecord, TrialSpec
+from optbench.trial import TrialRecord, TrialSpec, custom_code
 
 #: Attempts at a job whose worker was killed or ran out of time.
 ATTEMPTS = 2
 #: Workers that may die before they begin a job.
 STARTS = 6
+#: Seconds for which a trial with custom code may say nothing, neither of an epoch nor of its end, before it
+#: is taken for one that hangs; where no limit is declared.
+SILENCE = 3600.0
 #: Seconds between two looks at time limits and at workers that may have gone without a word.
 LOOK = 0.1
 #: Arrays of a dataset, written once and mapped into every worker.
@@ -74,6 +77,7 @@ class _Task:
     attempts: int = 0
     deadline: float | None = None
     late: bool = False
+    silent: bool = False
     records: list[TrialRecord] | None = None
 
 
@@ -94,7 +98,9 @@ class Pool:
     Notes
     -----
     A worker that ends in any way, or exceeds the limit, is replaced. Its job is recorded as crashed, after a
-    second try if it was killed: who ends itself would do so again.
+    second try if it was killed: who ends itself would do so again. A worker that has run custom code is
+    replaced too, so that nothing of what that code changed (a patched framework, settings, threads) is there
+    for the next trial.
     """
 
     here = True
@@ -175,7 +181,8 @@ class Pool:
                 if task.records is not None:
                     yield task.job, task.records
                     del self._tasks[worker]  # once it is stored: until then drain() has it
-                    free.append(worker)
+                    own = any(custom_code(trial.spec) for trial in task.job)
+                    free.append(self._replace(worker) if own else worker)
 
     def drain(self) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """See :class:`Executor`."""
@@ -223,15 +230,21 @@ class Pool:
         """Give a task to a worker, or to a fresh one in the place of one that has ended."""
         if worker.exit_code() is not None:
             self._tasks.pop(worker, None)
-            worker.close()
-            place = self._workers.index(worker)
-            del self._workers[place]
-            worker = self._start()
-            self._workers.insert(place, worker)
-        task.deadline, task.late = None, False
+            worker = self._replace(worker)
+        task.deadline, task.late, task.silent = None, False, False
         self._tasks[worker] = task
         worker.give(task.function, *task.arguments)
         return worker
+
+    def _replace(self, worker: Worker) -> Worker:
+        """End a worker and start a fresh one in its place."""
+        worker.kill()
+        worker.close()
+        place = self._workers.index(worker)
+        del self._workers[place]
+        fresh = self._start()
+        self._workers.insert(place, fresh)
+        return fresh
 
     def _messages(self) -> Iterator[tuple[Worker, processes.Message]]:
         """Wait a moment for what the workers at work say; those that are late are killed."""
@@ -247,6 +260,8 @@ class Pool:
                 if isinstance(message, processes.Began):
                     task.attempts += 1
                     task.deadline = None if task.limit is None else time.monotonic() + task.limit
+                if task.limit is None and any(custom_code(trial.spec) for trial in task.job):
+                    task.deadline, task.silent = time.monotonic() + SILENCE, True
                 yield worker, message
         for worker, task in self._tasks.items():
             if task.deadline is not None and time.monotonic() > task.deadline and not task.late:
@@ -276,6 +291,11 @@ class Pool:
         return False
 
     def _reason(self, task: _Task, end: processes.Ended) -> str:
+        if task.late and task.silent:
+            return (
+                f"said nothing for {SILENCE:g} seconds, {task.attempts} times, and was taken to hang: look "
+                "in its code; where an epoch takes longer, say how long a trial may with --time-limit"
+            )
         if task.late:
             return (
                 f"took longer than the limit of {self._limit:g} seconds, {task.attempts} times; allow more "

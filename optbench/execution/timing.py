@@ -23,12 +23,14 @@ from optbench.datasets.base import Dataset, TrialData, network, trial_data
 from optbench.environment import Context
 from optbench.errors import UserError
 from optbench.execution import local, memory
+from optbench.execution.choice import apart
+from optbench.execution.jobs import ProcessEndedError
 from optbench.matching import Indices
 from optbench.records import machines, step_times
 from optbench.records.step_times import PassTimes
 from optbench.records.store import Store
 from optbench.suite.spec import PlannedTrial, Suite, store_path
-from optbench.trial import TrialSpec, to_plain
+from optbench.trial import TrialSpec, custom_code, to_plain
 from optbench.tuning.journal import read
 from optbench.tuning.search import tuned
 
@@ -113,17 +115,11 @@ def time_suite(
         _warn_if_busy(progress)
         for (workload, backend), trials in groups.items():
             progress(f"timing {workload} ({backend}): {', '.join(trials)}")
-            timed = _time_group(
-                list(trials.values()),
-                suite,
-                context,
-                rounds=rounds,
-                seconds=round_seconds,
-                progress=progress,
-                still=still,
-            )
-            store.set_meta(**{entry.key: entry.to_json() for entry in timed})
-            found += timed
+            folder = suite.path.parent if suite.path else None
+            timed = _time_apart(list(trials.values()), folder, context, rounds, round_seconds, progress)
+            store.set_meta(**{entry.key: entry.to_json() for entry in timed.passes})
+            found += timed.passes
+            still += timed.still
     if still:
         raise TimingError(
             f"{'; '.join(still)}: the weights did not change in any timed step, so this is no time of a step "
@@ -132,17 +128,43 @@ def time_suite(
     return found
 
 
-def _time_group(
+@dataclass(frozen=True, kw_only=True)
+class _Group:
+    """A workload's times, the optimizers that moved no weight, and what is to be said."""
+
+    passes: list[PassTimes] = field(default_factory=list)
+    still: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+
+def _time_apart(
     trials: Sequence[PlannedTrial],
-    suite: Suite,
+    folder: Path | None,
     context: Context,
-    *,
     rounds: int,
     seconds: float,
     progress: Callable[[str], None],
-    still: list[str],
-) -> list[PassTimes]:
-    """Time the optimizers of a workload in turns; those that moved no weight are added to ``still``."""
+) -> _Group:
+    """Time a workload; with custom code in a process of its own, and without that code where it ends it."""
+    with apart(trials, context) as executor:
+        try:
+            found = executor.call(_time_group, trials, folder, context, rounds, seconds)
+        except ProcessEndedError as error:
+            plain = [trial for trial in trials if not custom_code(trial.spec)]
+            names = ", ".join(trial.optimizer for trial in trials if custom_code(trial.spec))
+            progress(f"{names}: not timed, as its code ended the process: {error}")
+            return _time_apart(plain, folder, context, rounds, seconds, progress) if plain else _Group()
+    for words in found.said:
+        progress(words)
+    return found
+
+
+def _time_group(
+    trials: Sequence[PlannedTrial], folder: Path | None, context: Context, rounds: int, seconds: float
+) -> _Group:
+    """Time the optimizers of a workload in turns."""
+    group = _Group()
+    progress, still = group.said.append, group.still
     spec = trials[0].spec
     dataset = registry.of_workload(spec.workload, data_dir=context.data_dir)
     data = trial_data(dataset, spec.workload, spec.seeds)
@@ -177,7 +199,7 @@ def _time_group(
         timed.append(one)
         step = max(step, took / steps)
     if not timed:
-        return []
+        return group
     part, epochs = _share(step, whole, seconds)
 
     def rows_of(number: int) -> list[tuple[Indices, int]]:
@@ -203,11 +225,11 @@ def _time_group(
             moved.append(one)
     busy = load.busy()
     facts = {
-        **environment.describe(suite.path.parent if suite.path else None),
+        **environment.describe(folder),
         **backends.engine(spec.backend, context).describe(spec.device),
     }
     held = [_memory(one.trial, part * batch, context, progress) for one in moved]
-    return [
+    group.passes.extend(
         PassTimes(
             config=step_times.config_id(to_plain(one.trial.spec)),
             machine=machines.machine_id(facts),
@@ -223,7 +245,8 @@ def _time_group(
             **bytes_held,
         )
         for one, bytes_held in zip(moved, held, strict=True)
-    ]
+    )
+    return group
 
 
 def _open(trial: PlannedTrial, dataset: Dataset, data: TrialData, context: Context) -> _Timed:

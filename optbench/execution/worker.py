@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -175,6 +176,7 @@ def _serve(
 ) -> None:
     """Do tasks until the run ends. Ctrl-C is the run's business; without it there is nothing to do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_first()
     adopt(environment)  # a fork of the server has that of the time when it started
     threading.Thread(target=_watch, daemon=True).start()
     for name in frameworks:
@@ -193,6 +195,12 @@ def _serve(
             code = error.exit_code if isinstance(error, UserError) else None
             answer = Failed(str(error), code, traceback.format_exc())
         pipe.send(answer)
+
+
+def die_first() -> None:
+    """Have the system end this process, not the run, where memory runs out (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
 
 
 def _watch() -> None:

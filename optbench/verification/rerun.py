@@ -13,7 +13,9 @@ import numpy as np
 from optbench import backends, environment
 from optbench.datasets import registry
 from optbench.environment import Context
-from optbench.execution.jobs import run_job
+from optbench.execution.choice import apart
+from optbench.execution.jobs import Setting
+from optbench.execution.worker import ignore
 from optbench.records import single
 from optbench.records.store import StoredTrial
 from optbench.records.trust import check_trust
@@ -80,13 +82,16 @@ def rerun(trial: StoredTrial, *, folder: Path, context: Context | None = None, t
     spec = found.spec
     context = context or Context()
     backends.resolve_device(spec.backend, spec.device, context)
-    (record,) = run_job(
-        [spec],
-        registry.of_workload(spec.workload, data_dir=context.data_dir),
+    setting = Setting(
         context=context,
+        datasets={spec.workload.dataset: registry.of_workload(spec.workload, data_dir=context.data_dir)},
         facts=environment.describe(folder),
         checkpoints=None,
+        started=ignore,
+        epoch=ignore,
     )
+    with apart([found], context) as executor:
+        ((_, (record,)),) = executor.run([(found,)], setting)
     return compare(trial, record)
 
 
