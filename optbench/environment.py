@@ -7,6 +7,7 @@ there to all that computes.
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -105,6 +106,18 @@ def pip_hint(extra: str) -> str:
 def variable(name: str) -> str | None:
     """Read an environment variable; None where it is not set."""
     return os.environ.get(name)
+
+
+def limit(name: str, default: float) -> float:
+    """Read a limit that a user may raise; :class:`UserError` where the variable holds no positive number."""
+    words = variable(name)
+    try:
+        found = default if words is None else float(words)
+    except ValueError:
+        found = math.nan
+    if not found > 0:
+        raise UserError(f"{name}: found {words!r}; give a positive number")
+    return found
 
 
 def set_framework_variables(

@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from optbench.environment import limit
 from optbench.errors import UserError
 from optbench.suite.validation import one_line, shown
 
 #: No table of results comes near this size.
 MAX_BYTES = 2**30
+#: Nor so many columns; and the variable that raises them.
+MOST_COLUMNS, COLUMNS_VARIABLE = 20_000, "OPTBENCH_MOST_COLUMNS"
 _SEPARATORS = ",;\t|"
 _MAGIC = {
     b"PK\x03\x04": "an Excel or zip file: save the sheet as CSV",
@@ -197,6 +200,12 @@ def cells_of(text: str, path: Path, notes: Sequence[str] = (), *, forms: str = "
         separator = max(_SEPARATORS, key=bare.count)
         if not bare.count(separator):
             body, separator = _by_spaces(body, said)
+    columns = header_line.count(separator) + 1
+    if columns > (most := limit(COLUMNS_VARIABLE, MOST_COLUMNS)):
+        raise TableError(
+            f"{path}: line {skipped + 1}: found {columns:,} columns, and {most:,.0f} are read; cut the table "
+            f"down to the results, or allow more, as in {COLUMNS_VARIABLE}={columns}"
+        )
     rows, lines = _split(body, separator, path, skipped)
     if _is_spaced(body, separator):
         said.append("spaces around cells are left out")

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,12 @@ from numpy.typing import NDArray
 from optbench import matching
 from optbench.datasets import own_table, own_text
 from optbench.datasets.base import DataError, Dataset, DatasetInfo, hold_out
+from optbench.datasets.bounds import check_csv, check_size, npz_headers
+from optbench.suite.apart import EndedError, call_apart
 from optbench.suite.references import ImportProblem, identify, load_object
-from optbench.suite.validation import one_line, shown
+from optbench.suite.validation import one_line, parse, shown
 from optbench.task import TargetName
-from optbench.trial import OwnData
+from optbench.trial import OwnData, to_plain
 
 DEFAULT_TEST = 0.2
 
@@ -31,6 +34,8 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "class": ("name", "test", "scaling", "targets"),
 }
 
+#: Arrays of an .npz file: with a test part of its own, or without one.
+_NPZ_KEYS = (("x_train", "y_train", "x_test", "y_test"), ("x", "y"))
 _Parts = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
@@ -151,12 +156,17 @@ def _read(own: OwnData) -> tuple[str, tuple[NDArray[Any], ...]]:
     for path in paths:
         if not path.is_file():
             raise DataError(f"{path}: there is no such file; paths in a suite start at the suite's folder")
+    check_size(sum(path.stat().st_size for path in paths), str(paths[0]))
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(path.read_bytes())
+        with path.open("rb") as file:
+            while part := file.read(2**20):
+                digest.update(part)
     if own.kind == "text":
         return digest.hexdigest(), tuple(np.frombuffer(raw, np.uint8) for raw in own_text.read(own))
     if own.kind == "csv":
+        for path in paths:
+            check_csv(path)
         table = own_table.read(own)
         digest.update("".join(table.identity).encode())
         parts = _checked(own, table.parts, own.location)
@@ -166,9 +176,13 @@ def _read(own: OwnData) -> tuple[str, tuple[NDArray[Any], ...]]:
 
 
 def _npz(own: OwnData, path: Path) -> tuple[NDArray[Any], ...]:
+    headers = npz_headers(path)
+    keys = next((keys for keys in _NPZ_KEYS if all(key in headers for key in keys)), ())
+    sizes = [math.prod(shape) * kind.itemsize for shape, kind in map(headers.__getitem__, keys)]
+    check_size(sum(sizes), str(path))
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            for keys in (("x_train", "y_train", "x_test", "y_test"), ("x", "y")):
+            for keys in _NPZ_KEYS:
                 if all(key in arrays for key in keys):
                     return _checked(own, tuple(arrays[key] for key in keys), str(path))
             found = shown(arrays.files)
@@ -182,10 +196,31 @@ def _npz(own: OwnData, path: Path) -> tuple[NDArray[Any], ...]:
 
 
 def _call(own: OwnData) -> tuple[NDArray[Any], ...]:
+    """Call a function for its arrays, in a process that it may end."""
+    try:
+        arrays, wrong = call_apart("optbench.datasets.own:arrays_of", own.location, own=to_plain(own))
+    except EndedError as error:
+        raise DataError(f"{own.location}: {error}; look in its code, and return arrays") from None
+    if wrong is not None:
+        raise DataError(wrong)
+    return arrays
+
+
+def arrays_of(own: Mapping[str, Any]) -> tuple[tuple[NDArray[Any], ...], str | None]:
+    """Call the function of a declaration here; its arrays, or what is wrong."""
+    try:
+        return _arrays(parse(OwnData, dict(own))), None
+    except DataError as error:
+        return (), str(error)
+
+
+def _arrays(own: OwnData) -> tuple[NDArray[Any], ...]:
     try:
         result = load_object(own.location, Path())()
     except ImportProblem as error:
         raise DataError(str(error)) from None
+    except SystemExit as error:
+        raise DataError(f"{own.location} called sys.exit({error.code!r}); return arrays") from None
     except Exception as error:  # the user's code may fail in any way
         raise DataError(f"{own.location} failed ({type(error).__name__}: {one_line(error)})") from error
     if not isinstance(result, tuple) or len(result) not in (2, 4):

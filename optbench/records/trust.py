@@ -23,7 +23,7 @@ class NamedCode:
     Attributes
     ----------
     what : str
-        ``optimizer``, ``metric <name>`` or ``data``.
+        ``optimizer``, ``metric <name>``, ``model`` or ``data``.
     reference : str
         ``file.py:name`` or ``package.module:name``.
     code : str or None
@@ -83,6 +83,13 @@ def named_code(spec: Mapping[str, Any], *, data_only: bool = False) -> tuple[Nam
         found += [
             (f"metric {metric.get('name')}", metric.get("reference"), metric.get("code"))
             for metric in workload.get("metrics") or ()
+        ]
+    layers = workload.get("model", {}).get("layers") or ()
+    if not data_only:
+        found += [
+            ("model", layer.get("reference"), layer.get("code"))
+            for layer in layers
+            if isinstance(layer, Mapping) and layer.get("kind") == "own"
         ]
     dataset = workload["dataset"]
     if isinstance(dataset, Mapping) and dataset.get("kind") == "class":

@@ -18,12 +18,13 @@ from optbench.models.layers import LAYERS, Layer, Model, OwnNetwork
 from optbench.models.zoo import ZOO
 from optbench.optimizers.schedules import STEPWISE
 from optbench.suite import slips
+from optbench.suite.apart import EndedError, call_apart
 from optbench.suite.custom_metrics import MetricError, declare
 from optbench.suite.references import ImportProblem, Kind, identify, load_object, plugins
 from optbench.suite.report_spec import Analysis, Design
 from optbench.suite.validation import InvalidError, listed, parse, problem, shown, unknown_choice
 from optbench.task import FORBID_EXTRA, CustomMetric
-from optbench.trial import CosineSchedule, OwnData, ReduceOnPlateau, Schedule, StepSchedule
+from optbench.trial import CosineSchedule, OwnData, ReduceOnPlateau, Schedule, StepSchedule, to_plain
 
 if TYPE_CHECKING:
     from optbench.suite.yamlfile import KeyPath
@@ -175,32 +176,46 @@ def _offered(
 
 
 def _own_model(entry: dict[str, Any], path: KeyPath, folder: Path) -> Model:
-    """Call a custom function with the other keys; it returns a Model or its layers."""
+    """Call a custom function with the other keys, in a process that it may end."""
+    reference = str(entry["class"])
+    try:
+        _, answer = call_apart(
+            "optbench.suite.declared:model_of", reference, entry=entry, folder=str(folder.absolute())
+        )
+    except EndedError as error:
+        raise problem(path, f"{reference}: {error}; look in its code") from None
+    if "own" in answer:
+        own = OwnNetwork(reference=reference, **answer["own"], directory=folder)
+        return Model(name=reference.rpartition(":")[2], layers=(own,))
+    if "model" not in answer:
+        raise problem((*path, *answer["at"]), answer["wrong"])
+    made: Model = parse(Model, answer["model"], path)
+    return made
+
+
+def model_of(entry: Mapping[str, Any], folder: str) -> tuple[tuple[()], dict[str, Any]]:
+    """Call the function of a declaration here; the Model or layers that it returns, or what is wrong."""
+    reference = str(entry["class"])
     arguments = {key: value for key, value in entry.items() if key != "class"}
     try:
-        make = load_object(str(entry["class"]), folder)
-        result = make(**arguments)
+        result = load_object(reference, Path(folder))(**arguments)
     except ImportProblem as error:
-        raise problem((*path, "class"), str(error)) from None
+        return (), {"wrong": str(error), "at": ["class"]}
+    except SystemExit as error:
+        return (), {"wrong": f"{reference} called sys.exit({error.code!r}); return layers", "at": []}
     except Exception as error:  # the user's code may fail in any way
-        raise problem(path, f"{entry['class']} failed ({type(error).__name__}: {error})") from error
-    if isinstance(result, Model):
-        return result
+        return (), {"wrong": f"{reference} failed ({type(error).__name__}: {error})", "at": []}
     if _is_module(result):
-        own = OwnNetwork(
-            reference=str(entry["class"]),
-            code=identify(str(entry["class"]), folder),
-            arguments=json.dumps(arguments, sort_keys=True),
-            directory=folder,
-        )
-        return Model(name=own.reference.rpartition(":")[2], layers=(own,))
-    kinds = tuple(LAYERS.values())
-    if not isinstance(result, tuple | list) or not result or not all(isinstance(x, kinds) for x in result):
-        raise problem(
-            path,
-            f"{entry['class']} gave {shown(result)}; return a Model, a list of layers, or a torch.nn.Module",
-        )
-    return Model(name=entry["class"].rpartition(":")[2], layers=tuple(result))
+        code = identify(reference, Path(folder))
+        return (), {"own": {"code": code, "arguments": json.dumps(arguments, sort_keys=True)}}
+    if not isinstance(result, Model):
+        kinds = tuple(LAYERS.values())
+        several = isinstance(result, tuple | list) and result
+        if not several or not all(isinstance(layer, kinds) for layer in result):
+            wrong = f"{reference} gave {shown(result)}; return a Model, a list of layers, or a torch.nn.Module"
+            return (), {"wrong": wrong, "at": []}
+        result = Model(name=reference.rpartition(":")[2], layers=tuple(result))
+    return (), {"model": to_plain(result)}
 
 
 def _is_module(value: Any) -> bool:
