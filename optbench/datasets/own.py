@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Mapping
@@ -80,10 +81,8 @@ def declare(entry: Mapping[str, Any], folder: Path) -> OwnData:
     if kind == "class" and reference.partition(":")[0].endswith(".py"):
         own = replace(own, location=str(folder / reference))
     if kind == "class":
-        try:
+        with contextlib.suppress(ImportProblem):  # reading it says what is wrong
             own = replace(own, file_digest=identify(own.location, Path()))
-        except ImportProblem as error:
-            raise DataError(str(error)) from None
     digest, parts = _read(own)
     if own.kind == "text" and own.test is None and own.test_location is None:
         own = replace(own, test=own_text.DEFAULT_TEST)

@@ -28,6 +28,7 @@ from optbench.report.latex_tables import latex_tables, over_columns, text_table
 from optbench.report.paper import paper_tables
 from optbench.report.parallel import map_forked
 from optbench.report.text import TextTable, escape_markdown, markdown, with_column
+from optbench.report.whole import whole
 from optbench.suite.report_spec import ReportSpec
 
 if TYPE_CHECKING:
@@ -313,5 +314,6 @@ def _write_made(path: Path, text: Callable[[], str]) -> Path:
 
 def _write(path: Path, text: str) -> Path:
     path.parent.mkdir(exist_ok=True)
-    path.write_text(text, encoding="utf-8", newline="")
+    with whole(path) as place:
+        place.write_text(text, encoding="utf-8", newline="")
     return path

@@ -26,6 +26,7 @@ from optbench.report.leaderboard import Leaderboard
 from optbench.report.leaderboard_columns import csv_columns, other_values
 from optbench.report.new_examples import NewExamples
 from optbench.report.text import TextTable
+from optbench.report.whole import whole
 from optbench.stats.common import to_plain
 from optbench.suite.report_spec import ReportSpec
 
@@ -168,7 +169,8 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
         if len(frame):
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{name}.parquet"
-            frame.to_parquet(path, engine="pyarrow", index=False)
+            with whole(path) as place:
+                frame.to_parquet(place, engine="pyarrow", index=False)
             written.append(path)
     return written
 
@@ -202,9 +204,10 @@ def _write_frames(results: Results, folder: Path, kind: str) -> list[Path]:
     for name, frame in frames.items():
         if len(frame):
             path = folder / f"{name}.{kind}"
-            if kind == "csv":
-                frame_csv(frame, path)
-            else:
-                frame.to_json(path, orient="records", indent=1)
+            with whole(path) as place:
+                if kind == "csv":
+                    frame_csv(frame, place)
+                else:
+                    frame.to_json(place, orient="records", indent=1)
             written.append(path)
     return written

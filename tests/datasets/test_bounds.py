@@ -105,7 +105,7 @@ def test_headers_are_read_and_an_array_that_is_cut_short_is_refused(tmp_path):
     with pytest.raises(DataError, match="cut off or altered"):
         npz_headers(tmp_path / "cut.npz")
     (tmp_path / "none.npz").write_bytes(b"PK\x03\x04 no archive")
-    with pytest.raises(DataError, match="not a plain .npz file"):
+    with pytest.raises(DataError, match="not a plain"):
         own.declare({"npz": "none.npz"}, tmp_path)
 
 

@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from optbench.report.style import LineStyle
+from optbench.report.whole import whole
 
 P = ParamSpec("P")
 F = TypeVar("F", Figure, Figure | None)
@@ -117,10 +118,12 @@ def save(figure: Figure, stem: Path, endings: Sequence[str] = ENDINGS) -> list[P
     paths = [stem.with_name(f"{stem.name}.{ending}") for ending in endings]
     stem.parent.mkdir(exist_ok=True)
     for path in paths:
-        if path.suffix == ".svg":
-            path.write_text(svg_text(figure), encoding="utf-8")
-        else:
-            figure.savefig(path, dpi=150, metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
+        with whole(path) as place:
+            if path.suffix == ".svg":
+                place.write_text(svg_text(figure), encoding="utf-8")
+            else:
+                dates = {"CreationDate": None} if path.suffix == ".pdf" else None
+                figure.savefig(place, dpi=150, metadata=dates)
     return paths
 
 
