@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,8 +104,7 @@ class Store(StoreReader):
             if write:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._db = sqlite3.connect(self.path, isolation_level=None)
-                self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.execute("PRAGMA synchronous = NORMAL")
+                self._choose_journal()
             else:
                 self._db = _open_to_read(self.path)
             self._bring_to_newest_format(write=write)
@@ -118,6 +118,20 @@ class Store(StoreReader):
                 f"{self.path}: not a readable store ({one_line(error)}); restore it, or move "
                 "it away and run again"
             ) from None
+
+    def _choose_journal(self) -> None:
+        """Write ahead to a log, unless the disk is another machine's, on which SQLite cannot share one."""
+        if (kind := trouble.network_disk(self.path.parent)) is None:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            return
+        self._db.execute("PRAGMA journal_mode = DELETE")
+        self._db.execute("PRAGMA synchronous = FULL")
+        warnings.warn(
+            f"{self.path} lies on a network disk ({kind}): it is written without a write-ahead log, more "
+            "slowly, and one machine at a time may write; a local folder with --results is faster",
+            stacklevel=3,
+        )
 
     def close(self) -> None:
         """Close the file."""

@@ -11,6 +11,34 @@ from optbench.suite.validation import one_line
 
 #: Bytes that a transaction may need; less free room than this explains a write that failed.
 _LITTLE = 1024 * 1024
+#: Disks of other machines, as Linux names them: a write-ahead log needs memory that no two machines share.
+NETWORK_DISKS = frozenset(
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "sshfs",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "ceph",
+        "cephfs",
+        "glusterfs",
+        "afs",
+        "9p",
+        "orangefs",
+        "pvfs2",
+        "wekafs",
+        "s3fs",
+        "gcsfuse",
+        "rclone",
+        "davfs",
+        "ncpfs",
+        "juicefs",
+    ]
+)
 _KEPT = "then run the same command again: records are kept"
 #: Beginnings of SQLite's messages that mean a damaged file, or one that is no store.
 _DAMAGE = ("database disk image is malformed", "malformed database schema", "file is not a database")
@@ -53,6 +81,32 @@ def remedy(error: Exception, path: Path) -> str | None:
     if message.startswith("out of memory"):
         return f"{message}; close other programs, {_KEPT}"
     return None
+
+
+def network_disk(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> str | None:
+    """Name the kind of network disk that a folder lies on; None for a local one, and where nobody says.
+
+    Parameters
+    ----------
+    folder : Path
+    mounts : Path
+        The system's list of disks (Linux).
+    """
+    try:
+        lines = mounts.read_text("utf-8", errors="replace").splitlines()
+        place = str(folder.resolve())
+    except OSError:
+        return None
+    best, kind = "", ""
+    for line in lines:
+        parts = line.split()
+        if len(parts) < 3:
+            continue
+        where = parts[1].encode().decode("unicode_escape")  # a space is written as \\040
+        inside = place == where or place.startswith(where.rstrip("/") + "/")
+        if inside and len(where) >= len(best):
+            best, kind = where, parts[2]
+    return kind if kind.removeprefix("fuse.") in NETWORK_DISKS else None
 
 
 def _room(path: Path) -> str | None:

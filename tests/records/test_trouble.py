@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -167,3 +169,39 @@ def test_numbers_whose_squares_overflow_are_refused(tmp_path, high):
     done = CliRunner().invoke(app, ["compare", str(tmp_path / "t.csv"), "--baseline", "a"])
     assert done.exit_code == 2
     assert "beyond" in done.output + done.stderr
+
+
+MOUNTS = """rootfs / rootfs rw 0 0
+/dev/sda1 / ext4 rw 0 0
+server:/home /home nfs4 rw 0 0
+/dev/sdb1 /home/local ext4 rw 0 0
+host:/x /mnt/two\\040words fuse.sshfs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"),
+    [
+        ("/home/me/results", "nfs4"),
+        ("/home/local/results", None),
+        ("/homely", None),
+        ("/mnt/two words/r", "fuse.sshfs"),
+        ("/tmp", None),
+    ],
+)
+def test_a_network_disk_is_known_by_its_mount(tmp_path, folder, kind):
+    (tmp_path / "mounts").write_text(MOUNTS)
+    assert trouble.network_disk(Path(folder), tmp_path / "mounts") == kind
+    assert trouble.network_disk(Path(folder), tmp_path / "none") is None
+
+
+def test_a_store_on_a_network_disk_has_no_write_ahead_log_and_says_so(suite, tmp_path, monkeypatch):
+    monkeypatch.setattr(trouble, "network_disk", lambda folder: "nfs")
+    with pytest.warns(UserWarning, match="network disk"):
+        folder = fill_store(suite, tmp_path / "store", lambda t: 0.9)
+    assert not (folder / "store.sqlite-wal").exists()
+    with contextlib.closing(sqlite3.connect(folder / "store.sqlite")) as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    with Store(folder) as store:
+        assert len(store.statuses()) == 4
+        assert not store.verify().misfits
