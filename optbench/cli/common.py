@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from optbench.suite.declaration import Published
     from optbench.suite.report_spec import ReportSpec
 
-DATA_MISSING, CRASHED, IN_PART, INTERRUPTED = 3, 4, 5, 130
+NOT_AS_WRITTEN, DATA_MISSING, CRASHED, INTERRUPTED = 2, 3, 4, 130
 
 DataDirOption = Annotated[
     Path | None, typer.Option(envvar="OPTBENCH_DATA", help="Folder to look in first, and to download to.")

@@ -168,6 +168,8 @@ def run(
                 progress=lambda line: say(console, line),
                 context=context,
             )
+        for note in outcome.notes:
+            say(console, note)
         missing = outcome.planned - outcome.completed - outcome.diverged - outcome.crashed
         say(
             console,

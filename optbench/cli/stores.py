@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from optbench.cli.common import (
-    IN_PART,
+    NOT_AS_WRITTEN,
     DataDirOption,
     ResultsOption,
     StoreOption,
@@ -53,7 +53,7 @@ def rerun(
             trust=asked_to_trust(found, folder, trust=trust),
         )
         for sentence in verified.sentences:
-            tell(sentence, file=sys.stderr)
+            tell(f"{path}: {sentence}", file=sys.stderr)
         tell(f"{found.trial_id}: {outcome.verdict}")
         for line in outcome.lines:
             tell(f"  {line}")
@@ -74,7 +74,8 @@ def merge(
             tell(line)
         tell(f"{merged.trials} trials, {merged.shared} of them in several stores: {merged.store}")
         if merged.left_out:
-            fail(f"{merged.left_out} records are not as they were written, and left out", IN_PART)
+            words = f"{merged.left_out} records are not as they were written, and left out"
+            fail(f"{merged.store}: {words}", NOT_AS_WRITTEN)
 
 
 def export(
@@ -90,6 +91,7 @@ def export(
         for path in written.files:
             tell(path)
         for sentence in written.sentences:
-            tell(sentence, file=sys.stderr)
+            tell(f"{store}: {sentence}", file=sys.stderr)
         if written.left_out:
-            fail(f"{written.left_out} records are not as they were written, and left out", IN_PART)
+            words = f"{written.left_out} records are not as they were written, and left out"
+            fail(f"{store}: {words}", NOT_AS_WRITTEN)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -63,7 +62,10 @@ class Stages:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """How a run ended: trials in the plan, run now, and by status in the store."""
+    """How a run ended: trials in the plan, run now, and by status in the store.
+
+    ``notes`` name what of the store was not as it was written, and has been made anew.
+    """
 
     store: Path
     planned: int
@@ -71,6 +73,7 @@ class RunOutcome:
     completed: int
     diverged: int
     crashed: int
+    notes: tuple[str, ...] = ()
 
 
 def smoke(suite: Suite) -> Suite:
@@ -196,8 +199,7 @@ def run_suite(
         if fresh:
             store.clear()
             checkpoints.remove()
-        for misfit in store.mend().misfits:
-            warnings.warn(f"{store.path}: {misfit}; it is made anew", stacklevel=2)
+        notes = tuple(f"{store.path}: {misfit}; it is made anew" for misfit in store.mend().misfits)
         with Run(
             suite,
             store,
@@ -224,6 +226,7 @@ def run_suite(
         completed=found.count("completed"),
         diverged=found.count("diverged"),
         crashed=found.count("crashed"),
+        notes=notes,
     )
 
 

@@ -100,7 +100,9 @@ class Integrity:
         """What a reader must know: the first misfits by name, and how many records carry no digest."""
         found = [f"Not as it was written: {misfit}." for misfit in self.misfits[:NAMED]]
         if more := len(self.misfits) - NAMED:
-            found += [f"And {more} more; `optbench doctor STORE` names all."] if more > 0 else []
+            found += (
+                [f"And {more} more trials or parts; `optbench doctor STORE` names all."] if more > 0 else []
+            )
         return found + ([self.without_digest] if self.bare else [])
 
     @property

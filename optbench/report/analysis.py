@@ -128,7 +128,7 @@ def _name_unfit(results: Results, failures: Failures) -> None:
     for refusal in unfit[:NAMED]:
         failures.add(Failure.missing(f"trial {refusal.trial_id} of {refusal.optimizer}", refusal.reason))
     if len(unfit) > NAMED:
-        more = f"{len(unfit) - NAMED} more records"
+        more = f"{len(unfit) - NAMED} more trials"
         failures.add(Failure.missing(more, "not as they were written; `optbench doctor STORE` names all"))
 
 

@@ -32,13 +32,17 @@ class ReportFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A part that could not be made; ``fault`` says that optbench, not its user, can mend it."""
+    """A part that could not be made; ``fault`` says that optbench, not its user, can mend it.
+
+    ``left_out`` says that it is a trial whose record is not as it was written.
+    """
 
     part: str
     reason: str
     trace: str
     fault: bool
     exit_code: int = REPORT_FAILED
+    left_out: bool = False
 
     @classmethod
     def of(cls, part: str, error: Exception) -> Failure:
@@ -55,8 +59,10 @@ class Failure:
 
     @classmethod
     def missing(cls, part: str, reason: str) -> Failure:
-        """Write down what is left out for a reason that is no error; it can be mended where the data are."""
-        return cls(part=part, reason=reason, trace=reason, fault=False)
+        """Write down a trial that is left out, as its record is not as it was written: damaged data."""
+        return cls(
+            part=part, reason=reason, trace=reason, fault=False, exit_code=UserError.exit_code, left_out=True
+        )
 
 
 class Failures:
@@ -113,13 +119,13 @@ class Failures:
         return max(codes, default=0)
 
     def write(self, folder: Path) -> Path | None:
-        """Write the tracebacks into a folder, in place of those of an earlier report; None where all is well.
+        """Write the tracebacks into a folder, in place of those of an earlier report; None where there is none.
 
         A folder that cannot be written holds none either: the failures are still said.
         """
         path = folder / FILE_NAME
         try:
-            if not self._found:
+            if all(found.left_out for found in self):
                 path.unlink(missing_ok=True)
                 return None
             folder.mkdir(parents=True, exist_ok=True)
@@ -143,6 +149,12 @@ class Failures:
             The command that makes the report again.
         """
         lines = [f"{found.part}: {found.reason}" for found in self]
+        if all(found.left_out for found in self):
+            lines.append(
+                "The report is made without these trials. Restore their store from a copy, or have `optbench "
+                f"run SUITE` train them again; then: {again}"
+            )
+            return "\n".join(lines)
         where = f" (tracebacks: {file})" if file is not None else ""
         safe = "The rest of the report is made, and no record is lost."
         if any(found.fault for found in self):
