@@ -28,7 +28,7 @@ from optbench.records.digests import (
 )
 from optbench.records.format import unpack_history
 from optbench.records.identity import ids_of
-from optbench.suite.validation import one_line, shown
+from optbench.suite.validation import one_line, shown, visible
 from optbench.task import known
 from optbench.trial import content_hash
 
@@ -62,6 +62,10 @@ class Misfit:
     what: str
     trial_id: str | None = None
     field: str | None = None
+
+    def __post_init__(self) -> None:
+        # Damaged values are quoted in it.
+        object.__setattr__(self, "what", visible(self.what))
 
     def __str__(self) -> str:
         return self.what if self.trial_id is None else f"trial {self.trial_id}: {self.what}"

@@ -119,7 +119,7 @@ class Failures:
         return max(codes, default=0)
 
     def write(self, folder: Path) -> Path | None:
-        """Write the tracebacks into a folder, in place of those of an earlier report; None where there is none.
+        """Write the tracebacks into a folder, in place of those of an earlier report; None without one.
 
         A folder that cannot be written holds none either: the failures are still said.
         """
