@@ -122,6 +122,7 @@ class Pool:
         self._frameworks: list[str] = []
         self._tasks: dict[Worker, _Task] = {}
         self._seen_ready = False
+        self._spare: Worker | None = None
 
     def prepare(self, trials: Sequence[PlannedTrial]) -> None:
         """See :class:`Executor`: the workers import their frameworks while jobs are cut."""
@@ -158,6 +159,8 @@ class Pool:
                 limit = self._limit * len(job) if self._limit else None
                 arguments = (specs, data, setting.context, facts, setting.checkpoints)
                 self._submit(free.pop(), _Task(job, _work, arguments, limit))
+                if self._spare is None and not self._dealt and _runs_own_code(job):
+                    self._spare = self._start()  # it starts while that job is trained
             if not self._tasks:
                 return
             for worker, message in self._messages():
@@ -181,8 +184,7 @@ class Pool:
                 if task.records is not None:
                     yield task.job, task.records
                     del self._tasks[worker]  # once it is stored: until then drain() has it
-                    own = any(custom_code(trial.spec) for trial in task.job)
-                    free.append(self._replace(worker) if own else worker)
+                    free.append(self._replace(worker) if _runs_own_code(task.job) else worker)
 
     def drain(self) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """See :class:`Executor`."""
@@ -211,9 +213,10 @@ class Pool:
 
     def close(self) -> None:
         """See :class:`Executor`."""
-        for worker in self._workers:
+        started = [*self._workers, *([self._spare] if self._spare is not None else [])]
+        for worker in started:
             worker.kill()
-        for worker in self._workers:
+        for worker in started:
             worker.close()
         self._folder.close()
 
@@ -242,7 +245,7 @@ class Pool:
         worker.close()
         place = self._workers.index(worker)
         del self._workers[place]
-        fresh = self._start()
+        fresh, self._spare = self._spare or self._start(), None
         self._workers.insert(place, fresh)
         return fresh
 
@@ -260,7 +263,7 @@ class Pool:
                 if isinstance(message, processes.Began):
                     task.attempts += 1
                     task.deadline = None if task.limit is None else time.monotonic() + task.limit
-                if task.limit is None and any(custom_code(trial.spec) for trial in task.job):
+                if task.limit is None and _runs_own_code(task.job):
                     task.deadline, task.silent = time.monotonic() + SILENCE, True
                 yield worker, message
         for worker, task in self._tasks.items():
@@ -331,6 +334,11 @@ class Pool:
                 np.save(path / f"{name}.npy", getattr(dataset, name), allow_pickle=False)
             self._shared[key] = SharedData(path, dataset.info, dataset.notes, dataset.digest)
         return self._shared[key]
+
+
+def _runs_own_code(job: Job) -> bool:
+    """Whether a job runs code that is not optbench's own."""
+    return any(custom_code(trial.spec) for trial in job)
 
 
 def blocks_first(jobs: Iterable[Job]) -> list[Job]:
