@@ -119,9 +119,14 @@ def _join_plans(merged: Store, store: Store) -> list[str]:
     plan, other = merged.plan(), store.plan()
     ours, theirs = journal.read(merged.meta()), journal.read(store.meta())
     if ours is None or theirs is None or _search(ours) == _search(theirs):
-        have = set(plan)
-        merged.set_plan([*plan, *(row for row in other if row not in have)])
-        return []
+        have, labels = set(plan), {key: names for key, *names in plan}
+        merged.set_plan([*plan, *(row for row in other if row[0] not in labels)])
+        return [
+            f"{store.path}: trial {key} is called {' and '.join(names)} there, and "
+            f"{' and '.join(labels[key])} in the stores before it; kept the first"
+            for key, *names in other
+            if key in labels and (key, *names) not in have
+        ]
     further = _progress(theirs) > _progress(ours)
     kept, left = (other, plan) if further else (plan, other)
     merged.set_plan(kept)

@@ -204,6 +204,24 @@ def test_a_merge_takes_an_edited_record_from_the_store_that_has_it_as_it_was_wri
         merge((edited, path), tmp_path / "none")
 
 
+def test_a_merge_names_trials_that_two_plans_call_otherwise(made, tmp_path):
+    path, _ = made
+    with Store(path) as store:
+        rows = store.plan()
+    for name, labels in (("same", "{}"), ("other", "{} too")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "store.sqlite").write_bytes(path.read_bytes())
+        with Store(tmp_path / name, write=True) as store:
+            store.set_plan((key, workload, labels.format(optimizer)) for key, workload, optimizer in rows)
+    assert not merge((path, tmp_path / "same"), tmp_path / "a").conflicts
+    merged = merge((path, tmp_path / "other"), tmp_path / "b")
+    assert len(merged.conflicts) == 4
+    assert f"trial {rows[0][0]} is called" in merged.conflicts[0]
+    assert "wame too there" in merged.conflicts[0]
+    with Store(merged.store) as store:
+        assert store.plan() == rows
+
+
 def test_a_run_makes_anew_what_is_not_as_it_was_written(write_suite, tmp_path):
     pytest.importorskip("torch", reason="runs trials with PyTorch")
     path = write_suite()
