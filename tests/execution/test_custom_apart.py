@@ -57,6 +57,7 @@ def test_a_trial_that_hangs_is_ended_without_a_declared_limit(tmp_path, monkeypa
     assert "--time-limit" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["os._exit(0)", "sys.exit(0)"])
 def test_commands_go_on_where_custom_code_ends_its_process(tmp_path, step):
     write(tmp_path, step, SUITE.replace("seeds: 2", "seeds: 1"))
