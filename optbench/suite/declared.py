@@ -212,7 +212,8 @@ def model_of(entry: Mapping[str, Any], folder: str) -> tuple[tuple[()], dict[str
         kinds = tuple(LAYERS.values())
         several = isinstance(result, tuple | list) and result
         if not several or not all(isinstance(layer, kinds) for layer in result):
-            wrong = f"{reference} gave {shown(result)}; return a Model, a list of layers, or a torch.nn.Module"
+            allowed = "return a Model, a list of layers, or a torch.nn.Module"
+            wrong = f"{reference} gave {shown(result)}; {allowed}"
             return (), {"wrong": wrong, "at": []}
         result = Model(name=reference.rpartition(":")[2], layers=tuple(result))
     return (), {"model": to_plain(result)}
