@@ -10,6 +10,7 @@ from typing import IO
 import numpy as np
 
 from optbench.datasets.base import DataError
+from optbench.datasets.cells import COLUMNS_VARIABLE, MOST_COLUMNS
 from optbench.environment import limit
 from optbench.suite.validation import one_line
 
@@ -17,8 +18,6 @@ from optbench.suite.validation import one_line
 LIMIT_VARIABLE = "OPTBENCH_DATA_LIMIT"
 #: Gigabytes that the arrays of custom data may have.
 LIMIT = 2.0
-#: Columns of a CSV file, and the variable that raises them; wider data belong into an .npz file.
-MOST_COLUMNS, COLUMNS_VARIABLE = 20_000, "OPTBENCH_MOST_COLUMNS"
 #: Bytes in which the first line of a table must end.
 _FIRST_LINE = 2**24
 
