@@ -263,7 +263,7 @@ class Pool:
                 if isinstance(message, processes.Began):
                     task.attempts += 1
                     task.deadline = None if task.limit is None else time.monotonic() + task.limit
-                if task.limit is None and _runs_own_code(task.job):
+                if task.limit is None and (not task.job or _runs_own_code(task.job)):
                     task.deadline, task.silent = time.monotonic() + SILENCE, True
                 yield worker, message
         for worker, task in self._tasks.items():
@@ -310,7 +310,9 @@ class Pool:
         """Call a function in some workers at once; results in their order."""
         results: dict[Worker, Any] = {}
         self._tasks.clear()
-        called = [self._submit(worker, _Task((), _call, (function, arguments))) for worker in workers]
+        called = [
+            self._submit(worker, _Task((), _call, (function, arguments), self._limit)) for worker in workers
+        ]
         try:
             while len(results) < len(called):
                 for worker, message in self._messages():

@@ -16,6 +16,7 @@ from optbench.datasets.base import network, trial_data
 from optbench.environment import Context
 from optbench.errors import UserError
 from optbench.execution.jobs import ProcessEndedError
+from optbench.execution.process_state import Interruption, restored
 from optbench.models.layers import BatchNorm, Conv2D, Dense, Model, roles
 from optbench.optimizers import groups, has_rule
 from optbench.suite.spec import PlannedTrial
@@ -92,8 +93,8 @@ class Tryouts:
         for config in groups.for_roles(spec.optimizer, there):
             try:
                 reason: str | None = call(tried, small(replace(spec, optimizer=config)), self._context)
-            except ProcessEndedError as error:
-                reason = str(error)
+            except ProcessEndedError:
+                reason = None  # such code ends its own trials at most, and each says so
             if reason is not None:
                 return reason
         return None
@@ -120,16 +121,20 @@ def tried(spec: TrialSpec, context: Context) -> str | None:
     built = network(spec.workload, dataset.info)
     weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
     rows = data.train.rows[: 2 * BATCH]
-    try:
-        session = engine.open(spec, built, data, weights)
-        session.train_epoch(rows[:BATCH], 1)
-        if spec.workload.schedule is not None and spec.optimizer.lr is not None:
-            session.set_lr(spec.optimizer.lr / 2)
-        session.train_epoch(rows[BATCH:], 2)
-    except UserError as error:
-        return one_line(error)
-    except Exception as error:  # code of others may fail in any way; here, that is the answer
-        return f"{type(error).__name__}: {one_line(error)}"
+    with restored(), Interruption() as interruption:
+        try:
+            session = engine.open(spec, built, data, weights)
+            session.train_epoch(rows[:BATCH], 1)
+            if spec.workload.schedule is not None and spec.optimizer.lr is not None:
+                session.set_lr(spec.optimizer.lr / 2)
+            session.train_epoch(rows[BATCH:], 2)
+        except UserError as error:
+            return one_line(error)
+        except Exception as error:  # code of others may fail in any way; here, that is the answer
+            return f"{type(error).__name__}: {one_line(error)}"
+        except BaseException:  # sys.exit, say, which is for its trials to say
+            if interruption.asked:
+                raise
     return None
 
 
