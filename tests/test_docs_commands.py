@@ -33,6 +33,7 @@ PLACEHOLDERS = {
     "SUITE": "suites/quick.yaml",
     "FILE": "suites/quick.yaml",
     "suites/NAME.yaml": "suites/quick.yaml",
+    "[STORE]": "results/quick",
     "STORE": "results/quick",
     "NAME": "digits",
     "TABLE.csv": "table.csv",
