@@ -27,7 +27,7 @@ def test_results_show_themselves_in_a_cell(two_workloads):
     shown = results._repr_html_()
     verdict = analyse(results, spec).answer.sentences[0].text
     assert escape(verdict) in shown
-    assert "<h4>second</h4>" in shown
+    assert "<h4>second (exploratory)</h4>" in shown
     assert shown.count("<table>") == shown.count("</table>") >= 3
 
 
