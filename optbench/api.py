@@ -108,6 +108,9 @@ def compare(
     correction: str = "holm",
     margin: float | None = None,
     family: Literal["baseline", "all"] | None = None,
+    examples: int | Mapping[str, int] | None = None,
+    streams: Sequence[str] | None = None,
+    rope: float | None = None,
 ) -> Comparison:
     """Run the whole statistical procedure on a table of trials.
 
@@ -116,8 +119,9 @@ def compare(
     table : DataFrame or Results
         One row a trial: columns dataset, optimizer, seed and the metric, optionally status; or what
         :func:`load_results` gives, whose workloads then stand for datasets and whose proved blocks for seeds.
-    metric, baseline, maximise, alpha, correction, margin, family
-        See :func:`optbench.stats.compare.compare_table`.
+    metric, baseline, maximise, alpha, correction, margin, family, examples, streams, rope
+        See :func:`optbench.stats.compare.compare_table`. Streams whose seeds are crossed are found in records
+        by themselves.
 
     Returns
     -------
@@ -147,6 +151,7 @@ def compare(
             found = "; ".join(" ".join(row) for row in settings.itertuples(index=False))
             raise StatsError(f"table: found trials of several settings ({found}); pick one's rows first")
         frame = frame.assign(dataset=frame["workload"], seed=counted_block(frame))
+        streams = streams or [name for name in frame if str(name).startswith("seed_")] or None
     return compare_table(
         frame,
         metric=metric,
@@ -156,6 +161,9 @@ def compare(
         correction=correction,
         margin=margin,
         family=family,
+        examples=examples,
+        streams=streams,
+        rope=rope,
     )
 
 

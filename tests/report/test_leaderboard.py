@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from optbench.api import compare
 from optbench.records.frames import Results
 from optbench.report.analysis import analyse
 from optbench.report.leaderboard import leaderboards, oriented
@@ -137,3 +138,15 @@ def test_crossed_seeds_are_analysed_as_crossed_in_every_table(made_results):
     assert board.all_pairs.comparisons[0].crossed is not None
     assert math.isnan(c.smallest_adjusted_p)
     assert "seeds of several streams are crossed" in report.methods
+
+
+def test_the_python_api_takes_records_of_crossed_seeds_as_crossed(made_results):
+    wame = [0.80, 0.805, 0.81, 0.807]
+    found, _ = made_results(
+        {"wame": wame, "adam": [v + 0.05 for v in wame]}, ("seeds: 4", "seeds: {init: 4, order: 3}")
+    )
+    (c,) = compare(found, baseline="wame").within[0].comparisons
+    assert c.crossed is not None
+    assert "not 12 independent pairs" in c.attainable
+    plain, _ = made_results({"wame": wame, "adam": [v + 0.05 for v in wame]})
+    assert compare(plain, baseline="wame").within[0].comparisons[0].crossed is None
