@@ -31,6 +31,7 @@ from optbench.execution.shared import SharedFolder
 from optbench.execution.stacks import Job, StackSize
 from optbench.execution.worker import Worker, WorkersError
 from optbench.suite.spec import PlannedTrial
+from optbench.task import CustomMetric
 from optbench.trial import TrialRecord, TrialSpec, custom_code
 
 #: Attempts at a job whose worker was killed or ran out of time.
@@ -131,7 +132,11 @@ class Pool:
 
     def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """See :class:`Executor`."""
-        result: Result = self._call(self._workers[:1], function, *arguments)[0]
+        try:
+            result: Result = self._call(self._workers[:1], function, *arguments)[0]
+        finally:
+            if _are_own_code(arguments):
+                self._replace(self._workers[0])
         return result
 
     def best_size(self, trials: Sequence[PlannedTrial], setting: Setting) -> StackSize:
@@ -341,6 +346,16 @@ class Pool:
 def _runs_own_code(job: Job) -> bool:
     """Whether a job runs code that is not optbench's own."""
     return any(custom_code(trial.spec) for trial in job)
+
+
+def _are_own_code(arguments: Iterable[Any]) -> bool:
+    """Whether arguments of a call are specs or metrics with code that is not optbench's own."""
+    return any(
+        isinstance(one, CustomMetric)
+        or (isinstance(one, TrialSpec) and bool(custom_code(one)))
+        or (isinstance(one, tuple) and _are_own_code(one))
+        for one in arguments
+    )
 
 
 def blocks_first(jobs: Iterable[Job]) -> list[Job]:
