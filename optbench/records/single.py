@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -63,7 +64,7 @@ def as_suite(trial: StoredTrial, *, workload: str = "", optimizer: str = "") -> 
             {
                 "name": workload or given["model"]["name"],
                 "dataset": _dataset(given["dataset"]),
-                "model": given["model"],
+                "model": _model(given["model"]),
                 **{key: value for key, value in given.items() if key not in _OTHER_KEYS},
                 **_metrics(given.get("metrics", ())),
             }
@@ -96,7 +97,9 @@ def write(trial: StoredTrial, *, store: Path, workload: str = "", optimizer: str
         suite, notes = "", [str(error)]
     if trial.spec["workload"].get("smoke"):
         notes[0] += " --smoke (it was a dry run on made data)"
-    own = [*_configs(trial.spec["optimizer"]), *trial.spec.get("workload", {}).get("metrics", ())]
+    given = trial.spec.get("workload", {})
+    layers = given.get("model", {}).get("layers", ())
+    own = [*_configs(trial.spec["optimizer"]), *given.get("metrics", ()), *layers]
     files = dict.fromkeys(str(part.get("reference", "")).rpartition(":")[0] for part in own)
     notes += [f"Put this file where {f} is found from its folder." for f in files if f.endswith(".py")]
     lines = [*notes, "", "Recorded:", *recorded.splitlines()]
@@ -165,6 +168,14 @@ def _metrics(recorded: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"metrics": entries} if entries else {}
 
 
+def _model(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The recorded layers, or the class of a network of one's own with its arguments."""
+    first = recorded["layers"][0]
+    if first["kind"] != "own":
+        return dict(recorded)
+    return {"class": first["reference"], **json.loads(first.get("arguments", "{}"))}
+
+
 def _optimizer(recorded: Mapping[str, Any]) -> dict[str, Any]:
     if recorded["optimizer"] == "groups":
         return {"groups": [_group(group) for group in recorded["groups"]]}
@@ -198,6 +209,10 @@ def _changed(spec: Mapping[str, Any], found: PlannedTrial) -> str:
     for old, new in zip(spec["workload"].get("metrics", ()), found.spec.workload.metrics or (), strict=True):
         if old["code"] != new.code:
             return f"the code of {old['reference']} was {old['code']} and is {new.code}"
+    network = found.spec.workload.model.own
+    recorded = spec["workload"]["model"]["layers"][0]
+    if network is not None and recorded.get("code") != network.code:
+        return f"the code of {network.reference} was {recorded.get('code')} and is {network.code}"
     for optimizer, config in zip(_configs(spec["optimizer"]), leaves(found.spec.optimizer), strict=True):
         code = getattr(config, "code", None)
         if optimizer.get("code") != code:

@@ -235,6 +235,7 @@ def _resolve(source: Source) -> Suite:
         analysis = replace(analysis, primary=_primary(workloads))
     refuse_equal_titles((("optimizers", label), label, titles.get(label, "")) for label in optimizers)
     refuse_equal_titles((("workloads",), entry.label, entry.title) for entry in workloads)
+    _refuse_own_networks(workloads, file.backends)
     tuning = None
     if file.tuning is not None:
         tuning = read_tuning(file.tuning, optimizers, {w.label: w.workload for w in workloads}, seeds)
@@ -410,6 +411,18 @@ def _check_metrics(suite: Suite) -> None:
             raise problem(
                 ("analysis", "primary"),
                 f"found {primary!r}, which workload {entry.label} lacks; declare it at the top of the suite",
+            )
+
+
+def _refuse_own_networks(workloads: Sequence[SuiteWorkload], backends: Sequence[str]) -> None:
+    """Refuse a PyTorch module with another framework, which cannot build it."""
+    others = [backend for backend in backends if backend != "torch"]
+    for number, entry in enumerate(workloads):
+        if (own := entry.workload.model.own) is not None and others:
+            raise problem(
+                ("workloads", min(number, len(workloads) - 1), "model"),
+                f"{own.reference} is a torch.nn.Module, which {others[0]} cannot train; set backends: "
+                "[torch], or return layers of optbench.models.layers",
             )
 
 

@@ -191,3 +191,25 @@ def test_an_optimizer_that_draws_from_the_global_generators_repeats_to_the_bit(t
     first = record(planned_trial.spec)
     torch.manual_seed(5), random.seed(5)
     assert np.array_equal(first.history["val_loss"], record(planned_trial.spec).history["val_loss"])
+
+
+def test_a_recorded_trial_runs_its_code_only_where_it_is_trusted(tmp_path):
+    from optbench import api
+    from optbench.records.store import Store
+    from optbench.records.trust import UntrustedError
+    from optbench.verification.rerun import rerun
+
+    planned(tmp_path)
+    (tmp_path / "s.yaml").write_text(SUITE.format(cls="Net", more="").replace("seeds: 2", "seeds: 1"))
+    with Store(api.run(tmp_path / "s.yaml", results=tmp_path / "results").store) as store:
+        trial = next(iter(store.trials()))
+    with pytest.raises(UntrustedError, match=r"model nets.py:Net \(sha256:.*, as recorded\)"):
+        rerun(trial, folder=tmp_path)
+    assert rerun(trial, folder=tmp_path, trust=True).verdict == "identical"
+
+
+def test_another_framework_is_refused(tmp_path):
+    planned(tmp_path)
+    (tmp_path / "s.yaml").write_text(SUITE.format(cls="Net", more="") + "backends: [torch, jax]\n")
+    with pytest.raises(SuiteError, match=r"is a torch.nn.Module, which jax cannot train"):
+        load_suite(tmp_path / "s.yaml")
