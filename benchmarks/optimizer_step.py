@@ -1,6 +1,9 @@
 """Step time of WAME against Adam, interleaved in one run, and the bars that it has to clear.
 
-    python benchmarks/optimizer_step.py [--only torch|keras|gpu] [--rounds 5] [--threads N]
+    python benchmarks/optimizer_step.py [--only torch|keras|gpu|rules] [--rounds 5] [--threads N]
+
+``rules`` times optbench's rules on PyTorch's arrays against a library's class of the same name instead: the
+column of Adam is then that class's time.
 
 Prints a Markdown table: the median over rounds of the ratio of two medians, and its range. Every optimizer
 steps on tensors of its own, in turns, after a warm-up; a GPU is synchronised after every step. Exit code 1 if
@@ -14,9 +17,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import Any
 
 import torch
 
+from optbench.backends.torch.optimizers import make_optimizer
+from optbench.optimizers import FAMILIES
 from optbench.optimizers.torch import WAME
 from optbench.verification.step_time import CNN, fused_adam, interleaved, torch_steps
 
@@ -83,6 +90,42 @@ def fallback_rows(rounds: int) -> Iterator[Row]:
         yield Row(what=f"{what}, without a compiler", path="plain", adam=adam, ratios=ratios, bar=None)
 
 
+#: A library's class of the same rule, and its arguments.
+OTHERS: dict[str, tuple[str, dict[str, object]]] = {
+    "lion": ("pytorch_optimizer:Lion", {"lr": 1e-4}),
+    "lamb": ("pytorch_optimizer:Lamb", {"lr": 1e-3}),
+    "rprop": ("torch.optim:Rprop", {"lr": 1e-2}),
+    "muon": ("torch.optim:Muon", {"lr": 2e-2}),
+}
+
+
+def rule_rows(rounds: int) -> Iterator[Row]:
+    for name, (reference, arguments) in OTHERS.items():
+        # Muon moves matrices; the vectors of the CNN of 20 tensors are left out.
+        shapes: list[Any] = [(n // 32, 32) for n in CNN if n >= 1024] if name == "muon" else list(CNN)
+
+        def ours(params: list[torch.Tensor], name=name) -> torch.optim.Optimizer:
+            return make_optimizer(FAMILIES[name].config(), params)
+
+        def theirs(params: list[torch.Tensor], reference=reference, given=arguments) -> torch.optim.Optimizer:
+            return resolve_name(reference)(params, **given)
+
+        adam, ratios = measure(
+            lambda shapes=shapes, ours=ours, theirs=theirs: torch_steps(
+                {"adam": theirs, "wame": ours}, shapes
+            ),
+            repetitions=30,
+            rounds=rounds,
+        )
+        yield Row(
+            what=f"{name}, CNN of {len(shapes)} tensors, against {reference}",
+            path="rule",
+            adam=adam,
+            ratios=ratios,
+            bar=None,
+        )
+
+
 def keras_rows(rounds: int) -> Iterator[Row]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
@@ -123,7 +166,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", choices=("torch", "keras", "gpu"))
+    parser.add_argument("--only", choices=("torch", "keras", "gpu", "rules"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, help="of PyTorch; 1 where other work runs on the machine")
     given = parser.parse_args()
@@ -133,6 +176,7 @@ def main() -> int:
         "torch": lambda: [*torch_rows(given.rounds), *fallback_rows(min(given.rounds, 2))],
         "keras": lambda: list(keras_rows(given.rounds)),
         "gpu": lambda: list(torch_rows(given.rounds, device="cuda")),
+        "rules": lambda: list(rule_rows(given.rounds)),
     }
     wanted = (
         [given.only] if given.only else ["torch", "keras", *(["gpu"] if torch.cuda.is_available() else [])]
