@@ -34,7 +34,11 @@ STEPS = 20
 def trained(name: str, backend: str) -> str:
     """Train a name in a backend; the cell of the table."""
     try:
-        declared = FAMILIES[name].config() if name in FAMILIES else Library(name=name)
+        if name in FAMILIES:
+            declared = FAMILIES[name].config()
+        else:  # some functions of optax have no learning rate by default
+            lr = math.sqrt(LIBRARY[name].lr.low * LIBRARY[name].lr.high)
+            declared = Library(name=name, arguments=(("lr", lr),))
         config = on_backend(declared, backend)
     except UserError as error:
         return "-" if "no class of this name" in str(error) else f"not installed: {error}"

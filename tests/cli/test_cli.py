@@ -127,8 +127,10 @@ def test_a_plan_runs_nothing(write_suite, tmp_path):
 
 def test_a_crash_exits_with_4_after_the_others_ran(write_suite, tmp_path):
     (tmp_path / "broken.py").write_text(
-        "import torch\n\n\nclass Broken(torch.optim.SGD):\n    def step(self, closure=None):\n"
-        "        raise ValueError('made')\n"
+        "import torch\n\n\nclass Broken(torch.optim.SGD):\n    taken = 0\n    def step(self, closure=None):\n"
+        "        self.taken += 1\n"
+        "        if self.taken > 2:\n"  # later than what is tried before anything is trained
+        "            raise ValueError('made')\n"
     )
     path = write_suite(("adam: {lr: 0.01}", "broken: {class: broken.py:Broken, lr: 0.1}"))
     done = run("run", path, "--results", tmp_path)
