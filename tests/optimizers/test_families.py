@@ -70,7 +70,7 @@ def test_every_file_of_a_family_is_registered():
         if module.name not in ("torch", "keras", "optax", "torch_kernels"):
             family = getattr(importlib.import_module(f"optbench.optimizers.{module.name}"), "FAMILY", None)
             found |= {family.name} if family is not None else set()
-    assert found == {*FAMILIES, "custom", "groups"}
+    assert found == {*FAMILIES, "custom", "groups", "library"}
 
 
 def test_a_family_is_named_as_its_config_is():
