@@ -18,7 +18,7 @@ from optbench.errors import UserError
 from optbench.execution.jobs import ProcessEndedError
 from optbench.execution.process_state import Interruption, restored
 from optbench.models.layers import BatchNorm, Conv2D, Dense, Model, roles
-from optbench.optimizers import groups, has_rule
+from optbench.optimizers import SGD, groups, has_rule
 from optbench.suite.spec import PlannedTrial
 from optbench.suite.validation import one_line
 from optbench.trial import TrialSpec, Workload, content_hash, to_plain
@@ -91,13 +91,27 @@ class Tryouts:
     def _reason(self, spec: TrialSpec, call: Callable[..., Any]) -> str | None:
         there = set(roles(network(small(spec).workload, registry.info("digits"))).values())
         for config in groups.for_roles(spec.optimizer, there):
-            try:
-                reason: str | None = call(tried, small(replace(spec, optimizer=config)), self._context)
-            except ProcessEndedError:
-                reason = None  # such code ends its own trials at most, and each says so
-            if reason is not None:
+            reason = self._tried_config(spec, config, call)
+            # A rule that takes matrices alone is sound; that this model has other weights too, its trials say.
+            if reason is not None and not (
+                groups.leaves(config) == (config,)
+                and self._tried_config(spec, _on_matrices(config), call) is None
+            ):
                 return reason
         return None
+
+    def _tried_config(self, spec: TrialSpec, config: Any, call: Callable[..., Any]) -> str | None:
+        try:
+            reason: str | None = call(tried, small(replace(spec, optimizer=config)), self._context)
+        except ProcessEndedError:
+            return None  # such code ends its own trials at most, and each says so
+        return reason
+
+
+def _on_matrices(config: Any) -> groups.Grouped:
+    """The same optimizer for matrices, a plain one for the other weights."""
+    rest = groups.Group(match=("rest",), config=SGD(lr=0.01))
+    return groups.Grouped(groups=(groups.Group(match=("matrix",), config=config), rest))
 
 
 def small(spec: TrialSpec) -> TrialSpec:

@@ -90,7 +90,8 @@ def reported(store: Path, folder: Path, **analysis) -> Report:
         assert board.title in page
         assert all(len(row.letters) for row in board.rows)
         assert board.title in console.file.getvalue().replace("\n", "") or len(board.title) > 60
-    recorded = set(results.trials["workload"]) if len(results.trials) else set()
+    trials = report.results.trials
+    recorded = set(trials["workload"]) if len(trials) else set()
     assert {board.workload for board in report.boards} == recorded
     return report
 
@@ -131,7 +132,11 @@ def test_a_shipped_suite_at_full_size(name, tmp_path):
     suite, store = case(name, "usual", tmp_path)
     report = reported(store, tmp_path)
     assert len(report.results.trials) == report.results.planned
-    assert [board.workload for board in report.boards] == [entry.label for entry in suite.workloads]
+    assert [board.workload for board in report.boards] == [entry.label for entry in report.spec.workloads]
+    winners = 1 if suite.tuning is None else suite.tuning.winners
+    assert len(report.boards) == len(suite.workloads) * (
+        winners if winners > 1 and suite.tuning.network else 1
+    )
     if suite.tuning is not None:
         assert all(study.winner is not None for study in report.results.journals[0].studies)
 
