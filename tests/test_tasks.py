@@ -66,7 +66,7 @@ def test_the_history_of_classification_has_the_columns_that_stores_hold():
         *("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_f1"),
         *("batch_loss", "lr", "step_seconds", "eval_seconds"),
     )
-    assert CLASSIFICATION.final == ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+    assert CLASSIFICATION.final == ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_f1")
 
 
 def test_every_monitor_is_turned_by_its_declared_direction():
