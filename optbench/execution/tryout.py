@@ -92,7 +92,7 @@ class Tryouts:
         there = set(roles(network(small(spec).workload, registry.info("digits"))).values())
         for config in groups.for_roles(spec.optimizer, there):
             reason = self._tried_config(spec, config, call)
-            # A rule that takes matrices alone is sound; that this model has other weights too, its trials say.
+            # A rule that takes matrices alone is sound; that a model has other weights too, its trials say.
             if reason is not None and not (
                 groups.leaves(config) == (config,)
                 and self._tried_config(spec, _on_matrices(config), call) is None

@@ -239,7 +239,7 @@ class _Finder:
     def _of(self, trial: StoredTrial) -> tuple[_TestPart, IntArray] | None:
         """Test part and final predictions of a trial; None, with a note, where either is missing."""
         spec = diagnostics.spec_of(trial)
-        if TASKS[spec.workload.task].view != "confusion":
+        if TASKS[spec.workload.task].targets != "label":
             return None
         for store in self._stores:
             predictions: Mapping[str, NDArray[Any]] = store.predictions(trial.trial_id)
