@@ -211,6 +211,7 @@ def plan(
         from optbench import api
         from optbench.cli.plan_table import render_plan
         from optbench.environment import Context
+        from optbench.errors import UserError
         from optbench.execution import local
         from optbench.execution.at_hand import missing
         from optbench.execution.choice import try_optimizers
@@ -221,10 +222,15 @@ def plan(
         _say_of_own_data(loaded)
         context = Context.from_environment()
         lacking = missing(loaded, data_dir=context.data_dir)
-        try_optimizers(local.plan(loaded, context), context)
-        found = estimate(loaded, results=results, context=context)
         console = new_console()
+        try:
+            found = estimate(loaded, results=results, context=context)
+        except UserError:  # no plan without a time, but what else is lacking
+            for text in lacking:
+                say(console, text)
+            raise
         console.print(render_plan(loaded, found, lacking), highlight=False)
+        try_optimizers(local.plan(loaded, context), context)  # what cannot train is an error, below the plan
         if freeze is not None:
             written = declaration.write(loaded, freeze)
             say(
@@ -314,7 +320,6 @@ def _show_plan(suite: Suite, chosen: Any, context: Context) -> None:
     from optbench.execution.choice import try_optimizers
 
     trials = [trial for trial in local.plan(suite, context) if chosen is None or chosen(trial)]
-    try_optimizers(trials, context)
     table = Table("workload", "optimizer", "backend", "device", "epochs", "seeds", header_style="bold")
     groups: dict[tuple[str, ...], int] = {}
     for trial in trials:
@@ -340,6 +345,7 @@ def _show_plan(suite: Suite, chosen: Any, context: Context) -> None:
     say(console, f"{len(trials)} trials")
     for text in missing(suite, data_dir=context.data_dir):
         console.print(text, style="yellow", markup=False, highlight=False)
+    try_optimizers(trials, context)
 
 
 def _import_ahead() -> None:

@@ -107,6 +107,9 @@ def _is_number(cell: str) -> bool:
     return number(bare, ".") is not None or number(bare, ",") is not None
 
 
+_CLOCK = re.compile(r"(?:(\d+) days? )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+
+
 @lru_cache(maxsize=4)
 def _pattern(point: str) -> re.Pattern[str]:
     """A number with this decimal point; groups of three may be set off by one other mark."""
@@ -124,8 +127,13 @@ def number(cell: str, point: str = ".") -> float | None:
     --------
     >>> number("1,234.5"), number("1.234,5", ","), number("0,901"), number("0,901", ",")
     (1234.5, 1234.5, None, 0.901)
+    >>> number("0 days 00:01:01.5")
+    61.5
     """
     text = cell.replace("−", "-")
+    if (clock := _CLOCK.fullmatch(text)) is not None:  # as pandas writes a time that something took
+        days, hours, minutes, seconds = (float(part or 0) for part in clock.groups())
+        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
     found = _pattern(point).fullmatch(text)
     if found is None or not (found[2] or found[3]):
         return None

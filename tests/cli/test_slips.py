@@ -18,9 +18,9 @@ IN_A_SUITE = {
     "learning_rate": ((ADAM, "adam: {learning_rate: 0.01}"), ["'learning_rate'", "Did you mean 'lr'?"]),
     "beta_1": ((ADAM, "adam: {lr: 0.01, beta_1: 0.9}"), ["Did you mean 'beta1'?"]),
     "epsilon": ((ADAM, "adam: {lr: 0.01, epsilon: 1e-8}"), ["Did you mean 'eps'?"]),
-    "another optimizer": (
-        (ADAM, "sophia: {lr: 0.01}"),
-        ["pip install pytorch-optimizer", "class: pytorch_optimizer:SophiaH"],
+    "another's hyperparameter": (
+        (ADAM, "adam: {lr: 0.01, momentum: 0.9}"),
+        ["unknown key 'momentum'", "Known:"],
     ),
     "an unknown optimizer": (
         (ADAM, "frobnicator: {lr: 0.01}"),
@@ -29,7 +29,7 @@ IN_A_SUITE = {
     "a misspelt optimizer": ((ADAM, "adm: {lr: 0.01}"), ["Did you mean 'adam'?"]),
     "resnet18": (
         ("name: mlp, hidden: [8]", "name: resnet18"),
-        ["'small_cnn'", "`layers:`", "docs/howto/model.md"],
+        ["Did you mean 'resnet'?", "`layers:`", "docs/howto/model.md"],
     ),
     "cnn": (("name: mlp, hidden: [8]", "name: cnn"), ["Did you mean 'cnn_bn' or 'small_cnn' or"]),
     "another name of a dataset": (

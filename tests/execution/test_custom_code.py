@@ -113,7 +113,11 @@ def test_the_exit_code_says_that_trials_crashed(tmp_path):
     assert "6 completed, 0 diverged, 6 crashed, 0 not run" in done.stdout
 
 
-LEAVES = """os.chdir("/"); sys.stdout = sys.stderr = open(os.devnull, "w"); sys.stdout.close()
+#: After the steps that are tried before the training.
+LEAVES = """self.taken = getattr(self, "taken", 0) + 1
+        if self.taken < 3:
+            return super().step(closure)
+        os.chdir("/"); sys.stdout = sys.stderr = open(os.devnull, "w"); sys.stdout.close()
         os.close(1); signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, 1000); torch.set_num_threads(2)

@@ -74,10 +74,8 @@ BAD = {
     "lbfgs": ("{class: 'torch.optim:LBFGS', lr: 0.1}", "needs a closure"),
     "hessian": ("{class: 'mine.py:Hessian', lr: 0.1}", "does not require grad"),
     "flags": ("{class: 'mine.py:Flags', lr: 0.1}", "give groups with use_muon"),
-    "matrices": ("{class: 'mine.py:Matrices', lr: 0.1}", "RuntimeError"),
     "second": ("{class: 'mine.py:Second', lr: 0.1}", "not twice"),
     "function": ("{class: 'mine.py:function', lr: 0.1}", "makes a NoneType"),
-    "muon": ("{class: 'torch.optim:Muon', lr: 0.1}", "2D"),
     "twice": ("{class: 'mine.py:Base', lr: 0.1, learning_rate: 0.2}", "another word for 'lr'"),
     "group": (
         "{groups: [{match: embedding, class: 'mine.py:Second'}, {match: rest, optimizer: sgd}]}",

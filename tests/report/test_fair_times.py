@@ -14,7 +14,7 @@ from optbench.records.machines import machine_id
 from optbench.records.step_times import PassTimes, config_id
 from optbench.records.store import Store
 from optbench.report.analysis import analyse, side_tables
-from optbench.report.build import write_report
+from optbench.report.build import DEFAULT_FORMATS, write_report
 from optbench.report.combine import gather
 from optbench.suite.expand import trials
 from optbench.suite.load import load_suite
@@ -181,7 +181,8 @@ def test_every_format_shows_the_pass_and_top_k(stored, tmp_path):
         "test top-2, %": "91.00 ± 1.41",
         "test top-10, %": "99.00 ± 0.00",
     }
-    files = write_report(load_results(folder), suite.report_spec, tmp_path / "out").files
+    formats = (*DEFAULT_FORMATS, "plots")
+    files = write_report(load_results(folder), suite.report_spec, tmp_path / "out", formats=formats).files
     names = {path.name for path in files}
     assert {"timing.csv", "top_k.csv", "steps_digits_mlp.png", "loss_time_digits_mlp.svg"} <= names
     for name in ("index.html", "leaderboard.md"):
