@@ -144,9 +144,9 @@ def test_every_format_has_the_classes(trained, report, tmp_path):
         text = (tmp_path / name).read_text()
         assert title in text, name
         assert "top-3 recall" in text, name
-    assert len((tmp_path / "per_class.csv").read_text().splitlines()) == 1 + 2 * 10
+    assert len((tmp_path / "tables" / "per_class.csv").read_text().splitlines()) == 1 + 2 * 10
     assert "Best against second best trained model" in (tmp_path / "leaderboard.md").read_text()
-    assert (tmp_path / "models.csv").is_file()
+    assert (tmp_path / "tables" / "models.csv").is_file()
 
 
 def test_data_that_are_not_here_are_named_not_fetched(trained, monkeypatch):
