@@ -84,7 +84,9 @@ def test_the_step_where_curves_part_is_named_and_fails(two_backends):
     assert rows["float32", "mlp"].passed
     assert not report.passed
     assert "FAIL" in shown(report)
-    assert "2 of 4 within their bars" in shown(report)
+    passed = sum(row.passed for row in report.rows)
+    assert 0 < passed < len(report.rows)
+    assert f"{passed} of {len(report.rows)} within their bars" in shown(report)
 
 
 def test_rounding_may_grow_in_float32_on_the_cnn_alone(two_backends):
