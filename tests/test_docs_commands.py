@@ -37,6 +37,7 @@ PLACEHOLDERS = {
     "STORE": "results/quick",
     "NAME": "digits",
     "TABLE.csv": "table.csv",
+    "TABLE": "table.csv",
     "FILE.py": "my_opt.py",
     "LOGS -o STORE": "theirs.csv -o results/theirs",
     "OPTIMIZER": "adam",
@@ -53,10 +54,6 @@ SLOW = {
     "optbench report SUITE": "draws every plot",
 }
 ON_RAY = "optbench run suites/emnist.yaml --executor ray --ray-address auto --gpus-per-trial 0.5"
-ON_SLURM = (
-    "optbench run suites/emnist.yaml --device cuda --executor ray "
-    '--ray-address "$head:6379" --gpus-per-trial 0.5'
-)
 #: Lines that cannot be run where tests are, and why; they are parsed. (tests/execution/test_ray.py has a
 #: cluster.)
 NOT_HERE = {
@@ -64,7 +61,11 @@ NOT_HERE = {
     "optbench run SUITE --device cuda --workers auto": "needs a GPU",
     "optbench run SUITE --executor ray --ray-address HOST:6379": "needs a cluster",
     ON_RAY: "needs a cluster",
-    ON_SLURM: "needs a cluster",
+    "optbench run suites/quick.yaml --backend jax --device tpu --seeds 2": "needs a TPU",
+    "optbench plan SUITE --freeze FILE": "tests/suite/test_declaration.py runs it",
+    "optbench run SUITE --declaration FILE": "tests/suite/test_declaration.py runs it",
+    "optbench report SUITE --declaration FILE": "tests/suite/test_declaration.py runs it",
+    "optbench run SUITE --until-decided": "needs a sequential suite; tests/execution/test_stages.py runs it",
     "optbench data fetch fashion-mnist": "downloads",
     "optbench verify": "takes ten minutes on a busy machine; tests/verification/test_verify.py has its parts",
     "optbench verify --parity": "takes minutes; tests/verification has its parts",
