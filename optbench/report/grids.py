@@ -34,6 +34,8 @@ def grids_compared(results: Results, spec: ReportSpec) -> list[SettingComparison
         split; what the grid sets differs, and what follows from it (a batch size changes the steps, an
         initialiser the first weights).
     """
+    if results.trials.empty:
+        return []
     groups: dict[str, list[tuple[str, str]]] = {}
     for entry in spec.workloads:
         if entry.entry:
@@ -68,7 +70,12 @@ def _compared(
     names = [setting for label, setting in settings.items() if label in set(part["workload"])]
     # A crash has no fingerprints, and so no pair: the other setting's trial stands alone in its block.
     known = part[part["split"].notna()] if "split" in part else part
-    blocks = [f"{seed}/{split}" for seed, split in zip(known["seed"], known["split"], strict=True)]
+    # Stores that are analysed together may hold workloads of one name: each store's pairs are its own.
+    stores = known["store"] if "store" in known else [0] * len(known)
+    blocks = [
+        f"{store}/{seed}/{split}"
+        for store, seed, split in zip(stores, known["seed"], known["split"], strict=True)
+    ]
     named = known.assign(optimizer=known["workload"].map(settings), block=blocks, block_id=blocks)
     table = oriented(named, metric, maximise=maximise).reindex(columns=names)
     if len(names) < 2 or table.empty:

@@ -33,7 +33,7 @@ QUICK = ("a patched optimizer", "a patched function")
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PATCHES]
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.nightly) for name in PATCHES]
 )
 def test_what_custom_code_changes_is_gone_for_the_next_trial(tmp_path, name):
     path = write(tmp_path, PATCHES[name])
@@ -57,7 +57,7 @@ def test_a_trial_that_hangs_is_ended_without_a_declared_limit(tmp_path, monkeypa
     assert "--time-limit" in error
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("step", ["os._exit(0)", "sys.exit(0)"])
 def test_commands_go_on_where_custom_code_ends_its_process(tmp_path, step):
     write(tmp_path, step, SUITE.replace("seeds: 2", "seeds: 1"))
@@ -81,7 +81,7 @@ def test_commands_go_on_where_custom_code_ends_its_process(tmp_path, step):
     assert "recorded: crashed; now: crashed" in again.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_a_process_of_its_own_costs(tmp_path, capsys):
     """Interleaved: the same suite with its class in this process, and apart."""
     from optbench.execution import local

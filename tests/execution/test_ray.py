@@ -109,7 +109,7 @@ engine: {batch_seeds: 2}
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_ctrl_c_stores_what_has_ended_leaves_the_cluster_up_and_stacks_go_on(tmp_path):
     pytest.importorskip("ray", reason="needs the extra ray")
     from ray.cluster_utils import Cluster

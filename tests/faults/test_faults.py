@@ -14,7 +14,7 @@ from optbench.records.store import Store
 from tests.faults.harness import EXECUTORS, FAULTS, FEATURES, SURROUNDINGS, Case, disturbed, undisturbed
 from tests.report.conftest import fill_store
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 pytest.importorskip("torch")
 
 
