@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ from optbench.environment import Context
 
 #: What the server imports for PyTorch's workers; none of it makes a call of CUDA or starts a thread.
 PRELOADED = ("optbench.backends.torch.engine", "optbench.execution.pool")
+
+
+#: Of the temporary folder: what it may have so that the server's socket, 32 characters behind it, can be.
+LONGEST_FOLDER = 70
 
 
 class Starter:
@@ -35,7 +40,9 @@ class Starter:
         if self._threads is None:
             self._threads = context.threads
             multiprocessing.get_context("forkserver").set_forkserver_preload(list(PRELOADED))
-        how = "forkserver" if self._threads == context.threads else "spawn"
+        # The server's socket lies in the temporary folder, and a socket's path has at most 107 characters.
+        short = len(tempfile.gettempdir()) <= LONGEST_FOLDER
+        how = "forkserver" if self._threads == context.threads and short else "spawn"
         return multiprocessing.get_context(how)
 
 
