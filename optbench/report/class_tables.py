@@ -11,7 +11,7 @@ from optbench.report.leaderboard import Leaderboard, of_board
 from optbench.report.text import DASH, TextTable, Value, number, p_value
 from optbench.report.trained import Trained, by_class, listed
 from optbench.suite.report_spec import Goals, ReportSpec
-from optbench.task import Metric, Metrics
+from optbench.task import Metrics
 
 _COLUMN = re.compile(r"test_(?P<score>precision|recall|f1|top(?P<k>\d+)_recall)\[(?P<name>.*)\]", re.DOTALL)
 
@@ -42,13 +42,13 @@ def class_tables(boards: Sequence[Leaderboard], trials: pd.DataFrame) -> list[Te
 def all_classes_table(boards: Sequence[Leaderboard], trials: pd.DataFrame) -> TextTable | None:
     """Every class of every optimizer, one row each, for the CSV file."""
     rows, values = [], []
-    names: dict[str, Metric] = {}
+    names: dict[str, None] = {}
     found = []
     for board in boards:
         for row in board.rows:
             mine = _completed(trials, board, row.optimizer)
             for name, columns in class_scores(mine).items():
-                names |= {score: _metric(column) for score, column in columns.items()}
+                names |= dict.fromkeys(columns)
                 found.append(
                     (
                         board.title,
@@ -214,10 +214,6 @@ def _goals(goals: Goals, trials: pd.DataFrame, recalls: Mapping[str, str]) -> li
 def _completed(trials: pd.DataFrame, board: Leaderboard, optimizer: str) -> pd.DataFrame:
     mine = of_board(trials, board)
     return mine[(mine["status"] == "completed") & (mine["optimizer"] == optimizer)]
-
-
-def _metric(column: str) -> Metric:
-    return Metrics()[column]
 
 
 def _heading(score: str) -> str:

@@ -109,8 +109,7 @@ def diagnose(
         )
     outputs = max(len(dataset.info.classes), int(predicted.max()) + 1)
     names = output_names(dataset.info.classes, outputs)
-    confusion = np.zeros((outputs, outputs), dtype=np.int64)
-    np.add.at(confusion, (truth, predicted), 1)
+    confusion = confusion_counts(truth, predicted, outputs)
     precision, recall, f1 = _scores(confusion)
     return Diagnosis(
         trial=trial,
@@ -218,6 +217,13 @@ def predictions_of(store: Store, trial: StoredTrial, epoch: str) -> NDArray[Any]
             f"trial {trial.trial_id}: no predictions of the {epoch} epoch ({have}); choose another trial"
         )
     return found[epoch]
+
+
+def confusion_counts(truth: IntArray, predicted: IntArray, outputs: int) -> IntArray:
+    """Count examples [true class, predicted class], of so many outputs."""
+    counts = np.zeros((outputs, outputs), dtype=np.int64)
+    np.add.at(counts, (truth, predicted), 1)
+    return counts
 
 
 def output_names(classes: Sequence[str], outputs: int) -> tuple[str, ...]:

@@ -115,13 +115,13 @@ def trained_models(results: Results) -> Trained:
 def _found(results: Results) -> Trained:
     trials = results.trials
     completed = trials[trials["status"] == "completed"]
-    finder = _Finder(results)
-    confusions = {}
-    for (workload, optimizer), part in completed.groupby(["workload", "optimizer"], sort=False):
-        if by_class(part) and (found := finder.confusions(part)) is not None:
-            confusions[str(workload), str(optimizer)] = found
-    tests = [finder.best_two(part) for _, part in completed.groupby("dataset", sort=False)]
-    finder.close()
+    with ExitStack() as stack:
+        finder = _Finder([stack.enter_context(Store(path)) for path in results.stores])
+        confusions = {}
+        for (workload, optimizer), part in completed.groupby(["workload", "optimizer"], sort=False):
+            if by_class(part) and (found := finder.confusions(part)) is not None:
+                confusions[str(workload), str(optimizer)] = found
+        tests = [finder.best_two(part) for _, part in completed.groupby("dataset", sort=False)]
     return Trained(
         confusions=confusions,
         tests=tuple(test for test in tests if test is not None),
@@ -147,15 +147,10 @@ class _TestPart:
 class _Finder:
     """Reads predictions and test parts, and notes what is not to be had."""
 
-    def __init__(self, results: Results) -> None:
-        self._results = results
-        self._stack = ExitStack()
-        self._stores = [self._stack.enter_context(Store(path)) for path in results.stores]
+    def __init__(self, stores: Sequence[Store]) -> None:
+        self._stores = stores
         self._parts: dict[str, _TestPart | str] = {}
         self.notes: list[str] = []
-
-    def close(self) -> None:
-        self._stack.close()
 
     def confusions(self, trials: pd.DataFrame) -> Confusions | None:
         """Add up the errors of one optimizer on one workload."""
@@ -167,10 +162,9 @@ class _Finder:
                 continue
             part, predicted = found
             size = max(len(part.classes), int(predicted.max()) + 1, 0 if counts is None else len(counts))
-            grown = np.zeros((size, size), dtype=np.int64)
+            grown = diagnostics.confusion_counts(part.truth, predicted, size)
             if counts is not None:
-                grown[: len(counts), : len(counts)] = counts
-            np.add.at(grown, (part.truth, predicted), 1)
+                grown[: len(counts), : len(counts)] += counts
             counts, classes, number = grown, diagnostics.output_names(part.classes, size), number + 1
         return None if counts is None else Confusions(classes=classes, counts=counts, trials=number)
 
