@@ -35,10 +35,10 @@ def test_a_result_set_is_of_its_suite_and_reports(name):
     with Store(ROOT / "results" / name) as store:
         assert store.meta()["hash"] == suite.hash
         statuses = store.statuses()
+        devices = {trial.spec["device"] for trial in store.trials()}
         journal = journals.read(store.meta())
     if suite.tuning is None:
-        with Store(ROOT / "results" / name) as store:
-            (device,) = {trial.spec["device"] for trial in store.trials()}
+        (device,) = devices
         planned = trials(suite, lambda backend, declared: device)
         assert statuses.keys() <= {trial_id(trial.spec) for trial in planned}
         assert set(statuses.values()) == {"completed"}
