@@ -51,6 +51,8 @@ SLOW = {
     "optbench verify OPTIMIZER": "every backend",
     "optbench doctor --full": "imports every framework",
     "optbench run SUITE --time": "a timing pass",
+    "optbench run quick": "trains the whole of it",
+    "optbench run lecture": "trains the whole of it",
     "optbench report SUITE": "draws every plot",
 }
 ON_RAY = "optbench run suites/emnist.yaml --executor ray --ray-address auto --gpus-per-trial 0.5"
@@ -67,6 +69,7 @@ NOT_HERE = {
     "optbench report SUITE --declaration FILE": "tests/suite/test_declaration.py runs it",
     "optbench run SUITE --until-decided": "needs a sequential suite; tests/execution/test_stages.py runs it",
     "optbench data fetch fashion-mnist": "downloads",
+    "optbench watch SUITE --web": "serves until Ctrl-C; tests/report/test_live.py asks its page",
     "optbench verify": "takes ten minutes on a busy machine; tests/verification/test_verify.py has its parts",
     "optbench verify --parity": "takes minutes; tests/verification has its parts",
 }
