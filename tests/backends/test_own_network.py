@@ -112,6 +112,7 @@ def test_it_goes_on_from_a_state_to_the_same_bits(tmp_path):
         assert np.array_equal(resumed.weights()[name], value), name
 
 
+@pytest.mark.slow
 def test_its_code_and_arguments_are_its_identity(tmp_path):
     from optbench.trial import trial_id
 
@@ -193,6 +194,7 @@ def test_an_optimizer_that_draws_from_the_global_generators_repeats_to_the_bit(t
     assert np.array_equal(first.history["val_loss"], record(planned_trial.spec).history["val_loss"])
 
 
+@pytest.mark.slow
 def test_a_recorded_trial_runs_its_code_only_where_it_is_trusted(tmp_path):
     from optbench import api
     from optbench.records.store import Store

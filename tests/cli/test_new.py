@@ -124,6 +124,7 @@ def test_the_class_is_named_after_the_file(folder):
     assert api.load_suite(folder / "sub" / "lion_v2.yaml").analysis.baseline == "lion_v2"
 
 
+@pytest.mark.slow
 def test_with_groups_it_moves_hidden_kernels_alone(folder):
     need("torch")
     done = new("my_opt.py", "--groups")

@@ -32,6 +32,7 @@ PATCHES = {
 QUICK = ("a patched optimizer", "a patched function")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.nightly) for name in PATCHES]
 )

@@ -183,6 +183,7 @@ def test_a_hundred_trials_under_fire(tmp_path):
     assert killed_while_running(tmp_path, seeds=25, every=2, epochs=60) > 2
 
 
+@pytest.mark.slow
 def test_a_trial_beyond_its_time_limit_is_missing_data_and_the_others_go_on(tmp_path):
     path = suite(tmp_path, seeds=1)
     (tmp_path / "sleeper.py").write_text(SLEEPER)

@@ -89,7 +89,7 @@ class Still(torch.optim.Optimizer):
 """
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("batch_norm", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_steps_that_change_nothing_are_no_timing(batch_norm, write_suite, tmp_path):
     pytest.importorskip("torch")
     (tmp_path / "still.py").write_text(STILL.replace("BODY", "pass"))

@@ -35,6 +35,7 @@ def trained(folder, backend, **entries):
     return results
 
 
+@pytest.mark.slow
 def test_classes_of_pytorch_optimizer(tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("pytorch_optimizer", reason="its classes are trained: pip install pytorch_optimizer")

@@ -41,6 +41,7 @@ def read_back(trial, folder, **labels):
     return found
 
 
+@pytest.mark.slow
 def test_every_trial_of_the_suites_here_is_named_the_same_when_shown_and_read(repository, tmp_path):
     for file in sorted((repository / "suites").glob("*.yaml")):
         seen = set()

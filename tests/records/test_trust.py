@@ -134,6 +134,7 @@ def test_what_would_run_its_code_says_so_and_runs_none(sent):
         assert ("mine.py:Mine" in output) is (trains and words[1] == ids["mine"])
 
 
+@pytest.mark.slow
 def test_trusted_code_runs_if_it_is_what_was_recorded(sent):
     folder, ids = sent
     store = folder / "results" / "sent"

@@ -139,6 +139,7 @@ def test_a_trial_without_predictions_says_so(two_workloads):
         diagnostics.diagnose(store, next(store.trials()))
 
 
+@pytest.mark.slow
 def test_every_convolution_has_its_filters_and_feature_maps(tmp_path_factory, tmp_path):
     pytest.importorskip("torch", reason="runs trials with PyTorch")
     from tests.conftest import TINY

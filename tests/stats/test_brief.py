@@ -66,6 +66,7 @@ def test_averages_over_datasets_are_each_what_one_is():
             assert getattr(agreement[i], name) == pytest.approx(getattr(one, name)), name
 
 
+@pytest.mark.slow
 def test_a_very_large_family_says_that_it_is_in_brief_and_holes_are_still_compared():
     rng = np.random.default_rng(2)
     k = 33

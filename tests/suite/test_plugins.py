@@ -68,6 +68,7 @@ def ids(path):
     return [trial_id(t.spec) for t in trials(load_suite(path), lambda backend, device: "cpu")]
 
 
+@pytest.mark.slow
 def test_a_suite_names_all_four_and_runs(package):
     pytest.importorskip("torch")
     suite = load_suite(package / "moons.yaml")

@@ -18,6 +18,11 @@ FOLDER = Path(__file__).resolve().parents[2] / "suites"
 SUITES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 #: Suites whose dry run takes more than some seconds; here their first seed and optimizer stand for the rest.
 LARGE = ("emnist", "fashion_mnist", "sign_mnist", "wame_paper")
+#: How often a suite's dry run is made: one of these takes as long as ten of the others.
+MARKS = {
+    **dict.fromkeys(LARGE, pytest.mark.nightly),
+    **dict.fromkeys(("resnet_cifar10", "tiny_gpt"), pytest.mark.slow),
+}
 
 
 def load(name):
@@ -52,9 +57,7 @@ def offline(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.nightly if name in LARGE else ()) for name in SUITES]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, ())) for name in SUITES])
 def test_a_dry_run_goes_through_offline(name, offline):
     pytest.importorskip("torch")
     outcome = run_suite(smoke(load(name)), results=offline / "results")

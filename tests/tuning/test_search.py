@@ -213,6 +213,7 @@ def test_an_edited_space_is_another_search(write_suite, tmp_path):
     assert journal(outcome.store).of == load_suite(again).hash
 
 
+@pytest.mark.slow
 def test_killed_while_tuning_it_finds_the_same_winner_and_store(write_suite, tmp_path):
     path = tuned(write_suite, "{sampler: hyperband, trials: 4, seeds: 2}", ("epochs: 2", "epochs: 9"))
     undisturbed = api.run(path, results=tmp_path / "whole")
