@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from optbench.api import report, run
+from optbench.records.digests import SEALS, reseal
 from optbench.records.store import FILE_NAME, Store
 from optbench.suite.load import load_suite
 from optbench.suite.spec import Suite
@@ -63,8 +64,12 @@ def main() -> None:
         shutil.move(made, store)
     written = report(store, out=target / "report", formats=("markdown", "csv"))
     for path in written.files:
-        if path.name not in TABLES:
+        if path.name in TABLES:
+            path.replace(target / "report" / path.name)
+        else:
             path.unlink()
+    for folder in {path.parent for path in written.files} - {target / "report"}:
+        folder.rmdir()
     (target / "environment.json").write_text(json.dumps(origin(store, suite), indent=1) + "\n")
     print(f"{store}: {store.stat().st_size / 1e6:.1f} MB")
 
@@ -73,7 +78,7 @@ def shrink(source: Path, copy: Path, suite: Suite) -> None:
     """Copy a store of a suite without what its tables do not need."""
     with sqlite3.connect(source) as found, sqlite3.connect(copy) as made:
         found.backup(made)
-    with Store(copy) as opened:
+    with Store(copy, write=True) as opened:
         meta = opened.meta()
         notes = journal.read(meta)
     if read_text(meta["source"], path=source).data != read_text(suite.text, path=Path(suite.name)).data:
@@ -82,14 +87,17 @@ def shrink(source: Path, copy: Path, suite: Suite) -> None:
     if notes is not None:
         searched = [(key,) for key, *_ in notes.trials()]
         db.executemany("DELETE FROM predictions WHERE trial_id = ?", searched)
-        db.executemany(
-            "UPDATE trials SET history_columns = '[]', history = ?, order_by_epoch = '[]' WHERE trial_id = ?",
+        db.executemany(  # without a digest, as they are no longer what was written
+            "UPDATE trials SET history_columns = '[]', history = ?, order_by_epoch = '[]', digest = NULL "
+            "WHERE trial_id = ?",
             [(zlib.compress(b""), key) for key, *_ in notes.trials()],
         )
     changed = {"hash": suite.hash, "source": suite.text}
     if notes is not None:
         changed[journal.KEY] = replace(notes, of=suite.hash).to_json()
     db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", changed.items())
+    db.execute(f"DELETE FROM {SEALS}")
+    reseal(db)
     db.execute("PRAGMA journal_mode = DELETE")
     db.execute("PRAGMA page_size = 32768")  # a record of 3 kB wastes a quarter of a page of 4
     db.execute("VACUUM")
