@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from optbench.report.diagnostics import Diagnosis
@@ -130,6 +131,7 @@ def misclassified_pairs(found: Diagnosis, *, title: str = "", pairs: int = 4, mo
         return None
     order = np.argsort(-wrong, axis=None, kind="stable")[: min(pairs, int((wrong > 0).sum()))]
     places = [np.unravel_index(place, wrong.shape) for place in order]
+    most = max(4, min(most, int(wrong.max())))
     figure = new_figure(1.15 * most + 1.0, 1.25 * len(places) + 0.5)
     labels = short_labels(found.classes, longest=10)
     for row, (true, predicted) in zip(figure.subplots(len(places), most, squeeze=False), places, strict=True):
@@ -141,7 +143,9 @@ def misclassified_pairs(found: Diagnosis, *, title: str = "", pairs: int = 4, mo
     for axes in figure.axes:
         axes.set_axis_off()
     figure.suptitle(
-        f"{title + ': ' if title else ''}commonest errors, true → predicted: how many", fontsize=9
+        f"{title + ': ' if title else ''}commonest errors, true → predicted: how many",
+        fontsize=9,
+        wrap=True,
     )
     return figure
 
@@ -195,6 +199,7 @@ def history(
         if best_epoch is not None:
             axes.axvline(best_epoch, color="#888888", linestyle=":", label="best epoch")
         axes.set(xlabel="epoch", title=metric.heading)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         tidy(axes)
     handles = {
         label: handle
