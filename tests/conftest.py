@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
@@ -71,8 +72,19 @@ def pytest_collection_modifyitems(items) -> None:
 @pytest.fixture(autouse=True)
 def tensorflow_starts_as_a_trial_starts_it(request) -> None:
     """TensorFlow keeps the threads of its first use, which may be in any test: tests run in any order."""
-    if re.search("keras|tensorflow", request.node.nodeid) and find_spec("tensorflow") is not None:
+    if find_spec("tensorflow") is not None and may_use_tensorflow(request.node):
         backends.engine("tensorflow")
+
+
+def may_use_tensorflow(test: pytest.Item) -> bool:
+    """Whether a test's name or its module speaks of TensorFlow, or of all that is installed."""
+    words = "keras|tensorflow|installed"
+    return bool(re.search(words, test.nodeid) or re.search(words, _text_of(test.path)))
+
+
+@functools.cache
+def _text_of(path: Path) -> str:
+    return path.read_text()
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ STEPS, BATCH, EARLY = 50, 32, 10
 class Case:
     """A small network, the data that it is trained on, and the families that are compared on it.
 
-    ``families`` are those of a run that names no optimizer; all of them where there are none.
+    All families where there are none, with all their variants; else each with its first case alone.
     """
 
     model: Model
@@ -209,11 +209,12 @@ def run(
     chosen = tuple(engines.installed() if backends is None else dict.fromkeys(backends))
     for name in chosen:
         engines.engine(name, context)
-    families = FAMILIES.values() if optimizer is None else [FAMILIES[optimizer]]
+    families = [*FAMILIES.values()] if optimizer is None else [FAMILIES[optimizer]]
     configs = [config for family in families for config in family.parity_cases()] if len(chosen) > 1 else []
     rows = []
+    plain = [family.parity_cases()[0] for family in families]
     for precision, model, config in product(precisions, MODELS, configs):
-        if optimizer is None and model.families and config.optimizer not in model.families:
+        if model.families and (config.optimizer not in model.families or config not in plain):
             continue
         name = f"{config.optimizer}, {label(config)}".removesuffix(", plain")
         if progress is not None:

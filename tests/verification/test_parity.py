@@ -1,6 +1,7 @@
 """One trial in every framework that is installed, and what is said where they part."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,11 +49,23 @@ def test_frameworks_train_alike(precision):
     "precision",
     [pytest.param("float64", marks=pytest.mark.slow), pytest.param("float32", marks=pytest.mark.nightly)],
 )
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "wame"])
 def test_frameworks_train_alike_with_every_canonical_optimizer(family, precision):
     if len(backends.installed()) < 2:
         pytest.skip("parity needs two frameworks; one or none is installed")
     report = parity.run(family, precisions=[precision])
+    assert report.passed, shown(report)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("family", FAMILIES)
+def test_frameworks_train_alike_with_every_optimizer_on_every_network(family, monkeypatch):
+    if len(backends.installed()) < 2:
+        pytest.skip("parity needs two frameworks; one or none is installed")
+    everywhere = tuple(replace(case, families=()) for case in parity.MODELS)
+    monkeypatch.setattr(parity, "MODELS", everywhere)
+    report = parity.run(family, precisions=["float64"])
+    assert len(report.rows) == len(everywhere) * len(FAMILIES[family].parity_cases())
     assert report.passed, shown(report)
 
 
