@@ -2,6 +2,7 @@
 
     python tools/mutate.py optbench/stats/flips.py tests/stats/test_flips.py
     python tools/mutate.py optbench/report/exports.py tests/report/test_exports.py
+    python tools/mutate.py optbench/backends/jax/layers.py "tests/backends/test_layers.py -k jax"
 
 Needs cosmic-ray (``pip install cosmic-ray``), and works on the files in place: run it in a clone. A sample of
 the mutations is drawn, the same for a seed; those that no test noticed are printed, to be killed
@@ -56,6 +57,9 @@ def main() -> None:
         )
     )
     command = options.cosmic_ray
+    # Tests that fail, or that are none, would notice every mutation.
+    if subprocess.run([command, "baseline", config], check=False).returncode:
+        parser.exit(1, f"{' '.join(options.tests)}: not passed without a mutation; nothing was tried\n")
     subprocess.run([command, "init", config, session], check=True)
     with sqlite3.connect(session) as opened:
         rows = opened.execute("SELECT job_id, operator_name FROM mutation_specs").fetchall()
