@@ -32,9 +32,10 @@ from optbench.errors import UserError
 from optbench.suite import references
 from optbench.suite.references import ImportProblem, Kind, plugins
 from optbench.suite.validation import one_line, shown
-from optbench.task import CustomMetric, TargetName, known, undeclared
+from optbench.task import DEFAULT_TASK, CustomMetric, TargetName, known, undeclared
 
-_TAKEN = re.compile(r"loss|accuracy|f1|top\d+_accuracy|.*_(best|last)")
+_OWN = ("loss", *DEFAULT_TASK.metrics)
+_TAKEN = re.compile(rf"{'|'.join(_OWN)}|top\d+_accuracy|.*_(best|last)")
 #: Entry-point groups by what they say of their metrics: nothing, for those with a known name, or a direction.
 DIRECTIONS: Mapping[Kind, bool | None] = MappingProxyType(
     {"metrics": None, "metrics.maximise": False, "metrics.minimise": True}
@@ -89,7 +90,7 @@ def declare(name: str, reference: str, *, folder: Path, minimise: bool | None = 
     if not name.isidentifier() or _TAKEN.fullmatch(name):
         raise MetricError(
             f"found {name!r}; a metric's name has letters, digits and '_', does not end in _best or _last, "
-            "and is none of optbench's own (accuracy, loss, f1, top<k>_accuracy)"
+            f"and is none of optbench's own ({', '.join(_OWN)}, top<k>_accuracy)"
         )
     offered = {n: (value, said) for kind, said in DIRECTIONS.items() for n, value in plugins(kind).items()}
     if ":" not in reference and reference not in offered:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,13 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optbench.backends.base import Evaluation
 from optbench.datasets import fetch, registry
-from optbench.datasets.base import DataError, cut
+from optbench.datasets.base import DataError, DatasetInfo, Part, cut
 from optbench.datasets.bundled import BundledEntry
-from optbench.execution.classification import per_class
+from optbench.execution import evaluation
 from optbench.records.integrity import Integrity, Misfit
 from optbench.records.store import Store, StoredTrial
 from optbench.suite.validation import parse
+from optbench.task import CLASSIFICATION, DEFAULT_TASK
 from optbench.trial import Seeds, Split
 
 #: Difference of a score that is computed once more from the same predictions.
@@ -78,12 +81,12 @@ def check_store(path: Path, *, data_dir: Path | None = None) -> StoreCheck:
             predictions = store.predictions(trial.trial_id)
             if not predictions:
                 continue
-            labels = _labels_of(trial, data_dir)
-            if labels is None:
+            test = _test_part_of(trial, data_dir)
+            if test is None:
                 unknown[_dataset_name(trial)] = None
                 continue
             scored += 1
-            if (what := _misscored(trial, predictions, *labels)) is not None:
+            if (what := _misscored(trial, predictions, *test)) is not None:
                 misscored.append(Misfit(trial_id=trial.trial_id, what=what))
         return StoreCheck(
             path=store.path,
@@ -123,20 +126,21 @@ def _dataset_name(trial: StoredTrial) -> str:
     return dataset if isinstance(dataset, str) else str(dataset.get("name"))
 
 
-def _labels_of(trial: StoredTrial, data_dir: Path | None) -> tuple[NDArray[Any], int] | None:
-    """True classes of a trial's test part, and how many classes there are; None where they are not here."""
+def _test_part_of(trial: StoredTrial, data_dir: Path | None) -> tuple[Part, DatasetInfo] | None:
+    """The test part of a classifier's trial; None where its data are not here."""
     workload = trial.spec["workload"]
-    if not isinstance(workload["dataset"], str) or workload.get("task", "classification") != "classification":
+    task = workload.get("task", DEFAULT_TASK.name)
+    if not isinstance(workload["dataset"], str) or task != CLASSIFICATION.name:
         return None
     split = parse(Split, dict(workload["split"]))
     seeds = Seeds(split=trial.spec["seeds"]["split"])
-    return _labels(workload["dataset"], split, seeds, bool(workload.get("smoke")), data_dir)
+    return _test_part(workload["dataset"], split, seeds, bool(workload.get("smoke")), data_dir)
 
 
 @lru_cache(maxsize=256)
-def _labels(
+def _test_part(
     name: str, split: Split, seeds: Seeds, smoke: bool, data_dir: Path | None
-) -> tuple[NDArray[Any], int] | None:
+) -> tuple[Part, DatasetInfo] | None:
     entry = registry.ENTRIES.get(name)
     if entry is None:
         return None
@@ -147,24 +151,21 @@ def _labels(
         dataset = registry.made(name) if smoke else registry.load(name, data_dir=data_dir)
     except DataError:
         return None
-    test = cut(dataset, split, seeds, train_eval=1).test
-    return test.targets, len(dataset.info.classes)
+    return cut(dataset, split, seeds, train_eval=1).test, dataset.info
 
 
 def _misscored(
-    trial: StoredTrial, predictions: dict[str, NDArray[Any]], truth: NDArray[Any], classes: int
+    trial: StoredTrial, predictions: dict[str, NDArray[Any]], test: Part, info: DatasetInfo
 ) -> str | None:
     """Say which score is not that of the predictions."""
     for epoch, predicted in predictions.items():
-        if len(predicted) != len(truth):
-            return f"{len(predicted)} predictions of {len(truth)} test examples"
-        labels = predicted.astype(np.int64)
-        scores = {
-            f"test_accuracy_{epoch}": float((labels == truth).mean()),
-            f"test_f1_{epoch}": per_class(truth, labels, classes).macro_f1,
-        }
-        for name, value in scores.items():
-            recorded = trial.metrics.get(name)
-            if recorded is not None and abs(recorded - value) > ROUNDING:
-                return f"{name} is {recorded:g}, and by its predictions {value:g}"
+        if len(predicted) != len(test):
+            return f"{len(predicted)} predictions of {len(test)} test examples"
+        found = Evaluation(loss=math.nan, predictions=predicted.astype(np.int64))
+        names = CLASSIFICATION.metrics
+        scores = evaluation.declared(CLASSIFICATION, found, test, info, names=names)
+        for name in names:
+            recorded = trial.metrics.get(f"test_{name}_{epoch}")
+            if recorded is not None and abs(recorded - scores[name]) > ROUNDING:
+                return f"test_{name}_{epoch} is {recorded:g}, and by its predictions {scores[name]:g}"
     return None

@@ -23,7 +23,9 @@ from optbench.report.analysis import analyse
 from optbench.report.build import markdown_text
 from optbench.suite.expand import trials
 from optbench.suite.load import load_suite
+from optbench.task import CLASSIFICATION
 from optbench.trial import block_id, to_plain, trial_id
+from optbench.verification.stores import check_store
 from tests.report.conftest import fill_store, made_record
 
 
@@ -303,6 +305,18 @@ def test_scores_are_computed_again_where_the_labels_are_here(repository, tmp_pat
     done = CliRunner().invoke(app, ["doctor", str(path)])
     assert done.exit_code == 2
     assert "is 0.95, and by its predictions 0.37" in done.output
+
+
+@pytest.mark.parametrize("name", CLASSIFICATION.metrics)
+def test_every_metric_of_the_task_is_computed_again(repository, tmp_path, name):
+    golden = repository / "tests" / "records" / "golden" / "store-format-1" / "store.sqlite"
+    path = tmp_path / "store.sqlite"
+    path.write_bytes(golden.read_bytes())
+    column = f"test_{name}_last"
+    edit(path, (f"UPDATE trials SET metrics = json_set(metrics, '$.{column}', 0.95) WHERE rowid = 1",))
+    found = check_store(path)
+    assert found.scored > 0
+    assert found.misscored[0].what.startswith(f"{column} is 0.95, and by its predictions 0.")
 
 
 def test_ids_are_those_of_the_trials(write_suite):

@@ -20,7 +20,7 @@ from optbench.suite.expand import trials
 from optbench.suite.load import load_suite
 from optbench.suite.report_spec import ReportSpec
 from optbench.suite.spec import SuiteError
-from optbench.task import Metrics
+from optbench.task import CLASSIFICATION, Metrics
 from optbench.trial import block_id, trial_id
 
 SOURCE = """
@@ -152,7 +152,10 @@ def test_a_recorded_trial_is_trained_again_with_its_metrics(suite_with, tmp_path
         ("metrics: [nobodys]", r"metrics.nobodys: found 'nobodys'; write `my_metric.py:function`"),
         ("metrics: {hits: mine.py:hit}", "no 'hit' in this file; it has brier, hits"),
         ("metrics: {hits: gone.py:hits}", "gone.py: there is no such file"),
-        ("metrics: {accuracy: mine.py:hits}", "none of optbench's own"),
+        *(
+            (f"metrics: {{{name}: mine.py:hits}}", rf"none of optbench's own \(.*\b{name}\b")
+            for name in ("loss", *CLASSIFICATION.metrics)
+        ),
         ("metrics: {hits_best: mine.py:hits}", "does not end in _best"),
         ("metrics: {hits: {class: mine.py:hits, minimize: true}}", "Did you mean 'minimise'"),
         ("metrics: {hits: {class: mine.py:hits, minimise: 1}}", "found 1; must be true or false"),
