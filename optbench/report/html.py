@@ -136,7 +136,10 @@ def _sections(report: Report, pictures: Sequence[Picture]) -> list[Section]:
         sections.append(Section(anchor="comparisons", title=pairs.title, tables=(_cut(pairs),)))
     if len(report.results.trials):
         listed = report.failures.attempt(
-            "table of trials", lambda: trials_table(report.results.trials, limit=MOST_ROWS)
+            "table of trials",
+            lambda: trials_table(
+                report.results.trials, tested=[board.metric for board in report.boards], limit=MOST_ROWS
+            ),
         )
         if listed is not None:
             sections.append(Section(anchor="trials", title=listed.title, tables=(listed,)))

@@ -27,7 +27,7 @@ from optbench.report.text import (
     number,
     p_value,
 )
-from optbench.task import known
+from optbench.task import TASKS, known
 
 if TYPE_CHECKING:
     from optbench.report.leaderboard import Leaderboard, Row
@@ -254,6 +254,17 @@ def _described(name: str) -> Column:
     )
 
 
+#: Final numbers of every task, each once, and the size of the model.
+DESCRIBED = (
+    *dict.fromkeys(
+        f"{part}_{name}"
+        for task in TASKS.values()
+        for part in ("train", "val", "test")
+        for name in (*task.headline, "loss")
+    ),
+    "parameters",
+)
+
 COLUMNS: tuple[Column, ...] = (
     Column(
         title=None,
@@ -385,13 +396,7 @@ COLUMNS: tuple[Column, ...] = (
         shown="extra",
         in_latex=False,
     ),
-    *map(
-        _described,
-        (
-            *("train_accuracy", "train_loss", "val_accuracy", "val_loss", "test_accuracy", "test_loss"),
-            "parameters",
-        ),
-    ),
+    *map(_described, DESCRIBED),
     Column(
         title=lambda board: "epochs to target",
         text=lambda board, row: f"{number(row.target_epoch, 1)} ({row.target_reached})",

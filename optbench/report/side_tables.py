@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -26,10 +26,10 @@ from optbench.report.text import (
 )
 from optbench.stats.families import FamilyResult, PairedComparison
 from optbench.stats.pairs import CUT
-from optbench.task import Metric, Metrics
+from optbench.task import TASKS, Metric, Metrics
 
-#: Columns of the table of trials, where the results have them.
-TRIAL_COLUMNS = (
+#: Columns of the table of trials, where the results have them, beside the metrics that are tested.
+_TRIAL_COLUMNS = (
     "trial_id",
     "workload",
     "optimizer",
@@ -38,14 +38,9 @@ TRIAL_COLUMNS = (
     "backend",
     "device",
     "status",
-    "test_accuracy",
-    "test_rmse",
-    "test_r2",
-    "test_bits_per_byte",
+    *(f"test_{name}" for task in TASKS.values() for name in task.metrics),
     "test_loss",
-    "val_accuracy_best",
-    "val_rmse_best",
-    "val_bits_per_byte_best",
+    *(f"val_{name}_best" for task in TASKS.values() for name in task.headline),
     "best_epoch",
     "epochs",
     "step_seconds",
@@ -346,9 +341,11 @@ def _spread(values: pd.Series, digits: int) -> str:
     return number(float(values.mean()), digits) + spread if len(values) else DASH
 
 
-def trials_table(trials: pd.DataFrame, *, limit: int) -> TextTable:
-    """Lay out the trials themselves, the first so many of them."""
-    names = [name for name in TRIAL_COLUMNS if name in trials]
+def trials_table(trials: pd.DataFrame, *, tested: Iterable[str] = (), limit: int) -> TextTable:
+    """Lay out the trials themselves, the first so many of them, with the metrics that are `tested`."""
+    place = _TRIAL_COLUMNS.index("status") + 1
+    wanted = dict.fromkeys((*_TRIAL_COLUMNS[:place], *tested, *_TRIAL_COLUMNS[place:]))
+    names = [name for name in wanted if name in trials]
     part = trials[names].head(limit)
     rows = [
         tuple(DASH if pd.isna(x) else f"{x:.6g}" if isinstance(x, float) else str(x) for x in row)

@@ -23,6 +23,7 @@ from optbench.report.side_tables import across_table, pairs_table
 from optbench.report.terminal import rich_table
 from optbench.report.text import TextTable
 from optbench.stats.effects import mean_difference
+from optbench.task import known
 
 THREE = ("adam: {lr: 0.01}", "adam: {lr: 0.01}\n  sgd: {lr: 0.1}")
 TARGET = ("epochs: 2", "epochs: 4\n    targets: {val_accuracy: 0.8}")
@@ -36,9 +37,14 @@ SCORES = {
 }
 
 
+OF_OTHER_TASKS = (
+    *("train_rmse", "val_rmse", "test_rmse"),
+    *("train_bits_per_byte", "val_bits_per_byte", "test_bits_per_byte"),
+)
 #: Metrics that a leaderboard describes beside the tested one.
 DESCRIBED = (
     *("train_accuracy", "train_loss", "val_accuracy", "val_loss", "test_accuracy", "test_loss"),
+    *OF_OTHER_TASKS,
     "parameters",
 )
 
@@ -218,6 +224,10 @@ def test_every_cell_of_the_leaderboard_table_is_the_number_of_its_heading(report
             "val accuracy, %": shown(100 * means["val_accuracy"], 2),
             "val loss": shown(means["val_loss"], 4),
             "test loss": shown(means["test_loss"], 4),
+            **{
+                metric.heading: shown(means[metric.name], metric.digits)
+                for metric in map(known, OF_OTHER_TASKS)
+            },
             "parameters": shown(means["parameters"], 0),
             "epochs to target": f"{shown(row.target_epoch, 1)} ({row.target_reached})",
             "seconds to target": shown(row.target_seconds, 2),

@@ -9,11 +9,11 @@ import pytest
 from optbench.records.step_times import PassTimes, median
 from optbench.report.across import settings_compared
 from optbench.report.exports import table_csv
-from optbench.report.side_tables import settings_table
+from optbench.report.side_tables import settings_table, trials_table
 from optbench.report.timing_table import pass_table
 from optbench.report.tuning import tuning_table, untuned_table
 from optbench.stats.effects import mean_difference
-from optbench.task import known
+from optbench.task import TASKS, known
 from optbench.tuning.journal import Journal, Setting, Study, Training
 from optbench.tuning.space import Axis
 from tests.report.test_exports import BASE, difference, rows_of
@@ -152,3 +152,17 @@ def test_every_column_of_the_table_of_settings_is_the_number_of_its_name(report)
             "p": f"{c.p_adjusted:.3f}",
             "verdict": c.verdict.word,
         }
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_the_table_of_trials_has_every_metric_of_the_task_and_what_is_tested(report, task):
+    trials = report.results.trials.assign(elegance=0.625)
+    for number, name in enumerate(task.metrics):
+        trials[f"test_{name}"] = number + 0.5
+    rows = by_name(trials_table(trials, tested=["elegance"], limit=3))
+    assert len(rows) == 3
+    for cells, _ in rows:
+        assert cells["elegance"] == "0.625"
+        assert [cells[f"test_{name}"] for name in task.metrics] == [
+            f"{number + 0.5}" for number in range(len(task.metrics))
+        ]
