@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 
 import numpy as np
 import pytest
@@ -67,3 +68,20 @@ def test_made_data_have_the_shape_and_all_classes():
         if facts.targets != "value":
             assert len(np.unique(made.y_train)) == len(np.unique(made.y_test)) == len(facts.classes)
         assert bool(made.info.validation) == bool(facts.validation)
+
+
+def test_the_docs_and_the_notice_have_every_dataset(repository):
+    """The docs have a row of each, with its size; the notice names what lies inside the package."""
+    docs = (repository / "docs" / "datasets.md").read_text(encoding="utf-8")
+    table = docs.split("\n## ", 1)[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    said = {name: row for row in rows for name in row[0].split(", ") if len(row) > 1}
+    assert set(said) - {"name", "---"} == set(registry.ENTRIES)
+    for name in registry.ENTRIES:
+        facts = registry.info(name)
+        sizes = [int(number.replace(",", "")) for number in re.findall(r"[\d,]+", said[name][1])]
+        assert sizes == [facts.train, facts.test], name
+    notice = (repository / "NOTICE").read_text(encoding="utf-8")
+    for entry in BUNDLED_ENTRIES:
+        name = entry.info.name
+        assert name in notice or f"{name.replace('-', '_')}.npz" in notice

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from optbench.models.layers import LAYERS
 from optbench.suite.expand import trials, tuning_total
 from optbench.suite.load import load_suite
 from tests.conftest import REPOSITORY
@@ -52,3 +53,9 @@ def test_a_row_has_the_hours_of_the_header(name):
     assert cells <= amounts(takes.replace("minutes", "min").replace("hours", "h").replace("hour", "h")), (
         f"{name}: docs/suites.md says {sorted(cells)}, its header: {takes.strip()}"
     )
+
+
+def test_the_docs_name_every_kind_of_layer():
+    text = (REPOSITORY / "docs" / "suite.md").read_text(encoding="utf-8")
+    section = text.split("\nmodel:\n", 1)[1].split("\n## ", 1)[0]
+    assert set(LAYERS) - set(re.findall(r"(?:`|kind: |    - )(\w+)", section)) == set()
