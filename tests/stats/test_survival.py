@@ -120,3 +120,19 @@ def test_two_that_do_not_reach_tie():
     settings_ = Settings("adam", "baseline")
     found = time_to_target(times, ["adam", "wame"], dataset="d", budget=10.0, settings=settings_)[0]
     assert "identical in all 6 pairs" in found.family.comparisons[0].verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("times", "median"),
+    [
+        ([5.0], 5.0),
+        ([7.0, 1.0], 4.0),
+        ([9.0, 1.0, 2.0, 8.0, 4.0], 4.0),
+        ([9.0, 1.0, 2.0, 8.0, 4.0, 7.0], 5.5),
+        ([9.0, math.inf, 2.0, 12.0, 4.0, 7.0, 8.0], 8.0),
+        ([1.0, math.inf, 12.0], math.inf),
+        ([1.0, 12.0], math.inf),
+    ],
+)
+def test_the_median_time_counts_what_was_not_reached_as_never(times, median):
+    assert summarise_times(times, budget=10.0).median == median
