@@ -150,3 +150,34 @@ def test_the_python_api_takes_records_of_crossed_seeds_as_crossed(made_results):
     assert "not 12 independent pairs" in c.attainable
     plain, _ = made_results({"wame": wame, "adam": [v + 0.05 for v in wame]})
     assert compare(plain, baseline="wame").within[0].comparisons[0].crossed is None
+
+
+def test_one_trial_has_a_mean_and_no_spread(write_suite):
+    _, rows = board(write_suite, {"wame": [0.9, 0.8], "adam": [0.7, "crashed"]})
+    assert rows["wame"].sd == pytest.approx(0.1 / math.sqrt(2))
+    assert rows["adam"].mean == 0.7
+    assert math.isnan(rows["adam"].sd)
+    assert math.isnan(rows["adam"].mean_low)
+
+
+def test_times_and_targets_are_those_of_the_optimizer_itself(made_results):
+    """Curves rise evenly to the score in 4 epochs; what diverged or crashed has reached nothing."""
+    found, spec = made_results(
+        {"wame": [0.9, 0.9, 0.9], "adam": [0.6, 0.6, "crashed"], "sgd": ["diverged", 0.45, "diverged"]},
+        ("adam: {lr: 0.01}", "adam: {lr: 0.01}\n  sgd: {lr: 0.1}"),
+        ("epochs: 2", "epochs: 4\n    targets: {val_accuracy: 0.5}"),
+    )
+    found.trials["steps_per_epoch"] = 3.0
+    (made,) = leaderboards(found, spec)
+    rows = {row.optimizer: row for row in made.rows}
+    reached = {name: (row.target_reached, row.target_epoch) for name, row in rows.items()}
+    assert reached.pop("sgd")[0] == 0
+    assert reached == {"wame": (3, 2.0), "adam": (2, 4.0)}
+    assert math.isnan(rows["sgd"].target_epoch)
+    assert len(made.reached) == 8
+    lost = made.reached.set_index(["optimizer", "seed"])["target_epoch"] == math.inf
+    assert set(lost[lost].index.get_level_values(0)) == {"sgd"}
+    assert lost.sum() == 3
+    epoch = 0.5 + 0.9 / 10
+    assert rows["wame"].seconds_per_epoch == pytest.approx(epoch)
+    assert rows["wame"].step_ms == pytest.approx(1000 * epoch / 3)
