@@ -11,20 +11,10 @@ from typing import Any
 from optbench.errors import UserError
 from optbench.records.readers.names import ROLES, bare, plain
 from optbench.suite.validation import shown
-from optbench.task import NAMES, known
+from optbench.task import DEFAULT_TASK, NAMES, known
 
 #: Columns of a history, as records have them.
-HISTORY = (
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "val_f1",
-    "batch_loss",
-    "lr",
-    "step_seconds",
-    "eval_seconds",
-)
+HISTORY = DEFAULT_TASK.history
 #: What a name means by itself. Keras's ``loss`` is the mean over an epoch's batches in training mode; its
 #: ``accuracy`` is so too, for which a record has no column, so that it needs a --map.
 ALIASES: Mapping[str, str] = {
