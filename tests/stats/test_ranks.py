@@ -166,3 +166,20 @@ def test_mean_rank_bootstrap_holds_the_mean_and_refuses_few_blocks():
     assert (low <= mean).all()
     assert (mean <= high).all()
     assert np.isnan(mean_rank_bootstrap(AUC[:5])[0]).all()
+
+
+@pytest.mark.parametrize("n", [40, 400], ids=["resampled", "normal"])
+def test_bootstrap_intervals_of_two_mirror_each_other_around_the_mean(n):
+    values = np.random.default_rng(3).normal([0.3, 0.0], 1.0, (n, 2))
+    low, high = mean_rank_bootstrap(values, confidence=0.9)
+    np.testing.assert_allclose(low + high[::-1], 3.0, atol=1e-12)  # two ranks sum to 3
+    ranks = rank_table(values)
+    half = 1.6449 * ranks.std(axis=0) / np.sqrt(n)
+    np.testing.assert_allclose((high - low) / 2, half, rtol=1e-4 if n > 200 else 0.15)
+    np.testing.assert_allclose((high + low) / 2, ranks.mean(axis=0), atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (2, 3), (3,)])
+def test_letters_need_a_square_table(shape):
+    with pytest.raises(StatsError, match=r"different: found .* allowed is a symmetric"):
+        compact_letters(np.zeros(shape, dtype=bool))
