@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 import optbench
+from optbench.cli.comparing import compare
 from optbench.cli.data import data_app
 from optbench.cli.doctor import doctor
 from optbench.cli.importing import import_
 from optbench.cli.look import list_, show
 from optbench.cli.new import new_app
-from optbench.cli.results import compare, report, watch
+from optbench.cli.results import report, watch
 from optbench.cli.run import plan, run
 from optbench.cli.schema import schema
 from optbench.cli.stores import export, merge, rerun

@@ -8,7 +8,7 @@ import io
 import re
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -416,3 +416,17 @@ def is_count(cells: Sequence[str]) -> bool:
         return False
     first = int(float(cells[0]))
     return all(cell.removesuffix(".0") == str(first + i) for i, cell in enumerate(cells))
+
+
+def look_alike(role: str, labels: Iterable[str], notes: list[str]) -> None:
+    """Point out labels that differ by case or space only, or are one number written in two ways."""
+    alike: dict[str, list[str]] = {}
+    for label in dict.fromkeys(labels):
+        key = re.sub(r"\s+", "", label).casefold()
+        if re.fullmatch(r"[+-]?\d+(\.\d*)?", key):
+            key = f"{float(key):.17g}"
+        alike.setdefault(key, []).append(label)
+    for group in alike.values():
+        if len(group) > 1:
+            listed = ", ".join(repr(label) for label in group)
+            notes.append(f"{role}: {listed} look alike and are kept apart; make them one if they are")

@@ -144,7 +144,7 @@ def find(source: Source, data_dir: str | Path | None = None) -> Located | None:
         for folder in source.folders:
             for names in (source.files, *source.others):
                 found = {file.name: path for file in names if (path := _present(root / folder, file.name))}
-                if len(found) == len(names) and (folder != "." or _published(names, found)):
+                if len(found) == len(names) and (folder not in (".", "raw") or _published(names, found)):
                     return Located(files=found)
     return None
 
@@ -259,7 +259,10 @@ def progress_bar() -> Iterator[Progress | None]:
 def _present(folder: Path, name: str) -> Path | None:
     # Copies of MNIST have a point where the publisher has a hyphen: train-images.idx3-ubyte.
     names = dict.fromkeys((name, re.sub(r"-(idx\d-ubyte)$", r".\1", name)))
-    places = (folder / f"{n}{suffix}" for n in names for suffix in ("", ".gz"))
+    # In some archives each file lies in a folder of its own name.
+    places = (
+        place / f"{n}{suffix}" for n in names for place in (folder, folder / n) for suffix in ("", ".gz")
+    )
     return next((path for path in places if path.is_file()), None)
 
 

@@ -240,6 +240,8 @@ class Locale:
             except ValueError:
                 pass
             word = cell.lower()
+            if word.endswith("%") and (unsigned := word[:-1].strip()) in NOT_FINITE:
+                word = unsigned  # as Python writes a NaN in percent
             if word in GAPS:
                 values[i] = np.nan
                 continue
@@ -275,6 +277,8 @@ class Locale:
     def _unreadable(self, cell: str, read: float | None) -> str:
         if read is not None:
             return f"found {shown(cell)}, beyond the numbers of a computer; write inf if it diverged"
+        if re.match(r"[A-Za-z_][\w.]*\(", cell):
+            return f"found {shown(cell)}, an object as Python prints it; write the number alone"
         if re.search(r"±|\+/-|\+-|\(.*\d.*\)$", cell):
             return f"found {shown(cell)}, a mean with its spread; give the result of each run instead"
         if number(cell, "," if self.point == "." else ".") is not None:

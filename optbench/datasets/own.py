@@ -19,6 +19,7 @@ from optbench import matching
 from optbench.datasets import own_table, own_text
 from optbench.datasets.base import DataError, Dataset, DatasetInfo, hold_out
 from optbench.datasets.bounds import check_csv, check_size, npz_headers
+from optbench.datasets.cells import look_alike
 from optbench.suite.apart import EndedError, call_apart
 from optbench.suite.references import ImportProblem, identify, load_object
 from optbench.suite.validation import one_line, parse, shown
@@ -131,8 +132,21 @@ def load(own: OwnData) -> Dataset:
     )
     if not numbers:
         y_train, y_test = np.searchsorted(names, y_train), np.searchsorted(names, y_test)
-    notes = own_table.read(own).notes if own.kind == "csv" else ()
-    return Dataset(info=info, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, notes=notes)
+    notes = [*(own_table.read(own).notes if own.kind == "csv" else ()), *_odd_shape(own, x_train.shape[1:])]
+    look_alike("class", info.classes, notes)
+    return Dataset(
+        info=info, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, notes=tuple(notes)
+    )
+
+
+def _odd_shape(own: OwnData, shape: tuple[int, ...]) -> list[str]:
+    """Point out images that may have their channels first, though more of them than a picture has."""
+    if len(shape) != 3 or not shape[0] < shape[1] == shape[2]:
+        return []
+    return [
+        f"{own.location}: examples of shape {shape} are taken as [height, width, channels]; if the first is "
+        "the channels, save numpy.transpose(x, (0, 2, 3, 1))"
+    ]
 
 
 def _targets(kind: str, entry: Mapping[str, Any]) -> TargetName | None:
@@ -177,6 +191,12 @@ def _read(own: OwnData) -> tuple[str, tuple[NDArray[Any], ...]]:
 def _npz(own: OwnData, path: Path) -> tuple[NDArray[Any], ...]:
     headers = npz_headers(path)
     keys = next((keys for keys in _NPZ_KEYS if all(key in headers for key in keys)), ())
+    for key in keys:
+        if headers[key][1].hasobject:
+            how = (
+                "whole numbers or words, as y.astype(str)" if key[0] == "y" else "numbers, as x.astype(float)"
+            )
+            raise DataError(f"{path}: not a plain .npz file: {key} holds Python objects; save {how}")
     sizes = [math.prod(shape) * kind.itemsize for shape, kind in map(headers.__getitem__, keys)]
     check_size(sum(sizes), str(path))
     try:
@@ -255,10 +275,11 @@ def _checked(own: OwnData, parts: tuple[NDArray[Any], ...], place: str) -> tuple
                 "channels] is needed: save numpy.transpose(x, (0, 2, 3, 1))"
             )
         # Inputs become float32.
-        if x.dtype.kind == "f" and not (np.abs(x) <= np.finfo(np.float32).max).all():
+        if x.dtype.kind == "f" and not (fits := np.abs(x) <= np.finfo(np.float32).max).all():
+            at = tuple(int(i) for i in np.argwhere(~fits)[0])
             raise DataError(
-                f"{place}: an example holds NaN, infinity or a number beyond 3.4e38; mend or take out "
-                "such rows"
+                f"{place}: an example holds NaN, infinity or a number beyond 3.4e38: found {x[at]:g} in "
+                f"example {at[0]}, at {list(at[1:])}; take such examples out, or impute the value"
             )
         if own.targets == "value":
             if y.dtype.kind not in "uifb" or not np.isfinite(y).all():
@@ -281,6 +302,8 @@ def _as_labels(own: OwnData, y: NDArray[Any], place: str) -> NDArray[Any]:
     """One label an example: a column of them, one-hot rows, and floats that are whole numbers are read."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
+    if y.dtype.kind == "S" and all(label.isascii() for label in y.flat):
+        y = y.astype(str)
     if own.targets == "value":
         return y
     if y.ndim == 2 and y.dtype.kind in "uifb" and len(y):

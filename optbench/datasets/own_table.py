@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench.datasets.base import DataError
-from optbench.datasets.cells import Cells, TableError, at_line, is_unnamed, read_cells
+from optbench.datasets.cells import Cells, TableError, at_line, is_unnamed, look_alike, read_cells
 from optbench.datasets.formats import read_csv
 from optbench.datasets.numbers import Locale, is_gap, is_numeric
 from optbench.suite.validation import listed, shown
@@ -94,11 +94,16 @@ def _plain(own: OwnData, path: Path) -> _Table | None:
     missing = [name for name in own.drop or () if name not in names]
     if missing or any(kind.kind not in "iuf" for kind in features.dtypes) or features.isna().any(axis=None):
         return None
-    words = [str(label).strip() for label in labels.iloc[:, 0]]
+    if any(not np.isfinite(features[name].to_numpy()).all() for name in features):
+        return None
+    cells = [str(label) for label in labels.iloc[:, 0]]
+    words = [cell.strip() for cell in cells]
+    notes = ("spaces around labels are left out",) if words != cells else ()
     if not len(frame) or not all(words) or len(names) != len(frame.columns):
         return None
     named = dict(zip((n for n in names if n != own.label), features.columns, strict=True))
-    return _Table(path=path, columns={n: features[c].to_numpy() for n, c in named.items()}, labels=words)
+    columns = {n: features[c].to_numpy() for n, c in named.items()}
+    return _Table(path=path, columns=columns, labels=words, notes=notes)
 
 
 def _texts(own: OwnData, tables: Sequence[Cells]) -> list[_Table]:
@@ -114,24 +119,28 @@ def _texts(own: OwnData, tables: Sequence[Cells]) -> list[_Table]:
     for cells, found in zip(tables, columns, strict=True):
         _check_filled(cells, found, label)
     categories = {name: sorted({v for found in columns for v in found[name]}) for name in own.encode or ()}
-    return [
-        _Table(
-            path=cells.path,
-            columns=_numbers(cells, names, found, categories),
-            labels=found[label],
-            notes=cells.notes,
-        )
-        for cells, found in zip(tables, columns, strict=True)
-    ]
+    read = []
+    for cells, found in zip(tables, columns, strict=True):
+        notes = list(cells.notes)
+        inputs = _numbers(cells, names, found, categories, notes)
+        read.append(_Table(path=cells.path, columns=inputs, labels=found[label], notes=tuple(notes)))
+    return read
 
 
 def _understood(own: OwnData, tables: Sequence[_Table]) -> OwnTable:
     first, identity = tables[0], []
     notes = [note for table in tables for note in table.notes]
-    index = [
-        name
+    inputs = {
+        name: column
         for name, column in first.columns.items()
-        if name not in (own.drop or ()) and name not in (own.encode or ()) and _is_index(name, column)
+        if name not in (own.drop or ()) and name not in (own.encode or ())
+    }
+    index = [name for name, column in inputs.items() if _is_index(name, column)]
+    notes += [
+        f"{first.path.name}: column {name} has another whole number in every row, as an index has; if it is "
+        f"one, leave it out with drop: [{name}]"
+        for name, column in inputs.items()
+        if name not in index and _is_key(name, column)
     ]
     features = [name for name in first.columns if name not in (*index, *(own.drop or ()))]
     if not features and index:
@@ -166,6 +175,8 @@ def _check_columns(own: OwnData, cells: Cells, first: Cells) -> None:
         for name in columns or ():
             if name not in names or name == own.label:
                 raise DataError(f"{path}: {key}: no column {shown(name)} of inputs; it has {shown(names)}")
+    if both := [name for name in own.encode or () if name in (own.drop or ())]:
+        raise DataError(f"{path}: encode, drop: column {shown(both[0])} is in both; say one")
     if cells.repeated:
         raise DataError(f"{path}:{cells.repeated[0]}: the header stands there again; take the line out")
     lacking = [name for name in first.names if name not in names and name not in (own.drop or ())]
@@ -181,20 +192,22 @@ def _is_index(name: str, column: NDArray[Any]) -> bool:
     return counts or (is_unnamed(name) and len(np.unique(column)) == len(column))
 
 
+def _is_key(name: str, column: NDArray[Any]) -> bool:
+    """Whether a column is called as an index and has another whole number in every row, or counts down."""
+    if column.ndim > 1 or len(column) < 3 or (column % 1).any():
+        return False
+    named = re.fullmatch(r"(.*[\W_])?(id|idx|index|key|row|rownum|number|no|nr)", name.strip().lower())
+    down = bool((np.diff(column) == -1).all())
+    return down or (named is not None and len(np.unique(column)) == len(column))
+
+
 def _check_filled(cells: Cells, columns: Mapping[str, Sequence[str]], label: str) -> None:
     for name, column in columns.items():
         # NA among words is a word, among numbers a gap.
         numbers = name != label and is_numeric(column)
         for line, cell in zip(cells.lines, column, strict=True):
             if not cell or (numbers and is_gap(cell)):
-                out = (
-                    "take out the row"
-                    if name == label
-                    else (
-                        f"take out the row, or the column with drop: [{name}], or impute it (by its mean "
-                        "over the training rows)"
-                    )
-                )
+                out = "take out the row" if name == label else _ways_out(name)
                 raise DataError(f"{cells.path}:{line}: column {name!r}: a value is missing; {out}")
 
 
@@ -203,7 +216,11 @@ def _numbers(
     names: Sequence[str],
     columns: Mapping[str, Sequence[str]],
     categories: Mapping[str, Sequence[str]],
+    notes: list[str],
 ) -> dict[str, NDArray[Any]]:
+    """Columns of inputs as numbers; how their cells were read goes to the notes."""
+    for name, words in categories.items():
+        look_alike(name, words, notes)
     numeric = {n: columns[n] for n in names if n not in categories and is_numeric(columns[n])}
     locale = Locale(cells.path, numeric, cells.lines)
     arrays: dict[str, NDArray[Any]] = {}
@@ -225,11 +242,20 @@ def _numbers(
             if read.diverged.any():
                 line = cells.lines[int(np.flatnonzero(read.diverged)[0])]
                 raise DataError(
-                    f"{at_line(cells.path, line, name)}: an input is no finite number; mend the row"
+                    f"{at_line(cells.path, line, name)}: an input is no finite number; {_ways_out(name)}"
                 )
             whole = all(_WHOLE.fullmatch(cell) for cell in column) and np.abs(read.values).max() < 2**53
             arrays[name] = read.values.astype(np.int64) if whole else read.values
+    notes.extend(locale.notes)
     return arrays
+
+
+def _ways_out(name: str) -> str:
+    """What to do about a cell without a usable number."""
+    return (
+        f"take out the row, or the column with drop: [{name}], or impute it (by its mean over the training "
+        "rows)"
+    )
 
 
 def _shaped(own: OwnData, path: Path, x: NDArray[Any]) -> NDArray[Any]:

@@ -207,7 +207,7 @@ FILE_ENTRIES = (
             citation="LeCun et al., Proc. IEEE 86(11), 1998, doi:10.1109/5.726791",
         ),
         source=Source(
-            folders=("mnist", "MNIST/raw", "."),
+            folders=("mnist", "MNIST/raw", "raw", "."),
             files=_hashed(
                 _MNIST_FILES,
                 "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -236,7 +236,7 @@ FILE_ENTRIES = (
             citation="Xiao, Rasul, Vollgraf (2017), arXiv:1708.07747",
         ),
         source=Source(
-            folders=("fashion-mnist", "FashionMNIST/raw", "."),
+            folders=("fashion-mnist", "FashionMNIST/raw", "raw", "."),
             files=_hashed(
                 _MNIST_FILES,
                 "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",

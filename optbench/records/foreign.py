@@ -264,20 +264,21 @@ def _report_spec(
     )
 
 
-def shares(logs: Iterable[RunLog]) -> list[str]:
-    """Names of the metrics that are shares: what :func:`percent` divides by 100."""
-    return list(
-        dict.fromkeys(name for log in logs for name in (*log.history, *log.metrics) if is_share(name))
-    )
+def percent(logs: Sequence[RunLog]) -> tuple[list[RunLog], list[str]]:
+    """Turn metrics that are shares, such as accuracies, from percentages into shares.
 
-
-def percent(logs: Iterable[RunLog]) -> list[RunLog]:
-    """Turn metrics that are shares, such as accuracies, from percentages into shares."""
+    Returns
+    -------
+    logs : list of RunLog
+    divided : list of str
+        The metrics that were percentages: shares of which a value is above 1.
+    """
+    divided = [name for name, largest in _largest(logs).items() if is_share(name) and largest > 1]
 
     def share(name: str, value: Any) -> Any:
-        return value / 100 if is_share(name) else value
+        return value / 100 if name in divided else value
 
-    return [
+    taken = [
         replace(
             log,
             metrics={name: share(name, value) for name, value in log.metrics.items()},
@@ -286,3 +287,15 @@ def percent(logs: Iterable[RunLog]) -> list[RunLog]:
         )
         for log in logs
     ]
+    return taken, divided
+
+
+def _largest(logs: Iterable[RunLog]) -> dict[str, float]:
+    """The largest value that each metric has in any run."""
+    found: dict[str, float] = {}
+    for log in logs:
+        for name, values in (*log.history.items(), *log.metrics.items()):
+            numbers = np.atleast_1d(np.asarray(values, dtype=np.float64))
+            finite = numbers[np.isfinite(numbers)]
+            found[name] = max(found.get(name, -math.inf), float(finite.max(initial=-math.inf)))
+    return found

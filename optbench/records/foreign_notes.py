@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -24,18 +25,23 @@ def notes_of(logs: Iterable[RunLog]) -> Iterable[str]:
     ignored = dict.fromkeys(name for log in logs for name in log.ignored)
     if ignored:
         yield f"Left out: {', '.join(ignored)} (--map NAME=METRIC takes a column in)."
-    said: dict[str, list[str]] = {}
+    said: dict[str, tuple[str, list[str]]] = {}
     for log in logs:
         for note in log.notes:
-            sources = said.setdefault(note, [])
+            # One decision in many logs is one sentence, with the example of the first.
+            _, sources = said.setdefault(re.sub(r"\(.*?\)", "", note), (note, []))
             if log.source not in sources:
                 sources.append(log.source)
-    for note, sources in said.items():
+    for note, sources in said.values():
         yield f"{sources[0]}{f' and {len(sources) - 1} others' if len(sources) > 1 else ''}: {note}."
+    shared = Counter(log.source for log in logs)
     for name in dict.fromkeys(name for log in logs for name in sorted(log.unfinished)):
         short = [log for log in logs if name in log.unfinished and log.status == "completed"]
         if short:
-            yield f"{name}: {len(short)} of {len(logs)} runs lack their last values, as {short[0].source}."
+            first = short[0]
+            run = f" (optimizer {first.optimizer}, dataset {first.dataset}, seed {first.seed})"
+            where = f"{first.source}{run if shared[first.source] > 1 else ''}"
+            yield f"{name}: {len(short)} of {len(logs)} runs lack their last values, as {where}."
     crashed = sum(log.status == "crashed" for log in logs)
     if crashed:
         yield f"{crashed} of {len(logs)} runs failed: they are missing from the pairs."

@@ -17,7 +17,6 @@ def read(
     sources: Sequence[Path],
     naming: Naming,
     *,
-    kind: str | None = None,
     notes: list[str] | None = None,
 ) -> list[RunLog]:
     """Read tables and logs.
@@ -27,9 +26,6 @@ def read(
     sources : sequence of Path
         Files, or folders that are searched.
     naming : Naming
-    kind : str, optional
-        Format of all files, of :data:`optbench.records.readers.formats.FORMATS`; each file says by itself if
-        not given.
     notes : list of str, optional
         Gets what was found in a folder and left out.
 
@@ -39,7 +35,7 @@ def read(
         If there is nothing to read, or a file does not fit.
     """
     found: list[RunLog] = []
-    kind = kind or ("text" if naming.line else None)
+    kind = naming.kind or ("text" if naming.line else None)
     for source in sources:
         if not source.exists():
             raise LogError(f"{source}: not found; give a table or log, or a folder with logs")
@@ -55,16 +51,24 @@ def read(
             what = "table or log" if kind is None else FORMATS[kind].title
             raise LogError(
                 f"{source}: found no {what}; give a file, or a folder with logs, or say with --as which of "
-                f"{', '.join(FORMATS)} it is"
+                f"{', '.join(FORMATS)} it is, or what a line of a text log looks like with --line"
             )
     naming.check_met(" ".join(map(str, sources)))
     return found
 
 
-def is_table(path: Path) -> bool:
-    """Whether a file is a table or log of cells, which is read as a table of results first."""
+def is_table(path: Path, naming: Naming) -> bool:
+    """Whether a file is a table of results: of cells, unless what the user says makes a log of it.
+
+    A download of a chart has the runs of a table if a pattern tells them apart.
+    """
+    if path.is_dir() or naming.line is not None:
+        return False
+    if naming.kind is not None:
+        return naming.kind == "table"
     by_format, _ = recognised([path], alone=True)
-    return not path.is_dir() and (not by_format or set(by_format) <= TABLES)
+    downloads = {"tensorboard-csv", "wandb-history"} if naming.pattern is not None else set()
+    return not by_format or set(by_format) <= TABLES - downloads
 
 
 def _left_out(source: Path, files: Sequence[Path]) -> str:

@@ -179,15 +179,21 @@ def read_runs(
     *,
     metric: str | None = None,
     maximise: bool | None = None,
+    percent: bool = False,
     naming: Naming | None = None,
 ) -> RunsTable:
-    """Read a table, or logs, and choose the metric; see `compare_file`."""
+    """Read a table, or logs, and choose the metric; see `compare_file`.
+
+    With `percent` the metric is divided by 100; what is no share is refused.
+    """
     path = Path(path)
     table = _runs_table(path, naming or Naming())
     frame = table.frame
     metric, given = _metric(path, table, metric)
     if given is not None:
         frame, maximise = given, False
+    if percent:
+        frame = _divided(path, frame, metric)
     _check_range(path, frame, metric)
     frame, said = _outcomes(table, frame, metric)
     frame, labelled = _with_models(frame)
@@ -198,15 +204,34 @@ def read_runs(
         frame=frame,
         metric=metric,
         maximise=maximise,
-        notes=(table.explanation, *table.notes, *labelled, *said),
+        notes=(
+            table.explanation,
+            *table.notes,
+            *((f"{metric}: taken as percentages, as asked",) if percent else ()),
+            *labelled,
+            *said,
+        ),
     )
+
+
+def _divided(path: Path, frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Percentages as shares."""
+    from optbench.records.foreign_metrics import is_share
+
+    largest = frame[metric].max()
+    if not is_share(bare(metric)[0]) or not largest > 1:
+        why = (
+            f"its largest value is {largest:g}" if is_share(bare(metric)[0]) else "it is not known as a share"
+        )
+        raise TableError(f"{path}: --percent: {metric!r}: {why}; take the option away")
+    return frame.assign(**{metric: frame[metric] / 100})
 
 
 def _runs_table(path: Path, naming: Naming) -> ResultsTable:
     """A row a run, of a table of results or of the logs that a file or folder holds."""
     from optbench.records import logs
 
-    if not path.exists() or logs.is_table(path):
+    if not path.exists() or logs.is_table(path, naming):
         table = one_row_a_run(read_results(path, naming=naming), path)
         naming.check_met(str(path))
         return table
@@ -236,7 +261,8 @@ def _metric(path: Path, table: ResultsTable, metric: str | None) -> tuple[str, p
             np.where(frame["reached"], frame["time"], np.inf), budget=np.asarray(limit, dtype=float)
         )
         return "time_to_target", frame.assign(time_to_target=spent)
-    found = ", ".join(table.metrics) or "none"
+    words = next((note for note in table.notes if note.startswith("columns of words")), "")
+    found = ", ".join(table.metrics) or f"none{f' ({words})' if words else ''}"
     turned = (
         "; if these are datasets, turn the table round: a row a dataset, a column a method"
         if len(table.metrics) > 1 and "no column seed" in table.explanation

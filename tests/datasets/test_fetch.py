@@ -290,7 +290,7 @@ def test_a_truncated_archive_is_named(tmp_path, make):
         unpack(path, {"a": "a"}, tmp_path)
 
 
-@pytest.mark.parametrize("folder", ["mnist", "MNIST/raw", "."])
+@pytest.mark.parametrize("folder", ["mnist", "MNIST/raw", "raw", "."])
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("point", ["-", "."])
 def test_idx_files_are_found_by_any_of_their_usual_names(tmp_path, folder, suffix, point):
@@ -298,7 +298,7 @@ def test_idx_files_are_found_by_any_of_their_usual_names(tmp_path, folder, suffi
     files = tuple(
         DataFile(name=name, sha256=hashlib.sha256(raw).hexdigest()) for name, raw in content.items()
     )
-    source = Source(folders=("mnist", "MNIST/raw", "."), files=files)
+    source = Source(folders=("mnist", "MNIST/raw", "raw", "."), files=files)
     (tmp_path / folder).mkdir(parents=True, exist_ok=True)
     for name, raw in content.items():
         path = tmp_path / folder / f"{name.replace('-idx', f'{point}idx')}{suffix}"
@@ -306,6 +306,13 @@ def test_idx_files_are_found_by_any_of_their_usual_names(tmp_path, folder, suffi
     found = fetch.find(source, tmp_path)
     assert found is not None
     assert set(found.files) == set(content)
+
+
+def test_a_file_may_lie_in_a_folder_of_its_own_name(tmp_path):
+    files = (DataFile(name="a-idx1-ubyte", sha256=hashlib.sha256(b"a").hexdigest()),)
+    (tmp_path / "a-idx1-ubyte").mkdir()
+    (tmp_path / "a-idx1-ubyte" / "a-idx1-ubyte").write_bytes(b"a")
+    assert fetch.find(Source(folders=("mnist", "."), files=files), tmp_path) is not None
 
 
 def test_a_flat_folder_of_another_dataset_is_passed_over(tmp_path):

@@ -190,3 +190,31 @@ def test_a_text_that_cannot_be_read_is_refused_with_place_and_remedy(tmp_path):
     (tmp_path / "t.txt").write_text("")
     with pytest.raises(DataError, match="has 0 bytes"):
         own.declare({"text": "t.txt"}, tmp_path)
+
+
+def arrays(tmp_path, **parts):
+    np.savez(tmp_path / "d.npz", **parts)
+    return own.load(own.declare({"npz": "d.npz"}, tmp_path))
+
+
+def test_an_example_that_is_not_finite_is_named(tmp_path):
+    x = np.ones((40, 3))
+    x[7, 2] = np.nan
+    with pytest.raises(
+        DataError, match=r"found nan in example 7, at \[2\]; take such examples out, or impute"
+    ):
+        arrays(tmp_path, x=x, y=np.arange(40) % 2)
+
+
+def test_objects_are_refused_with_what_to_save(tmp_path):
+    x = np.ones((40, 3))
+    with pytest.raises(DataError, match=r"x holds Python objects.*x.astype.float"):
+        arrays(tmp_path, x=x.astype(object), y=np.arange(40) % 2)
+    assert arrays(tmp_path, x=x, y=np.array([b"a", b"b"])[np.arange(40) % 2]).info.classes == ("a", "b")
+
+
+def test_many_channels_in_front_are_pointed_out(tmp_path):
+    y = np.arange(40) % 2
+    (note,) = arrays(tmp_path, x=np.ones((40, 5, 8, 8)), y=y).notes
+    assert "numpy.transpose" in note
+    assert arrays(tmp_path, x=np.ones((40, 8, 8, 5)), y=y).notes == ()

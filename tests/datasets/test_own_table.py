@@ -135,3 +135,50 @@ def test_labels_in_a_column_one_hot_and_as_floats(tmp_path):
         assert found.y_train.tolist() == wanted.y_train.tolist()
     with pytest.raises(DataError, match="not one-hot"):
         arrays(tmp_path, x, np.ones((20, 3)))
+
+
+def test_a_column_may_not_be_encoded_and_left_out(tmp_path):
+    region = [(("north", "south")[k % 2], b, y) for k, (_, b, y) in enumerate(rows())]
+    with pytest.raises(DataError, match="encode, drop: column 'region' is in both"):
+        load(table(tmp_path, region, "region,b,y"), encode=["region"], drop=["region"])
+
+
+@pytest.mark.parametrize("words", [("007", "7"), ("0.1", "0.10"), ("True", "true"), ("a b", "ab")])
+def test_classes_that_look_alike_are_pointed_out(tmp_path, words):
+    named = [(a, b, words[k % 2]) for k, (a, b, _) in enumerate(rows())]
+    notes = load(table(tmp_path, named)).notes
+    assert any(f"class: {words[0]!r}, {words[1]!r} look alike" in note for note in notes)
+    x = np.arange(80.0).reshape(40, 2)
+    np.savez(tmp_path / "d.npz", x=x, y=np.array(words)[np.arange(40) % 2])
+    assert any("look alike" in note for note in own.load(own.declare({"npz": "d.npz"}, tmp_path)).notes)
+
+
+def test_space_around_a_class_is_stripped_and_said(tmp_path):
+    named = [(a, b, f"{y} " if k == 3 else y) for k, (a, b, y) in enumerate(rows())]
+    dataset = load(table(tmp_path, named))
+    assert dataset.info.classes == ("c", "d")
+    assert any("spaces around" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [(lambda k: f'"{1000 + k:,}.5"', "is read as"), (lambda k: f"{k}%", "percentages, read as shares")],
+)
+def test_how_inputs_were_read_is_said(tmp_path, cell, words):
+    priced = [(cell(k), b, y) for k, (_, b, y) in enumerate(rows())]
+    assert any(words in note for note in load(table(tmp_path, priced)).notes)
+
+
+@pytest.mark.parametrize("cell", ["inf", "nan", "-inf"])
+def test_an_input_that_is_not_finite_names_its_place_and_the_ways_out(tmp_path, cell):
+    odd = [(cell if k == 3 else a, b, y) for k, (a, b, y) in enumerate(rows())]
+    with pytest.raises(DataError, match=r"line 5, column 'a': .*drop: \[a\], or impute"):
+        load(table(tmp_path, odd))
+
+
+def test_what_may_be_an_index_is_pointed_out_and_kept(tmp_path):
+    for name, number in (("user_id", lambda k: 1000 + 7 * k), ("left", lambda k: 40 - k)):
+        keyed = [(number(k), b, y) for k, (_, b, y) in enumerate(rows())]
+        dataset = load(table(tmp_path, keyed, f"{name},b,y"))
+        assert dataset.info.shape == (2,)
+        assert any(f"column {name} has another whole number in every row" in note for note in dataset.notes)

@@ -25,12 +25,24 @@ def is_cells(path: Path, head: bytes) -> bool:
     name = path.name.lower().removesuffix(".gz")
     if head.startswith(b"PAR1"):
         return True
-    return name.endswith(_SUFFIXES) and (b"\0" not in head or head[:2] in (b"\xff\xfe", b"\xfe\xff"))
+    text = b"\0" not in head or head[:2] in (b"\xff\xfe", b"\xfe\xff")
+    # A .log is more often lines of text than cells.
+    return name.endswith(_SUFFIXES) and text and (not name.endswith(".log") or _has_axis(path, head))
+
+
+def _has_axis(path: Path, head: bytes) -> bool:
+    """Whether the first line names an epoch, a step or an optimizer among its columns."""
+    roles = {role[0] for name in _names(path, head) if (role := names.role_of(name)) is not None}
+    return bool({"epoch", "step", "optimizer"} & roles)
 
 
 def header(path: Path, head: bytes) -> tuple[str, ...]:
     """Names of the columns, as far as the first bytes of a file tell them; none if they tell none."""
-    if not is_cells(path, head) or head[:2] == b"\x1f\x8b" or head[:4] == b"PAR1":
+    return _names(path, head) if is_cells(path, head) else ()
+
+
+def _names(path: Path, head: bytes) -> tuple[str, ...]:
+    if head[:2] == b"\x1f\x8b" or head[:4] == b"PAR1":
         return ()
     try:
         text, _ = decode(head[: len(head) // 4 * 4], path)
@@ -79,7 +91,8 @@ def log_of(cells: Cells, below: Path, naming: Naming, *, kind: str, known_facts:
         role = names.role_of(name) if name not in naming.names else (naming.names[name], 0)
         if role is not None and role[0] in ("epoch", "step") and role[0] not in axes:
             axes[role[0]] = k
-    if not axes:
+    numbered = not axes and naming.kind == kind
+    if not axes and not numbered:
         raise LogError(
             f"{path}: found {', '.join(cells.names)}; a log has a column epoch and a row an epoch; say which "
             "it is with --map COLUMN=epoch"
@@ -99,6 +112,9 @@ def log_of(cells: Cells, below: Path, naming: Naming, *, kind: str, known_facts:
         known = places["epoch"][np.isfinite(places["epoch"])]
         places["epoch"] = places["epoch"] - (known[0] if known.size else 0) + naming.first_epoch
     notes = [*cells.notes, *locale.notes]
+    if numbered:
+        places["epoch"] = np.arange(len(cells.rows), dtype=np.float64) + naming.first_epoch
+        notes.append("no column epoch or step: the rows are numbered")
     axis, columns = by_epoch(
         str(path), places.get("epoch"), places.get("step"), columns, notes, first=naming.first_epoch
     )

@@ -48,7 +48,7 @@ class Format:
 
 def _tables(paths: Sequence[Path], below: Path, naming: Naming) -> Iterator[RunLog]:
     for path in paths:
-        yield from table_runs(read_table(path, naming), path, naming)
+        yield from table_runs(read_table(path, naming, below), path, naming)
 
 
 #: In the order in which a file is tried; a table of cells comes last.
@@ -142,4 +142,6 @@ def _format_of(path: Path, head: bytes, kind: str | None, alone: bool) -> str | 
     for name, one in FORMATS.items():
         if one.recognises(path, head):
             return name
-    return "table" if alone else None
+    if not alone:
+        return None
+    return "text" if path.suffix.lower() in textlog.SUFFIXES else "table"

@@ -38,10 +38,15 @@ def is_deepobs(path: Path, head: bytes) -> bool:
     return path.suffix == ".json" and re.match(rb'\s*\{\s*"(train|valid|test)_losses"\s*:', head) is not None
 
 
+#: A list of numbers by its name, or, as pandas writes a frame, a mapping of its rows.
+_LISTS = rb'\s*\{\s*"[^"]+"\s*:\s*(\[\s*|\{\s*"\d+"\s*:\s*)(-?[\d.]|NaN|-?Infinity|null)'
+
+
 def is_history(path: Path, head: bytes) -> bool:
-    """Whether a file is a Keras History: a list of numbers a metric."""
-    first = re.match(rb'\s*\{\s*"[^"]+"\s*:\s*\[\s*(-?[\d.]|NaN|-?Infinity)', head)
-    return path.suffix == ".json" and first is not None
+    """Whether a file is a Keras History: a list of numbers a metric, or an object that holds one."""
+    return path.suffix == ".json" and (
+        re.match(_LISTS, head) is not None or re.search(rb'"history"\s*:' + _LISTS, head) is not None
+    )
 
 
 def _json(path: Path) -> Any:
@@ -64,7 +69,9 @@ def read_history(paths: Sequence[Path], below: Path, naming: Naming) -> Iterator
         content = _json(path)
         if not isinstance(content, dict) or not content:
             raise LogError(f"{path}: found {shown(content)}; a History has a list of numbers a metric")
-        lists = {str(name): values for name, values in content.items() if name != "epoch"}
+        if isinstance(content.get("history"), dict):  # the whole object
+            content = content["history"]
+        lists = {str(name): _listed(values) for name, values in content.items() if name != "epoch"}
         columns = {name: _curve(path, name, values) for name, values in lists.items()}
         lengths = {len(column.values) for column in columns.values()}
         longest = max(lengths)
@@ -79,6 +86,13 @@ def read_history(paths: Sequence[Path], below: Path, naming: Naming) -> Iterator
         epochs = np.arange(longest, dtype=np.float64) + naming.first_epoch
         facts = naming.facts(path, below, known=facts_beside(path, below))
         yield run_of(str(path), "keras-history", naming, facts, columns, epochs=epochs, notes=notes)
+
+
+def _listed(values: Any) -> Any:
+    """The rows of a frame of pandas, a mapping by their numbers, as a list."""
+    if isinstance(values, dict) and list(values) == [str(i) for i in range(len(values))]:
+        return list(values.values())
+    return values
 
 
 def _longer(column: Numbers, length: int) -> Numbers:

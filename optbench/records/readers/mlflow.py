@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from optbench.datasets.cells import decode, read_bytes
-from optbench.records.readers import names
+from optbench.records.readers import states
 from optbench.records.readers.curves import check_steps, facts_of, on_steps, rate_of, run_of
 from optbench.records.readers.naming import LogError, Naming
 from optbench.records.readers.runs import RunLog
@@ -42,7 +42,7 @@ def read(paths: Sequence[Path], below: Path, naming: Naming) -> Iterator[RunLog]
                 }
         check_steps(str(folder), curves)
         word = _STATES.get(meta.get("status", 3), str(meta.get("status", "FINISHED")))
-        status = names.state(word, naming.failures("status"))
+        status = states.state(word, naming.failures("status"))
         if status is None:
             raise LogError(f"{path}: status: found {shown(word)}; say --failed status=WORD,WORD")
         if status != "completed":

@@ -24,7 +24,11 @@ ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             """seed random_seed rng_seed random_state seed_id train_seed run_seed trial_seed repetition
             replicate replication repeat rep idx_rep"""
         ),
-        "status": words("status state run_state trial_status job_state jobstate run_status"),
+        "status": words(
+            """status state run_state trial_status job_state jobstate run_status attributes_status info_status
+            sys_state sys_failed exit_code exitcode exit_status return_code returncode crashed failed diverged
+            finished completed succeeded"""
+        ),
         "model": words("model model_name architecture arch network"),
         "epoch": words("epoch epochs_trained epoch_number epoch_idx current_epoch"),
         "step": words(
@@ -55,7 +59,9 @@ _AXES = frozenset(
         *words(
             """epochs itr wall_time walltime time relative_time relative_time_process relative_time_wall
             timestamp datetime date batch batches round generation tokens samples_seen examples_seen updates
-            update minute minutes hour hours second seconds elapsed elapsed_time runtime x"""
+            update minute minutes hour hours second seconds elapsed elapsed_time runtime ep frame frames
+            episode episodes timestep timesteps time_step env_step env_steps total_timesteps n_iter niter
+            epoch_num num_epochs training_step train_step training_steps train_steps num_updates x"""
         ),
     )
 )
@@ -82,13 +88,15 @@ _STATISTIC = re.compile(
     r"durchschnitt|moyenne|promedio|p_?values?|confidence_interval|ci|95_ci|wins?|losses|win_tie_loss|"
     r"wins_ties_losses|w_t_l|num_wins|percentile|quantile|q1|q3|mean_std|mean_sd)"
     r"(_(ranks?|ranking|scores?|acc(uracy)?|err(or)?|loss|values?|results?|performance|all|total|overall|std|"
-    r"sd|(over|of|across)_.*))?"
+    r"sd|sums?|p|(all|over|of|across)_.*))*|"
+    r"(friedman|iman_davenport|wilcoxon|nemenyi|holm|bonferroni|sign_test|t_test|signed_rank)"
+    r"(_(test|p|p_?values?|statistic|stat|chi2|rank))*"
 )
 #: Statistics if they end a table, labels elsewhere.
 _LAST_STATISTIC = frozenset(
     words(
         """all total sum overall min max minimum maximum best worst count range aggregate summary
-        media"""
+        media gain improvement difference diff"""
     )
 )
 _SUFFIX = re.compile(
@@ -97,31 +105,30 @@ _SUFFIX = re.compile(
     re.IGNORECASE,
 )
 
-FINISHED = frozenset(
-    words(
-        """completed complete finished finish success succeeded successful successfully done ok passed pass
-        trialstate.complete ended cd converged"""
-    )
+_ARROWS = "↑↓⇧⇩▲▼"
+#: Words in brackets behind a name that leave its meaning as it is.
+_ASIDE = re.compile(
+    rf"\s*[(\[]\s*(%|percent|pct|s|secs?|seconds?|ms|min|minutes|h|hours?|nats|bits|-|all|macro|micro|"
+    rf"(the\s+)?(higher|lower|larger|smaller)(\s+is|,?\s+the)\s+better)\s*[)\]][\s{_ARROWS}]*$",
+    re.IGNORECASE,
 )
-FAILED = frozenset(
-    words(
-        """crashed crash failed fail failure error errored exception killed kill cancelled canceled cancel
-        aborted abort interrupted timeout timed_out time_out timedout out_of_memory oom out_of_me node_fail
-        nodefail boot_fail deadline revoked preempted preempting evicted trialstate.fail lost dead invalid
-        missing f to nf ca pr"""
-    )
-)
-UNFINISHED = frozenset(
-    words(
-        """running pending queued waiting scheduled pruned paused suspended requeued requeue configuring
-        completing resizing starting initializing created submitted not_started unfinished incomplete
-        in_progress active signaling special_exit stage_out trialstate.pruned trialstate.running
-        trialstate.waiting r pd cg cf s"""
-    )
-)
-DIVERGED = frozenset(words("diverged diverge divergence nan exploded unstable"))
-#: squeue's codes, which are words of other languages too: only where a whole column consists of them.
-_CODES = frozenset(words("cd f to nf oom ca pr r pd cg cf s"))
+
+
+def undecorated(name: str) -> str:
+    """Take what a header says beside a name off it: a unit in brackets, an arrow for what is better.
+
+    Examples
+    --------
+    >>> undecorated("test acc. (%) ↑"), undecorated("val_loss (ema)"), undecorated("Time [s]")
+    ('test acc.', 'val_loss (ema)', 'Time')
+    """
+    return _ASIDE.sub("", name.strip(f" \t{_ARROWS}")).strip(f" \t{_ARROWS}")
+
+
+def arrow_of(name: str) -> str | None:
+    """What an arrow in a header says is better: ``higher``, ``lower``, or nothing."""
+    up, down = (any(mark in name for mark in marks) for marks in ("↑⇧▲", "↓⇩▼"))
+    return None if up == down else "higher" if up else "lower"
 
 
 def plain(name: str) -> str:
@@ -137,7 +144,7 @@ def bare(name: str) -> tuple[str, str]:
     >>> bare("params.optimizer"), bare("metrics.val_acc"), bare("Optimizer")
     (('optimizer', 'setting'), ('val_acc', 'measured'), ('optimizer', ''))
     """
-    text = plain(name)
+    text = plain(undecorated(name))
     for kind, prefixes in (("setting", _PREFIXES), ("measured", _MEASURED)):
         for prefix in prefixes:
             # A bar of letters is a prefix only where a mark follows it, as in params.lr and params_lr.
@@ -160,7 +167,7 @@ def role_of(name: str) -> tuple[str, int] | None:
 
 def is_axis(name: str) -> bool:
     """Whether a column counts the rows of a log: epoch, step, time."""
-    return plain(name) in _AXES
+    return plain(undecorated(name)) in _AXES
 
 
 def names_rows(name: str) -> bool:
@@ -189,7 +196,7 @@ def is_statistic(label: str, *, last: bool) -> bool:
     >>> is_statistic("Avg. rank", last=False), is_statistic("max", last=False), is_statistic("max", last=True)
     (True, False, True)
     """
-    text = plain(label)
+    text = plain(undecorated(label))
     percentile = re.fullmatch(r"\d+(_\d+)?%", text) is not None
     text = text.replace("%", "").strip("_")
     return percentile or _STATISTIC.fullmatch(text) is not None or (last and text in _LAST_STATISTIC)
@@ -217,45 +224,6 @@ def is_setting(name: str) -> bool:
         return True
     metric = known(name)
     return metric is not None and metric.direction is None
-
-
-def state(word: str, failed: frozenset[str] | None = None) -> str | None:
-    """Status that another tool's word means: completed, diverged, crashed; None if it is not known.
-
-    ``failed`` are the words that the user calls failures: then any other unknown one is a success.
-
-    Examples
-    --------
-    >>> state("FINISHED"), state("CANCELLED by 1000"), state("odd"), state("odd", frozenset())
-    ('completed', 'crashed', None, 'completed')
-    """
-    text = re.sub(r"[\s\-]+", "_", word.strip().lower())
-    if failed is not None and (text in failed or word.strip() in failed):
-        return "crashed"
-    if not text or text in GAPLESS:
-        return "completed"
-    for candidate in (text, text.removesuffix("+"), text.partition("_by_")[0], text.partition(":")[0]):
-        if candidate in FINISHED:
-            return "completed"
-        if candidate in DIVERGED:
-            return "diverged"
-        if candidate in FAILED or candidate in UNFINISHED:
-            return "crashed"
-    return "completed" if failed is not None else None
-
-
-#: A state that says nothing.
-GAPLESS = frozenset(("na", "none", "null", "_"))
-
-
-def only_codes(found: Iterable[str]) -> bool:
-    """Whether all words are codes of squeue."""
-    return all(word.strip().lower() in _CODES for word in found if word.strip())
-
-
-def is_code(word: str) -> bool:
-    """Whether a word is a code of squeue and no state by itself."""
-    return word.strip().lower() in _CODES - {"oom"}
 
 
 def is_loss(name: str) -> bool:

@@ -67,6 +67,9 @@ class Naming:
         Decimal point of numbers, ``.`` or ``,``; by the file if not given.
     line : str, optional
         What a line of a plain-text log looks like, as in ``step:{step} val_loss:{val_loss}``.
+    kind : str, optional
+        Format of all files, of :data:`optbench.records.readers.formats.FORMATS`; each file says by itself if
+        not given.
     """
 
     pattern: str | None = None
@@ -76,6 +79,7 @@ class Naming:
     failed: Mapping[str, frozenset[str]] = field(default_factory=dict)
     point: str | None = None
     line: str | None = None
+    kind: str | None = None
     #: Names of ``names`` that were met; one that nothing has is a slip.
     met: set[str] = field(default_factory=set, compare=False, repr=False)
 
@@ -139,18 +143,19 @@ class Naming:
     def matched(self, path: Path, below: Path, *, run: str = "") -> dict[str, str]:
         """What the pattern finds in a run's name or a log's path."""
         relative = path.relative_to(below).as_posix() if path != below else path.name
-        for text in (run, relative):
-            match = self._regex.fullmatch(text) if text else None
-            if match is not None:
-                return {name: value.strip() for name, value in match.groupdict().items()}
         # The pattern of the folders alone, where the tool names the files.
         parts = relative.split("/")
-        for end in range(len(parts) - 1, 0, -1):
-            match = self._regex.fullmatch("/".join(parts[:end]))
-            if match is not None:
-                return {name: value.strip() for name, value in match.groupdict().items()}
+        folders = ("/".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
+        for text in (run, relative, *folders):
+            if (found := self.fits(text)) is not None:
+                return found
         looked = " and ".join(repr(text) for text in (run, relative) if text)
         raise LogError(f"{path}: does not fit --pattern {self.pattern!r} (looked at {looked})")
+
+    def fits(self, text: str) -> dict[str, str] | None:
+        """What the pattern finds in a text; None where it does not fit."""
+        match = self._regex.fullmatch(text) if text else None
+        return None if match is None else {name: value.strip() for name, value in match.groupdict().items()}
 
     @property
     def _regex(self) -> re.Pattern[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from optbench.datasets.cells import Cells, TableError, at_line, is_count, is_unnamed, read_cells
+from optbench.datasets.cells import Cells, TableError, at_line, is_count, is_unnamed, look_alike, read_cells
 from optbench.datasets.numbers import DIVERGED, Locale, Numbers, is_gap, is_numeric
-from optbench.records.readers import names
+from optbench.records.readers import names, states
 from optbench.records.readers.matrix import checked_matrix
 from optbench.records.readers.naming import Naming
+from optbench.records.readers.placed import with_facts
 from optbench.suite.validation import shown
 from optbench.task import known
 
@@ -30,6 +31,8 @@ FORMS = (
 _TRUE = {"true", "1", "1.0", "yes"}
 _FALSE = {"false", "0", "0.0", "no", "", "nan"}
 _TIMES = ("time", "budget")
+#: In a column of a metric not a word that has a digit, as l1 has.
+_MEANT_AS_NUMBER = re.compile(r"^\d|(?<![\w.])\d*[.,]\d")
 _PLAIN = ("dataset", "optimizer", "seed", "model", "backend", "device", "reached", *_TIMES)
 
 
@@ -70,9 +73,14 @@ class ResultsTable:
     chosen: str = ""
 
 
-def read_table(path: Path, naming: Naming | None = None) -> ResultsTable:
-    """Read a file of cells as a table of results; see :func:`optbench.records.tables.read_results`."""
-    return table_of(read_cells(path, forms=FORMS), naming or Naming())
+def read_table(path: Path, naming: Naming | None = None, below: Path | None = None) -> ResultsTable:
+    """Read a file of cells as a table of results; see :func:`optbench.records.tables.read_results`.
+
+    Where --pattern says facts, its path below a folder is looked at.
+    """
+    naming = naming or Naming()
+    cells = with_facts(read_cells(path, forms=FORMS), naming, below or path.parent)
+    return table_of(cells, naming)
 
 
 def table_of(cells: Cells, naming: Naming) -> ResultsTable:
@@ -113,7 +121,10 @@ def _roles(cells: Cells, naming: Naming, notes: list[str]) -> dict[str, list[int
         role, rank = meant
         # An abbreviation may name a method of a matrix: then its column holds numbers.
         of_words = role in ("optimizer", "dataset", "status", "model") and rank >= 10
-        if of_words and is_numeric(cells.column(k)) and (role != "dataset" or k > 0):
+        flag = states.is_flag(name, cells.column(k)) if role == "status" else None
+        if flag is False or (
+            flag is None and of_words and is_numeric(cells.column(k)) and (role != "dataset" or k > 0)
+        ):
             continue
         asked.setdefault(role, []).append((rank, k))
     for name, words in naming.failed.items():
@@ -127,17 +138,22 @@ def _roles(cells: Cells, naming: Naming, notes: list[str]) -> dict[str, list[int
         ranked.sort()
         rank, k = ranked[0]
         if role == "status":
-            found[role] = [k for _, k in dict.fromkeys(ranked)]
+            found[role] = list(dict.fromkeys(k for _, k in ranked))
             continue
         for other_rank, other in ranked[1:]:
-            if other_rank // 10 != rank // 10:
+            same = cells.column(other) == cells.column(k)
+            if other_rank // 10 != rank // 10 and not same:
+                if role == "seed":
+                    notes.append(f"column {cells.names[other]} names a seed too, and is left out")
+                    found.setdefault("equal", []).append(other)
                 continue
-            if cells.column(other) != cells.column(k):
+            if not same:
                 raise TableError(
                     f"{cells.path}: line 1: the columns {cells.names[k]!r} and {cells.names[other]!r} both "
                     f"name the {role} and differ; leave one out with --map '{cells.names[other]}='"
                 )
             notes.append(f"column {cells.names[other]} equals {cells.names[k]} and is left out")
+            found.setdefault("equal", []).append(other)
         found[role] = [k]
         if rank >= 2 and role not in ("epoch", "step"):
             notes.append(f"column {cells.names[k]} is taken as the {role}")
@@ -174,9 +190,7 @@ def _long(cells: Cells, naming: Naming, roles: Mapping[str, list[int]], notes: l
         cells.lines,
         point=naming.point,
     )
-    columns = {
-        k: locale.column(cells.names[k], cells.column(k), unit=cells.units.get(k, "")) for k in numeric
-    }
+    columns = {k: locale.column(cells.names[k], cells.column(k), unit=unit_of(cells, k)) for k in numeric}
     status = _status(cells, roles.get("status", ()), naming, columns, notes)
     for k in (*numeric, *axes, *clocks):
         read = columns.get(k) or locale.column(cells.names[k], cells.column(k))
@@ -202,7 +216,7 @@ def _long(cells: Cells, naming: Naming, roles: Mapping[str, list[int]], notes: l
         notes.append(f"columns of words are left out: {', '.join(left)}")
     notes.extend(locale.notes)
     _not_statistics(cells, frame)
-    directions, chosen = {}, ""
+    directions, chosen = _said_directions(cells, metrics), ""
     if {"solver_name", "idx_rep", "stop_val"} <= set(cells.names) and "objective_value" in metrics:
         directions["objective_value"], chosen = "lower", "objective_value"
         notes.append("a table of benchopt, which minimises objective_value")
@@ -219,6 +233,28 @@ def _long(cells: Cells, naming: Naming, roles: Mapping[str, list[int]], notes: l
     )
 
 
+def unit_of(cells: Cells, k: int) -> str:
+    """Unit of a column: from a row of units, or a percent sign in brackets behind its name."""
+    percent = re.search(r"[(\[]\s*(%|percent|pct)\s*[)\]]", cells.names[k], re.IGNORECASE)
+    return cells.units.get(k, "%" if percent else "")
+
+
+def _said_directions(cells: Cells, metrics: Sequence[str]) -> dict[str, str]:
+    """What is better of metrics whose header says more than their name: a unit, an arrow."""
+    found = {}
+    for name in metrics:
+        like, arrow = known(names.undecorated(name)), names.arrow_of(name)
+        direction = like.direction if like is not None else None
+        if arrow is not None and direction not in (None, arrow):
+            raise TableError(
+                f"{cells.path}: line 1, column {shown(name)}: its arrow and its name say opposites; "
+                "give it another name"
+            )
+        if known(name) is None and (arrow or direction):
+            found[name] = arrow or str(direction)
+    return found
+
+
 def _labels(cells: Cells, k: int, role: str, notes: list[str]) -> list[str]:
     """Labels as text, each row's own; which are alike but for case or space is said."""
     labels = cells.column(k)
@@ -228,22 +264,22 @@ def _labels(cells: Cells, k: int, role: str, notes: list[str]) -> list[str]:
             f"{at_line(cells.path, cells.lines[empty[0]], cells.names[k])}: empty; every trial needs a "
             "dataset, an optimizer and a seed"
         )
-    near(role, labels, notes)
+    if role == "seed":
+        labels = _seeds(labels, notes)
+    look_alike(role, labels, notes)
     return labels
 
 
-def near(role: str, labels: Iterable[str], notes: list[str]) -> None:
-    """Point out labels that differ by case or space only, or are one number written in two ways."""
-    alike: dict[str, list[str]] = {}
-    for label in dict.fromkeys(labels):
-        key = re.sub(r"\s+", "", label).casefold()
-        if re.fullmatch(r"[+-]?\d+(\.\d*)?", key):
-            key = f"{float(key):.17g}"
-        alike.setdefault(key, []).append(label)
-    for group in alike.values():
-        if len(group) > 1:
-            listed = ", ".join(repr(label) for label in group)
-            notes.append(f"{role}: {listed} look alike and are kept apart; make them one if they are")
+def _seeds(labels: list[str], notes: list[str]) -> list[str]:
+    """Seeds that are whole numbers without the decimal point that a column of floats gives them."""
+    if not all(re.fullmatch(r"\d+(\.0*)?", label) for label in labels):
+        return labels
+    pointed = next((label for label in labels if "." in label), None)
+    if pointed is None:
+        return labels
+    if any("." not in label for label in labels):
+        notes.append(f"seed: {pointed} is read as {pointed.partition('.')[0]}")
+    return [label.partition(".")[0] for label in labels]
 
 
 def _free_columns(cells: Cells, naming: Naming, used: set[int], notes: list[str]) -> list[int]:
@@ -256,15 +292,22 @@ def _free_columns(cells: Cells, naming: Naming, used: set[int], notes: list[str]
             notes.append(f"column {name} is left out, as asked")
             continue
         column = cells.column(k)
-        counts = is_count(column) and known(name) is None and name not in naming.names
-        if is_unnamed(name) or (names.is_index_name(name) and (counts or len(set(column)) == len(column))):
+        if _is_index(cells, k):
             notes.append(f"column {name or '(no name)'} is an index of the rows and is left out")
             continue
-        if counts:
+        if is_count(column) and known(name) is None and name not in naming.names:
             notes.append(f"column {name} counts the rows and is left out")
             continue
         free.append(k)
     return free
+
+
+def _is_index(cells: Cells, k: int) -> bool:
+    """Whether a column is an index by its name, or for want of one."""
+    name, column = cells.names[k], cells.column(k)
+    whole = all(re.fullmatch(r"\d+(\.0)?", cell) for cell in column)
+    apart = len(set(column)) == len(column)
+    return is_unnamed(name) or (names.is_index_name(name) and apart and (whole or not is_numeric(column)))
 
 
 def _numeric_columns(cells: Cells, free: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -279,7 +322,7 @@ def _numeric_columns(cells: Cells, free: Sequence[int]) -> tuple[list[int], list
         share = 1.0 if names.is_setting(cells.names[k]) else 0.01 if meant else 0.5
         if all(is_gap(cell) for cell in column):
             (numeric if meant else texts).append(k)
-        elif is_numeric(column, share=share) or (meant and any(cell[:1].isdigit() for cell in column)):
+        elif is_numeric(column, share=share) or (meant and any(map(_MEANT_AS_NUMBER.search, column))):
             numeric.append(k)
         else:
             texts.append(k)
@@ -299,10 +342,15 @@ def _status(
     for k in columns:
         words = cells.column(k)
         failed = naming.failures(cells.names[k])
-        codes = names.only_codes(words)
+        codes = states.only_codes(words)
         counted: dict[str, int] = {}
+        blank = sum(not word for word in words)
+        if 0 < blank < len(words):
+            notes.append(f"{cells.names[k]}: {blank} rows say nothing, and count as finished")
         for i, word in enumerate(words):
-            status = names.state(word, failed) if codes or not names.is_code(word) or failed else None
+            status = None if failed else states.flag(cells.names[k], word)
+            if status is None and (codes or not states.is_code(word) or failed):
+                status = states.state(word, failed)
             if status is None:
                 raise TableError(
                     f"{at_line(cells.path, cells.lines[i], cells.names[k])}: status: found {shown(word)}; "
@@ -311,6 +359,7 @@ def _status(
                     f"'{cells.names[k]}='"
                 )
             if status == "crashed":
+                word = f"{cells.names[k]} {word}" if states.flag(cells.names[k], word) else word
                 counted[word] = counted.get(word, 0) + 1
             if worst[status] > worst[found[i]]:
                 found[i] = status
@@ -357,7 +406,7 @@ def _complete(frame: pd.DataFrame, cells: Cells, naming: Naming, said: list[str]
 
 def _not_statistics(cells: Cells, frame: pd.DataFrame) -> None:
     """Refuse rows that are statistics over others: they are no trials."""
-    for role in ("dataset", "seed"):
+    for role in ("dataset", "optimizer", "seed"):
         for label in dict.fromkeys(frame[role]):
             if names.is_statistic(str(label), last=role == "seed"):
                 i = int(np.flatnonzero((frame[role] == label).to_numpy())[0])
@@ -375,13 +424,22 @@ def _wide(cells: Cells, naming: Naming, notes: list[str]) -> ResultsTable:
     left = [cells.names[k] for k in range(len(cells.names)) if k not in keep]
     if left:
         notes.append(f"columns left out, as asked: {', '.join(left)}")
+    index = [
+        k
+        for k in keep[1:]
+        if is_unnamed(cells.names[k]) or (names.is_index_name(cells.names[k]) and is_count(cells.column(k)))
+    ]
+    notes += [
+        f"column {cells.names[k] or '(no name)'} is an index of the rows and is left out" for k in index
+    ]
+    keep = [k for k in keep if k not in index]
     first, methods = checked_matrix(cells, keep, notes, FORMS)
     labels = cells.column(first)
-    near("dataset", labels, notes)
+    look_alike("dataset", labels, notes)
     locale = Locale(path, {cells.names[k]: cells.column(k) for k in methods}, cells.lines, point=naming.point)
     parts, diverged = [], []
     for k in methods:
-        read = locale.column(cells.names[k], cells.column(k), unit=cells.units.get(k, ""))
+        read = locale.column(cells.names[k], cells.column(k), unit=unit_of(cells, k))
         words = np.array([cell.lower() == DIVERGED for cell in cells.column(k)])
         diverged.append(read.diverged)
         parts.append(

@@ -71,7 +71,7 @@ def table_runs(table: ResultsTable, path: Path, naming: Naming, *, kind: str = "
         if name not in frame:
             frame[name] = naming.given.get(name, default)
     axes = axes_of(frame)
-    seeds: dict[tuple[Any, ...], str] = {}
+    seeds: dict[int, str] = {}
     for key, rows in frame.groupby(list(_KEYS), sort=False, dropna=False).indices.items():
         facts = dict(zip(_KEYS, cast(tuple[Any, ...], key), strict=True))
         where = (
@@ -86,7 +86,7 @@ def table_runs(table: ResultsTable, path: Path, naming: Naming, *, kind: str = "
             epoch, step = (frame[a].to_numpy()[rows] if a in axes else None for a in ("epoch", "step"))
             epochs, columns = by_epoch(where, epoch, step, columns, notes)
         seed = seed_number(facts["seed"], path)
-        other = seeds.setdefault((*key[:-1], seed), str(facts["seed"]))
+        other = seeds.setdefault(seed, str(facts["seed"]))
         if other != str(facts["seed"]):
             raise LogError(f"{where}: the seed {other!r} is the same number; write both in one way")
         yield run_log(

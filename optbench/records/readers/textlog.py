@@ -8,22 +8,28 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from optbench.datasets.cells import decode, read_bytes
+from optbench.datasets.cells import decode, read_bytes, words
 from optbench.records.readers import names
 from optbench.records.readers.curves import facts_beside, on_steps, run_of
 from optbench.records.readers.naming import LogError, Naming
 from optbench.records.readers.runs import RunLog
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?)"
-_PAIR = re.compile(
-    rf"([A-Za-z][\w/.\-]*(?: [A-Za-z][\w/.\-]*)?)\s*[:=]\s*({_NUMBER})(?![\w.])\s*(%)?(?:ms|s)?", re.I
+_NAME = r"[A-Za-z][\w/.@\-]*"
+#: A quote behind a name: a line may be JSON.
+_PAIR = re.compile(rf"({_NAME}(?: {_NAME})?)[\"']?\s*[:=]\s*({_NUMBER})(?![\w.])\s*(%)?(?:ms|s)?", re.I)
+#: Without a mark between them only the name of a metric, as in nanoGPT's "val loss 2.31".
+_LOOSE = re.compile(rf"(?<![\w/.@\-])({_NAME}(?: {_NAME})?)\s+({_NUMBER})(?![\w.])\s*(%)?", re.I)
+#: Words before a metric that make another number of it than that of the step.
+_OTHER = frozenset(
+    words("best min max minimum maximum lowest highest previous prev last running mean average")
 )
 #: Units behind a number that belong to a time, not to a metric.
 _TIMED = re.compile(rf"([A-Za-z][\w/.\-]*)\s*[:=]\s*(?:{_NUMBER})\s*(?:ms|s|h|min|it/s)\b", re.I)
 _AXIS = re.compile(
-    r"\b(epoch|step|iter(?:ation)?)\b\s*[:=#]?\s*[\[(]?\s*(\d+)(?:\.0+)?(?:\s*(?:/|of)\s*\d+)?", re.I
+    r"\b(epoch|step|iter(?:ation)?)\b[\"']?\s*[:=#]?\s*[\[(]?\s*(\d+)(?:\.0+)?(?:\s*(?:/|of)\s*\d+)?", re.I
 )
-SUFFIXES = (".txt", ".log", ".out", ".stdout")
+SUFFIXES = (".txt", ".log", ".out", ".stdout", ".jsonl", ".ndjson")
 
 
 def is_log(path: Path, head: bytes) -> bool:
@@ -31,9 +37,9 @@ def is_log(path: Path, head: bytes) -> bool:
     if path.suffix.lower() not in SUFFIXES or b"\0" in head:
         return False
     lines = head.decode("utf-8", errors="replace").splitlines()
-    return sum(bool(_AXIS.search(line) and _PAIR.search(line)) for line in lines) >= 2 or (
-        sum(bool(_AXIS.search(line)) for line in lines) >= 2
-        and sum(len(_PAIR.findall(line)) >= 2 for line in lines) >= 2
+    placed = [line for line in lines if _AXIS.search(line)]
+    return sum(bool(_PAIR.search(line)) or any(_loose(line, Naming())) for line in placed) >= 2 or (
+        len(placed) >= 2 and sum(len(_PAIR.findall(line)) >= 2 for line in lines) >= 2
     )
 
 
@@ -111,15 +117,22 @@ def _points(text: str, path: Path, naming: Naming) -> tuple[dict[str, list[tuple
 def _pairs(line: str, naming: Naming) -> Iterator[tuple[str, float]]:
     """Names and numbers of a line; of two words before a number both if they mean a metric, else one."""
     timed = {found[1].lower() for found in _TIMED.finditer(line)}
-    for found in _PAIR.finditer(line):
+    for found in (*_PAIR.finditer(line), *_loose(line, naming)):
         name = found[1]
-        words = name.split()
-        if len(words) > 1 and naming.metric(name) is None:
-            name = words[-1]
+        parts = name.split()
+        if len(parts) > 1 and naming.metric(name) is None and parts[0].lower() not in _OTHER:
+            name = parts[-1]
         if name.lower() in timed or names.role_of(name) is not None:
             continue
         value = _number(found[2])
         yield name, value / 100 if found[3] else value
+
+
+def _loose(line: str, naming: Naming) -> Iterator[re.Match[str]]:
+    """Names of metrics with a number behind them and nothing between."""
+    for found in _LOOSE.finditer(line):
+        if any(naming.metric(name) is not None for name in (found[1], found[1].split()[-1])):
+            yield found
 
 
 def _number(text: str) -> float:

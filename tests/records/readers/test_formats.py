@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from optbench.cli import app
+from optbench.errors import UserError
 from optbench.records import logs
 from optbench.records.readers.formats import FORMATS
 from optbench.records.readers.naming import LogError, Naming
@@ -257,13 +258,18 @@ LINES = {
     "[Epoch {e}] validation loss: {x}, validation accuracy: {a}": {},
     "epoch {e}: train loss = 1.5, val loss = {x} (3.2 s)": {},
     "2026-01-01 10:00:00,123 INFO iter {e}00, Val_Loss: {x}": {},
+    "step {e}00: train loss 1.5, val loss {x}": {},
+    "iter {e}00: loss 9.9, val_loss {x}, time 3.2ms": {},
+    '{{"epoch": {e}, "val_loss": {x}, "lr": 0.1}}': {},
+    "Epoch {e}: val_loss: {x}, best val_loss: 0.1": {},
+    "Epoch {e}: val_loss {x} (best 0.1) Val Acc@1 {a}": {},
     "E{e} {x} {a}": {"line": "E{epoch} {val_loss} {val_accuracy}"},
     "at {e}00 of 300, held out {x} nats": {"line": "at {step} of * held out {val_loss}"},
 }
 
 
 @pytest.mark.parametrize("form", LINES)
-@pytest.mark.parametrize("suffix", [".txt", ".log"])
+@pytest.mark.parametrize("suffix", [".txt", ".log", ".jsonl"])
 def test_lines_of_a_plain_text_log(tmp_path, form, suffix):
     for optimizer, seed in RUNS:
         rows = [
@@ -274,14 +280,48 @@ def test_lines_of_a_plain_text_log(tmp_path, form, suffix):
         path.write_text("\n".join(["starting", *rows, "done"]) + "\n")
     options = {"pattern": "{optimizer}/seed{seed}.*", "given": {"dataset": "d"}, **LINES[form]}
     if "line" in options:
-        naming = Naming(**options)
-        found = {(r.optimizer, r.seed): r for r in logs.read([tmp_path], naming, kind="text")}
+        naming = Naming(**options, kind="text")
+        found = {(r.optimizer, r.seed): r for r in logs.read([tmp_path], naming)}
     else:
         found = read(tmp_path, "text", **options)
     assert sorted(found) == sorted(RUNS)
     for (optimizer, seed), log in found.items():
         wanted = [loss(optimizer, seed, e) for e in range(3)]
         np.testing.assert_allclose(log.history["val_loss"][1:], wanted)
+
+
+def test_a_text_without_steps_is_asked_about(tmp_path):
+    for name in ("a.log", "b.txt"):
+        path = tmp_path / name
+        path.write_text("starting\ndone, 3 of 4\n")
+        with pytest.raises(LogError, match="say what a line looks like, as in --line"):
+            read(path, given={"dataset": "d", "optimizer": "o", "seed": "0"})
+    with pytest.raises(LogError, match=r"found no table or log.*with --line"):
+        read(tmp_path, given={"dataset": "d", "optimizer": "o", "seed": "0"})
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda lists: {"history": lists, "params": {"epochs": 3}, "epoch": [0, 1, 2]},
+        lambda lists: {"params": {"epochs": 3}, "history": lists},
+        lambda lists: {name: {str(e): v for e, v in enumerate(values)} for name, values in lists.items()},
+    ],
+)
+def test_other_ways_in_which_people_save_a_history(tmp_path, wrap):
+    lists = {"val_loss": [loss("adam", 0, e) for e in range(3)], "loss": [1.0, 0.5, 0.2]}
+    (tmp_path / "h.json").write_text(json.dumps(wrap(lists)))
+    (log,) = read(tmp_path, "keras-history", given={"dataset": "d", "optimizer": "o", "seed": "0"}).values()
+    assert log.history["val_loss"][1:].tolist() == lists["val_loss"]
+
+
+def test_a_download_of_a_chart_has_the_runs_of_a_table_where_a_pattern_tells_them_apart(tmp_path):
+    path = tmp_path / "wandb_export.csv"
+    path.write_text(chart())
+    result = compare_file(path, naming=Naming(pattern=PATTERN))
+    assert result.input.optimizers == ("adam", "sgd")
+    with pytest.raises(UserError, match="optbench import"):
+        compare_file(path)
 
 
 def test_one_text_log_appended_to_another_is_refused(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from optbench.datasets.cells import TableError
+from optbench.errors import UserError
 from optbench.records import foreign, logs
 from optbench.records.readers.naming import Naming
 from optbench.records.tables import compare_file, compare_predictions, read_results
@@ -248,7 +249,43 @@ REFUSED = {
     ),
     "errors of a spreadsheet": ("d,a,b\nm,#DIV/0!,1\n", "found '#DIV/0!'"),
     "beyond a computer's numbers": ("d,a,b\nm,1e999,1\n", "beyond the numbers of a computer"),
+    "frames that do not rise": ("episode,adam,sgd\n30,1,2\n10,2,3\n20,3,4\n", "'episode'.*optbench import"),
+    "a time with its unit": ("Time (s),adam,sgd\n30,1,2\n10,2,3\n20,3,4\n", "'Time .s.'.*optbench import"),
+    "a mean among optimizers": (
+        "dataset,optimizer,seed,acc\nd,a,0,1\nd,b,0,2\nd,average,0,1.5\n",
+        "line 4: optimizer: found 'average', a statistic",
+    ),
+    "a currency": (
+        "dataset,optimizer,seed,accuracy\nd,a,0,$0.9\nd,b,0,$0.8\n",
+        r"line 2, column 'accuracy': found '.0.9'",
+    ),
+    "objects of Python": (
+        "dataset,optimizer,seed,accuracy\nd,a,0,np.float64(0.9)\nd,b,0,np.float64(0.8)\n",
+        "line 2, column 'accuracy': .*an object as Python prints it",
+    ),
+    "words for a metric": (
+        "dataset,optimizer,seed,score\nd,a,0,good\nd,b,0,bad\n",
+        "metrics: found none .columns of words are left out: score",
+    ),
+    "an arrow against a name": (
+        "dataset,optimizer,seed,accuracy ↓\nd,a,0,0.9\nd,b,0,0.8\n",
+        "its arrow and its name say opposites",
+    ),
 }
+for _row in (
+    "avg rank (lower is better)",
+    "Mean Rank ↓",
+    "Rank sum",
+    "Avg all datasets",
+    "Friedman",
+    "Wilcoxon p",
+    "Average (macro)",
+    "Gain",
+):
+    REFUSED[f"a row {_row}"] = (
+        f"d,adam,sgd\na,0.7,0.8\nb,0.72,0.79\n{_row},1.5,1.4\n",
+        "line 4: '.*' is a statistic over other rows",
+    )
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -258,6 +295,128 @@ def test_what_is_no_table_of_results_is_refused_with_the_place(tmp_path, case):
     with pytest.raises(TableError, match=words) as caught:
         compare_file(path, maximise=True)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 3", "index", "no"])
+def test_an_index_at_the_end_of_a_matrix_is_no_method(tmp_path, name):
+    text = f"dataset,adam,sgd,{name}\n" + "".join(f"x{k},0.{k}1,0.{k}2,{k}\n" for k in range(6))
+    result = compare_file(write(tmp_path, text), maximise=True)
+    assert result.input.optimizers == ("adam", "sgd")
+    assert any("is an index of the rows and is left out" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("column", "fine", "bad"),
+    [
+        ("crashed", "False", "True"),
+        ("failed", "0", "1"),
+        ("sys/failed", "no", "yes"),
+        ("finished", "True", "False"),
+        ("ExitCode", "0:0", "0:9"),
+        ("exit_code", "0", "137"),
+        ("returncode", "0", "-9"),
+        ("info.status", "FINISHED", "FAILED"),
+        ("status", "ok", "failed (OOM)"),
+    ],
+)
+def test_flags_and_exit_codes_say_which_runs_failed(tmp_path, column, fine, bad):
+    rows = [(*row, bad if row[1] == "sgd" and row[2] in "012" else fine) for row in ROWS]
+    path = write(tmp_path, long_text(rows, [*NAMES[:3], "test_accuracy", column]))
+    result = compare_file(path, baseline="adam")
+    assert (result.input.metric, result.input.missing) == ("test_accuracy", 3)
+    assert any("failures, missing from the comparison" in note for note in result.notes)
+    assert sum(log.status == "crashed" for log in logs.read([path], Naming())) == 3
+
+
+def test_a_flag_may_say_that_a_run_diverged_and_a_blank_state_is_pointed_out(tmp_path):
+    rows = [(*row, row[1] == "sgd" and row[2] == "3") for row in ROWS]
+    path = write(tmp_path, long_text(rows, [*NAMES, "diverged"]))
+    assert compare_file(path, baseline="adam").input.diverged == 1
+    rows = [(*row, "" if row[2] == "3" else "finished") for row in ROWS]
+    notes = compare_file(write(tmp_path, long_text(rows, [*NAMES, "State"])), baseline="adam").notes
+    assert "State: 2 rows say nothing, and count as finished" in notes
+
+
+def test_words_in_a_column_called_as_a_flag_are_words(tmp_path):
+    rows = [(*row, "at noon") for row in ROWS]
+    path = write(tmp_path, long_text(rows, [*NAMES, "finished"]))
+    assert verdict(path) == CLEAN
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("test_accuracy (%)", 100), ("test acc. [%]", 100), ("test_accuracy ↑", 1), ("my_score ↑", 1),
+     ("accuracy (higher is better)", 1)],
+)  # fmt: skip
+def test_a_header_may_say_unit_and_direction(tmp_path, name, size):
+    rows = [(d, o, s, round(v * size, 6)) for d, o, s, v in ROWS]
+    path = write(tmp_path, long_text(rows, [*NAMES[:3], name]))
+    assert verdict(path) == CLEAN
+    if name.startswith("test"):
+        (log, *_) = logs.read([path], Naming())
+        assert log.metrics == {"test_accuracy": 0.9}
+
+
+def test_a_mark_behind_a_name_that_says_more_is_part_of_it(tmp_path):
+    path = write(tmp_path, long_text(names=[*NAMES[:3], "val_accuracy (ema)"]))
+    with pytest.raises(TableError, match="not known"):
+        compare_file(path)
+
+
+@pytest.mark.parametrize("twin", ["Seed", "SEED", "random_seed"])
+def test_two_equal_columns_are_one(tmp_path, twin):
+    rows = [(*row[:3], row[2], row[3]) for row in ROWS]
+    path = write(tmp_path, long_text(rows, [*NAMES[:3], twin, "accuracy"]))
+    assert verdict(path) == CLEAN
+
+
+def test_seeds_of_whole_numbers_are_equal_with_a_point_and_else_as_written(tmp_path):
+    rows = [(d, o, f"{s}.0" if o == "sgd" else s, v) for d, o, s, v in ROWS]
+    path = write(tmp_path, long_text(rows))
+    assert verdict(path) == CLEAN
+    assert "seed: 0.0 is read as 0" in compare_file(path).notes
+    rows = [(d, o, f"0{s}" if o == "sgd" and s == "3" else s, v) for d, o, s, v in ROWS]
+    path = write(tmp_path, long_text(rows, [*NAMES[:3], "test_accuracy"]))
+    assert any("'3', '03' look alike" in note for note in compare_file(path).notes)
+    with pytest.raises(UserError, match="the seed '3' is the same number; write both in one way"):
+        list(logs.read([path], Naming()))
+
+
+@pytest.mark.parametrize("cell", ["nan%", "inf %"])
+def test_a_nan_in_percent_diverged(tmp_path, cell):
+    rows = [(*r[:3], f"{1 - r[3]:.1%}") for r in ROWS[:-1]] + [(*ROWS[-1][:3], cell)]
+    path = write(tmp_path, long_text(rows, [*NAMES[:3], "error_rate"]))
+    assert compare_file(path, baseline="adam").input.diverged == 1
+
+
+@pytest.mark.parametrize("column", ["Name", "run", "tags.mlflow.runName", "run_name"])
+def test_names_of_runs_say_what_a_pattern_finds_in_them(tmp_path, column):
+    rows = [(f"{o}_s{s}", "finished", v) for _, o, s, v in ROWS]
+    path = write(tmp_path, long_text(rows, [column, "State", "test_accuracy"]))
+    naming = Naming(pattern="{optimizer}_s{seed}", given={"dataset": "d"})
+    assert verdict(path, naming=naming) == CLEAN
+    assert sorted({(log.optimizer, log.dataset) for log in logs.read([path], naming)}) == [
+        ("adam", "d"),
+        ("sgd", "d"),
+    ]
+    odd = write(tmp_path, long_text([*rows[:-1], ("other", "finished", 1)], [column, "State", "accuracy"]))
+    with pytest.raises(TableError, match=rf"line 17, column '{column}': found 'other', which does not fit"):
+        compare_file(odd, naming=naming)
+
+
+def test_a_table_for_each_optimizer_is_told_apart_by_its_path(tmp_path):
+    for optimizer in ("adam", "sgd"):
+        rows = [(s, v) for _, o, s, v in ROWS if o == optimizer]
+        write(tmp_path, long_text(rows, ["seed", "val_accuracy"]), f"{optimizer}.csv")
+    naming = Naming(pattern="{optimizer}.csv", given={"dataset": "d"})
+    assert verdict(tmp_path, naming=naming) == CLEAN
+    with pytest.raises(UserError, match="does not fit --pattern"):
+        compare_file(tmp_path, naming=Naming(pattern="{optimizer}-{seed}.csv"))
+
+
+def test_a_pattern_that_a_table_with_columns_of_its_own_does_not_fit_is_pointed_out(tmp_path):
+    result = compare_file(write(tmp_path, long_text()), naming=Naming(pattern="{optimizer}-{seed}.csv"))
+    assert any("does not fit its path: its columns are taken" in note for note in result.notes)
 
 
 @pytest.mark.parametrize("first", ["dataset", "task", "problem", "name", ""])
@@ -336,6 +495,7 @@ def test_predictions_in_other_words_than_the_truth_are_refused(tmp_path):
 
 
 def test_a_big_table_is_read_in_little_time(tmp_path):
-    rows = [(f"d{k % 50}", f"o{k % 4}", str(k // 200), repr(np.sin(k))) for k in range(40_000)]
+    rows = [(f"d{k % 50}", f"o{k % 4}", str(k // 200), repr(float(np.sin(k)))) for k in range(40_000)]
     frame = read_results(write(tmp_path, long_text(rows))).frame
     assert len(frame) == 40_000
+    assert frame["accuracy"].notna().all()
