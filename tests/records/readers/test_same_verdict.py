@@ -13,17 +13,30 @@ from hypothesis import strategies as st
 from optbench import api
 from optbench.errors import UserError
 from optbench.records import foreign, logs
+from optbench.records.readers.formats import FORMATS
 from optbench.records.readers.naming import Naming
 from optbench.records.tables import compare_file
 from optbench.report.analysis import analyse
-from tests.records.readers.writers import TABLES, WRITERS, long_table
+from tests.fuzz.mutate import damaged_bytes
+from tests.records.readers.binary_writers import optuna_study, tensorboard, wandb_offline
+from tests.records.readers.writers import WRITERS, long_table
 
 SEEDS = range(7)
+METRIC = "val_accuracy"
+
+
+def metric_of(options):
+    """What the file calls val_accuracy."""
+    return next((name for name, means in options.get("names", {}).items() if means == METRIC), METRIC)
 
 
 def verdicts(path, options, **more):
     """Verdict, number of pairs and mean difference of each dataset, and all notes."""
-    result = compare_file(path, metric="val_accuracy", baseline="adam", naming=Naming(**options), **more)
+    options = {**options, "met": set()}
+    metric = metric_of(options)
+    result = compare_file(
+        path, metric=metric, maximise=True, baseline="adam", naming=Naming(**options), **more
+    )
     found = {}
     for family in result.within:
         for c in family.comparisons:
@@ -34,9 +47,11 @@ def verdicts(path, options, **more):
 
 def imported(path, options, folder):
     """The same of a store made by import."""
-    foreign.write(logs.read([path], Naming(**options)), folder / "store", baseline="adam")
+    left: list[str] = []
+    runs = logs.read([path], Naming(**options, met=set()), notes=left)
+    written = foreign.write(runs, folder / "store", baseline="adam", notes=left)
     spec, results, _ = api.gather_results(folder / "store")
-    return {
+    found = {
         (board.workload, c.candidate): (
             c.verdict.word,
             c.n,
@@ -45,6 +60,7 @@ def imported(path, options, folder):
         for board in analyse(results, spec).boards
         for c in board.family.comparisons
     }
+    return found, written.notes
 
 
 def made(generator, datasets=("a",)):
@@ -56,7 +72,7 @@ def made(generator, datasets=("a",)):
     }
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.randoms(use_true_random=False), st.sampled_from([("a",), ("a", "b")]))
 def test_the_same_numbers_have_the_same_verdict_from_every_writer(generator, datasets):
     results = made(generator, datasets)
@@ -69,11 +85,15 @@ def test_the_same_numbers_have_the_same_verdict_from_every_writer(generator, dat
             assert found == wanted, writer.__name__
 
 
+def test_every_format_has_a_writer():
+    assert {name.partition(" ")[0].rstrip(",") for name in WRITERS.values()} == set(FORMATS)
+
+
 @pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.__name__)
 def test_compare_and_import_agree(writer, tmp_path):
     path, options = writer(made(random.Random(3)), tmp_path)
     found, _ = verdicts(path, options)
-    assert imported(path, options, tmp_path) == found
+    assert imported(path, options, tmp_path)[0] == found
 
 
 def mutated(text, generator):
@@ -122,6 +142,7 @@ def mutated(text, generator):
     return "\n".join(",".join(line) for line in lines) + generator.choice(("\n", "", "\n\n"))
 
 
+BINARY = {tensorboard, wandb_offline, optuna_study}
 TURNED = {("better", "worse"), ("worse", "better")}
 
 
@@ -129,34 +150,35 @@ def fuzz(number):
     """One case: a complaint, or None."""
     generator = random.Random(number)
     results = made(generator)
-    writer = WRITERS[number % len(WRITERS)]
+    writer = list(WRITERS)[number % len(WRITERS)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         path, options = writer(results, folder)
         clean, noted = verdicts(path, options)
         files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
         target = generator.choice(files)
-        encoding = "utf-16" if target.name == "eu.csv" else "utf-8"
-        target.write_text(mutated(target.read_text(encoding), generator), encoding=encoding)
+        if writer in BINARY:
+            target.write_bytes(damaged_bytes(target.read_bytes(), generator))
+        else:
+            encoding = "utf-16" if target.name == "eu.csv" else "utf-8"
+            target.write_text(mutated(target.read_text(encoding), generator), encoding=encoding)
         again = f"fuzz({number}): {writer.__name__}, {target.name}"
         for how in ("compare", "import"):
             try:
                 if how == "compare":
                     found, notes = verdicts(path, options)
                 else:
-                    found, notes = imported(path, options, folder), ("imported",)
+                    found, notes = imported(path, options, folder)
             except UserError as error:
                 if not str(error).strip() or len(str(error)) > 2000:
                     return f"{again}: {how}: an empty or endless message"
                 continue
             except Exception as error:
                 return f"{again}: {how}: {type(error).__name__}: {error}"
-            if how == "import":
-                continue
             for key, (word, *_) in found.items():
                 before = clean.get(key, (word,))[0]
                 if (before, word) in TURNED and set(notes) <= set(noted):
-                    return f"{again}: {key} was {before} and is {word}, without a note"
+                    return f"{again}: {how}: {key} was {before} and is {word}, without a note"
     return None
 
 
@@ -165,7 +187,7 @@ def complaints(numbers):
 
 
 def test_mutated_tables_and_logs_never_turn_a_verdict_in_silence():
-    assert not complaints(range(2 * len(WRITERS)))
+    assert not complaints(range(len(WRITERS)))
 
 
 @pytest.mark.nightly
@@ -191,5 +213,26 @@ def test_the_fuzzer_sees_a_reader_that_turns_a_verdict(monkeypatch):
     assert complaints(range(12))
 
 
-def test_tables_are_among_the_writers():
-    assert set(WRITERS) > TABLES
+def table(results):
+    """Format, fixture and verdict of every writer, beside that of the clean long table: lines of Markdown."""
+    lines = [
+        "| format | fixture | compare | import | as the clean long table |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    with tempfile.TemporaryDirectory() as scratch:
+        wanted, _ = verdicts(*long_table(results, Path(scratch)))
+        for writer, name in WRITERS.items():
+            folder = Path(scratch) / writer.__name__
+            folder.mkdir()
+            path, options = writer(results, folder)
+            found = verdicts(path, options)[0], imported(path, options, folder)[0]
+            said = [
+                "; ".join(f"{word}, n {n}, {mean:+.6f}" for word, n, mean in one.values()) for one in found
+            ]
+            equal = "equal" if found == (wanted, wanted) else "DIFFERS"
+            lines.append(f"| {name} | {writer.__name__} | {said[0]} | {said[1]} | {equal} |")
+    return lines
+
+
+if __name__ == "__main__":  # python -m tests.records.readers.test_same_verdict prints the table
+    print("\n".join(table(made(random.Random(3), ("a", "b")))))

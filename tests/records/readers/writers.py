@@ -9,8 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-#: Results: value of val_accuracy by (dataset, optimizer, seed).
-Results = Mapping[tuple[str, str, int], float]
+from tests.records.readers.binary_writers import Results, optuna_study, tensorboard, wandb_offline
 
 
 def rows(results: Results) -> list[tuple[Any, ...]]:
@@ -153,8 +152,47 @@ def chart_of_wandb(results: Results, folder: Path) -> tuple[Path, dict[str, Any]
     return _write(folder / "chart" / "export.csv", names, lines).parent, PATTERN
 
 
-WRITERS = (
-    long_table, shuffled_with_index, european, mlflow_table, wandb_table, epoch_table, keras, keras_history,
-    lightning, huggingface, text_log, mlflow_store, deepobs, algoperf, chart_of_wandb,
-)  # fmt: skip
-TABLES = frozenset((long_table, shuffled_with_index, european, mlflow_table, wandb_table, epoch_table))
+def optuna_table(results: Results, folder: Path) -> tuple[Path, dict[str, Any]]:
+    names = ["number", "value", "state", "user_attrs_dataset", "user_attrs_optimizer", "user_attrs_seed"]
+    lines = [(k, v, "COMPLETE", d, o, s) for k, (d, o, s, v) in enumerate(rows(results))]
+    return _write(folder / "trials.csv", names, lines), {"names": {"value": "val_accuracy"}}
+
+
+def downloads_of_tensorboard(results: Results, folder: Path) -> tuple[Path, dict[str, Any]]:
+    for d, o, s, v in rows(results):
+        path = folder / "scalars" / f"run-{d}_{o}_{s}-tag-val_accuracy.csv"
+        _write(path, ["Wall time", "Step", "Value"], [(1.5, 1, 0.5), (2.5, 2, v)])
+    return folder / "scalars", {"pattern": "{dataset}_{optimizer}_{seed}"}
+
+
+def benchopt(results: Results, folder: Path) -> tuple[Path, dict[str, Any]]:
+    names = ["solver_name", "data_name", "idx_rep", "stop_val", "objective_val_accuracy"]
+    lines = [(o, d, s, k, v if k == 2 else "0.5") for d, o, s, v in rows(results) for k in (1, 2)]
+    path = _write(folder / "benchopt.csv", names, lines)
+    return path, {"names": {"objective_val_accuracy": "val_accuracy"}}
+
+
+#: Format that the documentation lists, by the writer of its fixture.
+WRITERS: Mapping[Callable[[Results, Path], tuple[Path, dict[str, Any]]], str] = {
+    long_table: "table",
+    shuffled_with_index: "table, shuffled, with an index",
+    european: "table, UTF-16, decimal commas",
+    epoch_table: "table, a row an epoch",
+    wandb_table: "table of wandb's runs",
+    mlflow_table: "table of MLflow's search_runs",
+    optuna_table: "table of Optuna's trials",
+    benchopt: "table of benchopt",
+    keras: "keras (CSVLogger)",
+    lightning: "keras (Lightning's metrics.csv)",
+    keras_history: "keras-history",
+    huggingface: "huggingface",
+    tensorboard: "tensorboard",
+    downloads_of_tensorboard: "tensorboard-csv",
+    wandb_offline: "wandb",
+    chart_of_wandb: "wandb-history",
+    mlflow_store: "mlflow",
+    optuna_study: "optuna",
+    deepobs: "deepobs",
+    algoperf: "algoperf",
+    text_log: "text",
+}
