@@ -1,7 +1,7 @@
 """What augmentation costs beside the training that uses it: ``python benchmarks/augmentation.py``.
 
-Trains ``cnn_2c2d_bn`` with Adam at batch 32 on two threads, on made images in MNIST's shape, with and without
-augmentation, and prints the extra time as a share of the plain training time. The bar is 30 %.
+Trains ``cnn_2c2d_bn`` with Adam at batch 32 on two threads, on synthetic images in MNIST's shape, with and
+without augmentation, and prints the extra time as a share of the plain training time. The bar is 30 %.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=6_400)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    made = registry.made("mnist", train=arguments.images, test=100)
+    made = registry.synthetic("mnist", train=arguments.images, test=100)
     plain = Workload(
         dataset="mnist",
         model=Model(name="cnn_2c2d_bn", layers=ZOO["cnn_2c2d_bn"]()),

@@ -3,7 +3,7 @@
     python benchmarks/startup.py [--repetitions 11]
 
 Bars: `optbench --help` within 3 times `import typer, rich`; the report of a small store in the terminal
-within 2 times `import pandas`; a suite with nothing left to do within 2 seconds; the first trial under way
+within 2 times `import pandas`; a suite with nothing left to do within 2 seconds; the first trial running
 (its epoch 0 evaluated, with PyTorch) within 1.2 times `import torch`. From there to the leaderboard of one
 short trial is given with it.
 CPU time (user and system of the process) hardly depends on what else runs; the number of threads is 1.
@@ -90,7 +90,7 @@ def main() -> None:
             again = [str(one), "--results", str(folder / "again"), "--fresh", "--only", "optimizer=adam"]
             commands |= {
                 "import torch": [sys.executable, "-c", "import torch"],
-                "the first trial is under way": [
+                "the first trial runs": [
                     *(sys.executable, "-c", FIRST, str(one), str(folder / "first")),
                 ],
                 "optbench run SUITE, one trial of 30 epochs": [*command, "run", *again],
@@ -103,7 +103,7 @@ def main() -> None:
         ("optbench --help", "import typer, rich", 3),
         ("optbench report STORE --format terminal", "import pandas", 2),
         ("optbench run SUITE, nothing to do", "import pandas", None),
-        ("the first trial is under way", "import torch", 1.2),
+        ("the first trial runs", "import torch", 1.2),
         ("optbench run SUITE, one trial of 30 epochs", "import torch", None),
     ):
         if name not in seconds:

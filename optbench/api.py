@@ -196,13 +196,13 @@ def run(
     only : callable, optional
         Run only the trials for which this is true.
     smoke : bool
-        A dry run on made data into a store of its own.
+        A dry run on synthetic data into a store of its own.
     fresh : bool
         Forget what the store has.
     observer : Observer, optional
         Is told what happens.
     checkpoint_minutes : float
-        A trial under way is saved this often, and goes on from there after an interruption; 0 saves none.
+        A running trial is saved this often, and goes on from there after an interruption; 0 saves none.
     workers : int or "auto"
         Trials side by side, each in a process of its own. With 1 they are trained one after the other in this
         process, or in another one where the suite has custom code, which could end this one.

@@ -24,7 +24,7 @@ from optbench.errors import UserError
 
 #: How PyTorch may be asked to take its steps.
 STEPS = ("auto", "eager", "compiled", "graph")
-#: Variables that hold settings of ours.
+#: Variables that hold optbench's settings.
 THREADS_VARIABLE, DATA_VARIABLE, STEP_VARIABLE = "OPTBENCH_THREADS", "OPTBENCH_DATA", "OPTBENCH_STEP"
 #: Variables by which numerical libraries learn how many threads to start, read when they are loaded.
 LIBRARY_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

@@ -1,4 +1,4 @@
-"""The root of all errors that a user can mend: the message is for them, and no traceback is shown."""
+"""The base class of all errors that a user can fix: shown as a message, without a traceback."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REMEDIES = {
 
 
 class UserError(Exception):
-    """Something that the user can put right; ``exit_code`` is the command line's."""
+    """Something that the user can fix; ``exit_code`` is the command line's."""
 
     exit_code = 2
 

@@ -132,12 +132,12 @@ class OwnData:
     encode, drop : tuple of str, optional
         Columns of a CSV file that are one-hot encoded, and that are left out.
     file_digest : str, optional
-        What identifies the file or package of a ``class``: for who trains a stranger's trial again. No
+        What identifies the file or package of a ``class``: for those who rerun a trial of another's. No
         identity, since the arrays are.
     """
 
     __pydantic_config__ = FORBID_EXTRA
-    #: Fields that are no identity: for people, and places.
+    #: Fields that are not part of the identity: display names and folders.
     LABELS: ClassVar[tuple[str, ...]] = ("name", "location", "test_location", "file_digest")
 
     kind: Literal["npz", "csv", "text", "class"]

@@ -1,4 +1,4 @@
-"""Stores of made records: any suite's whole plan, with an outcome to choose, as a real run would leave them.
+"""Stores of synthetic records: any suite's whole plan, with chosen outcomes, as a real run would leave them.
 
 Plan, labels, tuning journal and facts of a store are written by the product's own code; only the training is
 replaced, by numbers drawn from the trial's name.
@@ -325,7 +325,7 @@ class _Training:
 
 
 def _info(workload: Workload) -> DatasetInfo:
-    """Facts of a registered dataset; those of digits stand for a dataset of the user's own."""
+    """Facts of a registered dataset; those of digits stand for a custom dataset."""
     known = isinstance(workload.dataset, str) and workload.dataset in registry.ENTRIES
     return registry.info(workload.dataset if known else "digits")
 

@@ -36,8 +36,8 @@ def engine(name: str, context: Context | None = None) -> Engine:
     name : str
         The backend.
     context : Context, optional
-        Threads, steps and determinism from now on; their defaults if not given. Whatever code of others
-        changed in the framework's settings since the last call is put right.
+        Threads, steps and determinism from now on; their defaults if not given. Whatever custom code
+        changed in the framework's settings since the last call is restored.
 
     Raises
     ------

@@ -66,7 +66,7 @@ class Evaluation:
 
 
 class Session(Protocol):
-    """One trial under way on a device."""
+    """A running trial on a device."""
 
     def facts(self) -> Mapping[str, Any]:
         """Say what this session chose among ways to the same result, for the record's environment.

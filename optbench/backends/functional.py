@@ -154,7 +154,7 @@ class Programs(Protocol):
 
 
 class FunctionalSession:
-    """One trial under way; see :class:`optbench.backends.base.Session`."""
+    """A running trial; see :class:`optbench.backends.base.Session`."""
 
     def __init__(
         self,

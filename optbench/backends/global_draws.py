@@ -1,6 +1,6 @@
 """The global generators of NumPy, Python and PyTorch as those of one trial.
 
-Code of the user's own may draw from them. While it runs they are in the trial's own state, and in that of the
+Custom code may draw from them. While it runs they are in the trial's own state, and in that of the
 rest of the process again behind it; so such a trial repeats to the bit, alone or beside others, and goes on
 from a checkpoint.
 """

@@ -63,7 +63,7 @@ def _root(
         print(BEGIN)
 
 
-_COMPARE, _LOOK, _OWN, _KEEP = "Compare", "Look", "Things of your own", "Housekeeping"
+_COMPARE, _LOOK, _EXTEND, _KEEP = "Compare", "Look", "Extend", "Housekeeping"
 for _name, _command, _panel, _example in (
     ("run", run, _COMPARE, "optbench run suites/quick.yaml --workers auto --only optimizer=wame,adam"),
     ("plan", plan, _COMPARE, "optbench plan suites/quick.yaml"),
@@ -73,10 +73,10 @@ for _name, _command, _panel, _example in (
     ("import", import_, _COMPARE, "optbench import table.csv --map accuracy=test_accuracy -o results/theirs"),
     ("list", list_, _LOOK, "optbench list datasets"),
     ("show", show, _LOOK, "optbench show 3f9a --plots; optbench show suites/digits_augmented.yaml --augment"),
-    ("new", new_app, _OWN, ""),
-    ("verify", verify, _OWN, "optbench verify wame --backend torch"),
-    ("data", data_app, _OWN, ""),
-    ("schema", schema, _OWN, "optbench schema > optbench.schema.json"),
+    ("new", new_app, _EXTEND, ""),
+    ("verify", verify, _EXTEND, "optbench verify wame --backend torch"),
+    ("data", data_app, _EXTEND, ""),
+    ("schema", schema, _EXTEND, "optbench schema > optbench.schema.json"),
     ("rerun", rerun, _KEEP, "optbench rerun 3f9a --results results"),
     ("merge", merge, _KEEP, "optbench merge laptop/quick desk/quick -o results/quick"),
     ("export", export, _KEEP, "optbench export results/quick --to parquet -o tables"),

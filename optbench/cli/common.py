@@ -171,7 +171,7 @@ def print_format(
     spec: ReportSpec,
     formats: Sequence[str],
     *,
-    again: str,
+    command: str,
     published: Published | None = None,
 ) -> None:
     """Print a report in one format to standard output, for scripts; what failed is said elsewhere."""
@@ -195,10 +195,10 @@ def print_format(
     for line in report.failures.attempt("note of this look", lambda: note_look(report)) or ():
         print(line, file=sys.stderr)
     if report.failures:
-        fail(report.failures.explain(file=None, again=again), report.failures.exit_code)
+        fail(report.failures.explain(file=None, command=command), report.failures.exit_code)
 
 
-def end_report(failures: Failures, folder: Path, again: str) -> None:
+def end_report(failures: Failures, folder: Path, command: str) -> None:
     """End the command where parts of a report failed: say which, and how to go on; else do nothing.
 
     Parameters
@@ -206,9 +206,9 @@ def end_report(failures: Failures, folder: Path, again: str) -> None:
     failures : Failures
     folder : Path
         Gets the file of tracebacks.
-    again : str
+    command : str
         The command that makes the report again.
     """
     trace = failures.write(folder)
     if failures:
-        fail(failures.explain(file=trace, again=again), failures.exit_code)
+        fail(failures.explain(file=trace, command=command), failures.exit_code)

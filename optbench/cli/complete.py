@@ -9,7 +9,7 @@ from pathlib import Path
 BACKENDS = ("torch", "tensorflow", "jax")
 DEVICES = ("auto", "cpu", "cuda", "mps", "tpu")
 FORMATS = ("terminal", "html", "markdown", "latex", "csv", "json", "plots", "parquet")
-WHAT = ("datasets", "models", "optimizers", "suites", "results")
+LISTS = ("datasets", "models", "optimizers", "suites", "results")
 EXECUTORS = ("local", "ray")
 
 

@@ -20,7 +20,7 @@ DatasetArgument = Annotated[
     typer.Argument(help="A dataset of `optbench list datasets`.", autocompletion=complete.datasets),
 ]
 SmokeOption = Annotated[
-    bool, typer.Option("--smoke", help="Dry run: made data, 2 epochs, 2 seeds, a store of its own.")
+    bool, typer.Option("--smoke", help="Dry run: synthetic data, 2 epochs, 2 seeds, a store of its own.")
 ]
 
 
@@ -81,6 +81,6 @@ def _dataset(name: str) -> str:
 
     if name not in registry.ENTRIES and (reference := plugins("datasets").get(name)):
         raise UserError(
-            f"dataset {name}: {reference} of an installed package reads it, not from files of ours"
+            f"dataset {name}: {reference} of an installed package reads it, not from optbench's files"
         )
     return known_choice("dataset", name, registry.ENTRIES)

@@ -19,7 +19,7 @@ def doctor(
     full: Annotated[bool, typer.Option("--full", help="Import every framework and ask for devices.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
-    """Look at frameworks, devices, threads, data and disk, and say what to mend; or verify a store.
+    """Look at frameworks, devices, threads, data and disk, and say what to fix; or verify a store.
 
     Exit code 2 if a record, the plan or a fact in the store is not as it was written.
     """

@@ -25,7 +25,7 @@ def list_(
         str,
         typer.Argument(
             help="datasets, models, optimizers, suites or results.",
-            autocompletion=complete.of(complete.WHAT),
+            autocompletion=complete.of(complete.LISTS),
         ),
     ],
     results: ResultsOption = Path("results"),
@@ -39,8 +39,8 @@ def list_(
         from optbench.suite.load import known_choice
 
         # One of something is asked for in the singular.
-        plural = what if what in complete.WHAT or f"{what}s" not in complete.WHAT else f"{what}s"
-        columns, rows = listing.rows(known_choice("list", plural, complete.WHAT), results=results)
+        plural = what if what in complete.LISTS or f"{what}s" not in complete.LISTS else f"{what}s"
+        columns, rows = listing.rows(known_choice("list", plural, complete.LISTS), results=results)
         table = Table(*columns, header_style="bold")
         for row in rows:
             table.add_row(*map(escape, row))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 #: Characters beside description and bar: counter, times and what is between them.
-_BESIDE = 42
+_FIXED_WIDTH = 42
 
 
 class RunView:
@@ -67,7 +67,7 @@ class RunView:
 
             def render(self, task: Any) -> Text:
                 first, dot, rest = task.description.partition(" · ")
-                room = max(8, console.width - bar - _BESIDE)
+                room = max(8, console.width - bar - _FIXED_WIDTH)
                 rest = middle(dot + rest, max(8, room - 6))  # the workload gives way before the optimizer
                 return Text(middle(first, max(4, room - len(rest))) + rest)
 

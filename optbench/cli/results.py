@@ -69,8 +69,8 @@ def report(
         spec = with_analysis(spec, baseline=baseline, primary=primary, alpha=alpha, correction=correction)
         published = None if declaration is None else read_declaration(declaration)
         if out == Path("-"):
-            again = f"optbench report {' '.join(map(str, suites))}"
-            print_format(found, spec, format or [], again=again, published=published)
+            command = f"optbench report {' '.join(map(str, suites))}"
+            print_format(found, spec, format or [], command=command, published=published)
             return
         console = new_console()
         shown = show_report(spec, found, console, published=published)

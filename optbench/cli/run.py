@@ -28,6 +28,7 @@ from optbench.errors import UserError
 
 if TYPE_CHECKING:
     from optbench.environment import Context
+    from optbench.execution.local import RunOutcome
     from optbench.report.answer import Answer
     from optbench.report.failures import Failures
     from optbench.suite.spec import PlannedTrial, Suite
@@ -41,7 +42,7 @@ SuiteArgument = Annotated[
     ),
 ]
 SmokeOption = Annotated[
-    bool, typer.Option("--smoke", help="Dry run: made data, 2 epochs, 2 seeds, a store of its own.")
+    bool, typer.Option("--smoke", help="Dry run: synthetic data, 2 epochs, 2 seeds, a store of its own.")
 ]
 SeedsOption = Annotated[
     str | None, typer.Option(help="Other seeds than the suite's: a count, or a list as in 0,3,7.")
@@ -76,11 +77,9 @@ def run(
     ] = None,
     show_plan: Annotated[bool, typer.Option("--plan", help="Show the trials and stop.")] = False,
     smoke: SmokeOption = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Forget the store's trials and begin again.")
-    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Remove the store's trials and start over.")] = False,
     checkpoint_minutes: Annotated[
-        float, typer.Option(min=0, help="Save a trial under way this often; 0 saves none.")
+        float, typer.Option(min=0, help="Save a running trial this often; 0 saves none.")
     ] = 5.0,
     workers: Annotated[
         str, typer.Option(help="Trials side by side: a number, or auto. Their times are not compared.")
@@ -168,28 +167,37 @@ def run(
                 progress=lambda line: say(console, line),
                 context=context,
             )
-        for note in outcome.notes:
-            say(console, note)
-        missing = outcome.planned - outcome.completed - outcome.diverged - outcome.crashed
-        say(
-            console,
-            f"{outcome.run} trials run, {outcome.planned} planned: {outcome.completed} completed, "
-            f"{outcome.diverged} diverged, {outcome.crashed} crashed, {missing} not run.",
-        )
-        say(console, f"Store: {outcome.store}")
+        _say_counts(outcome, console)
         failures, answer = _show_leaderboards(loaded, outcome.store, console)
         where = outcome.store.parent if smoke or results != Path("results") else suite
         say(console, f"Plots and tables: optbench report {where}")
-        if outcome.crashed:
-            say(
-                console,
-                f"{outcome.crashed} trials crashed; the same command tries them again, and "
-                f"`optbench show TRIAL --store {outcome.store.parent}` prints a traceback.",
-            )
-        show_answer(answer, console)
-        end_report(failures, outcome.store.parent, f"optbench report {outcome.store}")
-        if outcome.crashed:
-            raise typer.Exit(CRASHED)
+        _end_run(outcome, failures, answer, console)
+
+
+def _say_counts(outcome: RunOutcome, console: Any) -> None:
+    for note in outcome.notes:
+        say(console, note)
+    missing = outcome.planned - outcome.completed - outcome.diverged - outcome.crashed
+    say(
+        console,
+        f"{outcome.run} trials run, {outcome.planned} planned: {outcome.completed} completed, "
+        f"{outcome.diverged} diverged, {outcome.crashed} crashed, {missing} not run.",
+    )
+    say(console, f"Store: {outcome.store}")
+
+
+def _end_run(outcome: RunOutcome, failures: Failures, answer: Answer, console: Any) -> None:
+    """Say how to go on where trials crashed, then the answer, and end with the exit code."""
+    if outcome.crashed:
+        say(
+            console,
+            f"{outcome.crashed} trials crashed; the same command tries them again, and "
+            f"`optbench show TRIAL --store {outcome.store.parent}` prints a traceback.",
+        )
+    show_answer(answer, console)
+    end_report(failures, outcome.store.parent, f"optbench report {outcome.store}")
+    if outcome.crashed:
+        raise typer.Exit(CRASHED)
 
 
 def plan(
@@ -213,9 +221,9 @@ def plan(
         from optbench.environment import Context
         from optbench.errors import UserError
         from optbench.execution import local
-        from optbench.execution.at_hand import missing
         from optbench.execution.choice import try_optimizers
         from optbench.execution.estimate import estimate
+        from optbench.execution.prerequisites import missing
         from optbench.suite import declaration
 
         loaded = _changed(api.load_suite(suite), seeds=seeds, backend=backend, device=device)
@@ -301,7 +309,7 @@ def _filter(suite: Suite, only: list[str]) -> Any:
 
 
 def _say_of_own_data(suite: Suite) -> None:
-    """Say what was left out of tables of one's own, and which columns to look at."""
+    """Say what was left out of custom tables, and which columns to look at."""
     from optbench.datasets import own_table
     from optbench.trial import OwnData
 
@@ -316,8 +324,8 @@ def _show_plan(suite: Suite, chosen: Any, context: Context) -> None:
     from rich.table import Table
 
     from optbench.execution import local
-    from optbench.execution.at_hand import missing
     from optbench.execution.choice import try_optimizers
+    from optbench.execution.prerequisites import missing
 
     trials = [trial for trial in local.plan(suite, context) if chosen is None or chosen(trial)]
     table = Table("workload", "optimizer", "backend", "device", "epochs", "seeds", header_style="bold")
@@ -336,12 +344,12 @@ def _show_plan(suite: Suite, chosen: Any, context: Context) -> None:
             suite.tuning.trainings(entry.workload) for entry in suite.workloads for _ in entry.optimizers
         ]
         words = "as many as its seconds allow" if None in counts else f"{sum(n or 0 for n in counts)} trials"
-        again = (
+        widening = (
             f"; up to {suite.tuning.widen} times more where a winner lies on an edge"
             if suite.tuning.widen
             else ""
         )
-        say(console, f"Tuning first ({suite.tuning.sampler}): {words}{again}.")
+        say(console, f"Tuning first ({suite.tuning.sampler}): {words}{widening}.")
     say(console, f"{len(trials)} trials")
     for text in missing(suite, data_dir=context.data_dir):
         console.print(text, style="yellow", markup=False, highlight=False)
@@ -349,7 +357,7 @@ def _show_plan(suite: Suite, chosen: Any, context: Context) -> None:
 
 
 def _import_ahead() -> None:
-    """Import what the leaderboard takes while other processes train: nobody then waits for it at the end."""
+    """Import the leaderboard's modules while other processes train, so that it appears at once at the end."""
 
     def work() -> None:
         from optbench.records import frames  # noqa: F401
@@ -359,7 +367,7 @@ def _import_ahead() -> None:
 
 
 def _show_leaderboards(suite: Suite, store: Path, console: Any) -> tuple[Failures, Answer]:
-    """Show what the store says; whatever fails in that keeps no one from the store."""
+    """Show the leaderboards of a store; a failure here is reported after the store's path."""
     from optbench.api import spec_for
     from optbench.records.frames import load_results
     from optbench.records.store import Store

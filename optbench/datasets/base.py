@@ -35,7 +35,7 @@ class DatasetInfo:
     Attributes
     ----------
     name, title : str
-        Registry name; name for people.
+        Registry name; display name.
     shape : tuple of int
         One example: (features,) or (height, width, channels); () for a text, whose windows a workload sets.
     classes : tuple of str
@@ -52,7 +52,7 @@ class DatasetInfo:
     targets : str
         Kind of the targets, see :attr:`optbench.task.Task.targets`.
     unit : str
-        Of targets that are numbers, for people.
+        Of targets that are numbers, for display.
     bytes_per_token : float
         Of a text, in UTF-8, on average.
     """
@@ -83,7 +83,7 @@ class Dataset:
     """A dataset in memory: inputs [n, *shape] as stored (uint8 or float), targets [n] of its kind.
 
     Of a text, inputs and targets are both its tokens [n].
-    ``notes`` tells what was found odd in the files and mended.
+    ``notes`` tells what was found odd in the files and corrected.
     """
 
     info: DatasetInfo

@@ -19,7 +19,7 @@ from optbench.suite.validation import one_line, shown
 
 #: No table of results comes near this size.
 MAX_BYTES = 2**30
-#: Nor so many columns; and the variable that raises them.
+#: Most columns of a table, and the variable that raises the limit.
 MOST_COLUMNS, COLUMNS_VARIABLE = 20_000, "OPTBENCH_MOST_COLUMNS"
 _SEPARATORS = ",;\t|"
 _MAGIC = {
@@ -61,7 +61,7 @@ class Cells:
     repeated : tuple of int
         Lines that repeat the header: one file was appended to another.
     notes : tuple of str
-        What was decided and left out, for people.
+        What was decided and left out, in words.
     """
 
     path: Path

@@ -58,7 +58,7 @@ def problem(labels: NDArray[np.int64], facts: ClassFacts) -> str | None:
     return f"found labels {labels.min()} to {labels.max()} where 0 to {classes - 1} are allowed"
 
 
-def made(
+def synthetic(
     facts: ClassFacts, counts: Sequence[int], generator: np.random.Generator
 ) -> list[tuple[NDArray[Any], NDArray[np.int64]]]:
     """Make up inputs and labels of several parts: noisy class prototypes, at least one example a class."""

@@ -149,15 +149,15 @@ def find(source: Source, data_dir: str | Path | None = None) -> Located | None:
     return None
 
 
-def _published(names: Sequence[DataFile], found: Mapping[str, Path]) -> bool:
+def _published(names: Sequence[DataFile], paths: Mapping[str, Path]) -> bool:
     """Whether files of a flat folder are those of this dataset: others have the same names."""
-    told = min(
-        (file for file in names if file.sha256), key=lambda f: found[f.name].stat().st_size, default=None
+    smallest = min(
+        (file for file in names if file.sha256), key=lambda f: paths[f.name].stat().st_size, default=None
     )
-    if told is None:
+    if smallest is None:
         return True
     try:
-        return hashlib.sha256(read_bytes(found[told.name])).hexdigest() == told.sha256
+        return hashlib.sha256(read_bytes(paths[smallest.name])).hexdigest() == smallest.sha256
     except DataError:
         return False
 

@@ -39,7 +39,7 @@ def problem(tokens: NDArray[Any], facts: TokenFacts) -> str | None:
     return f"found token {tokens.max()} where 0 to {most - 1} are allowed"
 
 
-def made(
+def synthetic(
     facts: TokenFacts, counts: Sequence[int], generator: np.random.Generator
 ) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     """Make up texts of several parts: each token is mostly the successor of the one before."""

@@ -20,7 +20,7 @@ from optbench.datasets import own_table, own_text
 from optbench.datasets.base import DataError, Dataset, DatasetInfo, hold_out
 from optbench.datasets.bounds import check_csv, check_size, npz_headers
 from optbench.datasets.cells import look_alike
-from optbench.suite.apart import EndedError, call_apart
+from optbench.suite.isolated import EndedError, call_isolated
 from optbench.suite.references import ImportProblem, identify, load_object
 from optbench.suite.validation import one_line, parse, shown
 from optbench.task import TargetName
@@ -217,7 +217,7 @@ def _npz(own: OwnData, path: Path) -> tuple[NDArray[Any], ...]:
 def _call(own: OwnData) -> tuple[NDArray[Any], ...]:
     """Call a function for its arrays, in a process that it may end."""
     try:
-        arrays, wrong = call_apart("optbench.datasets.own:arrays_of", own.location, own=to_plain(own))
+        arrays, wrong = call_isolated("optbench.datasets.own:arrays_of", own.location, own=to_plain(own))
     except EndedError as error:
         raise DataError(f"{own.location}: {error}; look in its code, and return arrays") from None
     if wrong is not None:

@@ -1,4 +1,4 @@
-"""A text of one's own, ``{text: path}``: its bytes or characters as tokens."""
+"""A custom text, ``{text: path}``: its bytes or characters as tokens."""
 
 from __future__ import annotations
 

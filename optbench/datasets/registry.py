@@ -1,4 +1,4 @@
-"""The datasets that a suite can name, and made data in their shape for a dry run."""
+"""The datasets that a suite can name, and synthetic data in their shape for a dry run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def info(dataset: str | OwnData) -> DatasetInfo:
 
 
 def label(dataset: str | OwnData) -> str:
-    """Name of a dataset for people."""
+    """Display name of a dataset."""
     return dataset.name if isinstance(dataset, OwnData) else dataset
 
 
@@ -57,7 +57,7 @@ def locate(
         return fetch.obtain(name, entry.source, data_dir=data_dir, progress=bar)
 
 
-def at_hand(dataset: str | OwnData, *, data_dir: str | Path | None = None) -> bool:
+def is_present(dataset: str | OwnData, *, data_dir: str | Path | None = None) -> bool:
     """Whether a dataset can be read without a download and without running anybody's code."""
     if isinstance(dataset, OwnData):
         return dataset.kind != "class"
@@ -115,14 +115,16 @@ def load(dataset: str | OwnData, *, data_dir: str | Path | None = None) -> Datas
 
 
 def of_workload(workload: Workload, *, data_dir: str | Path | None = None) -> Dataset:
-    """Read the data that a workload trains on: made data for a dry run, see :func:`made` and :func:`load`."""
+    """Read the data that a workload trains on: :func:`synthetic` data for a dry run, else :func:`load`."""
     if not workload.smoke:
         return load(workload.dataset, data_dir=data_dir)
-    return made(workload.dataset, context=workload.context)
+    return synthetic(workload.dataset, context=workload.context)
 
 
 @lru_cache(maxsize=8)
-def made(dataset: str | OwnData, *, train: int = 60, test: int = 30, context: int | None = None) -> Dataset:
+def synthetic(
+    dataset: str | OwnData, *, train: int = 60, test: int = 30, context: int | None = None
+) -> Dataset:
     """Make data of a dataset's shape and kind of targets for a dry run, without a download.
 
     Of a text, enough tokens for so many windows of ``context``.
@@ -131,7 +133,7 @@ def made(dataset: str | OwnData, *, train: int = 60, test: int = 30, context: in
     facts = info(dataset)
     generator = np.random.Generator(np.random.PCG64(0))
     longer = max(1, -(-(context or 1) // language_modelling.TOKENS_AN_EXAMPLE))
-    parts = TARGETS[facts.targets].made(facts, (train * longer, test * longer), generator)
+    parts = TARGETS[facts.targets].synthetic(facts, (train * longer, test * longer), generator)
     (x_train, y_train), (x_test, y_test) = parts
     validation = max(1, round(facts.validation / facts.train * len(x_train))) if facts.validation else 0
     return _frozen(

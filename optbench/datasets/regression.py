@@ -37,7 +37,7 @@ def problem(values: NDArray[Any], facts: ValueFacts) -> str | None:
     return f"found {values[bad[0]]} as target {bad[0]} where finite numbers are needed" if len(bad) else None
 
 
-def made(
+def synthetic(
     facts: ValueFacts, counts: Sequence[int], generator: np.random.Generator
 ) -> list[tuple[NDArray[Any], NDArray[np.float64]]]:
     """Make up inputs and targets of several parts: a random plane with noise."""

@@ -22,14 +22,14 @@ class TargetKind:
         ``stratified(targets, count, generator)``: rows of a sample that keeps the targets' distribution.
     problem : callable
         ``problem(targets, facts)``: what is wrong with the targets of a part, or None.
-    made : callable
-        ``made(facts, counts, generator)``: made-up inputs and targets, a pair for each count, for a dry run.
+    synthetic : callable
+        ``synthetic(facts, counts, generator)``: inputs and targets of a dry run, a pair for each count.
     """
 
     outputs: Callable[..., int]
     stratified: Callable[..., Any]
     problem: Callable[..., str | None]
-    made: Callable[..., list[tuple[Any, Any]]]
+    synthetic: Callable[..., list[tuple[Any, Any]]]
 
 
 TARGETS: Mapping[str, TargetKind] = MappingProxyType(
@@ -38,19 +38,19 @@ TARGETS: Mapping[str, TargetKind] = MappingProxyType(
             outputs=classification.outputs,
             stratified=classification.stratified,
             problem=classification.problem,
-            made=classification.made,
+            synthetic=classification.synthetic,
         ),
         "value": TargetKind(
             outputs=regression.outputs,
             stratified=regression.stratified,
             problem=regression.problem,
-            made=regression.made,
+            synthetic=regression.synthetic,
         ),
         "token": TargetKind(
             outputs=language_modelling.outputs,
             stratified=language_modelling.stratified,
             problem=language_modelling.problem,
-            made=language_modelling.made,
+            synthetic=language_modelling.synthetic,
         ),
     }
 )

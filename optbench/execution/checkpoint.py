@@ -51,7 +51,7 @@ class Slot(Protocol):
     seconds : float
         Between two of them; 0 is never.
     ends : bool
-        Whether a trial that its own rules have ended is to be kept, since others go on beside it.
+        Whether to keep the state of a trial that has ended, since others of its stack go on.
     """
 
     seconds: float
@@ -76,18 +76,18 @@ class Slots(Protocol):
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Where the checkpoints of a store are, and how often a trial writes one; ``minutes`` 0 is never."""
+    """Folder of a store's checkpoints, and minutes between two of a trial; 0 is never."""
 
     folder: Path
     minutes: float = MINUTES
 
     @classmethod
-    def beside(cls, store: Path, *, minutes: float) -> Checkpoints:
-        """Keep checkpoints beside a store's file."""
+    def of_store(cls, store: Path, *, minutes: float) -> Checkpoints:
+        """Checkpoints in the folder of a store."""
         return cls(store.parent / FOLDER, minutes)
 
     def store_is_here(self) -> bool:
-        """Say whether this machine sees the store that these are beside."""
+        """Say whether this machine sees the store of these checkpoints."""
         return (self.folder.parent / "store.sqlite").is_file()
 
     def of(self, trial_id: str, identity: Mapping[str, Any]) -> TrialCheckpoint:
@@ -152,7 +152,7 @@ class TrialCheckpoint:
         return found[1]
 
     def read(self) -> tuple[dict[str, Any], Saved] | None:
-        """Read it, whosever it is: its identity, and what it holds."""
+        """Read the identity and content of a file, whichever trial it belongs to."""
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
@@ -275,10 +275,10 @@ def _identity(trial_id: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _check(found: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    for name in {**found, **here}:
-        if found.get(name) != here.get(name):
-            raise CheckpointError(f"its {name} is {found.get(name)}, here it is {here.get(name)}")
+def _check(saved: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    for name in {**saved, **expected}:
+        if saved.get(name) != expected.get(name):
+            raise CheckpointError(f"its {name} is {saved.get(name)}, here it is {expected.get(name)}")
 
 
 def _digest(progress: Mapping[str, Any], arrays: Arrays) -> str:

@@ -37,7 +37,7 @@ WORKER_BYTES = 1024**3
 class _Chooser:
     """An executor that chooses another one when it knows the trials, and leaves the work to it."""
 
-    here = True
+    is_local = True
 
     def __init__(self, context: Context | None = None, *, time_limit: float | None = None) -> None:
         self._context, self._limit = context or Context(), time_limit
@@ -101,7 +101,7 @@ class OneByOne(_Chooser):
 
 
 @contextmanager
-def apart(trials: Sequence[PlannedTrial], context: Context) -> Iterator[Executor]:
+def isolated(trials: Sequence[PlannedTrial], context: Context) -> Iterator[Executor]:
     """Run trials one at a time, or functions about them; custom code in a process that it may end."""
     executor = OneByOne(context)
     try:
@@ -124,7 +124,7 @@ def try_optimizers(trials: Sequence[PlannedTrial], context: Context) -> None:
     here = backends.installed()
     foreign = [t for t in trials if not has_rule(t.spec.optimizer) and t.spec.backend in here]
     if foreign:
-        with apart(foreign, context) as executor:
+        with isolated(foreign, context) as executor:
             Tryouts(context).check(foreign, executor.call)
 
 

@@ -78,7 +78,7 @@ def estimate(
     Returns
     -------
     list of PlannedGroup
-        One for each workload, backend and optimizer. A calibration times a few steps on made data of the
+        One for each workload, backend and optimizer. A calibration times a few steps on synthetic data of the
         right shape, so that nothing is downloaded; early stopping makes a trial cheaper than estimated.
 
     Raises
@@ -200,10 +200,10 @@ class _Calibrations:
         """Calibrate, custom code in a process of its own; a guess where it fails, as a run will say."""
         if not custom_code(spec):
             return calibrate(spec, self._context)
-        from optbench.execution.choice import apart  # here, as it needs this module
+        from optbench.execution.choice import isolated  # here, as it needs this module
 
         trial = PlannedTrial(spec=spec, workload="", optimizer="")
-        with apart([trial], self._context) as executor:
+        with isolated([trial], self._context) as executor:
             try:
                 return executor.call(calibrate, spec, self._context)
             except UserError:
@@ -231,7 +231,7 @@ def _work(workload: Workload) -> float:
 
 
 def calibrate(spec: TrialSpec, context: Context) -> float:
-    """Seconds that a trial would take, from a few timed steps and one evaluation on made data."""
+    """Seconds that a trial would take, from a few timed steps and one evaluation on synthetic data."""
     workload = spec.workload
     facts = registry.info(workload.dataset)
     n_train, n_validation, n_test = _sizes(workload, facts)
@@ -244,7 +244,7 @@ def calibrate(spec: TrialSpec, context: Context) -> float:
     most = max(2, CALIBRATION_WORK // (multiplications(built) + math.prod(example_shape(workload, facts))))
     part = min(batch, most)
     timed = max(1, min(CALIBRATION_STEPS, steps, most // part))
-    made = registry.made(workload.dataset, train=2 * part * timed, test=min(1000, most))
+    made = registry.synthetic(workload.dataset, train=2 * part * timed, test=min(1000, most))
     small = replace(
         spec,
         workload=replace(workload, batch_size=part, split=Split(validation=0.5, how="random")),

@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 DatasetKey = str | OwnData
 #: Seconds for which an interrupted run waits for trials that are about to end.
 LAST = 0.5
-#: Told of a trial's epoch: which trial of the job, the epoch, its row of the history.
+#: Called after an epoch with the trial's place in the job, the epoch, and its row of the history.
 OnJobEpoch = Callable[[int, int, Mapping[str, float]], None]
 #: Fact of a record whose trial was to be trained in a stack and was not: the reason.
 NOT_STACKED = "not_stacked"
@@ -47,14 +47,14 @@ class Executor(Protocol):
 
     Attributes
     ----------
-    here : bool
+    is_local : bool
         Whether they run on this machine.
     """
 
-    here: bool
+    is_local: bool
 
     def prepare(self, trials: Sequence[PlannedTrial]) -> None:
-        """Be told of trials that are to be run: what takes time to start may start now."""
+        """Announce trials that will be run, so that processes can start early."""
 
     def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Call a function in a process in which trials run.
@@ -88,7 +88,7 @@ class ProcessEndedError(RuntimeError):
 class InProcess:
     """One job after the other, in this process."""
 
-    here = True
+    is_local = True
 
     def prepare(self, trials: Sequence[PlannedTrial]) -> None:
         """See :class:`Executor`."""
@@ -149,9 +149,9 @@ def run_job(
     facts : mapping
         About the machine, for the records.
     checkpoints : Checkpoints, optional
-        Where trials under way are saved.
+        Where running trials are saved.
     on_epoch : callable, optional
-        Told of the epochs; what it raises passes through.
+        Called after each epoch; its exceptions pass through.
 
     Returns
     -------
@@ -177,7 +177,7 @@ def run_job(
         except NotStackableError as error:
             reason = str(error)
         except BaseException as error:
-            if interruption.asked or listener.raised(error):
+            if interruption.requested or listener.raised(error):
                 raise
             if not is_out_of_memory(error):
                 where = f"in a stack of {len(specs)}; `batch_seeds: off` trains one by one"
@@ -208,16 +208,16 @@ def _run_alone(
             )
         except BaseException as error:
             # Whatever went wrong belongs to this trial alone; it is missing data, and the others go on.
-            if interruption.asked or listener.raised(error):
+            if interruption.requested or listener.raised(error):
                 raise
             record = crashed(spec, crash_text(error), environment=facts, started=started)
-        if interruption.asked:  # the trial's code has caught the exception
+        if interruption.requested:  # the trial's code has caught the exception
             raise KeyboardInterrupt
     return record
 
 
 class _Listener:
-    """Who is told of a job's epochs; knows its own exceptions from those of a trial."""
+    """Calls a listener after each epoch of a job, and tells its exceptions from those of a trial."""
 
     def __init__(self, on_epoch: OnJobEpoch | None) -> None:
         self._on_epoch = on_epoch
@@ -238,7 +238,7 @@ class _Listener:
         return tell
 
     def raised(self, error: BaseException) -> bool:
-        """Whether the exception is the listener's."""
+        """Whether the listener raised the exception."""
         return error is self._error
 
 
@@ -251,7 +251,7 @@ def measure_stack(specs: Sequence[TrialSpec], dataset: Dataset, context: Context
         try:
             return stacks.best_size(specs, backends.engine(specs[0].backend, context), dataset)
         except BaseException as error:
-            if interruption.asked:
+            if interruption.requested:
                 raise
             return StackSize(1, refused=f"not measured: {type(error).__name__}: {one_line(error)}")
 

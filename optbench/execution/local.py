@@ -28,7 +28,7 @@ from optbench.suite.tuning_section import Budget, Tuning
 from optbench.trial import Seeds, Status, TrialRecord, block_id, trial_id
 from optbench.tuning.journal import KEY as TUNING
 
-#: A dry run: at most so many epochs and seeds, on made data.
+#: A dry run: at most so many epochs and seeds, on synthetic data.
 SMOKE_EPOCHS = 2
 SMOKE_SEEDS = 2
 #: And so many steps between two evaluations, where a budget is in steps.
@@ -77,7 +77,7 @@ class RunOutcome:
 
 
 def smoke(suite: Suite) -> Suite:
-    """Cut a suite down to a dry run: made data, few epochs and seeds, a name of its own."""
+    """Cut a suite down to a dry run: synthetic data, few epochs and seeds, a name of its own."""
 
     def shorten(entry: SuiteWorkload) -> SuiteWorkload:
         workload, split = entry.workload, entry.workload.split
@@ -90,14 +90,14 @@ def smoke(suite: Suite) -> Suite:
         if workload.steps is not None and workload.evaluate_every is not None:
             every = min(workload.evaluate_every, SMOKE_STEPS)
             workload = replace(workload, evaluate_every=every, steps=min(workload.steps, epochs * every))
-        vary = entry.vary  # a searched network is trained on made data too
+        vary = entry.vary  # a searched network is trained on synthetic data too
         return replace(entry, workload=workload, vary=vary and (lambda values: shorten(vary(values))))
 
     design = suite.analysis.sequential
     return replace(
         suite,
         name=f"{suite.name}-smoke",
-        title=f"{suite.title} (dry run on made data: no result)",
+        title=f"{suite.title} (dry run on synthetic data: no result)",
         workloads=tuple(shorten(entry) for entry in suite.workloads),
         seeds=suite.seeds[:SMOKE_SEEDS],
         declared_seeds=suite.seeds[:SMOKE_SEEDS],
@@ -152,11 +152,11 @@ def run_suite(
     only : callable, optional
         Run only the trials for which this is true.
     fresh : bool
-        Forget what the store has and begin again.
+        Remove the store's trials and start over.
     observer : Observer, optional
-        Is told what happens.
+        Gets the progress of the run.
     checkpoint_minutes : float
-        A trial under way is saved this often; 0 saves none.
+        A running trial is saved this often; 0 saves none.
     executor : callable, optional
         Makes what runs the trials, if there are any to run; one after the other in this process if not given.
     context : Context, optional
@@ -185,7 +185,7 @@ def run_suite(
     Notes
     -----
     Completed and diverged trials are never run twice; crashed ones are tried again. Each trial is one
-    transaction, so that an interruption loses what the trials under way did since their last checkpoint,
+    transaction, so that an interruption loses what the running trials did since their last checkpoint,
     and nothing else.
     """
     context = (context or Context()).with_step(suite.engine.step)
@@ -194,12 +194,12 @@ def run_suite(
     planned = plan(suite, context)
     shared.sweep()
     with Store(store_path(suite, results), write=True) as store, store.writing():
-        checkpoints = Checkpoints.beside(store.path, minutes=checkpoint_minutes)
+        checkpoints = Checkpoints.of_store(store.path, minutes=checkpoint_minutes)
         declarations.freeze(store, suite, fresh=fresh, published=declaration)
         if fresh:
             store.clear()
             checkpoints.remove()
-        notes = tuple(f"{store.path}: {misfit}; it is made anew" for misfit in store.mend().misfits)
+        notes = tuple(f"{store.path}: {misfit}; it is made anew" for misfit in store.repair().misfits)
         with Run(
             suite,
             store,
@@ -258,7 +258,7 @@ def _tune_then_run(suite: Suite, run: Run, store: Store, context: Context) -> tu
 
 
 class Run:
-    """A run under way: it trains what it is given and the store lacks, and writes the records."""
+    """A run: it trains what it is given and the store lacks, and writes the records."""
 
     def __init__(
         self,
@@ -282,7 +282,7 @@ class Run:
         self._executor: Executor | None = None
         self._tryouts = Tryouts(self._context)
         self._suite, self._store, self._only, self._observer = suite, store, only, observer
-        self._made = any(entry.workload.smoke for entry in suite.workloads)
+        self._synthetic = any(entry.workload.smoke for entry in suite.workloads)
         self._facts: Mapping[str, Any] | None = None
         self.ids: list[str] = []
         same = suite.tuning is None and store.meta().get("hash") == suite.hash
@@ -293,7 +293,7 @@ class Run:
             source=suite.text,
             hash=suite.hash,
             view=suite.report_spec.to_json(),
-            smoke="made data, no result" if self._made else "",
+            smoke="synthetic data, no result" if self._synthetic else "",
         )
 
     def __enter__(self) -> Run:
@@ -380,7 +380,7 @@ class Run:
         try:
             self._executor.prepare(todo)
             self._tryouts.check(todo, self._executor.call)
-            preflight.check(todo, data, here=self._executor.here, call=self._executor.call)
+            preflight.check(todo, data, local=self._executor.is_local, call=self._executor.call)
             for job, records in self._executor.run(self._jobs(planned, todo, setting), setting):
                 self._keep(job, records)
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Many trials side by side on this machine: warm worker processes that a killed trial cannot take along."""
+"""Many trials side by side on this machine: warm worker processes, replaced when a trial kills one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STARTS = 6
 #: Seconds for which a trial with custom code may say nothing, neither of an epoch nor of its end, before it
 #: is taken for one that hangs; where no limit is declared.
 SILENCE = 3600.0
-#: Seconds between two looks at time limits and at workers that may have gone without a word.
+#: Seconds between two checks of time limits and of workers that may have ended silently.
 LOOK = 0.1
 #: Arrays of a dataset, written once and mapped into every worker.
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -99,12 +99,12 @@ class Pool:
     Notes
     -----
     A worker that ends in any way, or exceeds the limit, is replaced. Its job is recorded as crashed, after a
-    second try if it was killed: who ends itself would do so again. A worker that has run custom code is
+    second try if it was killed: one that ends itself would do so again. A worker that has run custom code is
     replaced too, so that nothing of what that code changed (a patched framework, settings, threads) is there
     for the next trial.
     """
 
-    here = True
+    is_local = True
 
     def __init__(
         self,
@@ -255,7 +255,7 @@ class Pool:
         return fresh
 
     def _messages(self) -> Iterator[tuple[Worker, processes.Message]]:
-        """Wait a moment for what the workers at work say; those that are late are killed."""
+        """Wait briefly for messages of the busy workers, and kill those over their time limit."""
         try:
             worker, message = self._inbox.get(timeout=LOOK)
         except queue.Empty:

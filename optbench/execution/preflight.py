@@ -1,4 +1,4 @@
-"""What can be told before anything is trained: whether the user's code works, whether memory suffices."""
+"""Checks before anything is trained: whether custom code works, whether memory suffices."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def check(
     planned: Iterable[PlannedTrial],
     data: Mapping[str | OwnData, Dataset],
     *,
-    here: bool = True,
+    local: bool = True,
     call: Callable[..., Any] | None = None,
 ) -> None:
-    """Call every metric once on made predictions, and count the bytes of every model that is trained here.
+    """Call every metric once on synthetic predictions, and count the bytes of every model trained here.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def check(
         What is to be trained.
     data : mapping
         Their datasets.
-    here : bool
+    local : bool
         Whether they are trained on this machine.
     call : callable, optional
         ``call(function, *arguments)`` calls a function where trials run; in this process if not given.
@@ -61,9 +61,9 @@ def check(
                 (call or _here)(custom_metrics.check, metric, facts.targets, facts.outputs)
             except ProcessEndedError as error:
                 raise custom_metrics.MetricError(
-                    f"metric {metric.name}: {metric.reference}, called on made predictions: {error}"
+                    f"metric {metric.name}: {metric.reference}, called on synthetic predictions: {error}"
                 ) from None
-        if here:
+        if local:
             check_memory(spec, facts)
         check_batches(spec, facts)
 

@@ -1,4 +1,4 @@
-"""What one trial may change of its process, put back before the next: a trial can run code of others."""
+"""Process-wide state that a trial's custom code may change, restored before the next trial."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _Handlers = dict[signal.Signals, Any]
 
 @contextlib.contextmanager
 def restored() -> Iterator[None]:
-    """Put back the working directory, the standard streams, signal handlers and alarms.
+    """Restore the working directory, the standard streams, signal handlers and alarms.
 
-    A framework's own settings are put back by :func:`optbench.backends.engine`, which every job calls.
+    A framework's own settings are restored by :func:`optbench.backends.engine`, which every job calls.
     """
     folder = _folder()
     streams = {name: getattr(sys, name) for _, name, _ in _STREAMS}
@@ -53,7 +53,7 @@ class Interruption:
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}
 
     def __enter__(self) -> Interruption:
@@ -70,7 +70,7 @@ class Interruption:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+        self.requested = True
         self._before[number](number, frame)
 
 

@@ -57,7 +57,7 @@ class EpochRequest:
         return self.session.train_epoch(self.rows, self.epoch, self.x, self.rates)
 
 
-#: A trial under way: stops at its opening, asks for epoch after epoch, is answered with the batch losses, and
+#: A running trial: stops at its opening, asks for epoch after epoch, is answered with the batch losses, and
 #: ends in its record.
 Opened = Generator[EpochRequest | None, NDArray[np.float64], TrialRecord]
 
@@ -175,9 +175,7 @@ def opened(
     progress = _Progress(lr=math.nan if spec.optimizer.lr is None else spec.optimizer.lr)
     keep: _Keeper | None = None
     if checkpoints is not None:
-        identity = {**facts, "split": data.fingerprint, "init": init}
-        if facts.get("step_because") == MEASURED:  # the clock may find another, which has the same bits
-            del identity["step"]
+        identity = _identity({**facts, "split": data.fingerprint, "init": init})
         keep = _Keeper(checkpoints.of(whole_id(spec), identity), columns, clock)
         try:
             progress = keep.resume(session) or progress
@@ -199,30 +197,54 @@ def opened(
         block_id=block_id(spec),
         spec=spec,
         status=status,
-        fingerprints=Fingerprints(
-            split=data.fingerprint,
-            init=init,
-            order=progress.digests[0],
-            order_by_epoch=tuple(matching.short_digest(digest) for digest in progress.digests),
-        ),
+        fingerprints=_fingerprints(data, init, progress),
         history=history,
         metrics=metrics,
         timings={
             "setup": setup,
             "warm_up": warm_up,
-            "augment": progress.augment_seconds,
-            "step": float(np.nansum(history["step_seconds"])),
-            "eval": float(np.nansum(history["eval_seconds"])) + test_seconds,
+            **_timings(history, progress, test_seconds),
             "total": time.perf_counter() - clock + progress.seconds_before,
         },
         predictions=predictions,
-        environment={
-            **facts,
-            **({"checkpoint": keep.note} if keep is not None and keep.note else {}),
-            **({"data_notes": list(dataset.notes)} if dataset.notes else {}),
-        },
+        environment={**facts, **_notes(keep, dataset)},
         started=started,
     )
+
+
+def _identity(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What must agree before a checkpoint is used."""
+    identity = dict(facts)
+    if facts.get("step_because") == MEASURED:  # the clock may find another, which has the same bits
+        del identity["step"]
+    return identity
+
+
+def _timings(
+    history: Mapping[str, NDArray[Any]], progress: _Progress, test_seconds: float
+) -> dict[str, float]:
+    return {
+        "augment": progress.augment_seconds,
+        "step": float(np.nansum(history["step_seconds"])),
+        "eval": float(np.nansum(history["eval_seconds"])) + test_seconds,
+    }
+
+
+def _fingerprints(data: TrialData, init: str, progress: _Progress) -> Fingerprints:
+    return Fingerprints(
+        split=data.fingerprint,
+        init=init,
+        order=progress.digests[0],
+        order_by_epoch=tuple(matching.short_digest(digest) for digest in progress.digests),
+    )
+
+
+def _notes(keep: _Keeper | None, dataset: Dataset) -> dict[str, Any]:
+    """Facts of a record about its checkpoint and its data, where there are any."""
+    return {
+        **({"checkpoint": keep.note} if keep is not None and keep.note else {}),
+        **({"data_notes": list(dataset.notes)} if dataset.notes else {}),
+    }
 
 
 def whole_id(spec: TrialSpec) -> str:

@@ -53,7 +53,7 @@ class RayExecutor:
     folder.
     """
 
-    here = False
+    is_local = False
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ class SharedFolder:
 def sweep() -> None:
     """Remove the folders whose process is gone, as after ``kill -9``."""
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{LOCK}"):
-        # Another user's, or that of a run under way.
+        # Another user's, or that of a running run.
         with (
             contextlib.suppress(filelock.Timeout, OSError, NotImplementedError),
             filelock.FileLock(path, timeout=0),

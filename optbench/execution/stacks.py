@@ -78,15 +78,15 @@ def jobs(planned: Sequence[PlannedTrial], size: Callable[[PlannedTrial], int]) -
 
 
 def obstacle(spec: TrialSpec) -> str:
-    """Why no engine trains such trials together; empty where one may: it is asked again at their opening."""
+    """Why no engine trains such trials together; empty where one may, which checks again at their opening."""
     workload = spec.workload
     if workload.model.own is not None:
-        return "a network of one's own is for trials alone"
+        return "a custom network cannot be trained in a stack"
     if is_stepwise(workload.schedule):
-        return "a schedule by step is for trials alone"
+        return "a schedule by step cannot be trained in a stack"
     for name in ("ema", "accumulate"):
         if getattr(workload, name) is not None:
-            return f"{name} is for trials alone"
+            return f"{name} cannot be trained in a stack"
     return stack_obstacle(spec.optimizer, spec.backend, apart=spec.device == "cuda") or ""
 
 

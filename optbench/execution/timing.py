@@ -23,7 +23,7 @@ from optbench.datasets.base import Dataset, TrialData, network, trial_data
 from optbench.environment import Context
 from optbench.errors import UserError
 from optbench.execution import local, memory
-from optbench.execution.choice import apart
+from optbench.execution.choice import isolated
 from optbench.execution.jobs import ProcessEndedError
 from optbench.matching import Indices
 from optbench.records import machines, step_times
@@ -72,7 +72,7 @@ def time_suite(
     Parameters
     ----------
     suite : Suite
-        A dry run's made data have the real shapes, so its times are those of the suite.
+        A dry run's synthetic data have the real shapes, so its times are those of the suite.
     results : path
         Folder of all stores.
     only : callable, optional
@@ -82,7 +82,7 @@ def time_suite(
     round_seconds : float
         About so long each time.
     progress : callable
-        Is told what happens, and if the machine is not quiet.
+        Called with messages: what is timed, and whether the machine is busy.
     context : Context, optional
         As of the suite's trials; the defaults if not given.
 
@@ -106,7 +106,7 @@ def time_suite(
         if only is None or only(trial):
             groups.setdefault((trial.workload, trial.spec.backend), {}).setdefault(trial.optimizer, trial)
     found: list[PassTimes] = []
-    still: list[str] = []
+    unmoved: list[str] = []
     with (
         _alone(),
         Store(store_path(suite, results), write=True) as store,
@@ -116,28 +116,28 @@ def time_suite(
         for (workload, backend), trials in groups.items():
             progress(f"timing {workload} ({backend}): {', '.join(trials)}")
             folder = suite.path.parent if suite.path else None
-            timed = _time_apart(list(trials.values()), folder, context, rounds, round_seconds, progress)
+            timed = _time_isolated(list(trials.values()), folder, context, rounds, round_seconds, progress)
             store.set_meta(**{entry.key: entry.to_json() for entry in timed.passes})
             found += timed.passes
-            still += timed.still
-    if still:
+            unmoved += timed.unmoved
+    if unmoved:
         raise TimingError(
-            f"{'; '.join(still)}: the weights did not change in any timed step, so this is no time of a step "
-            "and was not kept; check the learning rate, and that step() updates the parameters"
+            f"{'; '.join(unmoved)}: the weights did not change in any timed step, so this is no time of a "
+            "step and was not kept; check the learning rate, and that step() updates the parameters"
         )
     return found
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Group:
-    """A workload's times, the optimizers that moved no weight, and what is to be said."""
+    """A workload's times, the optimizers that moved no weight, and messages for the user."""
 
     passes: list[PassTimes] = field(default_factory=list)
-    still: list[str] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    unmoved: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
 
-def _time_apart(
+def _time_isolated(
     trials: Sequence[PlannedTrial],
     folder: Path | None,
     context: Context,
@@ -146,16 +146,16 @@ def _time_apart(
     progress: Callable[[str], None],
 ) -> _Group:
     """Time a workload; with custom code in a process of its own, and without that code where it ends it."""
-    with apart(trials, context) as executor:
+    with isolated(trials, context) as executor:
         try:
             found = executor.call(_time_group, trials, folder, context, rounds, seconds)
         except ProcessEndedError as error:
             plain = [trial for trial in trials if not custom_code(trial.spec)]
             names = ", ".join(trial.optimizer for trial in trials if custom_code(trial.spec))
             progress(f"{names}: not timed, as its code ended the process: {error}")
-            return _time_apart(plain, folder, context, rounds, seconds, progress) if plain else _Group()
-    for words in found.said:
-        progress(words)
+            return _time_isolated(plain, folder, context, rounds, seconds, progress) if plain else _Group()
+    for message in found.messages:
+        progress(message)
     return found
 
 
@@ -164,89 +164,117 @@ def _time_group(
 ) -> _Group:
     """Time the optimizers of a workload in turns."""
     group = _Group()
-    progress, still = group.said.append, group.still
     spec = trials[0].spec
     dataset = registry.of_workload(spec.workload, data_dir=context.data_dir)
     data = trial_data(dataset, spec.workload, spec.seeds)
     load = _Load()
-    batch = data.examples if spec.workload.batch_size == "full" else spec.workload.batch_size
-    whole = math.ceil(data.rows_each / batch)
-    first = _order(spec, data, 1)[: FEWEST_STEPS * batch]
-    augmentation = None
-    if spec.workload.augment is not None:
-        augmentation = Augmentation(spec.workload.augment, data.train, seed=spec.seeds.augment)
-
-    def train(one: _Timed, parts: Sequence[tuple[Indices, int]]) -> tuple[float, int]:
-        """Train over some rows of some epochs: seconds, and steps taken."""
-        total, steps = 0.0, 0
-        for rows, epoch in parts:
-            x = augmentation.epoch(rows, epoch) if augmentation is not None else None
-            clock = time.perf_counter()
-            losses = one.session.train_epoch(rows, epoch, x)
-            total += time.perf_counter() - clock
-            steps += len(losses)
-        return total, steps
-
-    timed, step = [], 0.0
-    for trial in trials:
-        try:
-            one = _open(trial, dataset, data, context)
-            train(one, [(first, 1)])
-            took, steps = train(one, [(first, 1)])
-        except Exception as error:  # as a trial of it would: the others are timed without it
-            progress(f"{trial.optimizer} is not timed, it fails: {type(error).__name__}: {error}")
-            continue
-        timed.append(one)
-        step = max(step, took / steps)
+    training = _SharedTraining.of(spec, data)
+    timed, step = _opened(trials, training, dataset, context, group.messages.append)
     if not timed:
         return group
-    part, epochs = _share(step, whole, seconds)
-
-    def rows_of(number: int) -> list[tuple[Indices, int]]:
-        places = range(number * epochs + 1, (number + 1) * epochs + 1)
-        return [(_order(spec, data, epoch)[: part * batch], epoch) for epoch in places]
-
-    for one in timed:
-        train(one, rows_of(0))
-        _evaluate(one.session, data)
-    before = [_trained(one) for one in timed]
+    part, epochs = _share(step, training.steps_per_epoch, seconds)
+    for trial in timed:
+        training.train(trial, training.round(0, part, epochs))
+        _evaluate(trial.session, data)
+    before = [_trained(trial) for trial in timed]
     for number in range(rounds):
-        rows = rows_of(number + 1)
+        rows = training.round(number + 1, part, epochs)
         for place in range(len(timed)):
-            one = timed[(place + number) % len(timed)]
-            took, steps = train(one, rows)
-            one.steps.append(took / steps)
-            one.evals.append(_evaluate(one.session, data))
+            trial = timed[(place + number) % len(timed)]
+            took, steps = training.train(trial, rows)
+            trial.steps.append(took / steps)
+            trial.evals.append(_evaluate(trial.session, data))
     moved = []
-    for one, old in zip(timed, before, strict=True):
-        if all(np.array_equal(value, old[name]) for name, value in _trained(one).items()):
-            still.append(f"{one.trial.workload}, {one.trial.optimizer}")
+    for trial, old in zip(timed, before, strict=True):
+        if all(np.array_equal(value, old[name]) for name, value in _trained(trial).items()):
+            group.unmoved.append(f"{trial.trial.workload}, {trial.trial.optimizer}")
         else:
-            moved.append(one)
+            moved.append(trial)
     busy = load.busy()
     facts = {
         **environment.describe(folder),
         **backends.engine(spec.backend, context).describe(spec.device),
     }
-    held = [_memory(one.trial, part * batch, context, progress) for one in moved]
+    rows_a_round = part * training.batch
+    held = [_memory(trial.trial, rows_a_round, context, group.messages.append) for trial in moved]
     group.passes.extend(
         PassTimes(
-            config=step_times.config_id(to_plain(one.trial.spec)),
+            config=step_times.config_id(to_plain(trial.trial.spec)),
             machine=machines.machine_id(facts),
             facts=facts,
             measured=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             steps=part * epochs,
-            steps_per_epoch=whole,
-            step_seconds=tuple(one.steps),
-            eval_seconds=tuple(one.evals),
-            warm_up_seconds=one.warm_up,
-            state_bytes=one.session.state_bytes(),
+            steps_per_epoch=training.steps_per_epoch,
+            step_seconds=tuple(trial.steps),
+            eval_seconds=tuple(trial.evals),
+            warm_up_seconds=trial.warm_up,
+            state_bytes=trial.session.state_bytes(),
             busy=busy,
             **bytes_held,
         )
-        for one, bytes_held in zip(moved, held, strict=True)
+        for trial, bytes_held in zip(moved, held, strict=True)
     )
     return group
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SharedTraining:
+    """The training that all optimizers of a workload are timed on: the same rows in the same order."""
+
+    spec: TrialSpec
+    data: TrialData
+    batch: int
+    steps_per_epoch: int
+    augmentation: Augmentation | None
+
+    @classmethod
+    def of(cls, spec: TrialSpec, data: TrialData) -> _SharedTraining:
+        """Of a workload."""
+        batch = data.examples if spec.workload.batch_size == "full" else spec.workload.batch_size
+        augmentation = None
+        if spec.workload.augment is not None:
+            augmentation = Augmentation(spec.workload.augment, data.train, seed=spec.seeds.augment)
+        whole = math.ceil(data.rows_each / batch)
+        return cls(spec=spec, data=data, batch=batch, steps_per_epoch=whole, augmentation=augmentation)
+
+    def round(self, number: int, steps: int, epochs: int) -> list[tuple[Indices, int]]:
+        """Rows of the first ``steps`` of each epoch of a round, with the epoch."""
+        places = range(number * epochs + 1, (number + 1) * epochs + 1)
+        return [(_order(self.spec, self.data, epoch)[: steps * self.batch], epoch) for epoch in places]
+
+    def train(self, timed: _Timed, parts: Sequence[tuple[Indices, int]]) -> tuple[float, int]:
+        """Train over some rows of some epochs: seconds, and steps taken."""
+        total, steps = 0.0, 0
+        for rows, epoch in parts:
+            x = self.augmentation.epoch(rows, epoch) if self.augmentation is not None else None
+            clock = time.perf_counter()
+            losses = timed.session.train_epoch(rows, epoch, x)
+            total += time.perf_counter() - clock
+            steps += len(losses)
+        return total, steps
+
+
+def _opened(
+    trials: Sequence[PlannedTrial],
+    training: _SharedTraining,
+    dataset: Dataset,
+    context: Context,
+    progress: Callable[[str], None],
+) -> tuple[list[_Timed], float]:
+    """Open the trials that can be timed; the second is the seconds of the slowest's step."""
+    first = training.round(0, FEWEST_STEPS, 1)
+    timed, step = [], 0.0
+    for trial in trials:
+        try:
+            opened = _open(trial, dataset, training.data, context)
+            training.train(opened, first)
+            took, steps = training.train(opened, first)
+        except Exception as error:  # as a trial of it would: the others are timed without it
+            progress(f"{trial.optimizer} is not timed, it fails: {type(error).__name__}: {error}")
+            continue
+        timed.append(opened)
+        step = max(step, took / steps)
+    return timed, step
 
 
 def _open(trial: PlannedTrial, dataset: Dataset, data: TrialData, context: Context) -> _Timed:
@@ -286,9 +314,9 @@ def _evaluate(session: Session, data: TrialData) -> float:
     return time.perf_counter() - clock
 
 
-def _trained(one: _Timed) -> Mapping[str, np.ndarray]:
+def _trained(timed: _Timed) -> Mapping[str, np.ndarray]:
     """Weights that an optimizer trains: running averages move whatever it does."""
-    weights = one.session.weights()
+    weights = timed.session.weights()
     return {name: w for name, w in weights.items() if not name.rpartition("/")[2].startswith("moving_")}
 
 

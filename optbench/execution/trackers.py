@@ -1,6 +1,6 @@
 """Experiment trackers beside the store: each trial becomes a run of TensorBoard, MLflow or Weights & Biases.
 
-They are told what the store has been told, by the process that writes it, when a record arrives. The store
+They get each record from the process that writes the store, when it is stored. The store
 stays the result: a tracker that fails is left out from then on, with one warning.
 """
 

@@ -85,7 +85,7 @@ class Tryouts:
             lines = "".join(f"\n  optimizers.{label}: {reason}" for label, reason in problems.items())
             raise TryoutError(
                 "nothing was trained: each optimizer took two steps on a small model, and "
-                f"{len(problems)} cannot train; mend or leave out{lines}"
+                f"{len(problems)} cannot train; fix or leave out{lines}"
             )
 
     def _reason(self, spec: TrialSpec, call: Callable[..., Any]) -> str | None:
@@ -144,10 +144,10 @@ def tried(spec: TrialSpec, context: Context) -> str | None:
             session.train_epoch(rows[BATCH:], 2)
         except UserError as error:
             return one_line(error)
-        except Exception as error:  # code of others may fail in any way; here, that is the answer
+        except Exception as error:  # custom code may fail in any way; here, that is the answer
             return f"{type(error).__name__}: {one_line(error)}"
         except BaseException:  # sys.exit, say, which is for its trials to say
-            if interruption.asked:
+            if interruption.requested:
                 raise
     return None
 

@@ -1,7 +1,7 @@
-"""A worker: one process of this machine that does one task after the other and tells of its progress.
+"""A worker: one process of this machine that does one task after the other and reports its progress.
 
 The pipe between a worker and the run is theirs alone: a worker that is killed in the middle of a message
-takes nothing along that another one needs. Whatever ends a worker ends its pipe too, so the run is told.
+blocks no other. Whatever ends a worker closes its pipe too, so the run notices.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Began:
 
 @dataclass(frozen=True)
 class Progress:
-    """A task's news, as it gave them to ``tell``."""
+    """A progress message that the task gave to ``tell``."""
 
     news: tuple[Any, ...]
 
@@ -59,7 +59,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """The task raised an exception: its text for people, and its exit code if it was an expected error."""
+    """The task raised an exception: its traceback as text, and its exit code if it was an expected error."""
 
     error: str
     exit_code: int | None
@@ -87,12 +87,12 @@ class Ended:
 
 
 Message = Ready | Began | Progress | Done | Failed | Ended
-#: What all workers of a pool say, in the order in which it arrives.
+#: Messages of all workers of a pool, in the order of arrival.
 Inbox = SimpleQueue["tuple[Worker, Message]"]
 
 
 class Worker:
-    """A process of its own for tasks; what it says arrives in the inbox.
+    """A process for tasks; its messages arrive in the inbox.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class Worker:
             self._pipe.close()
 
     def _read(self) -> None:
-        """Pass on what the worker says; a message cut off, or none of ours, is its last."""
+        """Pass on the worker's messages, until one is cut off or not in the worker's format."""
         while True:
             try:
                 message = self._pipe.recv()

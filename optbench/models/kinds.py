@@ -379,7 +379,7 @@ LAYERS: Mapping[str, type[Layer]] = MappingProxyType({cls.kind: cls for cls in g
 
 @dataclass(frozen=True, kw_only=True)
 class OwnNetwork:
-    """A network of the user's own, the only layer of its model: a ``torch.nn.Module``.
+    """A custom network, the only layer of its model: a ``torch.nn.Module``.
 
     Attributes
     ----------
@@ -427,6 +427,6 @@ class Model:
 
     @property
     def own(self) -> OwnNetwork | None:
-        """The user's own network, if it is one."""
+        """The custom network, if it is one."""
         first = self.layers[0]
         return first if isinstance(first, OwnNetwork) else None

@@ -132,7 +132,7 @@ def load(config: Custom) -> Any:
     try:
         return references.load_identified(config.reference, config.code, directory)
     except ImportProblem as error:
-        raise CustomError(f"{error}; mend {config.reference}") from error
+        raise CustomError(f"{error}; fix {config.reference}") from error
 
 
 def directory_of(config: Custom) -> Path | None:
@@ -178,18 +178,18 @@ def make(config: Custom, *positional: Any, roles: Mapping[str, Any], lr: Any = N
     CustomError
         If the class does not take an argument, or cannot be loaded.
     """
-    made = load(config)
+    target = load(config)
     given = arguments(config)
     if lr is not None:
         given |= {name: lr for name in SYNONYMS[0] if name in given}
-    given = fitted(made, given, config.reference)
-    known = _parameters(made)
+    given = fitted(target, given, config.reference)
+    known = _parameters(target)
     wanted = {"roles": dict(roles), "names": tuple(roles)}
     given |= {name: value for name, value in wanted.items() if name in known and name not in given}
-    return made(*positional, **given)
+    return target(*positional, **given)
 
 
-def fitted(made: Any, given: Mapping[str, Any], reference: str) -> dict[str, Any]:
+def fitted(target: Any, given: Mapping[str, Any], reference: str) -> dict[str, Any]:
     """Call arguments by the words that a class has for them: ``lr`` may be its ``learning_rate``.
 
     Single betas become a place of ``betas`` where it takes these.
@@ -205,7 +205,7 @@ def fitted(made: Any, given: Mapping[str, Any], reference: str) -> dict[str, Any
     >>> fitted(adam, {"lr": 0.1, "beta1": 0.8}, "mine:adam")
     {'learning_rate': 0.1, 'b1': 0.8}
     """
-    known = _parameters(made)
+    known = _parameters(target)
     anything = not known or any(p.kind is Parameter.VAR_KEYWORD for p in known.values())
     found: dict[str, Any] = {}
     for name, value in given.items():
@@ -219,8 +219,8 @@ def fitted(made: Any, given: Mapping[str, Any], reference: str) -> dict[str, Any
             found["betas"] = tuple(betas)
             continue
         if word is None and not anything:
-            takes = ", ".join(n for n in known if n not in ("self", "params", "roles", "names"))
-            raise CustomError(f"{reference} takes no argument {name!r}; it takes {takes or 'none'}")
+            accepted = ", ".join(n for n in known if n not in ("self", "params", "roles", "names"))
+            raise CustomError(f"{reference} takes no argument {name!r}; it takes {accepted or 'none'}")
         if (word or name) in found:
             raise CustomError(
                 f"{reference}: {name!r} is another word for {word!r}, which is given too; keep one"
@@ -229,18 +229,18 @@ def fitted(made: Any, given: Mapping[str, Any], reference: str) -> dict[str, Any
     return found
 
 
-def _parameters(made: Any) -> dict[str, Parameter]:
+def _parameters(target: Any) -> dict[str, Parameter]:
     """Parameters of a class or function; none where Python cannot tell."""
     try:
-        return dict(signature(made).parameters)
+        return dict(signature(target).parameters)
     except (TypeError, ValueError):
         return {}
 
 
 def backend_of(config: Custom) -> str:
     """Tell which backend a class belongs to: torch, tensorflow (Keras) or jax, by its base classes."""
-    made = load(config)
-    bases = {base.__module__.partition(".")[0] for base in getattr(made, "__mro__", ())}
+    target = load(config)
+    bases = {base.__module__.partition(".")[0] for base in getattr(target, "__mro__", ())}
     if "torch" in bases:
         return "torch"
     return "tensorflow" if "keras" in bases else "jax"

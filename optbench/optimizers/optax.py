@@ -188,7 +188,7 @@ def _grouped(
 def _of_shapes(
     config: OptimizerConfig, learning_rate: optax.ScalarOrSchedule | None
 ) -> optax.GradientTransformation:
-    """Join the transformations of groups for a tree of parameters that nobody named."""
+    """Join the transformations of groups for a tree of unnamed parameters."""
 
     def named(tree: Any) -> dict[str, Any]:
         return {str(k): leaf for k, leaf in enumerate(jax.tree.leaves(tree))}

@@ -89,8 +89,8 @@ def _looks(text: str | None) -> tuple[Look, ...]:
     return tuple(Look(**{**look, "asked": tuple(look["asked"])}) for look in json.loads(text or "[]"))
 
 
-def _write(found: Declarations) -> str:
-    plain = asdict(found)
+def _write(declarations: Declarations) -> str:
+    plain = asdict(declarations)
     del plain["looks"]
     return json.dumps(plain)
 
@@ -117,7 +117,7 @@ def freeze(
         Open for writing, as the run before left it.
     suite : Suite
     fresh : bool
-        The store's trials are about to be forgotten.
+        The store's trials are about to be removed.
     published : Published, optional
         A declaration that the suite was checked against.
 

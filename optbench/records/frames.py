@@ -340,7 +340,7 @@ def _trial_row(trial: StoredTrial, place: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _learning_rate(optimizer: Mapping[str, Any]) -> float:
-    """The rate of a config; of a class of one's own the argument of that name."""
+    """The rate of a config; of a custom class the argument of that name."""
     own = optimizer.get("arguments") or ()
     given = dict(own) if not isinstance(own, Mapping) else own
     found = optimizer.get("lr", given.get("lr", given.get("learning_rate", math.nan)))

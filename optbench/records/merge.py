@@ -140,10 +140,10 @@ def _join_plans(merged: Store, store: Store) -> list[str]:
     )
 
 
-def _search(found: journal.Journal) -> object:
+def _search(study_journal: journal.Journal) -> object:
     """What makes the labels of two tuned stores mean the same: networks, winners, the trials spent."""
-    winners = {(s.workload, s.optimizer, s.stage): s.config for s in found.studies}
-    return found.networks, winners, {key for key, *_ in found.trials()}
+    winners = {(s.workload, s.optimizer, s.stage): s.config for s in study_journal.studies}
+    return study_journal.networks, winners, {key for key, *_ in study_journal.trials()}
 
 
 def _newer(mine: dict[str, str], other: dict[str, str]) -> dict[str, str]:
@@ -164,8 +164,8 @@ def _newer(mine: dict[str, str], other: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def _progress(found: journal.Journal) -> tuple[bool, int]:
-    return found.done, sum(1 for _ in found.trials())
+def _progress(study_journal: journal.Journal) -> tuple[bool, int]:
+    return study_journal.done, sum(1 for _ in study_journal.trials())
 
 
 def _differ(a: Store, b: Store, key: str) -> list[str]:

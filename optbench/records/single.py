@@ -96,7 +96,7 @@ def write(trial: StoredTrial, *, store: Path, workload: str = "", optimizer: str
     except NotRunnableError as error:
         suite, notes = "", [str(error)]
     if trial.spec["workload"].get("smoke"):
-        notes[0] += " --smoke (it was a dry run on made data)"
+        notes[0] += " --smoke (it was a dry run on synthetic data)"
     given = trial.spec.get("workload", {})
     layers = given.get("model", {}).get("layers", ())
     own = [*_configs(trial.spec["optimizer"]), *given.get("metrics", ()), *layers]
@@ -169,7 +169,7 @@ def _metrics(recorded: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _model(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """The recorded layers, or the class of a network of one's own with its arguments."""
+    """The recorded layers, or the class of a custom network with its arguments."""
     first = recorded["layers"][0]
     if first["kind"] != "own":
         return dict(recorded)
@@ -195,25 +195,25 @@ def _configs(recorded: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [group["config"] for group in recorded["groups"]] if "groups" in recorded else [recorded]
 
 
-def _changed(spec: Mapping[str, Any], found: PlannedTrial) -> str:
+def _changed(spec: Mapping[str, Any], trial: PlannedTrial) -> str:
     """Say which part of what names a trial has changed."""
     dataset = spec["workload"]["dataset"]
     if not isinstance(dataset, str) and dataset["digest"] != getattr(
-        found.spec.workload.dataset, "digest", None
+        trial.spec.workload.dataset, "digest", None
     ):
         return f"the data in {dataset['location']} have changed"
     if not isinstance(dataset, str) and dataset.get("code") != (
-        code := getattr(found.spec.workload.dataset, "code", None)
+        code := getattr(trial.spec.workload.dataset, "code", None)
     ):
         return f"the code of {dataset['location']} was {dataset['code']} and is {code}"
-    for old, new in zip(spec["workload"].get("metrics", ()), found.spec.workload.metrics or (), strict=True):
+    for old, new in zip(spec["workload"].get("metrics", ()), trial.spec.workload.metrics or (), strict=True):
         if old["code"] != new.code:
             return f"the code of {old['reference']} was {old['code']} and is {new.code}"
-    network = found.spec.workload.model.own
+    network = trial.spec.workload.model.own
     recorded = spec["workload"]["model"]["layers"][0]
     if network is not None and recorded.get("code") != network.code:
         return f"the code of {network.reference} was {recorded.get('code')} and is {network.code}"
-    for optimizer, config in zip(_configs(spec["optimizer"]), leaves(found.spec.optimizer), strict=True):
+    for optimizer, config in zip(_configs(spec["optimizer"]), leaves(trial.spec.optimizer), strict=True):
         code = getattr(config, "code", None)
         if optimizer.get("code") != code:
             return f"the code of {optimizer['reference']} was {optimizer['code']} and is {code}"

@@ -63,7 +63,7 @@ _Moves = list[tuple[str, str | None, int]]
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:
-    """Open a store for reading; in a folder that cannot be written, too, where nothing is under way."""
+    """Open a store for reading; in a folder that cannot be written, too, where nothing writes."""
     uri = f"{path.absolute().as_uri()}?mode=ro"
     db = sqlite3.connect(uri, uri=True)
     try:
@@ -204,7 +204,7 @@ class Store(StoreReader):
             for table in RECORD_TABLES:
                 self._db.execute(f"DELETE FROM {table}")
 
-    def mend(self) -> Integrity:
+    def repair(self) -> Integrity:
         """Forget what is not as it was written, so that a run can make it anew; says what that was."""
         found = self.verify()
         if not found.misfits:

@@ -77,7 +77,7 @@ def remedy(error: Exception, path: Path) -> str | None:
 
 
 def network_disk(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> str | None:
-    """Name the kind of network disk that a folder lies on; None for a local one, and where nobody says.
+    """Name the kind of network disk that a folder lies on; None for a local or unknown one.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from optbench.suite.references import ImportProblem, file_digest, identify, is_f
 
 
 class UntrustedError(UserError):
-    """Code that a store names and that nobody allowed to run, or that is not what was recorded."""
+    """Code that a store names and that was not allowed to run, or that is not what was recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -188,8 +188,8 @@ def settings_compared(results: Results, spec: ReportSpec) -> list[SettingCompari
     return found
 
 
-def _joined(rows: pd.DataFrame, columns: Sequence[str], sign: str) -> list[str]:
-    return [sign.join(cells) for cells in zip(*(rows[name] for name in columns), strict=True)]
+def _joined(rows: pd.DataFrame, columns: Sequence[str], separator: str) -> list[str]:
+    return [separator.join(cells) for cells in zip(*(rows[name] for name in columns), strict=True)]
 
 
 def _across(boards: Sequence[Leaderboard], names: list[str], spec: ReportSpec) -> Across:
@@ -214,29 +214,9 @@ def _across(boards: Sequence[Leaderboard], names: list[str], spec: ReportSpec) -
     these = {c.candidate: c for c in over_workloads(called, boards, spec)}
     # Counts take the pairs within each workload to be independent.
     counts = () if crossings else conjunctions(tables, names, settings=declared)
-    counted = {c.candidate: c for c in counts}
-    new = {c.candidate: c for c in family.comparisons}
-    words = {
-        name: tuple(c.verdict.word for b in boards for c in b.family.comparisons if c.candidate == name)
-        for name in names
-    }
     times = _times(boards, names)
-    scores = profile_score(times) if times is not None else np.full(len(names), math.nan)
     ranks = family.friedman.mean_ranks if family.friedman else _mean_ranks(cells)
-    rows = [
-        AcrossRow(
-            optimizer=name,
-            mean_rank=float(ranks[i]),
-            mean_rank_low=family.mean_rank_low[i],
-            mean_rank_high=family.mean_rank_high[i],
-            verdicts=words[name],
-            these=these.get(name),
-            new=new.get(name),
-            conjunction=counted.get(name),
-            profile=float(scores[i]),
-        )
-        for i, name in enumerate(names)
-    ]
+    rows = _rows(boards, names, family, ranks, these=these, counts=counts, times=times)
     suffix = first.title.removeprefix(first.workload)
     stability = leave_one_out(complete, names) if len(complete) >= 2 and len(names) > 2 else None
     return Across(
@@ -257,6 +237,39 @@ def _across(boards: Sequence[Leaderboard], names: list[str], spec: ReportSpec) -
         notes=tuple(_notes(boards, family, medians, stability)),
         setting=(first.backend, first.device, first.precision),
     )
+
+
+def _rows(
+    boards: Sequence[Leaderboard],
+    names: Sequence[str],
+    family: FamilyResult,
+    ranks: FloatArray,
+    *,
+    these: Mapping[str, StratifiedComparison],
+    counts: Iterable[Conjunction],
+    times: FloatArray | None,
+) -> list[AcrossRow]:
+    counted = {c.candidate: c for c in counts}
+    new = {c.candidate: c for c in family.comparisons}
+    words = {
+        name: tuple(c.verdict.word for b in boards for c in b.family.comparisons if c.candidate == name)
+        for name in names
+    }
+    scores = profile_score(times) if times is not None else np.full(len(names), math.nan)
+    return [
+        AcrossRow(
+            optimizer=name,
+            mean_rank=float(ranks[i]),
+            mean_rank_low=family.mean_rank_low[i],
+            mean_rank_high=family.mean_rank_high[i],
+            verdicts=words[name],
+            these=these.get(name),
+            new=new.get(name),
+            conjunction=counted.get(name),
+            profile=float(scores[i]),
+        )
+        for i, name in enumerate(names)
+    ]
 
 
 def _mean_ranks(cells: FloatArray) -> FloatArray:

@@ -90,8 +90,8 @@ def analyse(results: Results, spec: ReportSpec, *, published: Published | None =
     failures = Failures()
     _name_unfit(results, failures)
     attempt = failures.attempt
-    stored, asked = results, spec
-    said = attempt("when it was declared", lambda: declared(stored, asked, published)) or UNKNOWN
+    stored, requested = results, spec
+    when_declared = attempt("when it was declared", lambda: declared(stored, requested, published)) or UNKNOWN
     results, spec = attempt("titles", lambda: with_titles(results, spec)) or (results, spec)
     raw = results
     fair = attempt("times", lambda: with_fair_times(raw))
@@ -99,7 +99,10 @@ def analyse(results: Results, spec: ReportSpec, *, published: Published | None =
     results = attempt("what tuning cost", lambda: _with_tuning_cost(timed)) or timed
     boards = attempt("leaderboards", lambda: leaderboards(results, spec, failures=failures)) or []
     overall = attempt("tables across workloads", lambda: _across(boards, spec, failures)) or []
-    boards, overall = attempt("questions", lambda: marked(boards, overall, spec, said)) or (boards, overall)
+    boards, overall = attempt("questions", lambda: marked(boards, overall, spec, when_declared)) or (
+        boards,
+        overall,
+    )
     settings = attempt(
         "comparison of backends, devices and precisions",
         lambda: settings_compared(results, spec) if len(results.trials) else [],
@@ -114,10 +117,13 @@ def analyse(results: Results, spec: ReportSpec, *, published: Published | None =
         grids=grids,
         new_examples=tuple(attempt(NEW_EXAMPLES, lambda: new_examples(boards, results)) or ()),
         answer=attempt("answer", lambda: suite_answer(results, spec, boards, overall, grids)) or Answer(),
-        warnings=(*(attempt("warnings", lambda: _warnings(results, spec)) or ()), *said.warnings),
-        methods=attempt("paragraph on the method", lambda: methods_paragraph(results, spec, boards, said))
+        warnings=(*(attempt("warnings", lambda: _warnings(results, spec)) or ()), *when_declared.warnings),
+        methods=attempt(
+            "paragraph on the method", lambda: methods_paragraph(results, spec, boards, when_declared)
+        )
         or "",
-        declared=attempt("question", lambda: _with_looks(said, boards, overall, spec)) or said,
+        declared=attempt("question", lambda: _with_looks(when_declared, boards, overall, spec))
+        or when_declared,
         failures=failures,
     )
 
@@ -147,10 +153,10 @@ def without_analysis(results: Results, spec: ReportSpec, failures: Failures) -> 
 
 
 def _with_looks(
-    said: Declared, boards: Sequence[Leaderboard], overall: Sequence[Across], spec: ReportSpec
+    when_declared: Declared, boards: Sequence[Leaderboard], overall: Sequence[Across], spec: ReportSpec
 ) -> Declared:
     """Add the question, and where there is one the sequential design and how far it is."""
-    found = with_question(said, boards, overall, spec)
+    found = with_question(when_declared, boards, overall, spec)
     state = standing(boards, overall, spec) if boards else None
     return (
         found
@@ -266,7 +272,7 @@ def _confounded(results: Results) -> list[str]:
 def _warnings(results: Results, spec: ReportSpec) -> list[str]:
     found = []
     if any(meta.get("smoke") for meta in results.meta):
-        found.append("Dry run on made data: these numbers are no result.")
+        found.append("Dry run on synthetic data: these numbers are no result.")
     count = len(results.trials)
     unfit = sum(refusal.unfit for refusal in results.refusals)
     if not count and not unfit:

@@ -15,17 +15,17 @@ from optbench.report.text import CORRECTIONS, listed, p_value
 from optbench.task import Metric
 
 Kind = Literal["verdict", "test", "sample", "cost", "missing"]
-#: A sentence names so many comparisons with their numbers; the others by their verdict.
+#: Most comparisons of a sentence with their numbers; the others are counted by verdict.
 MOST_NAMED = 4
 #: More workloads than this are counted, not named.
 MOST_WORKLOADS = 3
-#: In this order verdicts are told.
+#: Order of the verdicts in the answer.
 WORDS = ("better", "worse", "mixed", "equivalent", "inconclusive", "crashed")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One comparison as the answer tells it; numbers in the metric's own unit, positive is better."""
+    """One comparison of the answer; numbers in the metric's own unit, positive is better."""
 
     candidate: str
     baseline: str
@@ -62,19 +62,19 @@ class Quantity:
         """What the intervals of several comparisons are called."""
         return f"{self.level:.0%} interval" + ("s that hold together" if self.together else "")
 
-    def estimate(self, found: Finding, *, unit: bool) -> str:
+    def estimate(self, finding: Finding, *, unit: bool) -> str:
         """A difference, its unit where it is asked for, and its interval."""
-        if not math.isfinite(found.estimate):
-            return "no mean difference, as trials diverged" if found.n else "no pair"
-        text = self.write(found.estimate) + (f" {self.unit}" if unit and self.unit else "")
-        if not (math.isfinite(found.low) and math.isfinite(found.high)):
+        if not math.isfinite(finding.estimate):
+            return "no mean difference, as trials diverged" if finding.n else "no pair"
+        text = self.write(finding.estimate) + (f" {self.unit}" if unit and self.unit else "")
+        if not (math.isfinite(finding.low) and math.isfinite(finding.high)):
             return text
-        ends = f"[{self.write(found.low)}, {self.write(found.high)}]"
+        ends = f"[{self.write(finding.low)}, {self.write(finding.high)}]"
         return f"{text}, {self.level:.0%} interval {ends}" if unit else f"{text} {ends}"
 
 
 def quantity_of(metric: Metric, *, alpha: float, correction: str) -> Quantity:
-    """Describe a declared metric; shares are told in percentage points."""
+    """Describe a declared metric; shares are written in percentage points."""
 
     def write(value: float) -> str:
         return f"{value * metric.factor:+.{metric.digits}f}"
@@ -110,44 +110,45 @@ class Answer:
 
 
 def verdict_sentence(scope: Scope, quantity: Quantity, *, margin: float | None) -> str:
-    """Tell the comparisons about one matter, those that found something first."""
-    ordered = told_first(scope.findings)
+    """Write the comparisons about one matter, those with a difference first."""
+    ordered = in_reading_order(scope.findings)
     if len(ordered) == 1:
         return _one(ordered[0], scope.where, quantity, margin)
-    one_baseline = len({found.baseline for found in ordered}) == 1
+    one_baseline = len({finding.baseline for finding in ordered}) == 1
     against = f", against {ordered[0].baseline}" if one_baseline else ""
     unit = f" in {quantity.unit}" if quantity.unit else ""
-    told = f"{quantity.name}{unit}, {quantity.interval}; positive is better"
+    heading = f"{quantity.name}{unit}, {quantity.interval}; positive is better"
     named = [
-        f"{_name(found, against=not one_baseline)} {_said(found.word)}{_numbers(found, quantity)}"
-        for found in ordered[:MOST_NAMED]
+        f"{_name(finding, against=not one_baseline)} {_verdict_text(finding.word)}"
+        f"{_numbers(finding, quantity)}"
+        for finding in ordered[:MOST_NAMED]
     ]
     listing = "; ".join([*named, *_counted(ordered[MOST_NAMED:])])
-    return f"On {scope.where}{against} ({told}): {listing}."
+    return f"On {scope.where}{against} ({heading}): {listing}."
 
 
-def told_first(findings: Iterable[Finding]) -> list[Finding]:
-    """Order comparisons as the answer tells them: by verdict, the largest difference first."""
+def in_reading_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Order comparisons by verdict, the largest difference first."""
 
-    def place(found: Finding) -> tuple[int, float]:
-        return WORDS.index(found.word), -abs(found.estimate) if math.isfinite(found.estimate) else 0.0
+    def place(finding: Finding) -> tuple[int, float]:
+        return WORDS.index(finding.word), -abs(finding.estimate) if math.isfinite(finding.estimate) else 0.0
 
     return sorted(findings, key=place)
 
 
-def _said(word: str) -> str:
+def _verdict_text(word: str) -> str:
     return "equivalent in the typical run" if word == "equivalent" else word
 
 
-def _name(found: Finding, *, against: bool) -> str:
-    return f"{found.candidate} against {found.baseline}" if against else found.candidate
+def _name(finding: Finding, *, against: bool) -> str:
+    return f"{finding.candidate} against {finding.baseline}" if against else finding.candidate
 
 
-def _numbers(found: Finding, quantity: Quantity) -> str:
-    if found.word == "crashed":
+def _numbers(finding: Finding, quantity: Quantity) -> str:
+    if finding.word == "crashed":
         return " in every trial"
-    p = f", p {p_value(found.p)}" if not math.isnan(found.p) else ""
-    return f", {quantity.estimate(found, unit=False)}{p}"
+    p = f", p {p_value(finding.p)}" if not math.isnan(finding.p) else ""
+    return f", {quantity.estimate(finding, unit=False)}{p}"
 
 
 def _counted(rest: Sequence[Finding]) -> list[str]:
@@ -155,10 +156,10 @@ def _counted(rest: Sequence[Finding]) -> list[str]:
     return [f"{count} more {word}" for word, count in counts.items() if count]
 
 
-def _one(found: Finding, where: str, quantity: Quantity, margin: float | None) -> str:
-    candidate, baseline = found.candidate, found.baseline
-    if found.word == "crashed":
-        return f"On {where} {found.reason or f'every trial of {candidate} crashed: missing data'}."
+def _one(finding: Finding, where: str, quantity: Quantity, margin: float | None) -> str:
+    candidate, baseline = finding.candidate, finding.baseline
+    if finding.word == "crashed":
+        return f"On {where} {finding.reason or f'every trial of {candidate} crashed: missing data'}."
     phrases = {
         "better": f"{candidate} is better than {baseline}",
         "worse": f"{candidate} is worse than {baseline}",
@@ -168,10 +169,10 @@ def _one(found: Finding, where: str, quantity: Quantity, margin: float | None) -
         "mixed": f"{candidate} against {baseline} is mixed",
         "inconclusive": f"{candidate} against {baseline} is inconclusive",
     }
-    p = f", p {p_value(found.p)}" if not math.isnan(found.p) else ""
-    tail = f" ({found.reason.rstrip('.')})" if found.word == "mixed" and found.reason else ""
-    estimate = quantity.estimate(found, unit=True)
-    return f"On {where} {phrases[found.word]}: {quantity.name} {estimate}{p}{tail}."
+    p = f", p {p_value(finding.p)}" if not math.isnan(finding.p) else ""
+    tail = f" ({finding.reason.rstrip('.')})" if finding.word == "mixed" and finding.reason else ""
+    estimate = quantity.estimate(finding, unit=True)
+    return f"On {where} {phrases[finding.word]}: {quantity.name} {estimate}{p}{tail}."
 
 
 def _margin(quantity: Quantity, margin: float | None) -> str:
@@ -182,15 +183,15 @@ def _margin(quantity: Quantity, margin: float | None) -> str:
 
 def test_sentence(scopes: Sequence[Scope], *, how: str, correction: str, alpha: float) -> Sentence | None:
     """Say which test p is of, and the smallest p that it could have reached."""
-    told = [f for scope in scopes for f in scope.findings if f.n and not math.isnan(f.smallest_p)]
-    if not told:
+    tested = [f for scope in scopes for f in scope.findings if f.n and not math.isnan(f.smallest_p)]
+    if not tested:
         return None
     counts = {len([f for f in scope.findings if f.n]) for scope in scopes if scope.findings}
     several = max(counts)
     over = f" over {'' if len(counts) == 1 else 'up to '}{several} comparisons"
     corrected = f", after {CORRECTIONS[correction]}{over}" if correction != "none" and several > 1 else ""
-    pairs = count_range([f.n for f in told])
-    worst, best = max(f.smallest_p for f in told), min(f.smallest_p for f in told)
+    pairs = count_range([f.n for f in tested])
+    worst, best = max(f.smallest_p for f in tested), min(f.smallest_p for f in tested)
     reach = " to ".join(dict.fromkeys([_small(best), _small(worst)]))
     noun = "pair" if pairs == "1" else "pairs"
     text = f"p: {how}{corrected}; the smallest that {pairs} {noun} can reach is {reach}"
@@ -212,21 +213,21 @@ def count_range(counts: Sequence[int]) -> str:
 
 
 def by_workload(scopes: Sequence[Scope], names: Sequence[str]) -> str:
-    """Tell the verdicts of single workloads: by name for a few, else counted; equal ones together."""
-    told: dict[str, list[str]] = {}
+    """Write the verdicts of single workloads: by name for a few, else counted; equal ones together."""
+    workloads_by_pattern: dict[str, list[str]] = {}
     for name in names:
         found = [(s.where, f.word) for s in scopes for f in s.findings if f.candidate == name]
         if found:
-            told.setdefault(_pattern(found), []).append(name)
-    return "; ".join(f"{listed(alike)} {pattern}" for pattern, alike in told.items())
+            workloads_by_pattern.setdefault(_pattern(found), []).append(name)
+    return "; ".join(f"{listed(alike)} {pattern}" for pattern, alike in workloads_by_pattern.items())
 
 
-def _pattern(found: Sequence[tuple[str, str]]) -> str:
-    words = [word for word in WORDS if any(other == word for _, other in found)]
-    if len(words) == 1 and len(found) > 1:
-        return f"{words[0]} on each of {len(found)}"
-    if len(found) <= MOST_WORKLOADS:
-        where = {word: [where for where, other in found if other == word] for word in words}
+def _pattern(verdicts: Sequence[tuple[str, str]]) -> str:
+    words = [word for word in WORDS if any(other == word for _, other in verdicts)]
+    if len(words) == 1 and len(verdicts) > 1:
+        return f"{words[0]} on each of {len(verdicts)}"
+    if len(verdicts) <= MOST_WORKLOADS:
+        where = {word: [where for where, other in verdicts if other == word] for word in words}
         return ", ".join(f"{word} on {listed(where[word])}" for word in words)
-    counts = {word: sum(other == word for _, other in found) for word in words}
-    return f"{', '.join(f'{word} on {count}' for word, count in counts.items())} of {len(found)}"
+    counts = {word: sum(other == word for _, other in verdicts) for word in words}
+    return f"{', '.join(f'{word} on {count}' for word, count in counts.items())} of {len(verdicts)}"

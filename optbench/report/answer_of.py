@@ -21,9 +21,9 @@ from optbench.report.answer import (
     Sentence,
     by_workload,
     count_range,
+    in_reading_order,
     quantity_of,
     test_sentence,
-    told_first,
     verdict_sentence,
 )
 from optbench.report.effect import shown_difference
@@ -36,9 +36,9 @@ from optbench.suite.report_spec import Analysis, ReportSpec
 if TYPE_CHECKING:
     from optbench.stats.compare import Comparison
 
-#: Leaderboards told in the answer where nothing is said over them together.
+#: Most leaderboards in the answer where there is no verdict over all of them.
 MOST_BOARDS = 2
-#: Optimizers whose step is told one by one.
+#: Most optimizers whose step time is named one by one.
 MOST_RATIOS = 3
 
 
@@ -84,19 +84,21 @@ def suite_answer(
 def _verdicts(
     boards: Sequence[Leaderboard], overall: Sequence[Across], quantity: Quantity, analysis: Analysis
 ) -> tuple[list[Sentence], Sentence | None]:
-    """Tell the question over all workloads, where there is one, else the first workloads one by one."""
+    """Write the verdicts over all workloads, where there are some, else those of the first workloads."""
     how = "exact signed-rank test of the pairs (the typical run)"
     if overall:
         found = overall[0]
         where = f"{_these(found)} ({found.evidence('these')})"
         scope = Scope(where=where, findings=_stratified(found))
         if any(row.these is not None and row.these.n_datasets > 1 for row in found.rows):
-            told = [Sentence(kind="verdict", text=verdict_sentence(scope, quantity, margin=analysis.margin))]
-            told.append(Sentence(kind="verdict", text=_beyond(found, boards, scope)))
+            sentences = [
+                Sentence(kind="verdict", text=verdict_sentence(scope, quantity, margin=analysis.margin))
+            ]
+            sentences.append(Sentence(kind="verdict", text=_beyond(found, boards, scope)))
             how = "test of the average difference, by sign flips within workloads"
-            return told, test_sentence([scope], how=how, correction=found.correction, alpha=found.alpha)
+            return sentences, test_sentence([scope], how=how, correction=found.correction, alpha=found.alpha)
     scopes = [replace(_of_board(b), where=f"{b.title} ({b.evidence})") for b in boards]
-    told = [
+    sentences = [
         Sentence(kind="verdict", text=_lost(board)) for board in boards if board.baseline in board.crashed
     ]
     scopes = [
@@ -105,22 +107,24 @@ def _verdicts(
         if scope.findings and board.baseline not in board.crashed
     ]
     for scope in scopes:
-        told.append(Sentence(kind="verdict", text=verdict_sentence(scope, quantity, margin=analysis.margin)))
-    rest = len(told) - MOST_BOARDS
+        sentences.append(
+            Sentence(kind="verdict", text=verdict_sentence(scope, quantity, margin=analysis.margin))
+        )
+    rest = len(sentences) - MOST_BOARDS
     if rest > 0:
-        last = told[MOST_BOARDS - 1]
+        last = sentences[MOST_BOARDS - 1]
         more = f" {rest} more leaderboards follow." if rest > 1 else " One more leaderboard follows."
-        told = [*told[: MOST_BOARDS - 1], Sentence(kind="verdict", text=last.text + more)]
-    if not told:
-        told = [Sentence(kind="verdict", text=_nothing(boards), caution=True)]
+        sentences = [*sentences[: MOST_BOARDS - 1], Sentence(kind="verdict", text=last.text + more)]
+    if not sentences:
+        sentences = [Sentence(kind="verdict", text=_nothing(boards), caution=True)]
     if any(_approximate(board) for board in boards):
         how = "signed-rank test of the pairs, by a saddlepoint approximation where there are many"
-    return told, test_sentence(scopes, how=how, correction=analysis.correction, alpha=analysis.alpha)
+    return sentences, test_sentence(scopes, how=how, correction=analysis.correction, alpha=analysis.alpha)
 
 
 def _factors(grids: Sequence[SettingComparison]) -> Sentence | None:
-    """Tell the verdicts on the settings of grids."""
-    told = []
+    """Write the verdicts on the settings of grids."""
+    settings = []
     several = len({item.optimizer for item in grids}) > 1
     for item in grids:
         where = f"{item.workload} ({item.optimizer})" if several else item.workload
@@ -128,22 +132,22 @@ def _factors(grids: Sequence[SettingComparison]) -> Sentence | None:
         for c in item.family.comparisons:
             words.setdefault(c.verdict.word, []).append(c.candidate)
         pairs = ", ".join(f"{listed(names)} {word}" for word, names in words.items())
-        told.append(f"{where}: {pairs} against {item.family.comparisons[0].baseline}")
-    rest = [f"{len(told) - MOST_NAMED} more in the table"] if len(told) > MOST_NAMED else []
-    text = f"Settings of grids (exploratory): {'; '.join([*told[:MOST_NAMED], *rest])}."
-    return Sentence(kind="verdict", text=text) if told else None
+        settings.append(f"{where}: {pairs} against {item.family.comparisons[0].baseline}")
+    rest = [f"{len(settings) - MOST_NAMED} more in the table"] if len(settings) > MOST_NAMED else []
+    text = f"Settings of grids (exploratory): {'; '.join([*settings[:MOST_NAMED], *rest])}."
+    return Sentence(kind="verdict", text=text) if settings else None
 
 
-def _these(found: Across) -> str:
-    setting = found.title.partition(" workloads")[2]
-    count = len(found.workloads)
-    used = max((row.these.n_datasets for row in found.rows if row.these is not None), default=count)
+def _these(across: Across) -> str:
+    setting = across.title.partition(" workloads")[2]
+    count = len(across.workloads)
+    used = max((row.these.n_datasets for row in across.rows if row.these is not None), default=count)
     return f"these {used} workloads{setting}" if used == count else f"{used} of {count} workloads{setting}"
 
 
-def _stratified(found: Across) -> tuple[Finding, ...]:
-    compared = [row.these for row in found.rows if row.these is not None and row.these.n_pairs]
-    return tuple(_of_stratified(c, compared, found.correction) for c in compared)
+def _stratified(across: Across) -> tuple[Finding, ...]:
+    compared = [row.these for row in across.rows if row.these is not None and row.these.n_pairs]
+    return tuple(_of_stratified(c, compared, across.correction) for c in compared)
 
 
 def _of_stratified(
@@ -186,18 +190,18 @@ def _of_board(board: Leaderboard) -> Scope:
     return Scope(where=board.title, findings=findings)
 
 
-def _beyond(found: Across, boards: Sequence[Leaderboard], told: Scope) -> str:
+def _beyond(across: Across, boards: Sequence[Leaderboard], scope: Scope) -> str:
     """Single workloads, and what can be said of new ones."""
-    scopes = [_of_board(board) for board in boards if board.title in found.workloads]
-    names = [finding.candidate for finding in told_first(told.findings)[:MOST_NAMED]]
-    single = f"Workload by workload ({found.evidence('each')}): {by_workload(scopes, names)}"
-    count = len(found.workloads)
+    scopes = [_of_board(board) for board in boards if board.title in across.workloads]
+    names = [finding.candidate for finding in in_reading_order(scope.findings)[:MOST_NAMED]]
+    single = f"Workload by workload ({across.evidence('each')}): {by_workload(scopes, names)}"
+    count = len(across.workloads)
     if count < FEWEST_DATASETS:
         return f"{single}; {count} workloads say nothing of new ones ({FEWEST_DATASETS} are the least)."
-    new = [(row.optimizer, row.new.verdict.word) for row in found.rows if row.new is not None]
+    new = [(row.optimizer, row.new.verdict.word) for row in across.rows if row.new is not None]
     words = dict.fromkeys(word for _, word in new)
     beyond = "; ".join(f"{listed([n for n, w in new if w == word])} {word}" for word in words)
-    return f"{single}. On new workloads of this kind ({found.evidence('new')}): {beyond}."
+    return f"{single}. On new workloads of this kind ({across.evidence('new')}): {beyond}."
 
 
 def _lost(board: Leaderboard) -> str:
@@ -220,19 +224,19 @@ def _sample(results: Results, boards: Sequence[Leaderboard]) -> Sentence:
     noun = "seed" if max(seeds) == 1 else "seeds"
     workloads = list(dict.fromkeys(board.workload for board in boards))
     several = len(workloads) > 1
-    told = f"It rests on {count_range(seeds)} {noun} of " + (
+    text = f"It rests on {count_range(seeds)} {noun} of " + (
         f"each of {len(workloads)} workloads" if several else workloads[0]
     )
     imported = "split" in trials and (trials["split"] == DECLARED).any()
     made = any(meta.get("smoke") for meta in results.meta)
     if imported or made or boards[0].metric.startswith("val"):
-        return Sentence(kind="sample", text=f"{told}.")
+        return Sentence(kind="sample", text=f"{text}.")
     known = (registry.ENTRIES[name].info for name in trials["dataset"].unique() if name in registry.ENTRIES)
     sizes = [info.test for info in known if info.test]
     counted = f"{'their' if several else 'its'} test examples"
     if sizes:
         counted += f" ({count_range(sizes)}{' each' if several else ''})"
-    return Sentence(kind="sample", text=f"{told}, and on {counted}: what others would say is not in it.")
+    return Sentence(kind="sample", text=f"{text}, and on {counted}: what others would say is not in it.")
 
 
 def _cost(results: Results, boards: Sequence[Leaderboard]) -> Sentence:
@@ -366,8 +370,8 @@ def table_answer(result: Comparison) -> Answer:
     return Answer(sentences=tuple(found for found in sentences if found is not None))
 
 
-def _by_word(found: Iterable[tuple[str, str, str]]) -> str:
-    ordered = sorted(found, key=lambda item: item[2])
+def _by_word(verdicts: Iterable[tuple[str, str, str]]) -> str:
+    ordered = sorted(verdicts, key=lambda item: item[2])
     parts = []
     for word, items in groupby(ordered, key=lambda item: item[2]):
         pairs = list(items)

@@ -71,20 +71,20 @@ def board_notes(
 
 def named_notes(comparisons: Sequence[PairedComparison]) -> list[str]:
     """Say what the pairs could have shown, with the names of the rows where it is not the same for all."""
-    told: dict[str, list[str]] = {}
+    names_by_text: dict[str, list[str]] = {}
     for c in comparisons:
         if c.verdict.word != "crashed":
-            told.setdefault(c.attainable, []).append(c.candidate)
-    if len(told) == 1:
-        return [f"{text}." for text in told]
-    most = max(told.values(), key=len, default=[])
+            names_by_text.setdefault(c.attainable, []).append(c.candidate)
+    if len(names_by_text) == 1:
+        return [f"{text}." for text in names_by_text]
+    most = max(names_by_text.values(), key=len, default=[])
     others = most if len(most) > MOST_NAMED else None
-    groups = sorted(told.items(), key=lambda item: item[1] is others)
+    groups = sorted(names_by_text.items(), key=lambda item: item[1] is others)
     return [f"{'The others' if names is others else listed(names)}: {text}." for text, names in groups]
 
 
-def _counts(found: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in found.items())
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def mixed_in(trials: pd.DataFrame, results: Results) -> Mixed:
@@ -120,9 +120,9 @@ def mixed_note(mixed: Mixed) -> str:
 
 def _reading_notes(results: Results) -> list[str]:
     """What was decided and left out when other tools' files were read, as their stores have it."""
-    said = [line for meta in results.meta for line in meta.get("imported_notes", "").splitlines() if line]
-    more = [f"Import: {len(said) - 4} more notes of this kind are in the store."] if len(said) > 5 else []
-    return [f"Import: {line}" for line in (said[:4] if more else said)] + more
+    lines = [line for meta in results.meta for line in meta.get("imported_notes", "").splitlines() if line]
+    more = [f"Import: {len(lines) - 4} more notes of this kind are in the store."] if len(lines) > 5 else []
+    return [f"Import: {line}" for line in (lines[:4] if more else lines)] + more
 
 
 def _limits(rows: Sequence[Row], trials: pd.DataFrame) -> list[str]:

@@ -106,8 +106,8 @@ def write_report(
     written = ReportFiles(folder=folder, index=found[0] if found else folder, files=tuple(files))
     trace = made.failures.write(folder)
     if made.failures:
-        again = "make this report again"
-        raise ReportError(made.failures.explain(file=trace, again=again), made.failures, written)
+        command = "make this report again"
+        raise ReportError(made.failures.explain(file=trace, command=command), made.failures, written)
     return written
 
 
@@ -127,8 +127,8 @@ def markdown_text(report: Report) -> str:
     """Write the answer, tables and methods as Markdown."""
     parts = [f"# {escape_markdown(report.spec.title)}\n"]
     tables = [markdown(table) for table in (*main_tables(report), *by_class_tables(report))]
-    told = [*report.failures.sentences, *report.warnings]
-    parts += [f"**{escape_markdown(text)}**\n" for text in told]
+    warnings = [*report.failures.sentences, *report.warnings]
+    parts += [f"**{escape_markdown(text)}**\n" for text in warnings]
     if report.answer:
         parts += ["## In short\n", escape_markdown(report.answer.text) + "\n"]
     parts += [f"- {escape_markdown(text)}\n" for text in report.declared.sentences]
@@ -148,9 +148,9 @@ def _latex(report: Report) -> str:
     missing = "".join(f"% {text}\n" for text in report.failures.sentences)
     short = f"% In short\n{escape_latex(report.answer.text)}\n\n" if report.answer else ""
     classes = "\n".join([paper_tables(report), *map(text_table, by_class_tables(report))])
-    told = "".join(f"{escape_latex(text)}\n" for text in (*report.declared.sentences, *report.warnings))
+    notes = "".join(f"{escape_latex(text)}\n" for text in (*report.declared.sentences, *report.warnings))
     tables = latex_tables(report.boards)
-    return f"{missing}{short}% Declared\n{told}\n{tables}\n{classes}\n% Methods\n{methods}\n"
+    return f"{missing}{short}% Declared\n{notes}\n{tables}\n{classes}\n% Methods\n{methods}\n"
 
 
 def json_text(report: Report) -> str:
@@ -252,10 +252,10 @@ def _draw(report: Report, folder: Path, formats: Sequence[str]) -> list[_Drawn]:
         for number, plot in enumerate(report_plots(report))
     ]
     Job = tuple[int, "Plot", str]
-    # Results come from other processes, to which a plot's function does not travel back.
-    Found = tuple[list[Path], str | None, str | None]
+    # Results come from other processes and are pickled, which a plot's function cannot be.
+    PlotFiles = tuple[list[Path], str | None, str | None]
 
-    def draw(job: Job) -> Found | None:
+    def draw(job: Job) -> PlotFiles | None:
         number, plot, stem = job
         figure = plot.draw()
         if figure is None:
@@ -267,13 +267,13 @@ def _draw(report: Report, folder: Path, formats: Sequence[str]) -> list[_Drawn]:
         svg = (folder / PLOTS / f"{stem}.svg").read_text("utf-8") if files else plots.svg_text(figure)
         return files, *html.inline(svg, figure, number=number)
 
-    def attempt(job: Job) -> Found | Failure | None:
+    def attempt(job: Job) -> PlotFiles | Failure | None:
         try:
             return draw(job)
         except Exception as error:
             return Failure.of(_plot_part(job[1]), error)
 
-    def lost(job: Job, how: str) -> Found | Failure | None:
+    def lost(job: Job, how: str) -> PlotFiles | Failure | None:
         return Failure(part=_plot_part(job[1]), reason=how, trace=how, fault=True)
 
     drawn = []

@@ -314,13 +314,13 @@ def _times(t: TimeToTarget, result: Comparison) -> Group:
 
 
 def _verdicts(result: Comparison, max_rows: int) -> Text:
-    said: list[tuple[str, PairedComparison | StratifiedComparison]] = []
+    comparisons: list[tuple[str, PairedComparison | StratifiedComparison]] = []
     if result.new_datasets is not None:
-        said += [("new datasets", c) for c in result.new_datasets.comparisons]
-    said += [("these datasets", c) for c in result.these_datasets]
-    said += [(f.scope, c) for f in result.within for c in f.comparisons][:max_rows]
+        comparisons += [("new datasets", c) for c in result.new_datasets.comparisons]
+    comparisons += [("these datasets", c) for c in result.these_datasets]
+    comparisons += [(f.scope, c) for f in result.within for c in f.comparisons][:max_rows]
     text = Text("Verdicts\n", style="bold")
-    for scope, c in said:
+    for scope, c in comparisons:
         text.append(f"  {scope}: ", style="not bold")
         text.append(c.verdict.word, style=_STYLE[c.verdict.word])
         text.append(f". {c.verdict.reason}", style="not bold")

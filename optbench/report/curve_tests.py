@@ -106,15 +106,15 @@ def _differences(
     return d.columns.to_numpy(dtype=np.int64), d.to_numpy(dtype=np.float64)
 
 
-def _ranges(found: Sequence[int], epochs: Sequence[int]) -> str:
+def _ranges(different: Sequence[int], epochs: Sequence[int]) -> str:
     """Write epochs as ranges of neighbours among those tested."""
     place = {epoch: i for i, epoch in enumerate(epochs)}
     runs: list[list[int]] = []
-    for epoch in found:
+    for epoch in different:
         if runs and place[epoch] == place[runs[-1][-1]] + 1:
             runs[-1].append(epoch)
         else:
             runs.append([epoch])
-    told = [f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    ranges = [f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
     most = 4
-    return ", ".join(told[:most]) + (f" and {len(told) - most} more" if len(told) > most else "") or "-"
+    return ", ".join(ranges[:most]) + (f" and {len(ranges) - most} more" if len(ranges) > most else "") or "-"

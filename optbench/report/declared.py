@@ -1,4 +1,4 @@
-"""Was it decided before looking? What a report says of its declaration and of the looks before it."""
+"""What a report says of its declaration, and of the looks before it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from optbench.records import declarations
 from optbench.records.declarations import Declarations, State
 from optbench.records.frames import Results
 from optbench.report.text import NOT_RECORDED
-from optbench.suite.declaration import Content, Published, asked, changes
+from optbench.suite.declaration import Content, Published, changes, report_content
 from optbench.suite.report_spec import ReportSpec
 from optbench.suite.validation import visible
 
@@ -28,23 +28,23 @@ class Declared:
         For a column or a caption: "declared before the first trial", "changed after 40 of 56 trials: margin",
         or "not recorded".
     before : bool
-        Whether all was declared before the first trial and is asked as declared.
+        Whether all was declared before the first trial and the report asks just that.
     sentences : tuple of str
         The same with times and hashes, and how often verdicts were looked at.
     warnings : tuple of str
         Why p-values of a fixed n do not hold.
-    asked : tuple of tuple of str
-        By store: in what this report asks otherwise than the store's last declaration.
+    differences : tuple of tuple of str
+        By store: in what this report differs from the store's last declaration.
     """
 
     short: str
     before: bool
     sentences: tuple[str, ...]
     warnings: tuple[str, ...] = ()
-    asked: tuple[tuple[str, ...], ...] = ()
+    differences: tuple[tuple[str, ...], ...] = ()
 
 
-#: Where it could not be found out.
+#: Of a report whose declaration could not be read.
 UNKNOWN = Declared(short=NOT_RECORDED, before=False, sentences=())
 
 
@@ -84,45 +84,50 @@ def declared(results: Results, spec: ReportSpec, published: Published | None = N
         sentences.insert(0, "That these stores are analysed together was declared in none of them.")
     if published is not None:
         sentences.append(_published(published, results, spec))
-    # Labels may be a stranger's.
+    # Labels may come from an untrusted store.
     return Declared(
         short=visible(short),
         before=before,
         sentences=tuple(map(visible, sentences)),
         warnings=tuple(dict.fromkeys(visible(w) for part in parts for w in part.warnings)),
-        asked=tuple(p.asked[0] for p in parts),
+        differences=tuple(p.differences[0] for p in parts),
     )
 
 
 def _of_store(
-    found: Declarations | None, meta: dict[str, str], results: Results, spec: ReportSpec, *, several: bool
+    declarations: Declarations | None,
+    meta: dict[str, str],
+    results: Results,
+    spec: ReportSpec,
+    *,
+    several: bool,
 ) -> Declared:
-    if found is None:
+    if declarations is None:
         what = "The trials were imported; when" if meta.get("imported") else "When"
         text = f"{what} analysis, seeds and workloads were declared is not recorded."
-        return Declared(short=NOT_RECORDED, before=False, sentences=(text,), asked=((),))
-    now = () if several else tuple(_asked_otherwise(found.states[-1].content, spec))
-    sentences = [_first(found.states[0]), *(_later(state) for state in found.states[1:])]
+        return Declared(short=NOT_RECORDED, before=False, sentences=(text,), differences=((),))
+    now = () if several else tuple(_differences(declarations.states[-1].content, spec))
+    sentences = [_first(declarations.states[0]), *(_later(state) for state in declarations.states[1:])]
     if now:
         seen = int((results.trials["status"] != "crashed").sum()) if len(results.trials) else 0
         sentences.append(
             f"This report asks otherwise than declared, after {_trials(seen, results.planned)}: "
             f"{'; '.join(now)}."
         )
-    if found.unrecorded:
-        sentences.append(f"Of {found.unrecorded} merged trials it is not recorded.")
-    warnings = _warnings(found, now, results, spec)
-    if looks := _looked(found):
+    if declarations.unrecorded:
+        sentences.append(f"Of {declarations.unrecorded} merged trials it is not recorded.")
+    warnings = _warnings(declarations, now, results, spec)
+    if looks := _looked(declarations):
         sentences.append(looks)
-    short, before = _short(found, now, results)
+    short, before = _short(declarations, now, results)
     return Declared(
-        short=short, before=before, sentences=tuple(sentences), warnings=tuple(warnings), asked=(now,)
+        short=short, before=before, sentences=tuple(sentences), warnings=tuple(warnings), differences=(now,)
     )
 
 
-def _asked_otherwise(content: Content, spec: ReportSpec) -> list[str]:
+def _differences(content: Content, spec: ReportSpec) -> list[str]:
     """In what a report differs from what was declared; a part of the declared seeds and backends does not."""
-    here = asked(spec)
+    here = report_content(spec)
     for name in ("seeds", "backends"):
         known = content.get(name, [])
         if all(value in known for value in here[name]):
@@ -144,7 +149,7 @@ def _first(state: State) -> str:
         return f"Analysis, seeds and workloads were declared before the first trial ({when})."
     after = f"after {_trials(state.seen, state.planned)}"
     if state.forgotten:
-        after += ", which were then forgotten (--fresh)"
+        after += ", which were then removed (--fresh)"
     return f"What was declared is recorded only {after} ({when}); what was before is not recorded."
 
 
@@ -152,8 +157,8 @@ def _later(state: State) -> str:
     after = f"after {_trials(state.seen, state.planned)} ({state.at})"
     changed = "; ".join(state.changed)
     if state.forgotten:
-        again = f"Begun again {after}: they were seen, then forgotten (--fresh)"
-        return f"{again}, and changed: {changed}." if changed else f"{again}."
+        started_over = f"Started over {after}: they were seen, then removed (--fresh)"
+        return f"{started_over}, and changed: {changed}." if changed else f"{started_over}."
     return f"Changed {after}: {changed or 'details'}."
 
 
@@ -161,9 +166,9 @@ def _trials(seen: int, planned: int) -> str:
     return f"{seen} of {max(seen, planned)} trials"
 
 
-def _short(found: Declarations, now: Sequence[str], results: Results) -> tuple[str, bool]:
-    first, later = found.states[0], found.states[1:]
-    if first.seen or found.unrecorded:
+def _short(declarations: Declarations, now: Sequence[str], results: Results) -> tuple[str, bool]:
+    first, later = declarations.states[0], declarations.states[1:]
+    if first.seen or declarations.unrecorded:
         after = f"recorded only after {_trials(first.seen, first.planned)}" if first.seen else NOT_RECORDED
         return after, False
     if now:
@@ -173,7 +178,7 @@ def _short(found: Declarations, now: Sequence[str], results: Results) -> tuple[s
         state = later[-1]
         if state.changed:
             return f"changed after {_trials(state.seen, state.planned)}: {_names(state.changed)}", False
-        return f"begun again after {_trials(state.seen, state.planned)}", False
+        return f"started over after {_trials(state.seen, state.planned)}", False
     return "declared before the first trial", True
 
 
@@ -181,8 +186,8 @@ def _names(changed: Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(text.partition(" (")[0] for text in changed))
 
 
-def _looked(found: Declarations) -> str:
-    early = [look for look in found.looks if look.seen < look.planned]
+def _looked(declarations: Declarations) -> str:
+    early = [look for look in declarations.looks if look.seen < look.planned]
     if not early:
         return ""
     times = "once" if len(early) == 1 else f"{len(early)} times"
@@ -191,17 +196,21 @@ def _looked(found: Declarations) -> str:
     return f"Verdicts were looked at {times} before all trials had ended: after {seen}{more}."
 
 
-def _warnings(found: Declarations, now: Sequence[str], results: Results, spec: ReportSpec) -> list[str]:
+def _warnings(
+    declarations: Declarations, now: Sequence[str], results: Results, spec: ReportSpec
+) -> list[str]:
     """Unplanned looks: seeds that were added after one, and a report before the end."""
     design = spec.analysis.sequential
     warnings = []
     grown = [
-        (text, [look for look in found.looks if look.at <= state.at and look.seen])
-        for state in found.states[1:]
+        (text, [look for look in declarations.looks if look.at <= state.at and look.seen])
+        for state in declarations.states[1:]
         for text in state.changed
         if text.startswith("seeds")
     ]
-    grown += [(text, [look for look in found.looks if look.seen]) for text in now if text.startswith("seeds")]
+    grown += [
+        (text, [look for look in declarations.looks if look.seen]) for text in now if text.startswith("seeds")
+    ]
     anytime = design is not None and design.design == "anytime"
     for text, looks in grown:
         if looks and not anytime:
@@ -214,7 +223,7 @@ def _warnings(found: Declarations, now: Sequence[str], results: Results, spec: R
             )
     trials = results.trials
     seen = int((trials["status"] != "crashed").sum()) if len(trials) else 0
-    declared_seeds = len(found.states[-1].content.get("seeds", ()))
+    declared_seeds = len(declarations.states[-1].content.get("seeds", ()))
     ran = trials["seed"].nunique() if len(trials) else 0
     if design is None and seen and (len(trials) < results.planned or ran < declared_seeds):
         part = f"{_trials(seen, results.planned)} and {ran} of {declared_seeds} declared seeds"
@@ -228,7 +237,7 @@ def _warnings(found: Declarations, now: Sequence[str], results: Results, spec: R
 def _published(published: Published, results: Results, spec: ReportSpec) -> str:
     began = min(results.trials["started"]) if len(results.trials) else ""
     name = f"the declaration {published.path} ({published.declared}, SHA-256 {published.hash[:16]})"
-    found = _asked_otherwise(published.content, spec)
+    found = _differences(published.content, spec)
     for meta in results.meta:
         if (known := declarations.read(meta)) is not None:
             found += changes(published.content, known.states[-1].content)
@@ -243,7 +252,7 @@ def note_look(report: Report) -> list[str]:
     """Note in each store with a declaration that verdicts were shown; say where that was not possible."""
     if not any(c.n for board in report.boards for c in board.family.comparisons):
         return []
-    pairs = zip(report.results.stores, report.declared.asked, strict=False)
+    pairs = zip(report.results.stores, report.declared.differences, strict=False)
     return [text for path, other in pairs if (text := declarations.record_look(path, asked=other))]
 
 

@@ -253,11 +253,11 @@ def _scores(confusion: IntArray) -> tuple[NDArray[np.float64], NDArray[np.float6
 
 def _sentences(confusion: IntArray, recall: NDArray[np.float64], classes: tuple[str, ...]) -> tuple[str, ...]:
     n, right = int(confusion.sum()), int(confusion.trace())
-    said = [f"{right} of {n} test examples are right ({right / n:.2%})."]
+    sentences = [f"{right} of {n} test examples are right ({right / n:.2%})."]
     true = confusion.sum(axis=1)
     ranked = np.where(true > 0, recall, math.inf)
     lowest = np.flatnonzero(ranked == ranked.min())
-    said.append(
+    sentences.append(
         "The lowest recall is that of "
         + _listed([f"{classes[k]} ({confusion[k, k]} of {true[k]})" for k in lowest])
         + f": {ranked.min():.1%}."
@@ -267,8 +267,8 @@ def _sentences(confusion: IntArray, recall: NDArray[np.float64], classes: tuple[
         pairs = [f"{classes[i]} taken for {classes[j]}" for i, j in np.argwhere(wrong == wrong.max())]
         times = "once" if wrong.max() == 1 else f"{wrong.max()} times"
         each = " each" if len(pairs) > 1 else ""
-        said.append(f"The most common error{'s' if each else ''}: {_listed(pairs)}, {times}{each}.")
-    return tuple(said)
+        sentences.append(f"The most common error{'s' if each else ''}: {_listed(pairs)}, {times}{each}.")
+    return tuple(sentences)
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:

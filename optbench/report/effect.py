@@ -29,7 +29,7 @@ NONE = Shown(estimate=math.nan, low=math.nan, high=math.nan)
 
 
 def shown_difference(c: PairedComparison) -> Shown:
-    """The difference that stands beside a comparison's p and verdict: the mean, by the test that was made.
+    """The difference shown with a comparison's p and verdict: the mean, by the test that was made.
 
     Under a sequential design the Hodges-Lehmann shift, with the interval that holds at all its looks.
     """
@@ -44,7 +44,7 @@ def shown_difference(c: PairedComparison) -> Shown:
 
 
 def interval_name(comparisons: int, *, alpha: float, correction: str) -> str:
-    """Name the intervals beside the p-values of so many comparisons.
+    """Name the intervals of a family of comparisons.
 
     Examples
     --------

@@ -32,7 +32,7 @@ class ReportFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A part that could not be made; ``fault`` says that optbench, not its user, can mend it.
+    """A part that could not be made; ``fault`` says that optbench, not its user, can fix it.
 
     ``left_out`` says that it is a trial whose record is not as it was written.
     """
@@ -96,8 +96,8 @@ class Failures:
 
         Notes
         -----
-        Whatever it raises is kept with its traceback, to be said at the end; not so the end of the reader of
-        a pipe, after which nothing can be said.
+        Whatever it raises is kept with its traceback and reported at the end, but for the end of a pipe's
+        reader, after which nothing can be written.
         """
         try:
             return make()
@@ -114,14 +114,14 @@ class Failures:
 
     @property
     def exit_code(self) -> int:
-        """Of the command line: :data:`REPORT_FAILED` where anything failed that the user cannot mend."""
+        """Of the command line: :data:`REPORT_FAILED` where anything failed that the user cannot fix."""
         codes = [found.exit_code for found in self]
         return max(codes, default=0)
 
     def write(self, folder: Path) -> Path | None:
         """Write the tracebacks into a folder, in place of those of an earlier report; None without one.
 
-        A folder that cannot be written holds none either: the failures are still said.
+        A folder that cannot be written holds none either: the failures are still reported.
         """
         path = folder / FILE_NAME
         try:
@@ -138,21 +138,21 @@ class Failures:
             return None
         return path
 
-    def explain(self, *, file: Path | None, again: str) -> str:
+    def explain(self, *, file: Path | None, command: str) -> str:
         """Say what failed, what is safe, and how to go on.
 
         Parameters
         ----------
         file : Path or None
             Where the tracebacks are.
-        again : str
+        command : str
             The command that makes the report again.
         """
         lines = [f"{found.part}: {found.reason}" for found in self]
         if all(found.left_out for found in self):
             lines.append(
                 "The report is made without these trials. Restore their store from a copy, or have `optbench "
-                f"run SUITE` train them again; then: {again}"
+                f"run SUITE` train them again; then: {command}"
             )
             return "\n".join(lines)
         where = f" (tracebacks: {file})" if file is not None else ""
@@ -160,10 +160,10 @@ class Failures:
         if any(found.fault for found in self):
             lines.append(
                 f"{safe} This is a fault of optbench: please report it in the issues of its repository"
-                f"{where}; after an update: {again}"
+                f"{where}; after an update: {command}"
             )
         else:
-            lines.append(f"{safe} When that is put right: {again}{where}")
+            lines.append(f"{safe} When that is fixed: {command}{where}")
         return "\n".join(lines)
 
 

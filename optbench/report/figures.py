@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from optbench.report import plots
@@ -21,7 +22,7 @@ from optbench.stats.families import FamilyResult
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """A plot: ``name`` is part of its file's, ``alt`` is read aloud, ``caption`` tells how to read it."""
+    """A plot: ``name`` is part of its file's, ``alt`` for screen readers, ``caption`` says how to read it."""
 
     name: str
     section: str
@@ -58,82 +59,116 @@ def report_plots(report: Report) -> Iterator[Plot]:
         yield from report.failures.attempt(f"plots: {found.title}", partial(_of_overall, found)) or ()
 
 
-def _of_overall(found: Across) -> list[Plot]:
-    return list(_pairs(found.all_pairs, found.title, "workload"))
+def _of_overall(across: Across) -> list[Plot]:
+    return list(_pairs(across.all_pairs, across.title, "workload"))
 
 
 def _of_board(report: Report, board: Leaderboard, styles: Mapping[str, LineStyle]) -> list[Plot]:
-    return list(_planned(report, board, styles))
+    return list(_BoardPlots.of(report, board, styles).all())
 
 
-def _planned(report: Report, board: Leaderboard, styles: Mapping[str, LineStyle]) -> Iterator[Plot]:
-    trials = of_board(report.results.trials, board)
-    timed = comparable(report.results, trials)
-    rounds = best_pass(report.results, trials) if "pass" in set(trials.get("time_source", ())) else {}
-    epochs = report.results.epochs
-    epochs = epochs[epochs["trial_id"].isin(trials["trial_id"])] if len(epochs) else epochs
-    diverged = set(trials.loc[trials["status"] == "diverged", "trial_id"])
-    title, metric = board.title, board.measure
-    words = metric.heading
+@dataclass(frozen=True, kw_only=True)
+class _BoardPlots:
+    """The plots of one leaderboard, from its trials and their epochs; ``timed``: times may be compared."""
 
-    def plot(name: str, heading: str, alt: str, caption: str, draw: Callable[[], Figure | None]) -> Plot:
+    report: Report
+    board: Leaderboard
+    styles: Mapping[str, LineStyle]
+    trials: pd.DataFrame
+    epochs: pd.DataFrame
+    timed: bool
+
+    @classmethod
+    def of(cls, report: Report, board: Leaderboard, styles: Mapping[str, LineStyle]) -> _BoardPlots:
+        """Select the rows of a leaderboard."""
+        trials = of_board(report.results.trials, board)
+        epochs = report.results.epochs
+        epochs = epochs[epochs["trial_id"].isin(trials["trial_id"])] if len(epochs) else epochs
+        timed = comparable(report.results, trials)
+        return cls(report=report, board=board, styles=styles, trials=trials, epochs=epochs, timed=timed)
+
+    def all(self) -> Iterator[Plot]:
+        """List them in the order of the page."""
+        yield self._differences()
+        if len(self.epochs):
+            yield from self._curves()
+        yield self._success()
+        if self.timed:
+            yield from self._times()
+        yield self._learning_rates()
+        if len(self.report.results.tuning):
+            yield from self._tuning()
+        yield self._variance()
+        title = self.board.title
+        pairs = self.report.failures.attempt(f"every pair: {title}", lambda: self.board.all_pairs)
+        if pairs is not None:
+            yield from _pairs(pairs, title, "block")
+
+    def _plot(
+        self, name: str, heading: str, alt: str, caption: str, draw: Callable[[], Figure | None]
+    ) -> Plot:
+        title = self.board.title
         return Plot(
             name=name, section=title, title=heading, alt=f"{alt}: {title}", caption=caption, draw=draw
         )
 
-    yield plot(
-        "differences",
-        f"Difference to {board.baseline}",
-        f"Difference to {board.baseline} in every block with mean and interval",
-        "A small mark a block, in which only the optimizer differs; the diamond: the mean with its interval."
-        + (
-            ""
-            if board.margin is None
-            else " Grey band: the declared margin, within which no difference matters."
-        ),
-        lambda: plots.paired_differences(board, styles=styles),
-    )
-    if len(epochs):
-        yield plot(
+    def _differences(self) -> Plot:
+        board = self.board
+        band = " Grey band: the declared margin, within which no difference matters."
+        return self._plot(
+            "differences",
+            f"Difference to {board.baseline}",
+            f"Difference to {board.baseline} in every block with mean and interval",
+            "A small mark a block, in which only the optimizer differs; the diamond: the mean with its "
+            f"interval.{band if board.margin is not None else ''}",
+            lambda: plots.paired_differences(board, styles=self.styles),
+        )
+
+    def _curves(self) -> Iterator[Plot]:
+        epochs, trials, title, metric = self.epochs, self.trials, self.board.title, self.board.measure
+        diverged = set(trials.loc[trials["status"] == "diverged", "trial_id"])
+        draw = partial(plots.loss_curves, title=title, diverged=diverged, styles=self.styles)
+        yield self._plot(
             "loss",
             "Loss against epoch",
             "Training and validation loss of each optimizer against epoch",
             "Thick line: median over seeds; band: quartiles (description, not a test); thin lines: seeds.",
-            lambda: plots.loss_curves(epochs, title=title, diverged=diverged, styles=styles),
+            lambda: draw(epochs),
         )
-        if timed:
-            yield plot(
+        if self.timed:
+            yield self._plot(
                 "loss_time",
                 "Loss against training time",
                 "Training and validation loss of each optimizer against seconds of training",
                 "As above, against the seconds of the training steps, without evaluation.",
-                lambda: plots.loss_curves(
-                    epochs[epochs["seconds"].notna()],
-                    title=title,
-                    against="seconds",
-                    diverged=diverged,
-                    styles=styles,
-                ),
+                lambda: draw(epochs[epochs["seconds"].notna()], against="seconds"),
             )
-        curve = report.results.metrics[curve_column(epochs, metric)]
-        yield plot(
+        curve = self.report.results.metrics[curve_column(epochs, metric)]
+        name = curve.title.partition(" ")[2]
+        yield self._plot(
             "accuracy",
-            curve.title.partition(" ")[2].capitalize() or curve.title,
-            f"Validation {curve.title.partition(' ')[2]} against epoch, and final {words} of every trial",
+            name.capitalize() or curve.title,
+            f"Validation {name} against epoch, and final {metric.heading} of every trial",
             "Right: a mark a completed trial; the bar is their mean.",
             lambda: plots.accuracy_curves(
-                epochs, trials, title=title, metric=metric, diverged=diverged, styles=styles
+                epochs, trials, title=title, metric=metric, diverged=diverged, styles=self.styles
             ),
         )
-    yield plot(
-        "success",
-        "Success over time",
-        "Share of trials that have reached the target, against epochs",
-        "A trial that diverges or runs out of epochs never reaches the target.",
-        lambda: plots.success_over_time(board, styles=styles),
-    )
-    if timed:
-        yield plot(
+
+    def _success(self) -> Plot:
+        return self._plot(
+            "success",
+            "Success over time",
+            "Share of trials that have reached the target, against epochs",
+            "A trial that diverges or runs out of epochs never reaches the target.",
+            lambda: plots.success_over_time(self.board, styles=self.styles),
+        )
+
+    def _times(self) -> Iterator[Plot]:
+        trials, title, metric = self.trials, self.board.title, self.board.measure
+        from_pass = "pass" in set(trials.get("time_source", ()))
+        rounds = best_pass(self.report.results, trials) if from_pass else {}
+        yield self._plot(
             "steps",
             "Step time",
             "Time of a training step of each optimizer, median, least and most",
@@ -142,57 +177,59 @@ def _planned(report: Report, board: Leaderboard, styles: Mapping[str, LineStyle]
                 pass_rounds(rounds) if rounds else trials,
                 title=title,
                 unit="round" if rounds else "trial",
-                styles=styles,
+                styles=self.styles,
             ),
         )
-        yield plot(
+        yield self._plot(
             "pareto",
             f"{metric.title[:1].upper()}{metric.title[1:]} against time",
-            f"Final {words} of every trial against its training time",
+            f"Final {metric.heading} of every trial against its training time",
             "Large marks: medians. On the dashed line no other optimizer is as fast and as good.",
-            lambda: plots.accuracy_against_time(trials, title=title, metric=metric, styles=styles),
+            lambda: plots.accuracy_against_time(trials, title=title, metric=metric, styles=self.styles),
         )
-    yield plot(
-        "lr",
-        "Learning-rate sensitivity",
-        f"Final {words} against learning rate",
-        "A cross at the lower edge: trials diverged at this rate.",
-        lambda: plots.lr_sensitivity(trials, title=title, metric=metric),
-    )
-    searched = report.results.tuning
-    if len(searched):
-        monitor = report.results.metrics[report.results.journals[0].monitor]
-        mine = searched[(searched["workload"] == board.workload) & (searched["stage"] == "optimizer")]
+
+    def _learning_rates(self) -> Plot:
+        metric = self.board.measure
+        return self._plot(
+            "lr",
+            "Learning-rate sensitivity",
+            f"Final {metric.heading} against learning rate",
+            "A cross at the lower edge: trials diverged at this rate.",
+            lambda: plots.lr_sensitivity(self.trials, title=self.board.title, metric=metric),
+        )
+
+    def _tuning(self) -> Iterator[Plot]:
+        results, workload, title = self.report.results, self.board.workload, self.board.title
+        searched = results.tuning
+        monitor = results.metrics[results.journals[0].monitor]
+        mine = searched[(searched["workload"] == workload) & (searched["stage"] == "optimizer")]
         mine = mine.assign(family=mine["optimizer"])
-        yield plot(
+        yield self._plot(
             "tuning",
             "What tuning buys",
             "Expected best validation score after so many tuning settings",
             "Only for settings drawn independently (random, quasi-random).",
             lambda: plots.tuning_curves(
-                scores_by_optimizer(report.results, board.workload),
-                title=title,
-                metric=monitor,
-                styles=styles,
+                scores_by_optimizer(results, workload), title=title, metric=monitor, styles=self.styles
             ),
         )
-        yield plot(
+        yield self._plot(
             "tuning_lr",
             "Learning-rate sensitivity in tuning",
             f"{monitor.heading} of every tuning trial against learning rate",
             "Validation scores on the tuning seeds. A cross at the lower edge: trials diverged at this rate.",
-            lambda: plots.lr_sensitivity(mine, title=title, metric=monitor, styles=styles),
+            lambda: plots.lr_sensitivity(mine, title=title, metric=monitor, styles=self.styles),
         )
-    yield plot(
-        "variance",
-        "Where the variance comes from",
-        "Share of the variance that each random stream causes",
-        "Main effects of the streams with seeds of their own; the rest is interaction and unseeded noise.",
-        lambda: plots.variance_bars(trials, title=title, metric=metric),
-    )
-    pairs = report.failures.attempt(f"every pair: {title}", lambda: board.all_pairs)
-    if pairs is not None:
-        yield from _pairs(pairs, title, "block")
+
+    def _variance(self) -> Plot:
+        return self._plot(
+            "variance",
+            "Where the variance comes from",
+            "Share of the variance that each random stream causes",
+            "Main effects of the streams with seeds of their own; the rest is interaction and unseeded "
+            "noise.",
+            lambda: plots.variance_bars(self.trials, title=self.board.title, metric=self.board.measure),
+        )
 
 
 def _pairs(family: FamilyResult, title: str, unit: str) -> Iterator[Plot]:

@@ -109,10 +109,10 @@ def _shared(trials: pd.DataFrame) -> str:
     return ", ".join(["split", *same])
 
 
-def grids_table(found: Sequence[SettingComparison], metric: Metric) -> TextTable | None:
+def grids_table(comparisons: Sequence[SettingComparison], metric: Metric) -> TextTable | None:
     """Lay out the comparison of the settings of grids; None without one."""
     rows = []
-    for item in found:
+    for item in comparisons:
         for c in item.family.comparisons:
             mean = shown_difference(c)
             difference = estimate(mean.estimate, mean.low, mean.high, metric=metric, cut=mean.cut)

@@ -34,7 +34,7 @@ from optbench.report.text import TextTable
 
 #: A drawing with more characters than this is embedded as PNG.
 LARGEST_SVG = 400_000
-#: The page lists so many trials and comparisons; the CSV files have all.
+#: Most trials and comparisons that the page lists; the CSV files have all.
 MOST_ROWS = 1000
 
 

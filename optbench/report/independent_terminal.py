@@ -81,12 +81,12 @@ def _comparisons(result: IndependentComparison, max_rows: int) -> list[Renderabl
                 word_cell(c.verdict),
             )
         parts += [table, *_rest(len(comparisons), max_rows)]
-        said = [
+        reasons = [
             f"  {c.verdict.word}. {c.verdict.reason}"
             for c in comparisons[:max_rows]
             if c.verdict.word == "mixed"
         ]
-        parts += [Text("\n".join(said))] if said else []
+        parts += [Text("\n".join(reasons))] if reasons else []
     return parts
 
 

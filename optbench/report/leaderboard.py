@@ -73,7 +73,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Leaderboard:
-    """All optimizers on one workload, best first, with what a reader must know beside the numbers.
+    """All optimizers on one workload, best first, with the facts that explain the numbers.
 
     ``title`` names the workload, and backend, device and precision where the results have several. ``table``
     is blocks x optimizers, larger is better, -inf diverged, NaN missing. ``family`` compares with the
@@ -221,31 +221,21 @@ def _board(
     analysis, epochs = spec.analysis, _epochs(results, trials)
     measure = results.metrics[analysis.primary]
     maximise = measure.maximised
-    present = set(trials["optimizer"])
-    optimizers = [label for label in entry.optimizers if label in present]
-    optimizers += sorted(present - set(optimizers))
+    optimizers = _present(entry, trials)
     baseline = next((label for label in optimizers if label == analysis.baseline), optimizers[0])
     table = oriented(trials, analysis.primary, maximise=maximise).reindex(columns=optimizers)
     examples = results.examples_of(trials) if analysis.primary.startswith("test_") else None
     resolution = value_step(table.to_numpy(dtype=float), examples)
     crossing = crossing_of(trials, table.index)
+    crashed = crashed_optimizers(trials)
     family = compare_family(
         table.to_numpy(dtype=float),
         optimizers,
-        settings=Settings(
-            baseline,
-            "baseline",
-            analysis.alpha,
-            analysis.correction,
-            analysis.margin,
-            resolution,
-            families=spec.families,
-        ),
+        settings=_settings(spec, baseline, resolution),
         scope=title,
         maximise=maximise,
         crossing=crossing,
     )
-    crashed = crashed_optimizers(trials)
     family = name_crashed(family, crashed)
     blocks_run = run_through(trials, spec, entry.optimizers)
     family = within(family, table, blocks_run, spec, resolution=resolution)
@@ -255,8 +245,7 @@ def _board(
     times = failures.attempt(
         part, lambda: _times(reached, trials, optimizers, baseline, entry, analysis, title, crashed)
     )
-    timed = comparable(results, trials)
-    rows = _rows(trials, table, family, analysis, reached=reached, timed=timed)
+    rows = _rows(trials, table, family, analysis, reached=reached, timed=comparable(results, trials))
     first = trials.iloc[0]
     return Leaderboard(
         title=title,
@@ -284,6 +273,26 @@ def _board(
         resolution=resolution,
         crossing=crossing,
         notes=tuple(board_notes(rows, trials, results, spec, examples=examples)),
+    )
+
+
+def _present(entry: ReportWorkload, trials: pd.DataFrame) -> list[str]:
+    """Optimizers that have trials: those of the workload in its order, then others by name."""
+    present = set(trials["optimizer"])
+    optimizers = [label for label in entry.optimizers if label in present]
+    return optimizers + sorted(present - set(optimizers))
+
+
+def _settings(spec: ReportSpec, baseline: str, resolution: float | None) -> Settings:
+    analysis = spec.analysis
+    return Settings(
+        baseline,
+        "baseline",
+        analysis.alpha,
+        analysis.correction,
+        analysis.margin,
+        resolution,
+        families=spec.families,
     )
 
 

@@ -1,4 +1,4 @@
-"""A run in the browser: a page on this machine alone, made anew from the store at each look."""
+"""A run in the browser: a page on this machine alone, rendered from the store at each request."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from optbench.report.notebook import table_html
 from optbench.report.text import TextTable, duration, number
 from optbench.task import Metric
 
-#: Only this machine may look: a store may hold what is not for a network.
+#: Served to this machine alone: a store may hold what must not reach a network.
 HOST = "127.0.0.1"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def page(path: Path, metric: Metric, *, every: float) -> str:
-    """Write the page of a run, which asks for itself again after so many seconds until all trials have ended.
+    """Write the page of a run, which reloads itself every so many seconds until all trials have ended.
 
     Parameters
     ----------

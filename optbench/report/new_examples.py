@@ -73,7 +73,7 @@ def new_examples(boards: Sequence[Leaderboard], results: Results) -> list[NewExa
     -------
     list of NewExamples
         Of the leaderboards that test the accuracy and whose stores hold predictions. Data are read where they
-        are on this machine, and never downloaded; a user's own code is not run for them.
+        are on this machine, and never downloaded; custom code is not run for them.
     """
     return [
         _of_board(board, results, board.examples)
@@ -139,7 +139,7 @@ def _right(trials: pd.DataFrame, results: Results, examples: int) -> dict[str, N
 def _dataset(spec: TrialSpec) -> Dataset | str:
     name = spec.workload.dataset
     if not isinstance(name, str) or name not in registry.ENTRIES:
-        return "data of one's own are not read for a report"
+        return "custom data are not read for a report"
     entry = registry.ENTRIES[name]
     here = isinstance(entry, BundledEntry) or spec.workload.smoke or fetch.find(entry.source) is not None
     if not here:
@@ -171,7 +171,7 @@ def _compared(
             baseline=b,
             mean=mean,
             p_adjusted=float(p),
-            verdict=_said(mean, float(p), c, b, board),
+            verdict=_verdict(mean, float(p), c, b, board),
         )
         for (c, b, mean), p in zip(found, adjusted, strict=True)
         if mean is not None
@@ -193,7 +193,7 @@ def _scores(
     return a, b
 
 
-def _said(mean: CrossedMean, p: float, candidate: str, baseline: str, board: Leaderboard) -> Verdict:
+def _verdict(mean: CrossedMean, p: float, candidate: str, baseline: str, board: Leaderboard) -> Verdict:
     if mean.reason is not None:
         return Verdict("inconclusive", f"{candidate} against {baseline}: {mean.reason}.")
     return verdict(
@@ -201,12 +201,12 @@ def _said(mean: CrossedMean, p: float, candidate: str, baseline: str, board: Lea
     )
 
 
-def new_examples_table(found: Sequence[NewExamples]) -> TextTable | None:
+def new_examples_table(comparisons: Sequence[NewExamples]) -> TextTable | None:
     """Lay out the verdicts over new test examples; None where no store has predictions."""
-    if not found:
+    if not comparisons:
         return None
     rows, values = [], []
-    for item in found:
+    for item in comparisons:
         for row in item.rows:
             board, mean = item.board, row.mean
             low, high = one_side(mean.low, mean.high, mean.estimate, found=row.p_adjusted <= board.alpha)
@@ -227,15 +227,19 @@ def new_examples_table(found: Sequence[NewExamples]) -> TextTable | None:
             values.append(
                 (*text[:2], item.examples, mean.levels[0], mean.estimate, row.p_adjusted, None, *mean.shares)
             )
-    board = found[0].board
-    size = max((len(item.rows) for item in found), default=0)
+    board = comparisons[0].board
+    size = max((len(item.rows) for item in comparisons), default=0)
     intervals = interval_name(size, alpha=board.alpha, correction=board.correction)
     notes = [
         "On new test examples, drawn like these, and new seeds: the mean difference in accuracy is tested "
         "against the variance that seeds and examples bring (two-way, Cochran-Cox). Examples are taken to "
         "be independent: copies, or frames of one film, are not. The last columns are the shares of the "
         "variance of the mean; both: which examples a seed happens to get right.",
-        *(f"{item.board.title}: not made, as {item.reason}." for item in found if item.reason is not None),
+        *(
+            f"{item.board.title}: not made, as {item.reason}."
+            for item in comparisons
+            if item.reason is not None
+        ),
     ]
     return TextTable(
         title="On new test examples",

@@ -25,8 +25,8 @@ def results_html(results: Results) -> str:
         return f"<p>{len(results.trials):,} trials of {results.planned:,} planned.</p>"
     report = analyse(results, ReportSpec.from_json(views[0]))
     report.failures.attempt("note of this look", lambda: note_look(report))
-    told = [*report.failures.sentences, *report.warnings]
-    return _page(report.answer, main_tables(report), told, report.declared.sentences)
+    warnings = [*report.failures.sentences, *report.warnings]
+    return _page(report.answer, main_tables(report), warnings, report.declared.sentences)
 
 
 def comparison_html(result: Comparison) -> str:
@@ -52,9 +52,9 @@ def comparison_html(result: Comparison) -> str:
 
 
 def _page(
-    answer: Answer, tables: Iterable[TextTable], told: Iterable[str], declared: Iterable[str] = ()
+    answer: Answer, tables: Iterable[TextTable], warnings: Iterable[str], declared: Iterable[str] = ()
 ) -> str:
-    parts = [f"<p><strong>{escape(text)}</strong></p>" for text in told]
+    parts = [f"<p><strong>{escape(text)}</strong></p>" for text in warnings]
     parts += [
         f"<p>{'<strong>' if s.kind == 'verdict' else ''}{escape(s.text)}"
         f"{'</strong>' if s.kind == 'verdict' else ''}</p>"

@@ -12,7 +12,7 @@ from optbench.report.text import CONFIRMATORY, EXPLORATORY, MAIN
 from optbench.suite.report_spec import Question, ReportSpec
 
 #: What each question asks.
-ASKED: Mapping[Question, str] = {
+QUESTION_TEXTS: Mapping[Question, str] = {
     "these": "better on these workloads, on average?",
     "new": "better on new workloads of this kind?",
     "each": "better on each workload by itself?",
@@ -20,7 +20,7 @@ ASKED: Mapping[Question, str] = {
 
 
 def marked(
-    boards: Sequence[Leaderboard], overall: Sequence[Across], spec: ReportSpec, found: Declared
+    boards: Sequence[Leaderboard], overall: Sequence[Across], spec: ReportSpec, declared: Declared
 ) -> tuple[list[Leaderboard], list[Across]]:
     """Mark what answers the confirmatory question, and put it first.
 
@@ -29,12 +29,12 @@ def marked(
     (and its first device and precision); the other settings repeat it, as exploration.
     """
     first = _first_setting(boards, spec)
-    word = CONFIRMATORY if found.before else MAIN
+    word = CONFIRMATORY if declared.before else MAIN
     new_boards = [
         replace(
             board,
             evidence=word if spec.question == "each" and _setting(board) == first else EXPLORATORY,
-            declared=found.short,
+            declared=declared.short,
         )
         for board in boards
     ]
@@ -42,7 +42,7 @@ def marked(
         replace(
             item,
             question=spec.question if item.setting == first else None,
-            declared=found.short,
+            declared=declared.short,
             confirms=word,
         )
         for item in overall
@@ -61,23 +61,23 @@ def _first_setting(boards: Sequence[Leaderboard], spec: ReportSpec) -> tuple[str
 
 
 def with_question(
-    found: Declared, boards: Sequence[Leaderboard], overall: Sequence[Across], spec: ReportSpec
+    declared: Declared, boards: Sequence[Leaderboard], overall: Sequence[Across], spec: ReportSpec
 ) -> Declared:
     """Add which question is the confirmatory one; nothing where there is no trial."""
     if not boards:
-        return found
-    return replace(found, sentences=(*found.sentences, _question(boards, overall, spec, found)))
+        return declared
+    return replace(declared, sentences=(*declared.sentences, _question(boards, overall, spec, declared)))
 
 
 def _question(
-    boards: Sequence[Leaderboard], overall: Sequence[Across], spec: ReportSpec, found: Declared
+    boards: Sequence[Leaderboard], overall: Sequence[Across], spec: ReportSpec, declared: Declared
 ) -> str:
     """Say which question is the confirmatory one, and whether it could be asked."""
     named = "" if spec.analysis.question else ", taken because the suite declares none"
-    what = "Confirmatory question" if found.before else "Main question, not confirmatory"
-    text = f"{what} (`{spec.question}`{named}): {ASKED[spec.question]} "
-    if not found.before:
-        text += f"When it was declared: {found.short}. "
+    what = "Confirmatory question" if declared.before else "Main question, not confirmatory"
+    text = f"{what} (`{spec.question}`{named}): {QUESTION_TEXTS[spec.question]} "
+    if not declared.before:
+        text += f"When it was declared: {declared.short}. "
     settings = list(dict.fromkeys(map(_setting, boards)))
     if len(settings) > 1 and (first := _first_setting(boards, spec)) is not None:
         text += f"Asked of {' '.join(first)}. "

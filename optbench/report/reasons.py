@@ -1,4 +1,4 @@
-"""What must be said of comparisons beside their word and numbers: reasons, reach, and missing runs."""
+"""Notes on comparisons that verdicts and numbers do not show: reasons, smallest p, and missing runs."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ def reasons(comparisons: Sequence[PairedComparison]) -> list[str]:
     -------
     list of str
     """
-    said = []
+    sentences = []
     for c in comparisons:
         if c.verdict.word == "crashed":
             continue
         identical = c.signed_rank is not None and c.n > 0 and c.signed_rank.n_zeros == c.n
         if c.verdict.word in _EXPLAINED or c.crossed is not None or identical:
-            said.append(f"{c.candidate}: {c.verdict.word}. {c.verdict.reason}")
+            sentences.append(f"{c.candidate}: {c.verdict.word}. {c.verdict.reason}")
         if c.average is not None and math.isnan(c.average.estimate) and c.crossed is None:
-            said.append(
+            sentences.append(
                 f"{c.candidate}: no mean difference, as {c.n_diverged_candidate} of its and "
                 f"{c.n_diverged_baseline} of {c.baseline}'s trials diverged; ranks decide, a diverged trial "
                 "last."
             )
         if c.sensitivity is not None:
-            said.append(f"{c.candidate} against {c.baseline}: {c.sensitivity.sentence}.")
+            sentences.append(f"{c.candidate} against {c.baseline}: {c.sensitivity.sentence}.")
     if any(shown_difference(c).cut for c in comparisons):
-        said.append(
+        sentences.append(
             "An end written 0) or (0 is not in the interval: a later step of the correction found the "
             "difference."
         )
-    return said + unseen(comparisons)
+    return sentences + unseen(comparisons)
 
 
 def unseen(comparisons: Sequence[PairedComparison]) -> list[str]:
@@ -91,8 +91,8 @@ def reach(comparisons: Iterable[tuple[str, PairedComparison]]) -> str:
         return ""
     most = max(groups, key=lambda p: (len(groups[p]), -p))
     others = sorted((p, names) for p, names in groups.items() if p != most)
-    told = [f"{short(p)} for {_named(names)}" for p, names in others]
-    return short(most) + (f" ({'; '.join(told)})" if told else "")
+    exceptions = [f"{short(p)} for {_named(names)}" for p, names in others]
+    return short(most) + (f" ({'; '.join(exceptions)})" if exceptions else "")
 
 
 def _named(names: Sequence[str]) -> str:

@@ -124,7 +124,7 @@ def within(
             c,
             p_adjusted=found.p_adjusted,
             smallest_adjusted_p=math.nan,
-            attainable=_looked(found, plan),
+            attainable=_look_text(found, plan),
             verdict=found.verdict,
             sequential=found,
         )
@@ -200,10 +200,10 @@ def _averages(boards: Sequence[Leaderboard], seeds: int, candidate: str, baselin
     return np.asarray(means, dtype=np.float64)
 
 
-def _looked(found: Decision, plan: SequentialPlan) -> str:
+def _look_text(decision: Decision, plan: SequentialPlan) -> str:
     if plan.kind == "anytime":
-        return f"{found.look.n} pairs, valid after any number of them"
-    return f"look {found.number} of {found.of}, planned at {', '.join(map(str, plan.looks))} pairs"
+        return f"{decision.look.n} pairs, valid after any number of them"
+    return f"look {decision.number} of {decision.of}, planned at {', '.join(map(str, plan.looks))} pairs"
 
 
 def described(spec: ReportSpec) -> str:
@@ -242,23 +242,23 @@ def standing(boards: Sequence[Leaderboard], overall: Sequence[Across], spec: Rep
     seeds = min((len(board.blocks_run) for board in boards), default=0)
     if {board.workload for board in boards} != {entry.label for entry in spec.workloads}:
         seeds = 0
-    told: list[tuple[str, Decision]] = []
+    decisions: list[tuple[str, Decision]] = []
     if spec.question == "each":
         for board in boards:
             several = f" on {board.title}" if len(boards) > 1 else ""
             found = [(c.candidate + several, c.sequential) for c in board.family.comparisons]
-            told += [(name, decision) for name, decision in found if decision is not None]
+            decisions += [(name, decision) for name, decision in found if decision is not None]
     else:
         for item in overall:
             found_these = [
                 (row.optimizer, row.these.sequential) for row in item.rows if row.these is not None
             ]
-            told += [(name, decision) for name, decision in found_these if decision is not None]
-    open_ = list(dict.fromkeys(name for name, decision in told if not decision.decided))
-    decided = bool(told) and not open_
+            decisions += [(name, decision) for name, decision in found_these if decision is not None]
+    open_ = list(dict.fromkeys(name for name, decision in decisions if not decision.decided))
+    decided = bool(decisions) and not open_
     spent = seeds >= len(spec.seeds)
     if decided:
-        places = "; ".join(f"{name} {d.verdict.word} at {_at(d)}" for name, d in told)
+        places = "; ".join(f"{name} {d.verdict.word} at {_at(d)}" for name, d in decisions)
         sentence = f"Decided after {seeds} of {len(spec.seeds)} seeds: {places}."
     elif spent:
         sentence = f"All {seeds} seeds are spent; undecided: {', '.join(open_) or 'all'}."
@@ -269,10 +269,10 @@ def standing(boards: Sequence[Leaderboard], overall: Sequence[Across], spec: Rep
     )
 
 
-def decided_at(found: Decision) -> str:
+def decided_at(decision: Decision) -> str:
     """The look that decided a comparison, in a few words."""
-    return f"{_at(found)}, {found.look.n} pairs" if found.decided else "undecided"
+    return f"{_at(decision)}, {decision.look.n} pairs" if decision.decided else "undecided"
 
 
-def _at(found: Decision) -> str:
-    return f"look {found.number} of {found.of}"
+def _at(decision: Decision) -> str:
+    return f"look {decision.number} of {decision.of}"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from optbench.records.frames import Results
-from optbench.report.across import Across, SettingComparison
+from optbench.report.across import Across, AcrossRow, SettingComparison
 from optbench.report.board_notes import named_notes
 from optbench.report.effect import shown_difference
 from optbench.report.leaderboard import Leaderboard, of_board
@@ -70,82 +70,82 @@ PAIR_COLUMNS = (
 )
 
 
-def across_table(found: Across) -> TextTable:
+def across_table(across: Across) -> TextTable:
     """Lay out the comparison over workloads."""
-    words = ("better", "worse", "equivalent", "mixed", "inconclusive", "crashed")
-    rows, values = [], []
-    for row in found.rows:
-        these, new, count = row.these, row.new, row.conjunction
-        is_baseline = row.optimizer == found.baseline
-        low, high = number(row.mean_rank_low), number(row.mean_rank_high)
-        interval = f" [{low}, {high}]" if math.isfinite(row.mean_rank_low) else ""
-        tally = ", ".join(f"{row.verdicts.count(w)} {w}" for w in words if w in row.verdicts)
-        if count and ("better" in row.verdicts or count.better_on_at_least):
-            tally += f" (sure of {count.better_on_at_least})"
-        cells: list[tuple[str, Value]] = [
-            (row.optimizer, row.optimizer),
-            (number(row.mean_rank) + interval, row.mean_rank),
-            ("baseline" if is_baseline else tally or DASH, row.verdicts.count("better")),
-            (
-                estimate(
-                    these.estimate,
-                    these.low,
-                    these.high,
-                    metric=found.measure,
-                    cut=these.method.endswith(CUT),
-                )
-                if these
-                else DASH,
-                these.estimate if these else None,
-            ),
-            (p_value(these.p_adjusted) if these else DASH, these.p_adjusted if these else None),
-            ("baseline" if is_baseline else these.verdict.word if these else DASH, None),
-            (p_value(new.p_adjusted) if new else DASH, new.p_adjusted if new else None),
-            ("baseline" if is_baseline else new.verdict.word if new else DASH, None),
-            (number(row.profile), row.profile),
-        ]
-        rows.append(tuple(text for text, _ in cells))
-        values.append(tuple(value for _, value in cells))
+    cells = [_across_cells(across, row) for row in across.rows]
     within, difference = (
-        f"within each, against {found.baseline} ({found.evidence('each')})",
-        f"these workloads: minus {found.baseline} [CI]",
+        f"within each, against {across.baseline} ({across.evidence('each')})",
+        f"these workloads: minus {across.baseline} [CI]",
     )
-    asked = f"verdict, these ({found.evidence('these')})", f"verdict, new ({found.evidence('new')})"
-    core = ("optimizer", difference, "p, these", *asked)
-    columns = ("optimizer", "mean rank", within, *core[1:4], "p, new", asked[1], "profile area")
-    notes = [
-        *found.notes,
+    verdict_columns = (
+        f"verdict, these ({across.evidence('these')})",
+        f"verdict, new ({across.evidence('new')})",
+    )
+    core = ("optimizer", difference, "p, these", *verdict_columns)
+    columns = ("optimizer", "mean rank", within, *core[1:4], "p, new", verdict_columns[1], "profile area")
+    extras = {"profile area"} if all(math.isnan(row.profile) for row in across.rows) else set()
+    return TextTable(
+        title=across.title,
+        columns=columns,
+        rows=tuple(tuple(text for text, _ in row) for row in cells),
+        notes=tuple(_across_notes(across)),
+        always=frozenset(core),
+        details=frozenset({"profile area"}),
+        extras=frozenset(extras),
+        values=tuple(tuple(value for _, value in row) for row in cells),
+        evidence=across.confirms if across.question in ("these", "new") else EXPLORATORY,
+    )
+
+
+def _across_cells(across: Across, row: AcrossRow) -> list[tuple[str, Value]]:
+    """Cells of an optimizer, each with the value to sort by."""
+    words = ("better", "worse", "equivalent", "mixed", "inconclusive", "crashed")
+    these, new, count = row.these, row.new, row.conjunction
+    is_baseline = row.optimizer == across.baseline
+    low, high = number(row.mean_rank_low), number(row.mean_rank_high)
+    interval = f" [{low}, {high}]" if math.isfinite(row.mean_rank_low) else ""
+    tally = ", ".join(f"{row.verdicts.count(w)} {w}" for w in words if w in row.verdicts)
+    if count and ("better" in row.verdicts or count.better_on_at_least):
+        tally += f" (sure of {count.better_on_at_least})"
+    difference = DASH
+    if these:
+        cut = these.method.endswith(CUT)
+        difference = estimate(these.estimate, these.low, these.high, metric=across.measure, cut=cut)
+    return [
+        (row.optimizer, row.optimizer),
+        (number(row.mean_rank) + interval, row.mean_rank),
+        ("baseline" if is_baseline else tally or DASH, row.verdicts.count("better")),
+        (difference, these.estimate if these else None),
+        (p_value(these.p_adjusted) if these else DASH, these.p_adjusted if these else None),
+        ("baseline" if is_baseline else these.verdict.word if these else DASH, None),
+        (p_value(new.p_adjusted) if new else DASH, new.p_adjusted if new else None),
+        ("baseline" if is_baseline else new.verdict.word if new else DASH, None),
+        (number(row.profile), row.profile),
+    ]
+
+
+def _across_notes(across: Across) -> list[str]:
+    return [
+        *across.notes,
         "Within each: the verdicts of the single workloads, each corrected within its own table. Sure of: on "
         "at least so many it is better, with all workloads and comparisons taken together (partial "
         "conjunction), a stricter question.",
-        *(f"New workloads: {note}" for note in named_notes(found.family.comparisons)),
-        f"p-values after {CORRECTIONS[found.correction]} over the comparisons of each question, [CI] at the "
+        *(f"New workloads: {note}" for note in named_notes(across.family.comparisons)),
+        f"p-values after {CORRECTIONS[across.correction]} over the comparisons of each question, [CI] at the "
         "same level for all of them together. Profile area: of epochs to target, within 4 times the best; 1 "
         "is best everywhere.",
         *(
             f"{row.optimizer}, these workloads: {row.these.verdict.word}. {row.these.verdict.reason}"
-            for row in found.rows
+            for row in across.rows
             if row.these is not None and row.these.verdict.word == "mixed"
         ),
         *(
             f"{row.optimizer}, these workloads: no average, as trials diverged; by signed ranks within "
             "workloads."
-            for row in found.rows
+            for row in across.rows
             if row.these is not None and row.these.n_pairs and math.isnan(row.these.estimate)
         ),
     ]
-    extras = {"profile area"} if all(math.isnan(row.profile) for row in found.rows) else set()
-    return TextTable(
-        title=found.title,
-        columns=columns,
-        rows=tuple(rows),
-        notes=tuple(notes),
-        always=frozenset(core),
-        details=frozenset({"profile area"}),
-        extras=frozenset(extras),
-        values=tuple(values),
-        evidence=found.confirms if found.question in ("these", "new") else EXPLORATORY,
-    )
 
 
 def pairs_table(boards: Sequence[Leaderboard]) -> TextTable:
@@ -253,10 +253,10 @@ def times_table(boards: Sequence[Leaderboard]) -> TextTable | None:
     )
 
 
-def settings_table(found: Sequence[SettingComparison], metric: Metric) -> TextTable:
+def settings_table(comparisons: Sequence[SettingComparison], metric: Metric) -> TextTable:
     """Lay out the comparison of backends, devices and precisions."""
     rows = []
-    for item in found:
+    for item in comparisons:
         for c in item.family.comparisons:
             mean = shown_difference(c)
             difference = estimate(mean.estimate, mean.low, mean.high, metric=metric, cut=mean.cut)

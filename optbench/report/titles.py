@@ -1,4 +1,4 @@
-"""Names for people: a report calls workloads and optimizers by their titles, where a suite gives some."""
+"""Display names: a report calls workloads and optimizers by their titles, where a suite gives some."""
 
 from __future__ import annotations
 

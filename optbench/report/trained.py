@@ -109,10 +109,10 @@ def trained_models(results: Results) -> Trained:
     if trials.empty or not results.stores or all("imported" in meta for meta in results.meta):
         return NOTHING
     with naming_damage(results.stores):
-        return _found(results)
+        return _read(results)
 
 
-def _found(results: Results) -> Trained:
+def _read(results: Results) -> Trained:
     trials = results.trials
     completed = trials[trials["status"] == "completed"]
     with ExitStack() as stack:
@@ -263,7 +263,7 @@ class _Finder:
 
     def _read_part(self, workload: Workload, trial: StoredTrial) -> _TestPart | str:
         name = registry.label(workload.dataset)
-        if not workload.smoke and not registry.at_hand(workload.dataset):
+        if not workload.smoke and not registry.is_present(workload.dataset):
             return (
                 f"{name} is not here, so errors are not counted by class, nor the two best models compared."
             )

@@ -77,11 +77,11 @@ def write_trial_plots(
     shown, figures = VIEWS[task.view](store, trial, epoch, context.data_dir, title, trust)
     figures["history"] = plots.history(trial.history, best_epoch=trial.metrics.get("best_epoch"), title=title)
     if weights:
-        again = diagnostics.retrain(trial, context, epoch=epoch, trust=trust)
-        figures["weights"] = plots.weight_violins(again.before, again.after, title=title)
-        for name, kernel, maps in again.convolutions():
+        retrained = diagnostics.retrain(trial, context, epoch=epoch, trust=trust)
+        figures["weights"] = plots.weight_violins(retrained.before, retrained.after, title=title)
+        for name, kernel, maps in retrained.convolutions():
             figures[f"filters-{name}"] = plots.filters(name, kernel, title=title)
-            figures[f"features-{name}"] = plots.feature_maps(name, maps, again.example, title=title)
+            figures[f"features-{name}"] = plots.feature_maps(name, maps, retrained.example, title=title)
     folder.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     for name, figure in figures.items():

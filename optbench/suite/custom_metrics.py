@@ -92,31 +92,35 @@ def declare(name: str, reference: str, *, folder: Path, minimise: bool | None = 
             f"found {name!r}; a metric's name has letters, digits and '_', does not end in _best or _last, "
             f"and is none of optbench's own ({', '.join(_OWN)}, top<k>_accuracy)"
         )
-    offered = {n: (value, said) for kind, said in DIRECTIONS.items() for n, value in plugins(kind).items()}
+    offered = {
+        n: (value, minimise_by_package)
+        for kind, minimise_by_package in DIRECTIONS.items()
+        for n, value in plugins(kind).items()
+    }
     if ":" not in reference and reference not in offered:
         known = f", or one of the installed {', '.join(offered)}" if offered else ""
         raise MetricError(
             f"found {reference!r}; write `my_metric.py:function`, `package.module:function`{known}"
         )
-    reference, said = offered.get(reference, (reference, None))
+    reference, minimise_by_package = offered.get(reference, (reference, None))
     try:
         code = references.identify(reference, folder)
     except ImportProblem as error:
         raise MetricError(str(error)) from None
-    falls = _direction(name, reference, said if minimise is None else minimise)
+    falls = _direction(name, reference, minimise_by_package if minimise is None else minimise)
     return CustomMetric(name=name, reference=reference, code=code, minimise=falls, directory=folder)
 
 
-def _direction(name: str, reference: str, said: bool | None) -> bool:
+def _direction(name: str, reference: str, minimise: bool | None) -> bool:
     """Whether a metric is minimised: by its known name, or as it is said."""
     like = known(name)
     if like is None or like.direction is None:
-        if said is None:
+        if minimise is None:
             how = f"{name}: {{class: {reference}, minimise: true}} or `minimise: false`"
             raise MetricError(undeclared(name, how))
-        return said
-    if said is like.maximised:
-        turned = "maximise" if said is False else "minimise"
+        return minimise
+    if minimise is like.maximised:
+        turned = "maximise" if minimise is False else "minimise"
         raise MetricError(
             f"{name!r} is {'maximised' if like.maximised else 'minimised'}, as its name says; call it "
             f"otherwise to {turned} it"
@@ -180,7 +184,7 @@ def score(metric: CustomMetric, probabilities: NDArray[np.float64], labels: NDAr
 
 
 def check(metric: CustomMetric, targets: TargetName, outputs: int) -> None:
-    """Call a metric on made predictions, so that a mistake is found before anything is trained.
+    """Call a metric on synthetic predictions, so that a mistake is found before anything is trained.
 
     ``targets`` is their kind, see :class:`optbench.task.Task`; ``outputs`` are those of a model.
 

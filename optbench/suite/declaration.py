@@ -52,7 +52,7 @@ def declare(suite: Suite) -> Content:
     """
     seeds = tuple(dict.fromkeys((*suite.declared_seeds, *suite.seeds)))
     backends = tuple(dict.fromkeys((*suite.declared_backends, *suite.backends)))
-    content = asked(replace(suite, seeds=seeds, backends=backends).report_spec)
+    content = report_content(replace(suite, seeds=seeds, backends=backends).report_spec)
     workloads = content["workloads"]
     for entry in suite.workloads:
         plain = to_plain(entry.workload)
@@ -66,7 +66,7 @@ def declare(suite: Suite) -> Content:
     return {**content, "precision": suite.precision, **tuning}
 
 
-def asked(spec: ReportSpec) -> dict[str, Any]:
+def report_content(spec: ReportSpec) -> dict[str, Any]:
     """The part of a declaration that a report sees: of workloads targets and labels, no training."""
     analysis = to_plain(spec.analysis)
     analysis["baseline"] = spec.analysis.baseline or next(iter(spec.optimizers), None)

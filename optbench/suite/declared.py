@@ -17,9 +17,9 @@ from optbench.datasets.base import DataError
 from optbench.models.layers import LAYERS, Layer, Model, OwnNetwork
 from optbench.models.zoo import ZOO
 from optbench.optimizers.schedules import STEPWISE
-from optbench.suite import slips
-from optbench.suite.apart import EndedError, call_apart
+from optbench.suite import suggestions
 from optbench.suite.custom_metrics import MetricError, declare
+from optbench.suite.isolated import EndedError, call_isolated
 from optbench.suite.references import ImportProblem, Kind, identify, load_object, plugins
 from optbench.suite.report_spec import Analysis, Design
 from optbench.suite.validation import InvalidError, listed, parse, problem, shown, unknown_choice
@@ -167,7 +167,13 @@ def _offered(
     """Look up what an installed package offers by a name: its reference, and what identifies its code."""
     offered = plugins(kind)
     if not isinstance(name, str) or name not in offered:
-        beyond = slips.model_hint() if kind == "models" else slips.data_hint() if kind == "datasets" else ""
+        beyond = (
+            suggestions.custom_model_hint()
+            if kind == "models"
+            else suggestions.custom_data_hint()
+            if kind == "datasets"
+            else ""
+        )
         raise InvalidError([unknown_choice(name, [*known, *offered], path, what=what, beyond=beyond)])
     try:
         return offered[name], identify(offered[name], folder)
@@ -179,7 +185,7 @@ def _own_model(entry: dict[str, Any], path: KeyPath, folder: Path) -> Model:
     """Call a custom function with the other keys, in a process that it may end."""
     reference = str(entry["class"])
     try:
-        _, answer = call_apart(
+        _, answer = call_isolated(
             "optbench.suite.declared:model_of", reference, entry=entry, folder=str(folder.absolute())
         )
     except EndedError as error:

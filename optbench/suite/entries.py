@@ -89,7 +89,7 @@ def optimizers_of(entries: Mapping[str, Any], folder: Path) -> dict[str, Optimiz
 
 
 def titles_of(entries: Mapping[str, Any]) -> dict[str, str]:
-    """Names for people of the optimizers that have one, by label; each is checked and given once."""
+    """Display names of the optimizers that have one, by label; each is checked and given once."""
     found: dict[str, str] = {}
     for label, entry in entries.items():
         if isinstance(entry, dict) and "title" in entry:
@@ -99,10 +99,10 @@ def titles_of(entries: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _title(found: Any, path: KeyPath) -> str:
-    if not isinstance(found, str) or not found.strip():
-        raise problem(path, f"found {shown(found)}; a title is some words, as in title: WAME (ours)")
-    return found
+def _title(title: Any, path: KeyPath) -> str:
+    if not isinstance(title, str) or not title.strip():
+        raise problem(path, f"found {shown(title)}; a title is some words, as in title: WAME (ours)")
+    return title
 
 
 def refuse_equal_titles(named: Iterable[tuple[KeyPath, str, str]]) -> None:
@@ -151,40 +151,7 @@ def _workload(
     metrics: Mapping[str, CustomMetric],
     folder: Path,
 ) -> SuiteWorkload:
-    known = [name for name in (*names(Workload), *EXTRAS) if name not in NOT_DECLARED]
-    unknown = [key for key in entry if key not in known]
-    if unknown:
-        raise InvalidError([unknown_choice(key, known, (*path, key), what="key") for key in unknown])
-    given = {**entry, **_budget(entry, path)}
-    missing = [
-        f.name
-        for f in fields(Workload)
-        if f.default is MISSING and f.default_factory is MISSING and f.name not in given
-    ]
-    if missing:
-        needed = "dataset, model, batch_size, and epochs or steps"
-        raise problem(path, f"{listed(missing)} missing; a workload needs {needed}")
-    dataset = declared.dataset(entry["dataset"], (*path, "dataset"), folder)
-    model = declared.model(entry["model"], (*path, "model"), folder)
-    facts = registry.info(dataset)
-    plain = {key: value for key, value in given.items() if key not in (*EXTRAS, "schedule", "metrics")}
-    plain = _with_defaults(plain, facts)
-    if entry.get("metrics") is not None:
-        metrics = {**metrics, **declared.metrics(entry["metrics"], (*path, "metrics"), folder)}
-    workload: Workload = replace(
-        parse(Workload, {**plain, "dataset": "any", "model": declared.ANY_MODEL}, path),
-        dataset=dataset,
-        model=model,
-        schedule=declared.schedule(entry.get("schedule"), (*path, "schedule")),
-        metrics=tuple(metrics[name] for name in sorted(metrics)) or None,
-    )
-    task = TASKS[workload.task]
-    if workload.loss == task.loss:  # the task's own leaves no trace
-        workload = replace(workload, loss=None)
-    if "monitor" not in entry:
-        stopping = workload.early_stopping
-        workload = replace(workload, monitor=task.monitor if stopping is None else stopping.monitor)
-    _refuse_other_tasks(workload, facts, path)
+    workload, facts = _training(entry, path, metrics, folder)
     try:
         built = network(workload, facts)
     except ModelError as error:
@@ -203,7 +170,7 @@ def _workload(
     goals = parse(Goals, entry.get("goals", {}), (*path, "goals"))
     if goals.recall is not None and not workload.per_class:
         raise problem((*path, "goals", "recall"), "needs the recall of every class; set `per_class: true`")
-    name = entry.get("name", f"{facts.name}/{model.name}")
+    name = entry.get("name", f"{facts.name}/{workload.model.name}")
     if not isinstance(name, str) or not name:
         raise problem((*path, "name"), f"found {shown(name)}; a workload's name is a word")
     title = _title(entry["title"], (*path, "title")) + suffix if "title" in entry else ""
@@ -221,7 +188,54 @@ def _workload(
     )
 
 
-#: A budget in steps is evaluated about so many times where a suite does not say how often.
+def _training(
+    entry: Mapping[str, Any], path: KeyPath, metrics: Mapping[str, CustomMetric], folder: Path
+) -> tuple[Workload, DatasetInfo]:
+    """Read what an entry says of the training, and the facts of its dataset."""
+    given = _complete(entry, path)
+    dataset = declared.dataset(entry["dataset"], (*path, "dataset"), folder)
+    model = declared.model(entry["model"], (*path, "model"), folder)
+    facts = registry.info(dataset)
+    plain = {key: value for key, value in given.items() if key not in (*EXTRAS, "schedule", "metrics")}
+    plain = _with_defaults(plain, facts)
+    if entry.get("metrics") is not None:
+        metrics = {**metrics, **declared.metrics(entry["metrics"], (*path, "metrics"), folder)}
+    workload: Workload = replace(
+        parse(Workload, {**plain, "dataset": "any", "model": declared.ANY_MODEL}, path),
+        dataset=dataset,
+        model=model,
+        schedule=declared.schedule(entry.get("schedule"), (*path, "schedule")),
+        metrics=tuple(metrics[name] for name in sorted(metrics)) or None,
+    )
+    task = TASKS[workload.task]
+    if workload.loss == task.loss:  # the default is not part of the id
+        workload = replace(workload, loss=None)
+    if "monitor" not in entry:
+        stopping = workload.early_stopping
+        workload = replace(workload, monitor=task.monitor if stopping is None else stopping.monitor)
+    _refuse_other_tasks(workload, facts, path)
+    return workload, facts
+
+
+def _complete(entry: Mapping[str, Any], path: KeyPath) -> dict[str, Any]:
+    """An entry with its budget in epochs; unknown and missing keys are refused."""
+    known = [name for name in (*names(Workload), *EXTRAS) if name not in NOT_DECLARED]
+    unknown = [key for key in entry if key not in known]
+    if unknown:
+        raise InvalidError([unknown_choice(key, known, (*path, key), what="key") for key in unknown])
+    given = {**entry, **_budget(entry, path)}
+    missing = [
+        f.name
+        for f in fields(Workload)
+        if f.default is MISSING and f.default_factory is MISSING and f.name not in given
+    ]
+    if missing:
+        needed = "dataset, model, batch_size, and epochs or steps"
+        raise problem(path, f"{listed(missing)} missing; a workload needs {needed}")
+    return given
+
+
+#: Evaluations of a budget in steps, about, where a suite does not say how often.
 EVALUATIONS = 20
 
 
@@ -238,7 +252,7 @@ def _budget(entry: Mapping[str, Any], path: KeyPath) -> dict[str, Any]:
     every = every or -(-steps // EVALUATIONS)
     epochs = -(-steps // every)
     if entry.get("epochs", epochs) != epochs:
-        raise problem((*path, "epochs"), "stands beside steps; a budget is in one of the two")
+        raise problem((*path, "epochs"), "cannot be given together with steps; a budget is in one of the two")
     return {"evaluate_every": every, "epochs": epochs}
 
 

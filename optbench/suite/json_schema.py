@@ -33,14 +33,14 @@ DRAFT = "http://json-schema.org/draft-07/schema#"
 #: Descriptions of what only a suite has, and so no dataclass.
 EXTRA_FIELDS = {
     "name": "Label of the workload; <dataset>/<model> if not given.",
-    "title": "Name for people, in reports.",
+    "title": "Display name in reports.",
     "targets": "Values to reach; the report says when each trial did.",
     "goals": "What every trial must reach on the test part, overall and in each class.",
     "optimizers": "Only some of the suite's labels, or all with other hyperparameters for some.",
     "grid": "Fields, dotted as in model.dropout, mapped to lists: one entry a combination.",
 }
 Schema = dict[str, Any]
-TITLE: Schema = {"type": "string", "minLength": 1, "description": "Name for people, in reports."}
+TITLE: Schema = {"type": "string", "minLength": 1, "description": "Display name in reports."}
 
 
 def suite_schema() -> Schema:
@@ -51,7 +51,39 @@ def suite_schema() -> Schema:
     dict
         JSON Schema, draft 7, which editors read.
     """
-    kinds = {
+    kinds = _kinds()
+    refs, schema = TypeAdapter.json_schemas(
+        [(name, "validation", TypeAdapter(kind)) for name, kind in kinds.items()],
+        ref_template="#/$defs/{model}",
+    )
+    defs: dict[str, Schema] = schema["$defs"]
+    places = {name: _target(refs[(name, "validation")]) for name in kinds}
+    for name, kind in kinds.items():
+        _describe(defs[places[name]], kind)
+    for place, entry in defs.items():
+        if place not in places.values():
+            _describe(entry, None)
+    part = {name: defs.pop(place) for name, place in places.items() if name in ("file", "workload", "tuning")}
+    own_fields = defs.pop(places["own-data"])["properties"]
+    for entry in (*part.values(), *defs.values()):
+        _open_initializers(entry, places["initializer"])
+    _extend(defs, places)
+    defs |= _entries(places, own_fields)
+    defs["Workload"] = _workload(part["workload"], targets=places["targets"], goals=places["goals"])
+    defs["Tuning"] = _tuning(part["tuning"])
+    file = part["file"]
+    file["properties"] |= _top_level(file["properties"], places)
+    return {
+        "$schema": DRAFT,
+        "title": "optbench suite",
+        **{key: value for key, value in file.items() if key != "title"},
+        "$defs": dict(sorted(defs.items())),
+    }
+
+
+def _kinds() -> dict[str, Any]:
+    """List the dataclasses that a suite consists of, by a name of their own."""
+    return {
         **{f"optimizer-{name}": family.config for name, family in FAMILIES.items()},
         **{f"model-{name}": declared.parameters(name) for name in ZOO},
         **{f"layer-{name}": kind for name, kind in LAYERS.items()},
@@ -68,25 +100,10 @@ def suite_schema() -> Schema:
         "own-data": OwnData,
         "initializer": Initializer,
     }
-    refs, made = TypeAdapter.json_schemas(
-        [(name, "validation", TypeAdapter(kind)) for name, kind in kinds.items()],
-        ref_template="#/$defs/{model}",
-    )
-    defs: dict[str, Schema] = made["$defs"]
-    places = {name: _target(refs[(name, "validation")]) for name in kinds}
-    for name, kind in kinds.items():
-        _describe(defs[places[name]], kind)
-    for place, entry in defs.items():
-        if place not in places.values():
-            _describe(entry, None)
-    part = {name: defs.pop(place) for name, place in places.items() if name in ("file", "workload", "tuning")}
-    own_fields = defs.pop(places["own-data"])["properties"]
-    for entry in (*part.values(), *defs.values()):
-        _open_initializers(entry, places["initializer"])
-    defs["InitializerEntry"] = _either(
-        _enum(get_args(get_type_hints(Initializer)["name"])),
-        {"$ref": f"#/$defs/{places['initializer']}"},
-    )
+
+
+def _extend(defs: dict[str, Schema], places: Mapping[str, str]) -> None:
+    """Add to the dataclasses' definitions what a suite may write beyond them."""
     analysis = defs[places["analysis"]]["properties"]
     analysis["sequential"] = {
         "description": analysis["sequential"]["description"],
@@ -103,7 +120,15 @@ def suite_schema() -> Schema:
         entry = defs[places[f"model-{name}"]]
         entry["properties"] = {"name": {"const": name}, **entry.get("properties", {})}
         entry["description"] = _line(inspect.getdoc(ZOO[name]) or "")
-    defs |= {
+
+
+def _entries(places: Mapping[str, str], own_fields: Mapping[str, Schema]) -> dict[str, Schema]:
+    """Define the entries of a suite that no dataclass describes, such as a choice by name."""
+    return {
+        "InitializerEntry": _either(
+            _enum(get_args(get_type_hints(Initializer)["name"])),
+            {"$ref": f"#/$defs/{places['initializer']}"},
+        ),
         "Groups": _groups(),
         "Grid": _map(_list({}), EXTRA_FIELDS["grid"], minProperties=1),
         "Dataset": _either(_enum([*registry.ENTRIES, *plugins("datasets")]), *_own_datasets(own_fields)),
@@ -125,31 +150,23 @@ def suite_schema() -> Schema:
         "Axes": _map({"$ref": "#/$defs/Axis"}, "Hyperparameters to search."),
         "Axis": _axis(),
         "Seeds": _seed_list(100_000),
-        "Workload": _workload(part["workload"], targets=places["targets"], goals=places["goals"]),
-        "Tuning": _tuning(part["tuning"]),
     }
-    file = part["file"]
-    file["properties"] |= {
-        "workloads": {
-            **file["properties"]["workloads"],
-            "items": {"$ref": "#/$defs/Workload"},
-        },
+
+
+def _top_level(properties: Mapping[str, Schema], places: Mapping[str, str]) -> dict[str, Schema]:
+    """Define the sections of a suite file."""
+    return {
+        "workloads": {**properties["workloads"], "items": {"$ref": "#/$defs/Workload"}},
         "optimizers": {
             "type": "object",
-            "description": file["properties"]["optimizers"]["description"],
+            "description": properties["optimizers"]["description"],
             "minProperties": 1,
             "properties": {name: _optimizer(f"#/$defs/{places[f'optimizer-{name}']}") for name in FAMILIES},
             "additionalProperties": _optimizer(None),
         },
-        "seeds": _seeds(file["properties"]["seeds"]),
-        "analysis": _optional(f"#/$defs/{places['analysis']}", file["properties"]["analysis"]),
-        "tuning": _optional("#/$defs/Tuning", file["properties"]["tuning"]),
-    }
-    return {
-        "$schema": DRAFT,
-        "title": "optbench suite",
-        **{key: value for key, value in file.items() if key != "title"},
-        "$defs": dict(sorted(defs.items())),
+        "seeds": _seeds(properties["seeds"]),
+        "analysis": _optional(f"#/$defs/{places['analysis']}", properties["analysis"]),
+        "tuning": _optional("#/$defs/Tuning", properties["tuning"]),
     }
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from annotated_types import Gt, MinLen
 
-from optbench.optimizers import FAMILIES
+from optbench.optimizers import FAMILIES, OptimizerConfig
 from optbench.suite import declared
 from optbench.suite.entries import (
     SuiteWorkload,
@@ -61,7 +62,7 @@ T = TypeVar("T")
 BACKENDS = get_args(BackendName)
 #: A larger plan is a typo, and listing it would take minutes.
 MOST_TRIALS = 1_000_000
-#: Other words for a choice.
+#: Aliases of a choice.
 ALSO_CALLED = {"gpu": "cuda"}
 #: Bytes of a suite's name, which becomes a folder: disks allow 255, and reports add words of their own.
 LONGEST_NAME = 200
@@ -78,11 +79,11 @@ class SuiteFile:
     suite : str
         Folder of its results: letters, digits, `-`, `_` and `.`.
     title : str
-        For people.
+        Display name.
     workloads : list
         What is trained.
     optimizers : mapping
-        By label: hyperparameters of the family so called, or of the one that `optimizer` names; or `class`.
+        By label: hyperparameters of the family of that name, or of that under `optimizer`; or `class`.
     seeds : int, list or mapping
         So many from 0, or which; or both for each random stream, which are crossed, the others 0.
     backends : list
@@ -172,19 +173,19 @@ def parse_seeds(entry: Any, *, option: str) -> tuple[Seeds, ...]:
         raise SuiteError(f"{option}: {error.problems[0].message}") from None
 
 
-def known_choice(option: str, found: str, choices: Iterable[str]) -> str:
-    """Check a word given on the command line against the choices; what else it is called is understood."""
+def known_choice(option: str, word: str, choices: Iterable[str]) -> str:
+    """Check a word given on the command line against the choices and their aliases."""
     known = list(choices)
-    if (meant := ALSO_CALLED.get(found)) in known:
+    if (meant := ALSO_CALLED.get(word)) in known:
         return str(meant)
-    if found in known:
-        return found
-    name, _, number = found.partition(":")
+    if word in known:
+        return word
+    name, _, number = word.partition(":")
     if name in ("cuda", "gpu") and number.isdigit() and "cuda" in known:
         raise SuiteError(
-            f"{option}: found {found!r}; choose a GPU by CUDA_VISIBLE_DEVICES={number}, with cuda"
+            f"{option}: found {word!r}; choose a GPU by CUDA_VISIBLE_DEVICES={number}, with cuda"
         )
-    raise SuiteError(f"{option}: {unknown_choice(found, known, (), what='value').message}")
+    raise SuiteError(f"{option}: {unknown_choice(word, known, (), what='value').message}")
 
 
 def _resolve(source: Source) -> Suite:
@@ -192,45 +193,9 @@ def _resolve(source: Source) -> Suite:
         raise problem((), f"found {shown(source.data)}; a suite is a mapping of {listed(names(SuiteFile))}")
     if beyond := [*_numbers_beyond(source.data, ()), *_unseen(source.data, ())]:
         raise InvalidError(beyond)
-    found = _Problems()
-    file = found.of(lambda: parse(SuiteFile, source.data))
-    folder = source.path.parent
-    raw = _Raw.of(source.data)
-    if file is not None and (
-        not all(c.isalnum() or c in "-_." for c in file.suite) or file.suite.startswith(".")
-    ):
-        found.add(
-            ("suite",), f"found {file.suite!r}; the name becomes a folder: letters, digits, '-', '_' and '.'"
-        )
-    if file is not None and len(file.suite.encode()) > LONGEST_NAME:
-        what = f"found {len(file.suite)} characters; a folder's name has {LONGEST_NAME} at most"
-        found.add(("suite",), what)
-    named = raw.optimizers
-    optimizers = None if named is None else found.of(lambda: optimizers_of(named, folder))
-    metrics: Mapping[str, CustomMetric] | None = {}
-    if raw.metrics is not None:
-        metrics = found.of(lambda: declared.metrics(raw.metrics, ("metrics",), folder))
-    titles = found.of(lambda: titles_of(named or {})) or {}
-    workloads = None
-    if raw.workloads is not None and metrics is not None:
-        # Where the optimizers are wrong, what workloads say of them cannot be judged.
-        keys = () if optimizers is not None else ("optimizers",)
-        known = optimizers or {"sgd": FAMILIES["sgd"].config()}
-        entries = raw.workloads if optimizers is not None else [_without(e, keys) for e in raw.workloads]
-        workloads = found.of(lambda: workloads_of(entries, known, metrics, folder))
-    given = raw.analysis
-    analysis = found.of(lambda: declared.analysis(given, ("analysis",)))
-    if analysis is not None and optimizers and analysis.baseline not in (None, *optimizers):
-        found.problems.append(
-            unknown_choice(analysis.baseline, optimizers, ("analysis", "baseline"), what="optimizer")
-        )
-    seeds = found.of(lambda: seeds_of(raw.seeds))
-    if analysis is not None and seeds is not None and workloads is not None:
-        asked, listed_seeds, trained = analysis, seeds, workloads
-        found.of(lambda: _check_question(asked, listed_seeds, trained))
-    found.end()
-    if file is None or optimizers is None or workloads is None or analysis is None or seeds is None:
-        raise AssertionError("a part is missing, and no problem says so")
+    parts = _read_parts(source)
+    file, optimizers, workloads = parts.file, parts.optimizers, parts.workloads
+    analysis, seeds, titles = parts.analysis, parts.seeds, parts.titles
     if not isinstance(file.analysis, dict) or "primary" not in file.analysis:
         analysis = replace(analysis, primary=_primary(workloads))
     refuse_equal_titles((("optimizers", label), label, titles.get(label, "")) for label in optimizers)
@@ -240,24 +205,7 @@ def _resolve(source: Source) -> Suite:
     if file.tuning is not None:
         tuning = read_tuning(file.tuning, optimizers, {w.label: w.workload for w in workloads}, seeds)
         _check_networks(tuning, workloads)
-    total = sum(len(w.optimizers) for w in workloads) * len(seeds) * len(set(file.backends))
-    searched = tuning_total(tuning, workloads)
-    if tuning is not None and tuning.untuned:
-        total *= 2
-    if total > MOST_TRIALS:
-        raise problem(
-            ("workloads",),
-            f"times optimizers, {len(seeds)} seeds and {len(set(file.backends))} backends are {total:,} "
-            f"trials; at most {MOST_TRIALS:,} are allowed: take out seeds, optimizers or workloads",
-        )
-    if file.max_trials is not None and (searched is None or total + searched > file.max_trials):
-        tuned = f"; tuning: {'any number' if searched is None else searched}" if tuning else ""
-        raise problem(
-            ("max_trials",),
-            f"the suite declares {total + (searched or 0)} trials (workloads x optimizers, {len(seeds)} "
-            f"seeds, {len(set(file.backends))} backends{tuned}), but its budget is {file.max_trials}; "
-            "take out seeds, optimizers or workloads",
-        )
+    _check_size(file, workloads, seeds, tuning)
     suite = Suite(
         name=file.suite,
         title=file.title or file.suite,
@@ -279,8 +227,96 @@ def _resolve(source: Source) -> Suite:
     return suite
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """Parts of a suite file, each checked by itself."""
+
+    file: SuiteFile
+    optimizers: Mapping[str, OptimizerConfig]
+    workloads: Sequence[SuiteWorkload]
+    analysis: Analysis
+    seeds: tuple[Seeds, ...]
+    titles: Mapping[str, str]
+
+
+def _read_parts(source: Source) -> _Parts:
+    """Read the parts of a suite file; what is wrong in any of them is reported together."""
+    found = _Problems()
+    file = found.of(lambda: parse(SuiteFile, source.data))
+    folder = source.path.parent
+    raw = _Raw.of(source.data)
+    if file is not None:
+        _check_name(file.suite, found)
+    named = raw.optimizers
+    optimizers = None if named is None else found.of(lambda: optimizers_of(named, folder))
+    metrics: Mapping[str, CustomMetric] | None = {}
+    if raw.metrics is not None:
+        metrics = found.of(lambda: declared.metrics(raw.metrics, ("metrics",), folder))
+    titles = found.of(lambda: titles_of(named or {})) or {}
+    workloads = None
+    if raw.workloads is not None and metrics is not None:
+        # Where the optimizers are wrong, what workloads say of them cannot be judged.
+        keys = () if optimizers is not None else ("optimizers",)
+        known = optimizers or {"sgd": FAMILIES["sgd"].config()}
+        entries = raw.workloads if optimizers is not None else [_without(e, keys) for e in raw.workloads]
+        workloads = found.of(lambda: workloads_of(entries, known, metrics, folder))
+    analysis = found.of(lambda: declared.analysis(raw.analysis, ("analysis",)))
+    if analysis is not None and optimizers and analysis.baseline not in (None, *optimizers):
+        found.problems.append(
+            unknown_choice(analysis.baseline, optimizers, ("analysis", "baseline"), what="optimizer")
+        )
+    seeds = found.of(lambda: seeds_of(raw.seeds))
+    if analysis is not None and seeds is not None and workloads is not None:
+        question = partial(_check_question, analysis, seeds, workloads)
+        found.of(question)
+    found.end()
+    if file is None or optimizers is None or workloads is None or analysis is None or seeds is None:
+        raise AssertionError("a part is missing without an error")
+    return _Parts(
+        file=file,
+        optimizers=optimizers,
+        workloads=workloads,
+        analysis=analysis,
+        seeds=seeds,
+        titles=titles,
+    )
+
+
+def _check_name(name: str, found: _Problems) -> None:
+    """Note what keeps a suite's name from being the name of its folder."""
+    if not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
+        found.add(("suite",), f"found {name!r}; the name becomes a folder: letters, digits, '-', '_' and '.'")
+    if len(name.encode()) > LONGEST_NAME:
+        what = f"found {len(name)} characters; a folder's name has {LONGEST_NAME} at most"
+        found.add(("suite",), what)
+
+
+def _check_size(
+    file: SuiteFile, workloads: Sequence[SuiteWorkload], seeds: Sequence[Seeds], tuning: Tuning | None
+) -> None:
+    """Refuse a suite of more trials than can be planned, or than its own limit."""
+    total = sum(len(w.optimizers) for w in workloads) * len(seeds) * len(set(file.backends))
+    searched = tuning_total(tuning, workloads)
+    if tuning is not None and tuning.untuned:
+        total *= 2
+    if total > MOST_TRIALS:
+        raise problem(
+            ("workloads",),
+            f"times optimizers, {len(seeds)} seeds and {len(set(file.backends))} backends are {total:,} "
+            f"trials; at most {MOST_TRIALS:,} are allowed: take out seeds, optimizers or workloads",
+        )
+    if file.max_trials is not None and (searched is None or total + searched > file.max_trials):
+        tuned = f"; tuning: {'any number' if searched is None else searched}" if tuning else ""
+        raise problem(
+            ("max_trials",),
+            f"the suite declares {total + (searched or 0)} trials (workloads x optimizers, {len(seeds)} "
+            f"seeds, {len(set(file.backends))} backends{tuned}), but its budget is {file.max_trials}; "
+            "take out seeds, optimizers or workloads",
+        )
+
+
 class _Problems:
-    """Gathers what is wrong in one part of a file after the other, so that all of it is said at once."""
+    """Collects the errors of all parts of a file, so that they are reported together."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
@@ -331,7 +367,7 @@ def _without(entry: Any, keys: Sequence[str]) -> Any:
 
 
 def _numbers_beyond(value: Any, path: KeyPath) -> list[Problem]:
-    """Refuse numbers that no field can mean, wherever they stand: no framework counts further."""
+    """Refuse numbers beyond what any framework can hold, in any field."""
     if isinstance(value, dict | list):
         entries = value.items() if isinstance(value, dict) else enumerate(value)
         return [found for key, item in entries for found in _numbers_beyond(item, (*path, key))]
@@ -355,7 +391,7 @@ def _primary(workloads: Sequence[SuiteWorkload]) -> str:
 
 
 def _unseen(value: Any, path: KeyPath) -> list[Problem]:
-    """Refuse control characters, and halves of characters, wherever they stand: nothing is meant by them."""
+    """Refuse control characters and lone surrogates in any field."""
     if isinstance(value, dict):
         keys = [text for text in value if visible(text) != text]
         found = [Problem(path=(*path, visible(key)), message=f"found {shown(key)}; {_PLAIN}") for key in keys]
@@ -445,6 +481,6 @@ def _check_networks(tuning: Tuning, workloads: Sequence[SuiteWorkload]) -> None:
             try:
                 entry.vary(values)
             except InvalidError as error:
-                said = ", ".join(f"{key}: {shown(value)}" for key, value in values.items())
-                found = f"{said} does not suit workload {entry.label}: {error.problems[0].message}"
+                drawn = ", ".join(f"{key}: {shown(value)}" for key, value in values.items())
+                found = f"{drawn} does not suit workload {entry.label}: {error.problems[0].message}"
                 raise problem(("tuning", "network", name), found) from None

@@ -9,7 +9,7 @@ from optbench.models.layers import Role
 from optbench.optimizers import FAMILIES, Group, Grouped, OptimizerConfig, custom, family_of, library
 from optbench.optimizers.groups import FLAT
 from optbench.optimizers.library import LIBRARY
-from optbench.suite import slips
+from optbench.suite import suggestions
 from optbench.suite.validation import InvalidError, listed, parse, problem, shown, unknown_choice
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def optimizer(label: str, entry: Any, path: KeyPath, folder: Path) -> OptimizerC
         where = (*path, "optimizer") if "optimizer" in entry else path
         if not isinstance(family, str) or family not in LIBRARY:
             known = (*FAMILIES, *plugins, *LIBRARY)
-            beyond = slips.brings(str(family))
+            beyond = suggestions.custom_optimizer_hint(str(family))
             raise InvalidError([unknown_choice(family, known, where, what="optimizer", beyond=beyond)])
         try:
             return library.from_mapping({**entry, "optimizer": family})
@@ -61,7 +61,8 @@ def _grouped(label: str, entry: dict[str, Any], path: KeyPath, folder: Path) -> 
     known = {"optimizer", "class"} & base.keys() or label in (*FAMILIES, *LIBRARY, *custom.plugins())
     if base and not known:
         raise problem(
-            path, f"{listed(base)}: whose? name an `optimizer` beside groups, or put them into the groups"
+            path,
+            f"{listed(base)}: of which optimizer? name an `optimizer` next to groups, or move it into them",
         )
     found: list[Group] = []
     for index, given in enumerate(entries):

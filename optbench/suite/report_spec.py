@@ -163,7 +163,7 @@ class Factor:
 class ReportWorkload:
     """A workload as a report sees it: ``optimizers`` are labels, ``metrics`` the custom ones.
 
-    ``task`` is its name; that of the default one leaves no trace in a store. ``title`` is its name for people
+    ``task`` is its name; that of the default one leaves no trace in a store. ``title`` is its display name
     where it has one. Workloads of one ``entry`` come from its grid, and differ in their ``setting``;
     ``factors`` are the fields that :attr:`Analysis.compare` names.
     """
@@ -198,7 +198,7 @@ class ReportSpec:
     workloads : tuple of ReportWorkload
         In the order of the file.
     titles : tuple of (str, str)
-        Label and name for people of the optimizers that have one.
+        Label and display name of the optimizers that have one.
     """
 
     name: str

@@ -15,7 +15,7 @@ def shipped_suites() -> Path | None:
 
 
 def find_shipped(path: Path) -> Path:
-    """A file of the user's own, or else the suite of that name that comes with optbench."""
+    """A file of this path, or else the suite of that name that comes with optbench."""
     folder = shipped_suites()
     if folder is None or path.exists() or len(path.parts) > 1 or path.suffix not in ("", ".yaml"):
         return path

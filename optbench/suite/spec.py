@@ -1,4 +1,4 @@
-"""What a suite is once its file has been read: frozen facts."""
+"""A suite as read from its file: frozen dataclasses."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Budget:
     epochs : int
         Epochs of training, over all settings and seeds.
     seconds : float
-        Measured seconds of trials; the setting under way when they run out is finished.
+        Measured seconds of trials; the current setting when they run out is finished.
     """
 
     __pydantic_config__ = FORBID_EXTRA
@@ -56,28 +56,28 @@ class TuningFile:
     budget : Budget, optional
         What every optimizer may spend on a workload.
     seeds : int or list
-        So many tuning seeds, or which; never among the evaluation seeds.
+        How many tuning seeds, or which; never among the evaluation seeds.
     monitor : str, optional
         Picks the winner, by its mean over the tuning seeds: any metric that is recorded of the validation
         part. Never a test metric. That of the workloads' task if not given.
     epochs : int, optional
         Of a whole training of the search; those of the workload if not given.
     folds : int, optional
-        Train every setting once for each of so many folds of the training part, which are its validation part
+        Train every setting once for each of this many folds of the training part, each the validation part
         in turn, in place of the workload's own split.
     winners : int
-        So many of the best settings are evaluated, each under a label of its own: `adam #1`, `adam #2`; where
+        How many of the best settings are evaluated, labelled `adam #1`, `adam #2`, and so on; where
         the network is searched, each with its network, as workloads.
     space : mapping
         By optimizer label: hyperparameters to search. The family's own space where an optimizer is not named.
     network : mapping
         Keys of the workload to search too, as in ``model.dropout``.
     widen : int
-        So many times a workload is searched again, at equal cost for all, while a winner lies on an edge.
+        How often a workload is searched again, at equal cost for all, while a winner lies on an edge.
     untuned : bool
-        Also train the numbers that stand in the suite, for a table beside the tuned ones.
+        Also train the hyperparameters of the suite file, for a table that compares them with the tuned ones.
     eta : int
-        Successive halving keeps one in so many.
+        Successive halving keeps one in `eta`.
     """
 
     __pydantic_config__ = FORBID_EXTRA

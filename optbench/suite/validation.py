@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from optbench.suite import slips
+from optbench.suite import suggestions
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -91,13 +91,13 @@ def names(kind: type) -> list[str]:
 def unknown_choice(
     found: Any, choices: Iterable[str], path: KeyPath, *, what: str, beyond: str = ""
 ) -> Problem:
-    """Say that a word is not among the choices, with the nearest ones; ``beyond`` says what brings others."""
+    """Say that a word is not among the choices, with the nearest ones; ``beyond`` says how to use others."""
     known = list(choices)
-    word = slips.meant(str(found), known)
+    word = suggestions.alias_of(str(found), known)
     near = [word] if word else difflib.get_close_matches(str(found), known, n=1, cutoff=0.6)
     alike = near
     if not word and (not near or what == "model"):  # of a model people name the kind
-        alike = list(dict.fromkeys([*near, *slips.related(str(found), known)]))[:4]
+        alike = list(dict.fromkeys([*near, *suggestions.similar(str(found), known)]))[:4]
     hint = f" Did you mean {' or '.join(map(repr, alike))}?" if alike else ""
     tail = f"; {beyond}" if beyond else ""
     message = f"unknown {what} {shown(found)}.{hint} Known: {listed(known)}{tail}"

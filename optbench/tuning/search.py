@@ -143,7 +143,7 @@ def _winner(tuning: Tuning, study: Study | None, config: Any) -> Any:
 
 @dataclass
 class _Search:
-    """A search under way: its study so far, the generator, and what it asked for last."""
+    """A running search: its study so far, the generator, and what it asked for last."""
 
     study: Study
     entry: SuiteWorkload

@@ -138,43 +138,68 @@ def invariances(config: OptimizerConfig, backend: str) -> Iterator[Check]:
     """Check what needs no reference: determinism, zeros, scale, concatenation, a state saved half-way."""
     from optbench.verification import matrix_checks
 
-    family, known = family_of(config), has_rule(config)
     problem = matrix_checks.suited(config, backend)
     yield _which(config, backend, problem)
     runs = [trajectory(config, backend, problem, "float32", 20) for _ in range(2)]
     yield _bits("the same run twice", backend, runs[0], runs[1])
-
     moved = sum(float(np.abs(a - b).sum()) for a, b in zip(runs[0], problem.start, strict=True))
     yield Check(
         name="steps move the weights", backend=backend, passed=moved > 0, figure=f"{moved:.2g}", bar="> 0"
     )
+    yield _zero_gradient(config, backend, problem)
+    # A class that takes matrices alone is given rows in place of vectors.
+    only_matrices = all(w.ndim > 1 for w in problem.start)
 
-    still = make(backend, config, problem.start, "float64")
-    still.step([np.zeros_like(w) for w in problem.start])
-    decay = family.decay(config)
-    drift = error(still.weights(), [w * (1 - decay) for w in problem.start])
+    def row(x: Any) -> Any:
+        return x[None] if only_matrices else x
+
+    yield _scale(config, backend, row)
+    yield from _concatenated(config, backend, problem, row)
+    yield _resumed(config, backend, problem)
+    for dtype in ("float16", "bfloat16"):
+        yield _half_precision(config, backend, dtype, problem)
+
+    measured = make(backend, config, [row(np.ones(1000))], "float32")
+    measured.step([row(np.ones(1000))])
     yield Check(
+        name="state, bytes a float32 parameter",
+        backend=backend,
+        passed=None,
+        figure=f"{measured.state_bytes() / 1000:g}",
+    )
+
+
+def _zero_gradient(config: OptimizerConfig, backend: str, problem: Problem) -> Check:
+    """A step with gradient 0 leaves the weights where they are, but for a declared decay."""
+    known = has_rule(config)
+    stepper = make(backend, config, problem.start, "float64")
+    stepper.step([np.zeros_like(w) for w in problem.start])
+    decay = family_of(config).decay(config)
+    drift = error(stepper.weights(), [w * (1 - decay) for w in problem.start])
+    return Check(
         name="a zero gradient leaves the weights" + (" but for the decay" if decay else ""),
         backend=backend,
         passed=drift <= 1e-15 if known else None,
         figure=f"{drift:.1e}",
         bar="1e-15" if known else "",
     )
-    # A class that takes matrices alone is given rows in place of vectors.
-    only = all(w.ndim > 1 for w in problem.start)
 
-    def row(x: Any) -> Any:
-        return x[None] if only else x
 
-    yield _scale(config, backend, row)
+def _concatenated(
+    config: OptimizerConfig, backend: str, problem: Problem, row: Callable[[Any], Any]
+) -> Iterator[Check]:
+    """Two tensors move as one that holds both; a rule of whole tensors shows another figure instead."""
+    from optbench.verification import matrix_checks
 
+    family, known = family_of(config), has_rule(config)
     one = [row(np.concatenate([w.ravel() for w in problem.start]))]
-    together, apart = make(backend, config, one, "float32"), make(backend, config, problem.start, "float32")
+    together = make(backend, config, one, "float32")
+    separate = make(backend, config, problem.start, "float32")
     for t in range(1, 21):
-        gradients = problem.gradient(apart.weights(), t)
-        apart.step(gradients)
+        gradients = problem.gradient(separate.weights(), t)
+        separate.step(gradients)
         together.step([row(np.concatenate([g.ravel() for g in gradients]))])
-    joined = row(np.concatenate([w.ravel() for w in apart.weights()]))
+    joined = row(np.concatenate([w.ravel() for w in separate.weights()]))
     gap = error(together.weights(), [joined])  # a vector loop's remainder may round otherwise than its body
     whole = known and not family.by_element(config)
     figure = f"off by {gap:.1e}" if gap else "identical"
@@ -195,28 +220,18 @@ def invariances(config: OptimizerConfig, backend: str) -> Iterator[Check]:
     if whole and not known and kind == "matrices":
         yield from matrix_checks.matrices(config, backend)
 
+
+def _resumed(config: OptimizerConfig, backend: str, problem: Problem) -> Check:
+    """A stepper that goes on from another's saved state moves as that one does."""
     straight = make(backend, config, problem.start, "float32")
-    gradients_by_step = [problem.gradient(problem.start, 1)] * 10
-    for g in gradients_by_step:
-        straight.step(g)
+    for gradients in [problem.gradient(problem.start, 1)] * 10:
+        straight.step(gradients)
     resumed = make(backend, config, problem.start, "float32")
     resumed.restore(straight.snapshot())
     for _ in range(10):
         for stepper in (straight, resumed):
             stepper.step(problem.gradient(stepper.weights(), 1))
-    yield _bits("state saved and loaded half-way", backend, resumed.weights(), straight.weights())
-
-    for dtype in ("float16", "bfloat16"):
-        yield _half_precision(config, backend, dtype, problem)
-
-    measured = make(backend, config, [row(np.ones(1000))], "float32")
-    measured.step([row(np.ones(1000))])
-    yield Check(
-        name="state, bytes a float32 parameter",
-        backend=backend,
-        passed=None,
-        figure=f"{measured.state_bytes() / 1000:g}",
-    )
+    return _bits("state saved and loaded half-way", backend, resumed.weights(), straight.weights())
 
 
 def _scale(config: OptimizerConfig, backend: str, row: Callable[[Any], Any]) -> Check:
@@ -321,7 +336,7 @@ def _which(config: OptimizerConfig, backend: str, problem: Problem) -> Check:
     return Check(name="optimizer that runs", backend=backend, passed=None, figure=figure)
 
 
-def _bits(name: str, backend: str, found: Arrays, wanted: Arrays) -> Check:
-    same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(found, wanted, strict=True))
-    figure = "identical" if same else f"off by {error(found, wanted):.1e}"
+def _bits(name: str, backend: str, actual: Arrays, wanted: Arrays) -> Check:
+    same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(actual, wanted, strict=True))
+    figure = "identical" if same else f"off by {error(actual, wanted):.1e}"
     return Check(name=name, backend=backend, passed=same, figure=figure, bar="identical")

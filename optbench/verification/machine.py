@@ -90,7 +90,7 @@ def render(found: Mapping[str, Any]) -> Iterator[str]:
     if missing:
         yield f"data not here: {', '.join(missing)} (optbench data fetch NAME)"
     yield ""
-    yield from found["advice"] or ["Nothing to mend."]
+    yield from found["advice"] or ["Nothing to fix."]
 
 
 def _framework(name: str, names: tuple[str, ...], *, context: Context, full: bool) -> dict[str, Any]:

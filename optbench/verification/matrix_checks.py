@@ -95,7 +95,9 @@ def suited(config: OptimizerConfig, backend: str) -> Problem:
         return whole
     try:
         make(backend, config, whole.start, "float32").step(whole.gradient(whole.start, 1))
-    except Exception:  # a class of others may refuse in any way; the matrix alone shows whether it can at all
+    except (
+        Exception
+    ):  # a third-party class may refuse in any way; the matrix alone shows whether it can at all
         return Problem(
             name="quadratic of a matrix",
             start=whole.start[:1],

@@ -287,8 +287,8 @@ def _compare(
         name: losses(config, model, precision, name, context)  # type: ignore[arg-type]
         for name in chosen
     }
-    apart = {(a, b): _relative(curves[a], curves[b]) for a, b in combinations(chosen, 2)}
-    worst = np.max(list(apart.values()), axis=0)
+    gaps = {(a, b): _relative(curves[a], curves[b]) for a, b in combinations(chosen, 2)}
+    worst = np.max(list(gaps.values()), axis=0)
     early_bar = 1e-10 if precision == "float64" else 1e-5
     late_bar = 2e-3 if precision == "float32" and model is not MODELS[0] else early_bar
     above = np.flatnonzero(~(worst <= early_bar))
@@ -301,7 +301,7 @@ def _compare(
         early_bar=early_bar,
         late_bar=late_bar,
         parts_at=int(above[0]) + 1 if len(above) else None,
-        furthest=max(apart, key=lambda pair: float(apart[pair].max())),
+        furthest=max(gaps, key=lambda pair: float(gaps[pair].max())),
     )
 
 

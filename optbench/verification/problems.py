@@ -77,7 +77,7 @@ def logistic() -> Problem:
 
 
 def cnn() -> Problem:
-    """Build a convolution, ReLU and a dense softmax layer on random minibatches of made images."""
+    """Build a convolution, ReLU and a dense softmax layer on random minibatches of synthetic images."""
     generator = np.random.default_rng(4)
     labels = generator.integers(0, 3, 120)
     images = generator.normal(size=(120, 6, 6)) + generator.normal(size=(3, 6, 6))[labels]

@@ -13,7 +13,7 @@ import numpy as np
 from optbench import backends, environment
 from optbench.datasets import registry
 from optbench.environment import Context
-from optbench.execution.choice import apart
+from optbench.execution.choice import isolated
 from optbench.execution.jobs import Setting
 from optbench.execution.worker import ignore
 from optbench.records import single
@@ -90,7 +90,7 @@ def rerun(trial: StoredTrial, *, folder: Path, context: Context | None = None, t
         started=ignore,
         epoch=ignore,
     )
-    with apart([found], context) as executor:
+    with isolated([found], context) as executor:
         ((_, (record,)),) = executor.run([(found,)], setting)
     return compare(trial, record)
 
@@ -112,12 +112,12 @@ def compare(trial: StoredTrial, record: TrialRecord) -> Rerun:
         if len(before) != len(now):
             lines.append(f"{name}: {len(before) - 1} epochs recorded, {len(now) - 1} now")
         length = min(len(before), len(now))
-        apart = np.flatnonzero(~_same(before[:length], now[:length]))
-        if len(apart):
-            first = min(first, int(apart[0]))
+        differing = np.flatnonzero(~_same(before[:length], now[:length]))
+        if len(differing):
+            first = min(first, int(differing[0]))
             scale = np.maximum(np.abs(before[:length]), 1e-12)
             far = float(np.nanmax(np.abs(before[:length] - now[:length]) / scale))
-            lines.append(f"{name}: differs from epoch {apart[0]} on, by up to {far:.2g} of its value")
+            lines.append(f"{name}: differs from epoch {differing[0]} on, by up to {far:.2g} of its value")
             if name == "train_loss":
                 worst = far
     prints = {name: getattr(record.fingerprints, name) for name in ("split", "init", "order")}

@@ -97,22 +97,22 @@ def check_store(path: Path, *, data_dir: Path | None = None) -> StoreCheck:
         )
 
 
-def render(found: StoreCheck) -> Iterator[str]:
+def render(check: StoreCheck) -> Iterator[str]:
     """Lay out what :func:`check_store` found, line by line."""
-    records, bare = found.integrity.records, found.integrity.bare
-    yield f"{found.path}: {records} records, {records - bare} with a digest, {bare} without."
-    for misfit in (*found.integrity.misfits, *found.misscored):
+    records, bare = check.integrity.records, check.integrity.bare
+    yield f"{check.path}: {records} records, {records - bare} with a digest, {bare} without."
+    for misfit in (*check.integrity.misfits, *check.misscored):
         yield f"Not as it was written: {misfit}."
-    if found.integrity.bare:
-        yield found.integrity.without_digest
-    if found.scored:
-        yield f"The scores of {found.scored} records were computed again from their predictions."
-    if found.unknown:
+    if check.integrity.bare:
+        yield check.integrity.without_digest
+    if check.scored:
+        yield f"The scores of {check.scored} records were computed again from their predictions."
+    if check.unknown:
         yield (
-            f"Not computed again, as the labels are not here: those of {', '.join(found.unknown)} "
+            f"Not computed again, as the labels are not here: those of {', '.join(check.unknown)} "
             "(`optbench data fetch NAME` brings a registered dataset)."
         )
-    if found.sound:
+    if check.sound:
         yield "All is as it was written, as far as that shows: only `optbench rerun TRIAL` proves a number."
     else:
         yield (
@@ -148,7 +148,7 @@ def _test_part(
     if not here:
         return None
     try:
-        dataset = registry.made(name) if smoke else registry.load(name, data_dir=data_dir)
+        dataset = registry.synthetic(name) if smoke else registry.load(name, data_dir=data_dir)
     except DataError:
         return None
     return cut(dataset, split, seeds, train_eval=1).test, dataset.info

@@ -156,7 +156,11 @@ def _family(name: str, backends: list[str], say: Callable[[str], None]) -> Itera
 
 
 def _class(
-    reference: str, asked: list[str] | None, present: list[str], base_dir: Path, say: Callable[[str], None]
+    reference: str,
+    requested: list[str] | None,
+    present: list[str],
+    base_dir: Path,
+    say: Callable[[str], None],
 ) -> Section:
     if ":" not in reference and reference not in custom.plugins():
         known = ", ".join([*FAMILIES, *custom.plugins()])
@@ -166,8 +170,8 @@ def _class(
     key = "class" if ":" in reference else "optimizer"
     config = custom.from_mapping({key: reference}, base_dir=base_dir)
     own = custom.backend_of(config)
-    backends = asked or [own]
-    if own not in present and not asked:
+    backends = requested or [own]
+    if own not in present and not requested:
         raise VerifyError(f"{reference} belongs to {own}, which is not installed")
     findings: list[Check] = []
     for backend in backends:
@@ -184,11 +188,11 @@ def _one_class(config: Custom, backend: str) -> Iterator[Check]:
         yield _step_time(config)
 
 
-def _collect(found: Iterable[Check]) -> list[Check]:
+def _collect(checks: Iterable[Check]) -> list[Check]:
     """Gather checks; an exception becomes a failed one, and what went before it is kept."""
     gathered: list[Check] = []
     try:
-        for check in found:
+        for check in checks:
             gathered.append(check)  # one by one, as what came before an error is kept
     except Exception as failure:
         at = traceback.extract_tb(failure.__traceback__)[-1]

@@ -139,5 +139,5 @@ def torch_packing(cases: Sequence[WAME]) -> Check:
     )
 
 
-def _equal(name: str, backend: str, found: Any, wanted: Any) -> Check:
-    return Check(name=name, backend=backend, passed=found == wanted, figure=str(found), bar=str(wanted))
+def _equal(name: str, backend: str, actual: Any, wanted: Any) -> Check:
+    return Check(name=name, backend=backend, passed=actual == wanted, figure=str(actual), bar=str(wanted))

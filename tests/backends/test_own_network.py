@@ -1,4 +1,4 @@
-"""A torch.nn.Module of the user's own: matched, repeated to the bit, gone on with; global generators."""
+"""A custom torch.nn.Module: matched, repeated to the bit, gone on with; global generators."""
 
 # ruff: noqa: NPY002  (NumPy's global generator is what is tested)
 

@@ -38,7 +38,7 @@ def test_what_is_not_recorded_is_a_batch_or_nothing():
     assert chosen(Adam(), CNN, asked="eager") == ("batch", False)
     assert chosen(Adam(), CNN, device="cpu") == ("batch", False)
     for options in ({"asked": "eager"}, {"device": "cpu"}):
-        with pytest.raises(NotStackableError, match="bfloat16 is for trials alone"):
+        with pytest.raises(NotStackableError, match="bfloat16 cannot be trained in a stack"):
             chosen(Adam(), precision="bfloat16", **options)
         with pytest.raises(NotStackableError, match="muon does not work element by element"):
             chosen(MUON, **options)

@@ -44,7 +44,7 @@ def test_epoch_and_evaluation_are_lowered_for_a_tpu(name, optimizer, precision):
         device="tpu",
         precision=precision,
     )
-    data = trial_data(registry.made("digits"), workload, spec.seeds)
+    data = trial_data(registry.synthetic("digits"), workload, spec.seeds)
     built = network(workload, data.info)
     programs = JaxPrograms(Configuration.of(spec, built), jax.devices("cpu")[0], {})
     with programs.scope():

@@ -1,4 +1,4 @@
-"""Datasets of the user's own, as a suite declares them."""
+"""Custom datasets, as a suite declares them."""
 
 import numpy as np
 import pytest
@@ -98,7 +98,7 @@ def test_a_function_beside_the_suite(tmp_path):
     declared = load(tmp_path, "{class: mine.py:moons}")
     assert declared.name == "moons"
     assert registry.load(declared).info.train == 16
-    assert registry.made(declared).x_train.shape[1:] == (2,)
+    assert registry.synthetic(declared).x_train.shape[1:] == (2,)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tables of one's own as data: what is left out, encoded, warned of and refused."""
+"""Custom tables as data: what is left out, encoded, warned of and refused."""
 
 import numpy as np
 import pytest

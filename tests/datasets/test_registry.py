@@ -63,7 +63,7 @@ def test_uci_letters_are_the_original_rows(shared_data):
 
 def test_made_data_have_the_shape_and_all_classes():
     for name in registry.ENTRIES:
-        made, facts = registry.made(name), registry.info(name)
+        made, facts = registry.synthetic(name), registry.info(name)
         assert made.x_train.shape[1:] == facts.shape
         if facts.targets != "value":
             assert len(np.unique(made.y_train)) == len(np.unique(made.y_test)) == len(facts.classes)

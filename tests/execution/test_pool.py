@@ -164,7 +164,7 @@ def killed_while_running(tmp_path, *, seeds, every, epochs=6, most=math.inf):
         wait_for(lambda count=before: stored(tmp_path / "shot") > count or run.poll() is not None)
     output = run.communicate()[0]
     assert run.returncode in (0, 4), output
-    if run.returncode == 4:  # a trial that was hit twice: missing data, and the same command mends it
+    if run.returncode == 4:  # a trial that was hit twice: missing data, and the same command retries it
         api.run(path, results=tmp_path / "shot", workers=2)
     calm, shot = content(tmp_path / "calm" / "s"), content(tmp_path / "shot" / "s")
     assert shot.keys() == calm.keys()

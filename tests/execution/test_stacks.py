@@ -402,7 +402,7 @@ def test_what_cannot_be_stacked_is_trained_alone(tmp_path):
         assert {trial.environment.get("stacked") for trial in store.trials()} == {None}
         assert all("step" in trial.timings for trial in store.trials())
         assert {trial.environment["not_stacked"] for trial in store.trials()} == {
-            "bfloat16 is for trials alone"
+            "bfloat16 cannot be trained in a stack"
         }
 
 
@@ -413,7 +413,10 @@ def test_a_refused_stack_is_a_line_on_the_screen(tmp_path):
     with RunView(loaded, console) as view:
         local.run_suite(loaded, results=tmp_path, observer=view)
     said = console.file.getvalue()
-    assert said.count("trained one by one on digits/mlp, not in a stack: bfloat16 is for trials alone") == 1
+    assert (
+        said.count("trained one by one on digits/mlp, not in a stack: bfloat16 cannot be trained in a stack")
+        == 1
+    )
 
 
 def broken_stack(error):
@@ -429,7 +432,7 @@ def broken_stack(error):
         (NotStackableError("of different kinds"), "completed", "of different kinds"),
         (MemoryError("no room"), "completed", "out of memory with 5 trials at once (no room)"),
         (RuntimeError("CUDA out of memory. Tried .."), "completed", "out of memory with 5 trials"),
-        (ValueError("a slip"), "crashed", "ValueError: a slip (in a stack of 5; `batch_seeds: off`"),
+        (ValueError("a mistake"), "crashed", "ValueError: a mistake (in a stack of 5; `batch_seeds: off`"),
         (SystemExit(0), "crashed", "sys.exit(0) (in a stack of 5"),
     ],
     ids=["refused", "memory", "GPU memory", "unknown", "exit"],

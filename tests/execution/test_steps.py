@@ -130,7 +130,7 @@ def test_a_suite_gives_steps_or_epochs(tmp_path):
     workload = loaded(tmp_path, "steps: 100\n    evaluate_every: 30\n    schedule: {kind: wsd, warmup: 5}")
     assert (workload.evaluate_every, workload.epochs, workload.schedule.kind) == (30, 4, "wsd")
     for budget, said in (
-        ("steps: 100\n    epochs: 3", "epochs: stands beside steps"),
+        ("steps: 100\n    epochs: 3", "epochs: cannot be given together with steps"),
         ("epochs: 3\n    evaluate_every: 3", "evaluate_every: is for a budget in steps"),
         ("steps: 0", "steps: found 0; a whole number from 1"),
         ("epochs: 3\n    accumulate: 5", "accumulate: found 5 parts of a batch of 32"),

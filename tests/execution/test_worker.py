@@ -75,7 +75,7 @@ def refused(tell):
 
 
 def broken(tell):
-    raise ValueError("a slip")
+    raise ValueError("a mistake")
 
 
 def write(tell, data):
@@ -181,7 +181,7 @@ def test_a_task_that_raises_says_what(start):
     first, second = result(inbox, worker)[-1].exception(), result(inbox, worker)[-1].exception()
     assert (type(first), str(first), first.exit_code) == (UserError, "not here", 2)
     assert isinstance(second, RuntimeError)
-    assert "ValueError: a slip" in str(second)
+    assert "ValueError: a mistake" in str(second)
 
 
 def test_a_pool_replaces_a_worker_that_died_at_rest(tmp_path):

@@ -44,13 +44,13 @@ def spec(optimizer=None, *, epochs=1, batch_size="full", model=LINEAR, **feature
 
 
 def run(engine, trial, on_epoch=None):
-    return run_trial(trial, engine, registry.made("digits"), environment={}, on_epoch=on_epoch)
+    return run_trial(trial, engine, registry.synthetic("digits"), environment={}, on_epoch=on_epoch)
 
 
 def one_step(engine, **features):
     """Weights before and after one full-batch step of plain gradient descent, and its loss."""
     trial = spec(**features)
-    data = cut(registry.made("digits"), Split(), trial.seeds, train_eval="all")
+    data = cut(registry.synthetic("digits"), Split(), trial.seeds, train_eval="all")
     built = build(LINEAR, data.info.shape, data.info.outputs)
     before = matching.initial_weights(built, 0, "float64")
     session = engine.open(trial, built, data, before)
@@ -122,7 +122,7 @@ def test_top_k_and_per_class_metrics_are_recorded(engine):
     record = run(engine, spec(Adam(lr=0.01), epochs=3, top_k=(2, 10), per_class=True))
     metrics = record.metrics
     assert metrics["test_accuracy"] <= metrics["test_top2_accuracy"] <= metrics["test_top10_accuracy"] == 1.0
-    test = registry.made("digits").y_test
+    test = registry.synthetic("digits").y_test
     right = record.predictions["last"] == test
     assert metrics["test_recall[3]"] == pytest.approx(right[test == 3].mean())
     assert metrics["test_f1"] == pytest.approx(np.mean([metrics[f"test_f1[{c}]"] for c in range(10)]))
@@ -147,14 +147,14 @@ def test_augmentation_repeats(engine):
 
 
 def test_the_published_validation_part_is_the_last_of_training():
-    made = registry.made("digits")
+    made = registry.synthetic("digits")
     dataset = replace(made, info=replace(made.info, validation=30))
     data = cut(dataset, Split(how="published"), Seeds(), train_eval=10)
     assert data.validation.rows.tolist() == list(range(len(dataset.y_train) - 30, len(dataset.y_train)))
 
 
 def test_pixels_as_stored_are_255_times_the_scaled_ones(engine):
-    data = registry.made("digits")
+    data = registry.synthetic("digits")
     scaled, stored = (
         run_trial(spec(SGD(lr=rate), scale=how), engine, data, environment={})
         for rate, how in ((0.5, None), (0.5 / 255**2, "none"))

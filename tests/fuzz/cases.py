@@ -53,7 +53,7 @@ def suite_files(rng: random.Random, sandbox: Sandbox, material: Material) -> Out
 
 
 def smoke_runs(rng: random.Random, sandbox: Sandbox, material: Material) -> Outcome:
-    """A damaged small suite, trained on made data."""
+    """A damaged small suite, trained on synthetic data."""
     path = sandbox.work / "suite.yaml"
     path.write_bytes(damaged_yaml(rng.choice((TINY, TINY, TUNED)), rng))
     return sandbox.run("run", path, "--smoke", names=(path.name, "store.sqlite"))
@@ -380,7 +380,7 @@ KINDS: Mapping[str, tuple[Case, int]] = {
 
 def run_case(kind: str, number: int, folder: Path, material: Material) -> Outcome:
     """Make and run one case; the same kind and number make the same case."""
-    for cached in (registry.load, registry.made):
+    for cached in (registry.load, registry.synthetic):
         cached.cache_clear()
     # Plans time a step or two, so that ten thousand cases take minutes.
     with patch.multiple(estimate, CALIBRATION_SECONDS=0.0, CALIBRATION_WORK=10**6):

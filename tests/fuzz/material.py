@@ -1,4 +1,4 @@
-"""What the cases damage: a store of made records, a trained one, checkpoints and event files."""
+"""What the cases damage: a store of synthetic records, a trained one, checkpoints and event files."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_the_outputs_are_those_of_pytorch(name):
         device="cpu",
         precision="float64",
     )
-    data = trial_data(registry.made("digits"), workload, spec.seeds)
+    data = trial_data(registry.synthetic("digits"), workload, spec.seeds)
     built = build(workload.model, data.info.shape, data.info.outputs)
     weights = matching.initial_weights(built, 3, "float64")
     session = engine.open(replace(spec), built, data, weights)

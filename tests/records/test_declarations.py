@@ -65,8 +65,8 @@ def test_trials_that_were_forgotten_stay_counted(write_suite, tmp_path):
     local.run_suite(suite, results=results)
     store = local.run_suite(suite, results=results, fresh=True).store
     found = said(store)
-    assert found.short == "begun again after 4 of 4 trials"
-    assert any("then forgotten (--fresh)" in text for text in found.sentences)
+    assert found.short == "started over after 4 of 4 trials"
+    assert any("then removed (--fresh)" in text for text in found.sentences)
 
 
 def test_an_early_stop_of_the_run_and_another_analysis_of_the_report_are_said(write_suite, tmp_path):

@@ -1,4 +1,4 @@
-"""A store from a stranger: what is read of it runs none of the code that it names."""
+"""An untrusted store: what is read of it runs none of the code that it names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels of a stranger's store command no terminal and no spreadsheet."""
+"""Labels of an untrusted store command no terminal and no spreadsheet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names for people, and the settings of a grid compared with each other."""
+"""Display names, and the settings of a grid compared with each other."""
 
 from __future__ import annotations
 

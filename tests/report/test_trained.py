@@ -151,7 +151,7 @@ def test_every_format_has_the_classes(trained, report, tmp_path):
 
 def test_data_that_are_not_here_are_named_not_fetched(trained, monkeypatch):
     store, spec = trained
-    monkeypatch.setattr(registry, "at_hand", lambda dataset, **options: False)
+    monkeypatch.setattr(registry, "is_present", lambda dataset, **options: False)
     tables = side_tables(analyse(load_results(store), spec))
     assert "digits is not here, so errors are not counted" in " ".join(tables["errors"].notes)
     assert "models" not in tables

@@ -1,4 +1,4 @@
-"""Metrics of the user's own, from the suite file to the leaderboard."""
+"""Custom metrics, from the suite file to the leaderboard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedules, features and models of the user's own, as suite files write them."""
+"""Schedules, features and custom models, as suite files write them."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_groups_on_top_of_an_optimizer_keep_its_numbers_and_leave_it_the_rest(tm
         ("mixed: {groups: []}", "list entries such as"),
         ("mixed: {groups: [{match: matrx, optimizer: sgd}]}", "unknown role 'matrx'. Did you mean 'matrix'"),
         ("mixed: {groups: [{match: matrix}]}", "names no `optimizer`"),
-        ("mixed: {lr: 1, groups: [{match: rest, optimizer: sgd}]}", "lr: whose?"),
+        ("mixed: {lr: 1, groups: [{match: rest, optimizer: sgd}]}", "lr: of which optimizer?"),
         ("mixed: {groups: [{match: rest, optimizer: sgd, lr: -1}]}", "greater than 0"),
         ("mixed: {groups: [{match: matrix, optimizer: sgd}]}", "add an entry with `match: rest`"),
         ("mixed: {groups: [{match: bias, optimizer: muon}, {match: rest, optimizer: sgd}]}", "bias are none"),

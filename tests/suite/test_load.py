@@ -180,7 +180,7 @@ def test_a_suite_s_hash_is_of_what_it_says_not_of_how(write_suite):
         ),
     ],
 )
-def test_slips_of_the_pen_are_answered_at_once(write_suite, old, new, message):
+def test_typos_are_answered_at_once(write_suite, old, new, message):
     with pytest.raises(SuiteError, match=message):
         load_suite(write_suite((old, new)))
 

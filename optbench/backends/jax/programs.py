@@ -120,7 +120,7 @@ class JaxPrograms:
     def leaves(self, tree: Any) -> list[NDArray[Any]]:
         """See :class:`optbench.backends.functional.Programs`."""
         leaves = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(tree)]
-        return [np.array(leaf) for leaf in jax.device_get(leaves)]  # all copies are under way at once
+        return [np.array(leaf) for leaf in jax.device_get(leaves)]  # all copies run at once
 
     def filled(self, tree: Any, leaves: list[NDArray[Any]]) -> Any:
         """See :class:`optbench.backends.functional.Programs`."""

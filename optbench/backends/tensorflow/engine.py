@@ -14,7 +14,7 @@ from optbench.backends.tensorflow.quiet import quietly
 from optbench.environment import Context, set_framework_variables
 
 with quietly():
-    # Read when TensorFlow is imported; its notes about kernels and processors belong on no one's screen.
+    # Read when TensorFlow is imported; its notes about kernels and processors are not for the user.
     set_framework_variables({"TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true"})
     if "tensorflow" not in sys.modules and find_spec("triton") is not None:
         # PyTorch's Triton and TensorFlow both carry LLVM, and the process aborts if Triton comes second.

@@ -53,7 +53,7 @@ def make_step(
         Makes the step of a trial's state.
     """
     if trial.workload.model.own is not None:
-        return lambda state: AutogradStep("a network of one's own")
+        return lambda state: AutogradStep("a custom network")
     if asked == "eager":
         if trial.device == "cuda" and can_be_written_out(trial, built):  # with half of autograd's launches
             return lambda state: DenseStep(built, "asked for")

@@ -1,4 +1,4 @@
-"""A network of the user's own, a ``torch.nn.Module``, in the place of a built model."""
+"""A custom network, a ``torch.nn.Module``, in the place of a built model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class OwnNetworkError(UserError, TypeError):
     """A class or function that makes no network for this trial; the message says what it made."""
 
 
-def made(own: OwnNetwork) -> nn.Module:
+def build(own: OwnNetwork) -> nn.Module:
     """Make the network, by its own initialisation from PyTorch's global generator.
 
     Raises
@@ -116,4 +116,4 @@ class OwnModel:
 
     def draw(self, x: Tensor, keep: float) -> Tensor:
         """Unused: its dropout is its own."""
-        raise NotImplementedError("a network of one's own draws its own masks")
+        raise NotImplementedError("a custom network draws its own masks")

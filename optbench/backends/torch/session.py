@@ -1,4 +1,4 @@
-"""One trial under way in PyTorch: data resident on the device, no synchronisation inside an epoch."""
+"""A running trial in PyTorch: data resident on the device, no synchronisation inside an epoch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from optbench.backends.torch import saving
 from optbench.backends.torch.losses import LOSSES, PREDICTIONS
 from optbench.backends.torch.model import TorchModel, from_torch, to_torch
 from optbench.backends.torch.optimizers import class_facts, make_optimizer, switch
-from optbench.backends.torch.own_network import OwnModel, made
+from optbench.backends.torch.own_network import OwnModel, build
 from optbench.backends.torch.state import GradientRules, TrainState
 from optbench.backends.torch.steps import MakeStep, flush_denormals
 from optbench.datasets.base import Part, TrialData
@@ -35,7 +35,7 @@ Pool = Callable[[Part], tuple[Tensor, Tensor]]
 
 
 class TorchSession:
-    """One trial under way; see :class:`optbench.backends.base.Session`."""
+    """A running trial; see :class:`optbench.backends.base.Session`."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class TorchSession:
         dropout_seed = int(matching.stream(spec.seeds.dropout, "dropout").integers(2**63))
         self._custom = not has_rule(spec.optimizer)
         own = workload.model.own
-        # What code of the user's own may draw from.
+        # What custom code may draw from.
         self._draws = GlobalDraws(dropout_seed) if self._custom or own is not None else None
         self.model: TorchModel | OwnModel
         if own is None:
@@ -61,7 +61,7 @@ class TorchSession:
             self.roles = roles(built)
         else:
             with GlobalDraws(int(matching.stream(spec.seeds.init, "init").integers(2**63))).mine():
-                module = made(own)
+                module = build(own)
             dtype = getattr(torch, stored_precision(spec.precision))
             self.model = OwnModel(module, device=self._device, dtype=dtype)
             self.roles = self.model.roles
@@ -103,7 +103,7 @@ class TorchSession:
             return make_optimizer(spec.optimizer, self.params, self.roles)
 
     def _mine(self) -> AbstractContextManager[None]:
-        """Have the global generators in this trial's states, where code of the user's own runs."""
+        """Have the global generators in this trial's states, where custom code runs."""
         return nullcontext() if self._draws is None else self._draws.mine()
 
     @property

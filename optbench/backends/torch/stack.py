@@ -136,7 +136,7 @@ class TorchStack:
         """State of a parameter as the sessions have it; where the rule itself runs, what is the rule's."""
         states = [s.optimizer.state.get(s.params[place], {}) for s in self._sessions]
         role = dict([list(self._roles.items())[place]])
-        made = self._made(self._sessions[0].lr, [w], role)
+        made = self._build_optimizer(self._sessions[0].lr, [w], role)
         of_rule = isinstance(made, RuleOptimizer)
         if not all(states) or any(of_rule != ("t" in state) for state in states):
             return {}
@@ -167,9 +167,11 @@ class TorchStack:
         )
 
     def _make(self, rate: float, params: list[Tensor]) -> torch.optim.Optimizer:
-        return self._made(rate, params, self._roles)
+        return self._build_optimizer(rate, params, self._roles)
 
-    def _made(self, rate: float, params: list[Tensor], roles: Mapping[str, Role]) -> torch.optim.Optimizer:
+    def _build_optimizer(
+        self, rate: float, params: list[Tensor], roles: Mapping[str, Role]
+    ) -> torch.optim.Optimizer:
         config: Any = at_lr(self._config, rate)
         optimizer = stack_optimizer(config, params, roles, recorded=self._recorder is not None)
         set_lr(optimizer, rate)

@@ -75,7 +75,7 @@ def way(spec: TrialSpec, built: tuple[BuiltLayer, ...], *, asked: str) -> Way:
     if unknown:
         raise NotStackableError(f"the layer {unknown[0]} is not stacked")
     if not plain:
-        raise NotStackableError(f"{spec.precision} is for trials alone")
+        raise NotStackableError(f"{spec.precision} cannot be trained in a stack")
     return Way("batch", recorded, "seeds trained as one program")
 
 

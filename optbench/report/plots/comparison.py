@@ -16,9 +16,9 @@ from optbench.report.style import VERDICTS, LineStyle, line_styles, short_labels
 from optbench.report.text import p_value
 from optbench.stats.families import FamilyResult
 
-#: Up to so many pairs of a comparison are drawn one by one.
+#: Most pairs of a comparison that are drawn one by one.
 MOST_PAIRS = 200
-#: Up to so many of them have a hover text each.
+#: Most pairs that have a hover text each.
 MOST_HOVERED = 50
 
 

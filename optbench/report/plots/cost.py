@@ -18,7 +18,7 @@ from optbench.stats.profiles import performance_profile
 from optbench.stats.survival import kaplan_meier
 from optbench.task import Metric
 
-#: Up to so many trials of an optimizer are drawn one by one.
+#: Most trials of an optimizer that are drawn one by one.
 MOST_DOTS = 200
 
 
@@ -74,12 +74,12 @@ def success_over_time(board: Leaderboard, *, styles: Mapping[str, LineStyle] | N
 
 
 @plot
-def performance_profiles(found: Across, *, styles: Mapping[str, LineStyle] | None = None) -> Figure | None:
+def performance_profiles(across: Across, *, styles: Mapping[str, LineStyle] | None = None) -> Figure | None:
     """Share of workloads solved within a factor of the fastest.
 
     Parameters
     ----------
-    found : Across
+    across : Across
         With median epochs to target.
     styles : mapping, optional
 
@@ -88,12 +88,12 @@ def performance_profiles(found: Across, *, styles: Mapping[str, LineStyle] | Non
     Figure or None
         Factors from 1 to 4 on a logarithmic axis. None where fewer than 2 workloads have a target.
     """
-    if found.times is None or len(found.times) < 2:
+    if across.times is None or len(across.times) < 2:
         return None
-    names = list(found.family.optimizers)
+    names = list(across.family.optimizers)
     styles = styles or line_styles(names)
     taus = np.geomspace(1, 4, 200)
-    shares = performance_profile(found.times, taus)
+    shares = performance_profile(across.times, taus)
     figure = new_figure(7.5, 3.6)
     axes = figure.subplots()
     for number, name in enumerate(names):
@@ -103,7 +103,7 @@ def performance_profiles(found: Across, *, styles: Mapping[str, LineStyle] | Non
         )
         hover(line, f"{name}: fastest on {shares[0, number]:.0%}, within 4 times on {shares[-1, number]:.0%}")
     axes.set(xlabel="epochs to target over the fewest", ylabel="share of workloads", ylim=(-0.02, 1.02))
-    axes.set_title(f"{found.title}: performance profile over {len(found.times)} with a target", fontsize=11)
+    axes.set_title(f"{across.title}: performance profile over {len(across.times)} with a target", fontsize=11)
     axes.set(xlim=(1, 4), xscale="log")
     axes.xaxis.set_major_locator(FixedLocator([1, 1.5, 2, 3, 4]))
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))

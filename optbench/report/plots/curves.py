@@ -16,7 +16,7 @@ from optbench.report.plots.common import hover, legend, log_scale, new_figure, p
 from optbench.report.style import LineStyle, line_styles, short_labels, shorten
 from optbench.task import Metric, Metrics
 
-#: Up to so many seeds of an optimizer are drawn one by one.
+#: Most seeds of an optimizer that are drawn one by one.
 MOST_SEEDS = 30
 
 #: More names than this are written upright.

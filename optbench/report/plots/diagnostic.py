@@ -24,24 +24,24 @@ _MOST_WEIGHTS = 5000
 
 
 @plot
-def confusion_matrix(found: Diagnosis, *, title: str = "") -> Figure:
+def confusion_matrix(diagnosis: Diagnosis, *, title: str = "") -> Figure:
     """Counts of true against predicted class, shaded by the share of the true class."""
-    k = len(found.classes)
+    k = len(diagnosis.classes)
     figure = new_figure(min(10.0, 3.0 + 0.36 * k), min(9.0, 2.4 + 0.33 * k))
     axes = figure.subplots()
-    total = found.confusion.sum(axis=1, keepdims=True)
-    shares = found.confusion / np.maximum(total, 1)
+    total = diagnosis.confusion.sum(axis=1, keepdims=True)
+    shares = diagnosis.confusion / np.maximum(total, 1)
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(picture, ax=axes, label="share of the true class", shrink=0.8)
     if k <= 30:
-        for (row, column), count in np.ndenumerate(found.confusion):
+        for (row, column), count in np.ndenumerate(diagnosis.confusion):
             if count:
                 colour = "white" if shares[row, column] > 0.5 else "#222222"
                 size = 8 if k <= 12 else 6
                 axes.annotate(
                     str(count), (column, row), ha="center", va="center", fontsize=size, color=colour
                 )
-    names = list(short_labels(found.classes, longest=12).values())
+    names = list(short_labels(diagnosis.classes, longest=12).values())
     axes.set_xticks(range(k), names, rotation=90 if max(map(len, names)) > 2 else 0)
     axes.set_yticks(range(k), names)
     axes.set(xlabel="predicted", ylabel="true", title=title or "Confusion matrix")
@@ -49,24 +49,24 @@ def confusion_matrix(found: Diagnosis, *, title: str = "") -> Figure:
 
 
 @plot
-def class_scores(found: Diagnosis, *, title: str = "") -> Figure:
+def class_scores(diagnosis: Diagnosis, *, title: str = "") -> Figure:
     """Precision, recall and F1 of every class, lowest recall first."""
-    order = np.argsort(np.nan_to_num(found.recall, nan=2.0), kind="stable")
-    order = order[~np.isnan(found.recall[order])]
+    order = np.argsort(np.nan_to_num(diagnosis.recall, nan=2.0), kind="stable")
+    order = order[~np.isnan(diagnosis.recall[order])]
     figure = new_figure(7.0, 1.4 + 0.26 * len(order))
     axes = figure.subplots()
     places = np.arange(len(order))
     kinds = (
-        ("recall", found.recall, "o", "#0072B2"),
-        ("precision", found.precision, "s", "#D55E00"),
-        ("F1", found.f1, "D", "#009E73"),
+        ("recall", diagnosis.recall, "o", "#0072B2"),
+        ("precision", diagnosis.precision, "s", "#D55E00"),
+        ("F1", diagnosis.f1, "D", "#009E73"),
     )
     factor = METRICS["recall"].factor
     for name, values, marker, colour in kinds:
         (line,) = axes.plot(values[order] * factor, places, marker, color=colour, markersize=5, label=name)
         hover(line, f"{name}: mean over classes {np.nanmean(values):.2%}")
-    labels = short_labels(found.classes, longest=20)
-    axes.set_yticks(places, [labels[found.classes[i]] for i in order])
+    labels = short_labels(diagnosis.classes, longest=20)
+    axes.set_yticks(places, [labels[diagnosis.classes[i]] for i in order])
     axes.invert_yaxis()
     axes.set(xlabel="%", title=title or "By class, lowest recall first")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
@@ -75,19 +75,21 @@ def class_scores(found: Diagnosis, *, title: str = "") -> Figure:
 
 
 @plot
-def misclassified(found: Diagnosis, *, title: str = "", most: int = 24) -> Figure | None:
+def misclassified(diagnosis: Diagnosis, *, title: str = "", most: int = 24) -> Figure | None:
     """The first misclassified test images, each with its true and predicted class; None without images."""
-    wrong = np.flatnonzero(found.truth != found.predicted)
-    if found.images.ndim != 4 or not len(wrong):
+    wrong = np.flatnonzero(diagnosis.truth != diagnosis.predicted)
+    if diagnosis.images.ndim != 4 or not len(wrong):
         return None
     shown = wrong[:most]
     columns = min(8, len(shown))
     rows = -(-len(shown) // columns)
     figure = new_figure(1.15 * columns, 1.45 * rows + 0.5)
-    labels = short_labels(found.classes, longest=10)
+    labels = short_labels(diagnosis.classes, longest=10)
     for axes, index in zip(figure.subplots(rows, columns, squeeze=False).flat, shown, strict=False):
-        _image(axes, found.images[index])
-        true, predicted = (labels[found.classes[y[index]]] for y in (found.truth, found.predicted))
+        _image(axes, diagnosis.images[index])
+        true, predicted = (
+            labels[diagnosis.classes[y[index]]] for y in (diagnosis.truth, diagnosis.predicted)
+        )
         axes.set_title(f"{true} → {predicted}", fontsize=8)
     for axes in figure.axes:
         axes.set_axis_off()
@@ -98,20 +100,22 @@ def misclassified(found: Diagnosis, *, title: str = "", most: int = 24) -> Figur
 
 
 @plot
-def residuals(found: Residuals, *, title: str = "") -> Figure:
+def residuals(errors_of_trial: Residuals, *, title: str = "") -> Figure:
     """Predicted against true values, and the errors against the predictions and by how often they occur."""
     figure = new_figure(9.0, 3.6)
     left, middle, right = figure.subplots(1, 3, width_ratios=[3, 3, 2])
-    errors = found.errors
-    ends = [float(min(found.truth.min(), found.predicted.min()))]
-    ends.append(float(max(found.truth.max(), found.predicted.max())))
+    errors = errors_of_trial.errors
+    ends = [float(min(errors_of_trial.truth.min(), errors_of_trial.predicted.min()))]
+    ends.append(float(max(errors_of_trial.truth.max(), errors_of_trial.predicted.max())))
     left.plot(ends, ends, color="#888888", linewidth=1)
-    (dots,) = left.plot(found.truth, found.predicted, ".", color=_AFTER, markersize=4, alpha=0.5)
+    (dots,) = left.plot(
+        errors_of_trial.truth, errors_of_trial.predicted, ".", color=_AFTER, markersize=4, alpha=0.5
+    )
     hover(dots, f"{len(errors)} test examples")
-    unit = f", {found.unit}" if found.unit else ""
+    unit = f", {errors_of_trial.unit}" if errors_of_trial.unit else ""
     left.set(xlabel=f"true{unit}", ylabel=f"predicted{unit}", title="Predictions")
     middle.axhline(0, color="#888888", linewidth=1)
-    (dots,) = middle.plot(found.predicted, errors, ".", color=_AFTER, markersize=4, alpha=0.5)
+    (dots,) = middle.plot(errors_of_trial.predicted, errors, ".", color=_AFTER, markersize=4, alpha=0.5)
     hover(dots, f"errors: mean {errors.mean():.3g}, sd {errors.std():.3g}")
     middle.set(xlabel=f"predicted{unit}", ylabel=f"predicted - true{unit}", title="Residuals")
     right.hist(errors, bins=min(40, max(5, len(errors) // 8)), orientation="horizontal", color=_AFTER)
@@ -124,21 +128,23 @@ def residuals(found: Residuals, *, title: str = "") -> Figure:
 
 
 @plot
-def misclassified_pairs(found: Diagnosis, *, title: str = "", pairs: int = 4, most: int = 8) -> Figure | None:
+def misclassified_pairs(
+    diagnosis: Diagnosis, *, title: str = "", pairs: int = 4, most: int = 8
+) -> Figure | None:
     """Test images of the commonest errors, a row a pair of true and predicted class; None without images."""
-    wrong = found.confusion - np.diag(found.confusion.diagonal())
-    if found.images.ndim != 4 or not wrong.any():
+    wrong = diagnosis.confusion - np.diag(diagnosis.confusion.diagonal())
+    if diagnosis.images.ndim != 4 or not wrong.any():
         return None
     order = np.argsort(-wrong, axis=None, kind="stable")[: min(pairs, int((wrong > 0).sum()))]
     places = [np.unravel_index(place, wrong.shape) for place in order]
     most = max(4, min(most, int(wrong.max())))
     figure = new_figure(1.15 * most + 1.0, 1.25 * len(places) + 0.5)
-    labels = short_labels(found.classes, longest=10)
+    labels = short_labels(diagnosis.classes, longest=10)
     for row, (true, predicted) in zip(figure.subplots(len(places), most, squeeze=False), places, strict=True):
-        mine = np.flatnonzero((found.truth == true) & (found.predicted == predicted))
+        mine = np.flatnonzero((diagnosis.truth == true) & (diagnosis.predicted == predicted))
         for axes, index in zip(row, mine, strict=False):
-            _image(axes, found.images[index])
-        names = f"{labels[found.classes[true]]} → {labels[found.classes[predicted]]}"
+            _image(axes, diagnosis.images[index])
+        names = f"{labels[diagnosis.classes[true]]} → {labels[diagnosis.classes[predicted]]}"
         row[0].set_title(f"{names}: {wrong[true, predicted]}", fontsize=8, loc="left")
     for axes in figure.axes:
         axes.set_axis_off()

@@ -71,7 +71,7 @@ def tuning_curves(
             float(best[np.isfinite(best)][0]) if np.isfinite(best).any() else np.nan,
         )
     axes.set(xlabel="tuning trials", ylabel=f"expected best {metric.heading}")
-    far = _beside_the_scale(axes, starts, ends, metric)
+    far = _off_the_scale(axes, starts, ends, metric)
     how = "" if crowded else " (thin: biased estimator; band: median)"
     beyond = f"\noff the scale: {', '.join(f'{n} {ends[n]:.4g}' for n in far)}" if far else ""
     axes.set_title(f"{shorten(title, 50)}: expected best{how}{beyond}", fontsize=11)
@@ -84,7 +84,7 @@ def tuning_curves(
     return figure
 
 
-def _beside_the_scale(
+def _off_the_scale(
     axes: Axes, starts: Mapping[str, float], ends: Mapping[str, float], metric: Metric
 ) -> list[str]:
     """Fit the scale to the curves that end near each other; name those that end far below."""

@@ -1,4 +1,4 @@
-"""Functions that a suite names for its data and models, called in a process that they may end."""
+"""Call custom functions of data and models in a process of their own, which they may end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from optbench.suite.references import is_file
 #: Arrays, or plain data.
 Answer = tuple[tuple[NDArray[Any], ...], Any]
 _BEGIN = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from optbench.suite.apart import main; main()"
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from optbench.suite.isolated import main; main()"
 )
 _ANSWER, _ARRAYS = "answer.json", "arrays.npz"
 
@@ -29,7 +30,7 @@ class EndedError(RuntimeError):
     """The function ended the process in which it was called; the message says how."""
 
 
-def call_apart(target: str, reference: str, **options: Any) -> Answer:
+def call_isolated(target: str, reference: str, **options: Any) -> Answer:
     """Call one of optbench's functions that runs custom code in a new process.
 
     Parameters
@@ -73,7 +74,7 @@ def call_apart(target: str, reference: str, **options: Any) -> Answer:
 
 
 def main() -> None:
-    """Answer one call, as :func:`call_apart` writes it to the standard input."""
+    """Answer one call, as :func:`call_isolated` writes it to the standard input."""
     given = json.loads(sys.stdin.buffer.read())
     place = Path(given["folder"])
     try:

@@ -53,9 +53,9 @@ IN_A_SUITE = {
 }
 
 
-@pytest.mark.parametrize("slip", IN_A_SUITE)
-def test_a_slip_in_a_suite_is_answered_with_what_was_meant(write_suite, slip):
-    change, expected = IN_A_SUITE[slip]
+@pytest.mark.parametrize("typo", IN_A_SUITE)
+def test_a_typo_in_a_suite_is_answered_with_what_was_meant(write_suite, typo):
+    change, expected = IN_A_SUITE[typo]
     path = write_suite(change)
     with pytest.raises(SuiteError) as caught:
         load_suite(path)
@@ -102,7 +102,7 @@ def test_the_program_alone_says_what_to_begin_with():
 
 def test_help_is_in_the_order_of_use():
     text = cli("--help").stdout
-    order = [text.index(f"─ {panel} ") for panel in ("Compare", "Look", "Things of your own", "Housekeeping")]
+    order = [text.index(f"─ {panel} ") for panel in ("Compare", "Look", "Extend", "Housekeeping")]
     assert order == sorted(order)
     assert text.index("│ run ") < text.index("│ report ") < text.index("│ list ") < text.index("│ doctor ")
 

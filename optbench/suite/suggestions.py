@@ -1,4 +1,4 @@
-"""What people write for what is meant: other names of fields, models and optimizers, and what brings them."""
+"""Suggestions for unknown words: other names of fields, models and optimizers, and how to use custom ones."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-#: Other words for a key or a value, without case, dashes and underscores; the first that is known is meant.
-MEANT: Mapping[str, tuple[str, ...]] = MappingProxyType(
+#: Other names of a key or a value, without case, dashes and underscores; the first known one is suggested.
+ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "learningrate": ("lr",),
         "stepsize": ("lr",),
@@ -70,8 +70,8 @@ KINDS: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("perceptron", "feedforward", "linear", "logistic", "fcn"), "mlp"),
     }
 )
-#: Packages that bring an optimizer of this name: what to install, and its class.
-BROUGHT_BY: Mapping[str, tuple[str, str]] = MappingProxyType(
+#: Packages with an optimizer of this name: what to install, and its class.
+PACKAGES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "dadaptation": ("dadaptation", "dadaptation:DAdaptAdam"),
         "ranger": ("pytorch-optimizer", "pytorch_optimizer:Ranger21"),
@@ -81,45 +81,45 @@ BROUGHT_BY: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 
 
-def plain(word: str) -> str:
-    """A word without case and what stands between its parts."""
+def _normalised(word: str) -> str:
+    """A word in lower case, letters and digits only."""
     return re.sub(r"[^a-z0-9]", "", word.lower())
 
 
-def meant(found: str, known: Iterable[str]) -> str | None:
-    """The known word that another one stands for; None if nothing says so.
+def alias_of(word: str, known: Iterable[str]) -> str | None:
+    """The known word of which another one is an alias; None if it is none.
 
     Examples
     --------
-    >>> meant("learning_rate", ["lr", "beta1"]), meant("Beta_1", ["lr", "beta1"]), meant("x", ["lr"])
+    >>> alias_of("learning_rate", ["lr", "beta1"]), alias_of("Beta_1", ["lr", "beta1"]), alias_of("x", ["lr"])
     ('lr', 'beta1', None)
     """
     choices = list(known)
-    bare = plain(found)
-    same = (word for word in choices if plain(word) == bare)
-    return next((word for word in (*same, *MEANT.get(bare, ())) if word in choices), None)
+    key = _normalised(word)
+    same = (choice for choice in choices if _normalised(choice) == key)
+    return next((choice for choice in (*same, *ALIASES.get(key, ())) if choice in choices), None)
 
 
-def related(found: str, known: Iterable[str]) -> list[str]:
+def similar(word: str, known: Iterable[str]) -> list[str]:
     """Known words that share a part with another one: ``cnn`` with ``small_cnn``.
 
     Examples
     --------
-    >>> related("resnet18", ["mlp", "resnet8"]), related("cnn", ["mlp", "small_cnn", "cnn_2c1d"])
+    >>> similar("resnet18", ["mlp", "resnet8"]), similar("cnn", ["mlp", "small_cnn", "cnn_2c1d"])
     (['resnet8'], ['small_cnn', 'cnn_2c1d'])
     """
-    stem = re.sub(r"[^a-z]+", "", found.lower())
+    stem = re.sub(r"[^a-z]+", "", word.lower())
     if len(stem) < 3:
         return []
-    words = list(known)
-    alike = [word for word in words if stem in re.sub(r"[^a-z]+", "", word.lower())]
+    choices = list(known)
+    alike = [choice for choice in choices if stem in re.sub(r"[^a-z]+", "", choice.lower())]
     kind = next((part for name, part in KINDS.items() if name in stem), None)
-    return alike or [word for word in words if kind is not None and kind in word]
+    return alike or [choice for choice in choices if kind is not None and kind in choice]
 
 
-def brings(optimizer: str) -> str:
-    """What brings an optimizer that is none of optbench's own, as the end of a sentence."""
-    known = BROUGHT_BY.get(plain(optimizer))
+def custom_optimizer_hint(optimizer: str) -> str:
+    """How to use an optimizer that optbench lacks, as the end of a sentence."""
+    known = PACKAGES.get(_normalised(optimizer))
     if known is not None:
         package, reference = known
         return f"pip install {package}, then {optimizer}: {{class: {reference}, lr: ...}}"
@@ -129,14 +129,14 @@ def brings(optimizer: str) -> str:
     )
 
 
-def model_hint() -> str:
-    """How to get a model that is none of optbench's own, as the end of a sentence."""
+def custom_model_hint() -> str:
+    """How to use a model that optbench lacks, as the end of a sentence."""
     return (
         "any other is written by `layers:`, or brought by its function, as in {class: my_model.py:make} "
         "(docs/howto/model.md)"
     )
 
 
-def data_hint() -> str:
-    """How to get a dataset that is none of optbench's own, as the end of a sentence."""
+def custom_data_hint() -> str:
+    """How to use a dataset that optbench lacks, as the end of a sentence."""
     return "data of your own: {csv: table.csv, label: COLUMN}, {npz: file.npz} (docs/howto/data.md)"

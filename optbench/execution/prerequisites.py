@@ -1,4 +1,4 @@
-"""What a suite needs that is not here yet, told before anything is trained."""
+"""What a suite needs and this machine lacks, reported before anything is trained."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from optbench.suite.spec import Suite
 from optbench.suite.validation import one_line
 from optbench.trial import OwnData
 
-#: Seconds that an import may take before it is left alone.
-PATIENCE = 120.0
+#: Time limit of an import, in seconds.
+IMPORT_LIMIT = 120.0
 _IMPORT = (
     "import sys, pathlib; from optbench.suite.references import load_object; "
     "load_object(sys.argv[1], pathlib.Path(sys.argv[2]))"
@@ -23,7 +23,7 @@ _IMPORT = (
 
 
 def missing(suite: Suite, *, data_dir: Path | None = None) -> list[str]:
-    """Say what a run of a suite would stop at: data that are not here, code that does not import.
+    """List what a run of a suite lacks: data, frameworks, custom code that imports.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def missing(suite: Suite, *, data_dir: Path | None = None) -> list[str]:
     Returns
     -------
     list of str
-        One sentence each, with the remedy; empty where a run can begin. Code of the user's own is imported
+        One sentence each, with the remedy; empty where a run can begin. Custom code is imported
         in another process, which it may end.
     """
     return [*_data(suite, data_dir), *_frameworks(suite), *_code(suite)]
@@ -43,7 +43,7 @@ def missing(suite: Suite, *, data_dir: Path | None = None) -> list[str]:
 def _data(suite: Suite, data_dir: Path | None) -> Iterator[str]:
     for dataset in dict.fromkeys(entry.workload.dataset for entry in suite.workloads):
         smoke = any(e.workload.smoke for e in suite.workloads if e.workload.dataset == dataset)
-        if smoke or isinstance(dataset, OwnData) or registry.at_hand(dataset, data_dir=data_dir):
+        if smoke or isinstance(dataset, OwnData) or registry.is_present(dataset, data_dir=data_dir):
             continue
         yield f"Data: {dataset} is not on this machine; bring it with `optbench data fetch {dataset}`."
 
@@ -60,7 +60,7 @@ def _code(suite: Suite) -> Iterator[str]:
     references = dict.fromkeys(
         str(config.reference)
         for config in configs
-        if hasattr(config, "reference")  # a class of one's own
+        if hasattr(config, "reference")  # a custom class
     )
     for reference in references:
         problem = _imported(reference, folder)
@@ -69,12 +69,12 @@ def _code(suite: Suite) -> Iterator[str]:
 
 
 def _imported(reference: str, folder: Path) -> str:
-    """Import something in another process; say what went wrong, or nothing."""
+    """Import custom code in another process; the reason why that fails, or nothing."""
     command = [sys.executable, "-c", _IMPORT, reference, str(folder)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_LIMIT, check=False)
     except subprocess.TimeoutExpired:
-        return f"it took more than {PATIENCE:.0f} s"
+        return f"it took more than {IMPORT_LIMIT:.0f} s"
     if done.returncode == 0:
         return ""
     last = [line for line in done.stderr.strip().splitlines() if line.strip()][-1:]
