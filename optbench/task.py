@@ -19,7 +19,7 @@ from typing import Literal, cast
 from optbench.errors import UserError
 
 #: Metadata of a field that is left out of plain data, and so of the hash, where it has its default.
-UNTOLD = MappingProxyType({"untold": True})
+OMIT_DEFAULT = MappingProxyType({"omit_default": True})
 #: Set as ``__pydantic_config__`` on the frozen dataclasses that a suite file can name: a misspelt key is an
 #: error, and so is a number that is not finite.
 FORBID_EXTRA = {"extra": "forbid", "allow_inf_nan": False}

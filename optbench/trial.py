@@ -2,7 +2,7 @@
 
 Facts only: frozen dataclasses, and the content hashes that name them. A field that may be ``None`` has it as
 its default and means a feature that is off; it is left out of the hash, so that a new feature does not rename
-the trials of yesterday. So is a field marked :data:`UNTOLD` where it has its default.
+the trials of yesterday. So is a field marked :data:`OMIT_DEFAULT` where it has its default.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from optbench.optimizers.schedules import Stepwise
 from optbench.task import (
     DEFAULT_TASK,
     FORBID_EXTRA,
-    UNTOLD,
+    OMIT_DEFAULT,
     CustomMetric,
     LossName,
     MonitorName,
@@ -294,7 +294,7 @@ class Workload:
     """
 
     dataset: str | OwnData
-    task: TaskName = field(default=DEFAULT_TASK.name, metadata=UNTOLD)
+    task: TaskName = field(default=DEFAULT_TASK.name, metadata=OMIT_DEFAULT)
     model: Model
     batch_size: Annotated[int, Gt(0)] | Literal["full"]
     epochs: Annotated[int, Gt(0)]
@@ -406,13 +406,13 @@ def stored_precision(precision: str) -> str:
 
 
 def to_plain(value: Any) -> Any:
-    """Turn a spec into JSON-ready mappings, lists and scalars, leaving out what is ``None`` or untold."""
+    """Turn a spec into JSON-ready mappings, lists and scalars, leaving out ``None`` and omitted defaults."""
     if is_dataclass(value) and not isinstance(value, type):
-        told = ((f, getattr(value, f.name)) for f in fields(value))
+        parts = ((f, getattr(value, f.name)) for f in fields(value))
         return {
             f.name: to_plain(part)
-            for f, part in told
-            if part is not None and not (f.metadata.get("untold") and part == f.default)
+            for f, part in parts
+            if part is not None and not (f.metadata.get("omit_default") and part == f.default)
         }
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}

@@ -243,10 +243,10 @@ def check_started(context: Context, started: Context, framework: str) -> None:
         If the threads or determinism differ; the message says what to do.
     """
     for name in ("threads", "deterministic"):
-        asked, have = getattr(context, name), getattr(started, name)
-        if asked != have:
+        wanted, have = getattr(context, name), getattr(started, name)
+        if wanted != have:
             raise UserError(
-                f"backend {framework}: {name} is {asked}, but in this process {framework} has started with "
+                f"backend {framework}: {name} is {wanted}, but in this process {framework} has started with "
                 f"{name} {have} and cannot change; run one of the two in another process, or with workers=2"
             )
 

@@ -157,7 +157,7 @@ class TrialData:
         return self.round or self.examples
 
     def rows_of(self, workload: Workload, seed: int, epoch: int) -> Indices:
-        """Rows of the training between two evaluations: an epoch, or so many steps."""
+        """Rows of the training between two evaluations: an epoch, or a number of steps."""
         if workload.steps is None or self.round is None:
             return self.epoch_rows(seed, epoch, shuffle=workload.shuffle)
         batch = self.examples if workload.batch_size == "full" else workload.batch_size

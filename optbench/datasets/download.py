@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from optbench.datasets.base import DataError
 
-#: Told while bytes arrive: file name, bytes so far, bytes in all (None where the server does not say).
+#: Called while bytes arrive: file name, bytes so far, bytes in all (None where the server does not say).
 Progress = Callable[[str, int, "int | None"], None]
 
 TIMEOUT_SECONDS = 30
@@ -86,7 +86,7 @@ def download(
             if attempt == attempts:
                 raise DownloadError(f"the server answered {error.code} {error.reason}") from None
         except (OSError, http.client.HTTPException) as error:
-            # Who cannot be reached at all is asked once more; who was cut off, as often as it takes.
+            # An unreachable server is tried once more, after a cut connection as often as needed.
             unreached = isinstance(error, urllib.error.URLError)
             if attempt == attempts or (unreached and attempt == 2):
                 reason = getattr(error, "reason", None) or error

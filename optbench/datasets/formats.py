@@ -35,7 +35,7 @@ Labels = NDArray[np.int64]
 def read_csv(source: Any, **options: Any) -> pd.DataFrame:
     """Read a CSV table as ``pandas.read_csv`` does, every number to its last bit.
 
-    So does pandas from 3.1 on by itself; 2.1, unless it is told, changes the last bit of a third.
+    So does pandas from 3.1 on by default; 2.1 changes the last bit of a third of them by default.
     """
     import pandas as pd
 
@@ -44,7 +44,7 @@ def read_csv(source: Any, **options: Any) -> pd.DataFrame:
 
 @cache
 def _exactly() -> dict[str, str]:
-    """What pandas must be told, which it calls deprecated where it need not be told."""
+    """Options for exact numbers, which pandas deprecates where it reads them exactly anyway."""
     import pandas as pd
 
     (read,) = pd.read_csv(io.StringIO("x\n1.0000076293949887\n"))["x"]

@@ -60,7 +60,7 @@ class Numbers:
         return np.isnan(self.values) & ~self.diverged
 
 
-#: Statistics square differences, which must stay numbers of a computer.
+#: Statistics square differences, which must not overflow.
 LARGEST, SMALLEST = 1e150, 1e-150
 
 

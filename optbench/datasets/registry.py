@@ -58,7 +58,7 @@ def locate(
 
 
 def is_present(dataset: str | OwnData, *, data_dir: str | Path | None = None) -> bool:
-    """Whether a dataset can be read without a download and without running anybody's code."""
+    """Whether a dataset can be read without a download and without running custom code."""
     if isinstance(dataset, OwnData):
         return dataset.kind != "class"
     entry = ENTRIES[dataset]
@@ -127,7 +127,7 @@ def synthetic(
 ) -> Dataset:
     """Make data of a dataset's shape and kind of targets for a dry run, without a download.
 
-    Of a text, enough tokens for so many windows of ``context``.
+    Of a text, enough tokens for as many windows of ``context``.
     What is trained on it says nothing about the optimizer.
     """
     facts = info(dataset)

@@ -1,4 +1,4 @@
-"""What data owe to the kind of their targets: one entry a kind, see :attr:`optbench.task.Task.targets`."""
+"""What depends on the kind of targets: one entry a kind, see :attr:`optbench.task.Task.targets`."""
 
 from __future__ import annotations
 

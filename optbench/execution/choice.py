@@ -22,7 +22,7 @@ from optbench.optimizers import has_rule
 from optbench.suite.spec import PlannedTrial
 from optbench.trial import TrialRecord, custom_code
 
-#: Workers side by side must train so many times more than one alone.
+#: How many times more than one worker alone several must train.
 WORTH = 1.05
 #: Guessed seconds of a suite that is trained without workers, since to start them takes about as long, and of
 #: one that is worth a measurement, which takes about one.
@@ -114,7 +114,7 @@ def isolated(trials: Sequence[PlannedTrial], context: Context) -> Iterator[Execu
 def try_optimizers(trials: Sequence[PlannedTrial], context: Context) -> None:
     """Try the optimizers of a plan that are not optbench's own, as a run would before it trains.
 
-    Those of a backend that is not installed are left: what is missing is said elsewhere.
+    Those of a backend that is not installed are skipped; it is reported elsewhere.
 
     Raises
     ------
@@ -160,7 +160,7 @@ class AutoPool(_Chooser):
         one.prepare(trials)
         try:
             seconds = one.call(calibrate, longest, self._context)
-        except (ProcessEndedError, UserError):  # what is wrong will be said where the trial is run
+        except (ProcessEndedError, UserError):  # reported where the trial is run
             return one
         left = seconds * sum(work(trial.spec) for trial in trials) / work(longest)
         wanted = min(most, gpus * (GPU_SHARERS if left / gpus > GPU_LONG else 1))
@@ -177,7 +177,7 @@ class AutoPool(_Chooser):
         try:
             pool.prepare(trials)
             gain = pool.gain(max((trial.spec for trial in trials), key=work))
-        except (ProcessEndedError, UserError):  # what is wrong will be said where the trial is run
+        except (ProcessEndedError, UserError):  # reported where the trial is run
             gain = math.inf
         if gain <= WORTH:
             pool.close()
@@ -190,7 +190,7 @@ class AutoPool(_Chooser):
 
 
 def most_workers(threads: int) -> int:
-    """Workers of so many threads for which there are cores and memory."""
+    """Workers for which there are cores and memory, each with this many threads."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     most = cores // threads
     if (available := available_bytes()) is not None:

@@ -28,9 +28,9 @@ from optbench.tuning.search import tuned
 CALIBRATION_STEPS = 8
 #: Multiplications that the examples of a calibration's step may take: some tenths of a second of one core.
 CALIBRATION_WORK = 2 * 10**9
-#: A step of so many seconds is not timed again.
+#: A step of this many seconds is not timed again.
 SLOW = 0.5
-#: After so many seconds of calibrations a plan's other trials are estimated from them.
+#: Seconds of calibrations after which a plan's other trials are estimated from them.
 CALIBRATION_SECONDS = 5.0
 #: Larger models are not calibrated.
 MOST_PARAMETERS = 10**8

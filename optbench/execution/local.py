@@ -28,10 +28,10 @@ from optbench.suite.tuning_section import Budget, Tuning
 from optbench.trial import Seeds, Status, TrialRecord, block_id, trial_id
 from optbench.tuning.journal import KEY as TUNING
 
-#: A dry run: at most so many epochs and seeds, on synthetic data.
+#: A dry run: most epochs and seeds, on synthetic data.
 SMOKE_EPOCHS = 2
 SMOKE_SEEDS = 2
-#: And so many steps between two evaluations, where a budget is in steps.
+#: Steps between two evaluations of a dry run, where a budget is in steps.
 SMOKE_STEPS = 3
 
 
@@ -64,7 +64,7 @@ class Stages:
 class RunOutcome:
     """How a run ended: trials in the plan, run now, and by status in the store.
 
-    ``notes`` name what of the store was not as it was written, and has been made anew.
+    ``notes`` name what of the store was not as it was written, and is made again.
     """
 
     store: Path
@@ -199,7 +199,7 @@ def run_suite(
         if fresh:
             store.clear()
             checkpoints.remove()
-        notes = tuple(f"{store.path}: {misfit}; it is made anew" for misfit in store.repair().misfits)
+        notes = tuple(f"{store.path}: {misfit}; it is made again" for misfit in store.repair().misfits)
         with Run(
             suite,
             store,

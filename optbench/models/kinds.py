@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args
 
 from annotated_types import Ge, Gt, Lt, MinLen
 
-from optbench.task import FORBID_EXTRA, UNTOLD
+from optbench.task import FORBID_EXTRA, OMIT_DEFAULT
 
 #: ``gelu_tanh`` is GELU by the formula with tanh, as GPT-2 has it.
 Activation = Literal["linear", "relu", "tanh", "sigmoid", "elu", "gelu", "gelu_tanh", "silu"]
@@ -79,7 +79,7 @@ class Dense:
     bias_initializer: Initializer = ZEROS
     l1: Annotated[float, Ge(0)] = 0.0
     l2: Annotated[float, Ge(0)] = 0.0
-    bias: bool = field(default=True, metadata=UNTOLD)
+    bias: bool = field(default=True, metadata=OMIT_DEFAULT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class Conv2D:
     bias_initializer: Initializer = ZEROS
     l1: Annotated[float, Ge(0)] = 0.0
     l2: Annotated[float, Ge(0)] = 0.0
-    bias: bool = field(default=True, metadata=UNTOLD)
+    bias: bool = field(default=True, metadata=OMIT_DEFAULT)
 
 
 @dataclass(frozen=True, kw_only=True)

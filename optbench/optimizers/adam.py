@@ -27,7 +27,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Lt
 
 from optbench.optimizers.base import Array, Family, Native, Range, State, Verification, cautious, decayed
-from optbench.task import FORBID_EXTRA, UNTOLD
+from optbench.task import FORBID_EXTRA, OMIT_DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +58,8 @@ class Adam:
     beta2: Annotated[float, Ge(0), Lt(1)] = 0.999
     eps: Annotated[float, Gt(0)] = 1e-8
     flavor: Literal["keras"] | None = None
-    amsgrad: bool = field(default=False, metadata=UNTOLD)
-    cautious: bool = field(default=False, metadata=UNTOLD)
+    amsgrad: bool = field(default=False, metadata=OMIT_DEFAULT)
+    cautious: bool = field(default=False, metadata=OMIT_DEFAULT)
 
 
 def init(config: Any, w: Array, xp: Any) -> State:

@@ -32,7 +32,7 @@ from optbench.optimizers.base import (
     cautious,
     decayed,
 )
-from optbench.task import FORBID_EXTRA, UNTOLD
+from optbench.task import FORBID_EXTRA, OMIT_DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Adamax:
     beta1: Annotated[float, Ge(0), Lt(1)] = 0.9
     beta2: Annotated[float, Ge(0), Lt(1)] = 0.999
     eps: Annotated[float, Gt(0)] = 1e-8
-    cautious: bool = field(default=False, metadata=UNTOLD)
+    cautious: bool = field(default=False, metadata=OMIT_DEFAULT)
 
 
 def init(config: Adamax, w: Array, xp: Any) -> State:

@@ -19,7 +19,7 @@ from annotated_types import Ge, Gt, Lt
 
 from optbench.optimizers import adam
 from optbench.optimizers.base import Array, Family, Native, Range, State, Verification
-from optbench.task import FORBID_EXTRA, UNTOLD
+from optbench.task import FORBID_EXTRA, OMIT_DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,8 @@ class AdamW:
     eps: Annotated[float, Gt(0)] = 1e-8
     weight_decay: Annotated[float, Ge(0)] = 0.01
     flavor: Literal["keras"] | None = None
-    amsgrad: bool = field(default=False, metadata=UNTOLD)
-    cautious: bool = field(default=False, metadata=UNTOLD)
+    amsgrad: bool = field(default=False, metadata=OMIT_DEFAULT)
+    cautious: bool = field(default=False, metadata=OMIT_DEFAULT)
 
 
 def update(

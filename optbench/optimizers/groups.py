@@ -28,7 +28,7 @@ from optbench.models.layers import BuiltLayer, Role, walk
 from optbench.models.layers import roles as roles_of
 from optbench.optimizers import FAMILIES, CanonicalConfig, Custom, Library, family_of, library
 from optbench.optimizers.base import Family, Hyperparameters
-from optbench.task import FORBID_EXTRA, UNTOLD
+from optbench.task import FORBID_EXTRA, OMIT_DEFAULT
 
 #: What an entry may match: a role, or whatever no other entry does.
 Match = Role | Literal["rest"]
@@ -56,7 +56,7 @@ class Group:
 
     match: Annotated[tuple[Match, ...], MinLen(1)]
     config: CanonicalConfig | Custom | Library = field(metadata={"discriminator": "optimizer"})
-    scheduled: bool = field(default=True, metadata=UNTOLD)
+    scheduled: bool = field(default=True, metadata=OMIT_DEFAULT)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Lt
 
 from optbench.optimizers.base import Array, Family, Range, State, Verification, cautious
-from optbench.task import FORBID_EXTRA, UNTOLD
+from optbench.task import FORBID_EXTRA, OMIT_DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Lion:
     beta1: Annotated[float, Ge(0), Lt(1)] = 0.9
     beta2: Annotated[float, Ge(0), Lt(1)] = 0.99
     weight_decay: Annotated[float, Ge(0)] = 0.0
-    cautious: bool = field(default=False, metadata=UNTOLD)
+    cautious: bool = field(default=False, metadata=OMIT_DEFAULT)
 
 
 def init(config: Lion, w: Array, xp: Any) -> State:

@@ -25,7 +25,7 @@ from annotated_types import Ge, Gt, Lt
 
 from optbench.optimizers import adam
 from optbench.optimizers.base import Array, Family, Native, Range, State, Verification, cautious, decayed
-from optbench.task import FORBID_EXTRA, UNTOLD
+from optbench.task import FORBID_EXTRA, OMIT_DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Nadam:
     beta2: Annotated[float, Ge(0), Lt(1)] = 0.999
     eps: Annotated[float, Gt(0)] = 1e-8
     momentum_decay: Annotated[float, Ge(0)] = 0.004
-    cautious: bool = field(default=False, metadata=UNTOLD)
+    cautious: bool = field(default=False, metadata=OMIT_DEFAULT)
 
 
 def init(config: Nadam, w: Array, xp: Any) -> State:

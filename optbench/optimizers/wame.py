@@ -42,7 +42,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Lt
 
 from optbench.optimizers.base import Array, Family, Native, Range, State, Verification, decayed
-from optbench.task import FORBID_EXTRA, UNTOLD
+from optbench.task import FORBID_EXTRA, OMIT_DEFAULT
 
 Variant = Literal[
     "adjusted", "paper", "divide", "author", "author_shipped", "report1_shipped", "report2_shipped"
@@ -98,7 +98,7 @@ class WAME:
     eps: Annotated[float, Gt(0)] = 1e-11
     variant: Variant = "adjusted"
     eps_mode: EpsMode | None = None
-    weight_decay: Annotated[float, Ge(0)] = field(default=0.0, metadata=UNTOLD)
+    weight_decay: Annotated[float, Ge(0)] = field(default=0.0, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.zeta_min > self.zeta_max:

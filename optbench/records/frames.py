@@ -97,7 +97,7 @@ class Results:
 
     def _repr_html_(self) -> str:
         """Show the answer and the leaderboards in a notebook."""
-        from optbench.report.notebook import results_html  # only a notebook looks from here to the right
+        from optbench.report.notebook import results_html  # here, as only a notebook needs the report
 
         return results_html(self)
 
@@ -170,7 +170,7 @@ def load_results(*paths: str | Path) -> Results:
 
 
 def declared_metrics(meta: Mapping[str, str]) -> tuple[CustomMetric, ...]:
-    """Metrics that a store's suite declared; none where its view is damaged, which who needs it refuses."""
+    """Metrics that a store's suite declared; none where its view is damaged, which is refused later."""
     try:
         seen = json.loads(meta.get("view", '{"workloads": []}'))
         return tuple(CustomMetric(**m) for entry in seen["workloads"] for m in entry.get("metrics", ()))

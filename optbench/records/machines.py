@@ -25,7 +25,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "tensorflow": ("numpy", "keras"),
     "jax": ("numpy", "jaxlib", "optax"),
 }
-#: Beside the machine, what a step's time depends on.
+#: What a step's time depends on, besides the machine.
 _SOFTWARE = ("framework", "cuda", "platform")
 
 

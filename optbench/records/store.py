@@ -198,14 +198,14 @@ class Store(StoreReader):
             )
 
     def clear(self) -> None:
-        """Forget every trial."""
+        """Remove every trial."""
         with self._transaction() as moves:
             moves += [(key, digest, -1) for key, digest in self._db.execute(_DIGESTS)]
             for table in RECORD_TABLES:
                 self._db.execute(f"DELETE FROM {table}")
 
     def repair(self) -> Integrity:
-        """Forget what is not as it was written, so that a run can make it anew; says what that was."""
+        """Remove what is not as it was written, so that a run can make it again; says what that was."""
         found = self.verify()
         if not found.misfits:
             return found

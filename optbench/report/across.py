@@ -243,7 +243,7 @@ def _rows(
     boards: Sequence[Leaderboard],
     names: Sequence[str],
     family: FamilyResult,
-    ranks: FloatArray,
+    ranks: Sequence[float] | FloatArray,
     *,
     these: Mapping[str, StratifiedComparison],
     counts: Iterable[Conjunction],

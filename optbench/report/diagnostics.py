@@ -220,14 +220,14 @@ def predictions_of(store: Store, trial: StoredTrial, epoch: str) -> NDArray[Any]
 
 
 def confusion_counts(truth: IntArray, predicted: IntArray, outputs: int) -> IntArray:
-    """Count examples [true class, predicted class], of so many outputs."""
+    """Count examples [true class, predicted class], both of ``outputs`` classes."""
     counts = np.zeros((outputs, outputs), dtype=np.int64)
     np.add.at(counts, (truth, predicted), 1)
     return counts
 
 
 def output_names(classes: Sequence[str], outputs: int) -> tuple[str, ...]:
-    """Names of so many outputs: the classes, and what a model has beyond them."""
+    """Names of a model's outputs: the classes, and what it has beyond them."""
     return (*classes, *(f"output {k}" for k in range(len(classes), outputs)))
 
 

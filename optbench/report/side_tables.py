@@ -342,7 +342,7 @@ def _spread(values: pd.Series, digits: int) -> str:
 
 
 def trials_table(trials: pd.DataFrame, *, tested: Iterable[str] = (), limit: int) -> TextTable:
-    """Lay out the trials themselves, the first so many of them, with the metrics that are `tested`."""
+    """Lay out the first ``limit`` trials, with the metrics that are ``tested``."""
     place = _TRIAL_COLUMNS.index("status") + 1
     wanted = dict.fromkeys((*_TRIAL_COLUMNS[:place], *tested, *_TRIAL_COLUMNS[place:]))
     names = [name for name in wanted if name in trials]

@@ -43,7 +43,7 @@ def answer_lines(answer: Answer) -> Group:
 
 
 def rich_table(table: TextTable, *, width: int) -> Group:
-    """Lay out a table for a terminal of so many characters, with its notes below.
+    """Lay out a table for a terminal ``width`` characters wide, with its notes below.
 
     A narrow terminal gets the columns that carry the claim, with long labels shortened in their middle; a
     note says what is left out. The files of the report have all.
@@ -87,7 +87,7 @@ def _indented(note: str, width: int) -> str:
 
 
 def fitting(table: TextTable, width: int) -> tuple[list[str], dict[str, int]]:
-    """Choose the columns for so many characters, and the width of each.
+    """Choose the columns that fit into ``width`` characters, and the width of each.
 
     Parameters
     ----------

@@ -123,7 +123,7 @@ def look(store: Store, *, metric: Metric, recent: int = 4) -> Standing:
 
 
 def render(standing: Standing, *, metric: Metric, width: int = 80) -> Group:
-    """Lay out the state of a run for a terminal of so many characters."""
+    """Lay out the state of a run for a terminal ``width`` characters wide."""
     done = sum(standing.counts.values())
     bar = ProgressBar(total=max(standing.planned, 1), completed=done, width=min(40, width))
     words = ", ".join(f"{count} {status}" for status, count in standing.counts.items()) or "no trial yet"
@@ -173,7 +173,7 @@ def standing_table(
 ) -> Group:
     """Means over whole blocks so far, by optimizer and workload: every row over the same seeds, no test.
 
-    As many workloads as so many characters hold; the others are counted.
+    As many workloads as fit; the others are counted.
     """
     title, columns, rows = standing_cells(ended, optimizers, metric=metric)
     names = [row[0] for row in rows]
@@ -220,7 +220,7 @@ def standing_cells(
 
 
 def _cell(mine: Sequence[Ended], blocks: Container[str], metric: Metric) -> str:
-    """Mean of an optimizer over whole blocks; what crashed or diverged is said."""
+    """Mean of an optimizer over whole blocks, with a note on crashed and diverged trials."""
     if mine and all(trial.status == "crashed" for trial in mine):
         return "crashed"
     inside = [trial for trial in mine if trial.block in blocks]

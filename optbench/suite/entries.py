@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 MOST_SEEDS, MOST_COMBINATIONS = 100_000, 10_000
 #: Keys of a workload entry that are not part of the training itself.
 EXTRAS = ("name", "title", "targets", "goals", "optimizers", "grid")
-#: Fields of a workload that no suite sets.
+#: Fields of a workload that a suite cannot set.
 NOT_DECLARED = ("smoke",)
 
 

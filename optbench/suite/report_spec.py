@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Gt, Le, Lt, MinLen
 
 from optbench.suite.validation import visible
-from optbench.task import DEFAULT_TASK, FORBID_EXTRA, TASKS, UNTOLD, CustomMetric, Metrics
+from optbench.task import DEFAULT_TASK, FORBID_EXTRA, OMIT_DEFAULT, TASKS, CustomMetric, Metrics
 from optbench.trial import Seeds, content_hash, to_plain
 
 
@@ -135,7 +135,7 @@ class Analysis:
     alpha: Annotated[float, Gt(0), Lt(1)] = 0.05
     margin: Annotated[float, Gt(0)] | None = None
     correction: Literal["holm", "bonferroni", "bh", "none"] = "holm"
-    compare: str | tuple[str, ...] = field(default="optimizer", metadata=UNTOLD)
+    compare: str | tuple[str, ...] = field(default="optimizer", metadata=OMIT_DEFAULT)
     question: Question | None = None
     sequential: Sequential | None = None
 
@@ -152,7 +152,7 @@ OPTIMIZER = "optimizer"
 
 @dataclass(frozen=True, kw_only=True)
 class Factor:
-    """A workload's place in the comparison of a field: workloads of one ``group`` differ in it alone."""
+    """A workload in the comparison of a field: workloads of one ``group`` differ in that field alone."""
 
     field: str
     group: str
@@ -174,12 +174,12 @@ class ReportWorkload:
     epochs: int
     metrics: tuple[CustomMetric, ...] = ()
     smoke: bool = False
-    task: str = field(default=DEFAULT_TASK.name, metadata=UNTOLD)
+    task: str = field(default=DEFAULT_TASK.name, metadata=OMIT_DEFAULT)
     goals: Goals = Goals()
-    title: str = field(default="", metadata=UNTOLD)
-    entry: str = field(default="", metadata=UNTOLD)
-    setting: str = field(default="", metadata=UNTOLD)
-    factors: tuple[Factor, ...] = field(default=(), metadata=UNTOLD)
+    title: str = field(default="", metadata=OMIT_DEFAULT)
+    entry: str = field(default="", metadata=OMIT_DEFAULT)
+    setting: str = field(default="", metadata=OMIT_DEFAULT)
+    factors: tuple[Factor, ...] = field(default=(), metadata=OMIT_DEFAULT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +208,7 @@ class ReportSpec:
     seeds: tuple[Seeds, ...]
     backends: tuple[str, ...]
     workloads: tuple[ReportWorkload, ...]
-    titles: tuple[tuple[str, str], ...] = field(default=(), metadata=UNTOLD)
+    titles: tuple[tuple[str, str], ...] = field(default=(), metadata=OMIT_DEFAULT)
 
     @property
     def optimizers(self) -> tuple[str, ...]:

@@ -256,7 +256,7 @@ def grid(axes: Sequence[Axis], points: int) -> list[dict[str, Any]]:
     Raises
     ------
     ValueError
-        If no even cut has exactly so many combinations; the message says how many there can be.
+        If no even cut has exactly ``points`` combinations; the message says how many there can be.
     """
     if any(axis.of is not None for axis in axes):
         raise ValueError("a grid cannot have lists; draw them at random, or name whole lists to choose from")

@@ -26,7 +26,7 @@ class TuningError(UserError, RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """Train this setting (its number within the search) for so many epochs."""
+    """Train this setting (its number within the search) for a number of epochs."""
 
     setting: int
     values: Mapping[str, Any]

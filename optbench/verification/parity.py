@@ -1,4 +1,4 @@
-"""Hold the backends against each other: one trial without dropout, the same arrays, step by step.
+"""Compare the backends with each other: one trial without dropout, the same arrays, step by step.
 
 ``run`` trains 50 steps in every installed backend and compares the loss of each batch; ``render`` turns the
 findings into a rich table.

@@ -154,7 +154,7 @@ def _causes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         if a != b:
             found.append(f"likely cause: {name} was {_word(a)}, is {_word(b)}")
     if not found:
-        found = ["no recorded fact of the machine differs: rounding may depend on what ran beside it"]
+        found = ["no recorded fact of the machine differs: rounding may depend on what ran at the same time"]
     return [*found, f"not recorded, so it may be a cause: {', '.join(missing)}"] if missing else found
 
 

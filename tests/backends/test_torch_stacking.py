@@ -22,7 +22,7 @@ MINE = custom.from_mapping({"class": "torch.optim:Adam", "lr": 0.01}, base_dir=P
 
 def chosen(optimizer, model=MLP, *, device="cuda", precision="float32", asked="auto"):
     trial = replace(spec("torch", optimizer, model, precision=precision), device=device)
-    found = way(trial, build(model, (8, 8, 1), 10), asked=asked)
+    found = way(trial, build(model, (8, 8, 1), 10), requested=asked)
     return found.kind, found.recorded
 
 

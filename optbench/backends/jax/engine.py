@@ -38,7 +38,7 @@ class JaxEngine:
         keep_pages()
         self._resident = Resident()
         self._programs = lru_cache(KEPT)(self._make)
-        self._evaluations: dict[Any, dict[Any, Any]] = {}
+        self._evaluations = lru_cache(KEPT)(_no_programs)
 
     def configure(self, context: Context) -> None:
         """See :class:`optbench.backends.base.Engine`; XLA reads its threads once, when it starts."""
@@ -90,8 +90,13 @@ class JaxEngine:
         return JaxStack(specs, sessions)
 
     def _make(self, configuration: Configuration) -> JaxPrograms:
-        evaluations = self._evaluations.setdefault(configuration.evaluated(), {})
+        evaluations = self._evaluations(configuration.evaluated())
         return JaxPrograms(configuration, _devices(configuration.device)[0], evaluations)
+
+
+def _no_programs(configuration: Configuration) -> dict[Any, Any]:
+    """Compiled evaluations of a configuration, which the programs of several optimizers fill and share."""
+    return {}
 
 
 def _devices(name: str) -> list[jax.Device]:

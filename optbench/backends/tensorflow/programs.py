@@ -81,7 +81,7 @@ class RuleSolver:
 class KerasSolver:
     """A custom Keras optimizer.
 
-    Its variables and the weights are only its workbench: each step puts the state there, lets the optimizer
+    Its variables and the weights are scratch memory: each step puts the state there, lets the optimizer
     update it and takes it away again, so that the program stays pure (Keras has no ``stateless_apply`` on
     TensorFlow).
     """

@@ -61,7 +61,7 @@ class BranchStack:
         return [losses[order[id(session)]] for session in sessions]
 
     def _fill(self, rows: Sequence[Indices], xs: Sequence[NDArray[Any]] | None) -> _Buffers:
-        """Bring an epoch to where the recording looks for it."""
+        """Copy an epoch into the buffers of the recording."""
         first = self._sessions[0]
         order = first.stacked_on_device(rows)
         held = self._buffers

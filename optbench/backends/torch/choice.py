@@ -32,7 +32,7 @@ def make_step(
     obstacles: GraphObstacles,
     open_trial: OpenTrial,
     *,
-    asked: str,
+    requested: str,
 ) -> MakeStep:
     """Choose the way of a trial's steps.
 
@@ -44,7 +44,7 @@ def make_step(
         What the engine knows from trials before; a configuration is tried and timed once a process.
     open_trial : callable
         Opens the trial a second time, for a try.
-    asked : str
+    requested : str
         The way asked for, or ``auto``; see :data:`optbench.environment.STEPS`.
 
     Returns
@@ -54,30 +54,30 @@ def make_step(
     """
     if trial.workload.model.own is not None:
         return lambda state: AutogradStep("a custom network")
-    if asked == "eager":
+    if requested == "eager":
         if trial.device == "cuda" and can_be_written_out(trial, built):  # with half of autograd's launches
             return lambda state: DenseStep(built, "asked for")
         return lambda state: AutogradStep("asked for")
-    if asked == "compiled":
+    if requested == "compiled":
         if trial.device == "mps":
             return lambda state: AutogradStep("compiled was asked for: not on mps")
         program = Program(built=built, loss=LossSpec.of(trial.workload), half=half_device(trial))
         return lambda state: CompiledStep(program, "asked for")
-    if asked == "auto" and trial.device == "cpu" and can_be_written_out(trial, built):
+    if requested == "auto" and trial.device == "cpu" and can_be_written_out(trial, built):
         return lambda state: DenseStep(built, "dense layers on a CPU")
     if trial.device != "cuda":
-        why = "graph was asked for: it needs a CUDA device" if asked == "graph" else "the only one here"
+        why = "graph was asked for: it needs a CUDA device" if requested == "graph" else "the only one here"
         return lambda state: AutogradStep(why)
     if is_stepwise(trial.workload.schedule):
         return lambda state: AutogradStep("each step has a learning rate of its own")
-    key = (Configuration.of(trial, built), trial.workload.batch_size, asked)
+    key = (Configuration.of(trial, built), trial.workload.batch_size, requested)
     if key not in obstacles:
-        obstacles[key] = _against_graph(open_trial, measure=asked == "auto")
+        obstacles[key] = _against_graph(open_trial, measure=requested == "auto")
     against = obstacles[key]
     if against is None:
-        why = MEASURED if asked == "auto" else "asked for"
+        why = MEASURED if requested == "auto" else "asked for"
         return lambda state: GraphStep(state.optimizer, CudaRecorder(), why)
-    return lambda state: AutogradStep(against if asked == "auto" else f"graph was asked for: {against}")
+    return lambda state: AutogradStep(against if requested == "auto" else f"graph was asked for: {against}")
 
 
 def _against_graph(open_trial: OpenTrial, *, measure: bool) -> str | None:

@@ -82,19 +82,21 @@ class TorchEngine:
         """See :class:`optbench.backends.base.Engine`."""
         pool = partial(self.pool, data=data, device=spec.device, dtype=stored_precision(spec.precision))
         open_trial = partial(TorchSession, spec, built, data, weights, pool)
-        return open_trial(make_step(spec, built, self._graph_obstacles, open_trial, asked=self._context.step))
+        return open_trial(
+            make_step(spec, built, self._graph_obstacles, open_trial, requested=self._context.step)
+        )
 
     def stack(
         self, specs: Sequence[TrialSpec], built: tuple[BuiltLayer, ...], sessions: Sequence[TorchSession]
     ) -> Stack:
         """Join trials that differ in seeds and learning rates alone; raises ``NotStackableError``."""
-        return make_stack(specs, built, sessions, asked=self._context.step)
+        return make_stack(specs, built, sessions, requested=self._context.step)
 
     def stack_facts(
         self, spec: TrialSpec, built: tuple[BuiltLayer, ...], session: TorchSession
     ) -> Mapping[str, Any]:
         """Say how a trial's steps are taken in a stack, for its record."""
-        return stack_facts(spec, built, session, asked=self._context.step)
+        return stack_facts(spec, built, session, requested=self._context.step)
 
     def pool(self, part: Part, data: TrialData, *, device: str, dtype: str) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a part's whole pool on the device, scaled; the last few stay there."""

@@ -144,7 +144,7 @@ class GraphStep(AutogradStep):
         return torch.cat([*[loss[None] for loss in losses[:done]], taken, *[x[None] for x in losses[done:]]])
 
     def _fill(self, state: TrainState, pool: Tensor, places: Tensor, rows: Tensor) -> _Buffers:
-        """Bring an epoch to where the recording looks for it."""
+        """Copy an epoch into the buffers of the recording."""
         held, resident = self._buffers, pool is state.pool_x
         if held is None or len(rows) > len(held.rows) or resident != held.resident:
             self._replay = None

@@ -166,7 +166,7 @@ class TorchSession:
         return losses.double().cpu().numpy()
 
     def some_rows(self, count: int) -> Indices:
-        """Training rows of so many full batches."""
+        """Training rows of a number of full batches."""
         return np.resize(self._first_rows, count * self.train_state.batch)
 
     @torch.inference_mode()

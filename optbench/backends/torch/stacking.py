@@ -48,14 +48,14 @@ class Way:
         return "stacked graph" if self.recorded else "stacked"
 
 
-def way(spec: TrialSpec, built: tuple[BuiltLayer, ...], *, asked: str) -> Way:
+def way(spec: TrialSpec, built: tuple[BuiltLayer, ...], *, requested: str) -> Way:
     """Choose how trials like this one are trained together.
 
     Parameters
     ----------
     spec, built
         One of them.
-    asked : str
+    requested : str
         The way of a step that was asked for, see :data:`optbench.environment.STEPS`.
 
     Raises
@@ -63,7 +63,7 @@ def way(spec: TrialSpec, built: tuple[BuiltLayer, ...], *, asked: str) -> Way:
     NotStackableError
         If they cannot be.
     """
-    recorded = spec.device == "cuda" and asked != "eager"
+    recorded = spec.device == "cuda" and requested != "eager"
     if (reason := stack_obstacle(spec.optimizer, "torch", apart=recorded)) is not None:
         raise NotStackableError(reason)
     mixes = stack_obstacle(spec.optimizer, "torch") is not None
@@ -84,10 +84,10 @@ def make_stack(
     built: tuple[BuiltLayer, ...],
     sessions: Sequence[TorchSession],
     *,
-    asked: str,
+    requested: str,
 ) -> Stack:
     """Join trials that differ in their seeds and learning rates alone; raises ``NotStackableError``."""
-    chosen = way(specs[0], built, asked=asked)
+    chosen = way(specs[0], built, requested=requested)
     recorder = CudaRecorder() if chosen.recorded else None
     if chosen.kind == "branches":
         assert recorder is not None
@@ -111,12 +111,12 @@ def _make_recordable(spec: TrialSpec, session: TorchSession) -> None:
 
 
 def stack_facts(
-    spec: TrialSpec, built: tuple[BuiltLayer, ...], session: TorchSession, *, asked: str
+    spec: TrialSpec, built: tuple[BuiltLayer, ...], session: TorchSession, *, requested: str
 ) -> dict[str, Any]:
     """Say how a trial's steps are taken in a stack, for its record."""
     try:
-        chosen = way(spec, built, asked=asked)
-    except NotStackableError:  # it will be said where the trials are joined
+        chosen = way(spec, built, requested=requested)
+    except NotStackableError:  # reported where the trials are joined
         return {}
     facts: dict[str, Any] = {"step": chosen.step, "step_because": chosen.why}
     if chosen.recorded:

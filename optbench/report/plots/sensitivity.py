@@ -30,7 +30,7 @@ def tuning_curves(
     metric: Metric,
     styles: Mapping[str, LineStyle] | None = None,
 ) -> Figure | None:
-    """Best result that so many tuning trials can be expected to find.
+    """Expected best result of a number of tuning trials.
 
     Parameters
     ----------
