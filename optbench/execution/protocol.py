@@ -173,21 +173,21 @@ def opened(
     warm_up = _seconds(session.warm_up)
     facts = {**environment, **engine.describe(spec.device), **session.facts()}
     progress = _Progress(lr=math.nan if spec.optimizer.lr is None else spec.optimizer.lr)
-    keep: _Keeper | None = None
+    checkpoint: _CheckpointWriter | None = None
     if checkpoints is not None:
         identity = _identity({**facts, "split": data.fingerprint, "init": init})
-        keep = _Keeper(checkpoints.of(whole_id(spec), identity), columns, clock)
+        checkpoint = _CheckpointWriter(checkpoints.of(whole_id(spec), identity), columns, clock)
         try:
-            progress = keep.resume(session) or progress
+            progress = checkpoint.resume(session) or progress
         except CheckpointError as error:
-            keep.note = f"ignored: {error}"
+            checkpoint.note = f"ignored: {error}"
             session = engine.open(spec, built, data, weights)
             session.warm_up()
     yield None
     order = _Order(spec, data, ahead)
-    status = progress.ended or (yield from _train(spec, session, data, progress, on_epoch, keep, order))
-    if keep is not None:
-        keep.trial_done(session, progress)
+    status = progress.ended or (yield from _train(spec, session, data, progress, on_epoch, checkpoint, order))
+    if checkpoint is not None:
+        checkpoint.trial_done(session, progress)
     metrics, predictions, test_seconds = _finish(
         workload, session, data, progress, status, count_parameters(built)
     )
@@ -207,7 +207,7 @@ def opened(
             "total": time.perf_counter() - clock + progress.seconds_before,
         },
         predictions=predictions,
-        environment={**facts, **_notes(keep, dataset)},
+        environment={**facts, **_notes(checkpoint, dataset)},
         started=started,
     )
 
@@ -239,10 +239,10 @@ def _fingerprints(data: TrialData, init: str, progress: _Progress) -> Fingerprin
     )
 
 
-def _notes(keep: _Keeper | None, dataset: Dataset) -> dict[str, Any]:
+def _notes(checkpoint: _CheckpointWriter | None, dataset: Dataset) -> dict[str, Any]:
     """Facts of a record about its checkpoint and its data, where there are any."""
     return {
-        **({"checkpoint": keep.note} if keep is not None and keep.note else {}),
+        **({"checkpoint": checkpoint.note} if checkpoint is not None and checkpoint.note else {}),
         **({"data_notes": list(dataset.notes)} if dataset.notes else {}),
     }
 
@@ -252,7 +252,7 @@ def whole_id(spec: TrialSpec) -> str:
     return trial_id(replace(spec, workload=replace(spec.workload, stop=None)))
 
 
-class _Keeper:
+class _CheckpointWriter:
     """Writes a trial's checkpoint now and then, and goes back to it."""
 
     def __init__(self, file: Slot, columns: Sequence[str], clock: float) -> None:
@@ -323,7 +323,7 @@ def _train(
     data: TrialData,
     progress: _Progress,
     on_epoch: OnEpoch | None,
-    keep: _Keeper | None,
+    checkpoint: _CheckpointWriter | None,
     order: _Order,
 ) -> Generator[EpochRequest, NDArray[np.float64], Status]:
     workload = spec.workload
@@ -372,10 +372,10 @@ def _train(
         if _stop(workload, session, epoch, row, progress):
             progress.ended = "diverged" if progress.epochs_above else "completed"
             return progress.ended
-        if keep is not None and 0 < epoch < last:
-            keep.epoch_done(session, progress)
-        elif keep is not None and epoch == last < workload.epochs:
-            keep.save(session, progress)
+        if checkpoint is not None and 0 < epoch < last:
+            checkpoint.epoch_done(session, progress)
+        elif checkpoint is not None and epoch == last < workload.epochs:
+            checkpoint.save(session, progress)
     return "diverged" if progress.epochs_above else "completed"
 
 

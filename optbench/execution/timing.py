@@ -108,7 +108,7 @@ def time_suite(
     found: list[PassTimes] = []
     unmoved: list[str] = []
     with (
-        _alone(),
+        _machine_lock(),
         Store(store_path(suite, results), write=True) as store,
         store.writing(),
     ):
@@ -321,7 +321,7 @@ def _trained(timed: _Timed) -> Mapping[str, np.ndarray]:
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
+def _machine_lock() -> Iterator[None]:
     """Hold the machine's one lock for timings."""
     path = Path(tempfile.gettempdir()) / "optbench-timing.lock"
     try:

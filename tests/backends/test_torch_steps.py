@@ -147,7 +147,7 @@ def test_where_the_compiler_fails_autograd_goes_on_and_the_record_says_so(monkey
 
 
 def rehearsed(monkeypatch, recorder):
-    def make(trial, built, obstacles, open_trial, *, asked):
+    def make(trial, built, obstacles, open_trial, *, requested):
         return lambda state: graph.GraphStep(state.optimizer, recorder, "asked for")
 
     monkeypatch.setattr("optbench.backends.torch.engine.make_step", make)

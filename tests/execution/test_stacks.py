@@ -184,7 +184,7 @@ def recorded(monkeypatch, kind):
 
     recorders = []
 
-    def make(specs, built, sessions, *, asked):
+    def make(specs, built, sessions, *, requested):
         recorders.append(Rehearsal())
         if kind == "branches":
             return branches.BranchStack(sessions, recorders[-1])
