@@ -236,7 +236,7 @@ def test_a_run_makes_anew_what_is_not_as_it_was_written(write_suite, tmp_path):
         ("INSERT INTO meta VALUES ('later', '')",),
     )
     again = api.run(path, results=tmp_path)
-    assert all(str(store) in note and "is made anew" in note for note in again.notes)
+    assert all(str(store) in note and "is made again" in note for note in again.notes)
     assert any("the plan has changed" in note for note in again.notes)
     assert (again.run, again.completed) == (1, 4)
     assert not verified(store).misfits
