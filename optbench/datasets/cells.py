@@ -195,6 +195,11 @@ def cells_of(text: str, path: Path, notes: Sequence[str] = (), *, forms: str = "
     tail = f"; {forms}" if forms else ""
     body, skipped, separator = _preamble(text, said)
     header_line = next(iter(body.splitlines()), "")
+    if (
+        found := re.match(r"[\[{]\s*([\[{\"]|$)|<(!doctype|html|table|\?xml)", header_line, re.IGNORECASE)
+    ) is not None:
+        what = "a web page or XML" if found[0].startswith("<") else "JSON"
+        raise TableError(f"{path}: line {skipped + 1}: it is {what} and no table of cells; save it as CSV")
     if separator is None:
         bare = re.sub(r'"[^"]*"', "", header_line)
         separator = max(_SEPARATORS, key=bare.count)

@@ -282,13 +282,14 @@ def _outcomes(table: ResultsTable, frame: pd.DataFrame, metric: str) -> tuple[pd
     """Status of each row: a written NaN or infinity of the metric, or of a loss, is a diverged run."""
     lost = np.zeros(len(frame), dtype=bool)
     for name, written in table.diverged.items():
-        values = frame[name].to_numpy(dtype=float) if name in frame else np.full(len(frame), np.nan)
-        if name == metric:
-            lost |= written & np.isnan(values)
-        elif is_loss(name) and not is_setting(name):
+        if name == metric or (is_loss(name) and not is_setting(name)):
             lost |= written
     if not lost.any():
         return frame, []
+    # An infinity is no value either, whichever way it points.
+    if metric in frame:
+        values = frame[metric].to_numpy(dtype=float)
+        frame = frame.assign(**{metric: np.where(lost & ~np.isfinite(values), np.nan, values)})
     status = frame["status"] if "status" in frame else np.full(len(frame), "completed")
     status = np.where(lost & (np.asarray(status) == "completed"), "diverged", status)
     notes = [f"{int(lost.sum())} runs wrote NaN, an infinity or diverged: they diverged"]

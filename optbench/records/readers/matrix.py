@@ -35,6 +35,11 @@ def checked_matrix(cells: Cells, keep: Sequence[int], notes: list[str], forms: s
         notes.append(f"column {named or '(no name)'} is an index of the rows and is left out")
         first, *methods = methods
         named = cells.names[first]
+    if (role := names.role_of(named)) is not None and role[0] == "seed":
+        raise TableError(
+            f"{path}: line 1: the first column is {named!r}: rows are runs and no datasets; write a row a "
+            "run, with the columns dataset, optimizer, seed and the metric"
+        )
     _not_a_log(cells, first, columns[first])
     if len(methods) < 2:
         listed = ", ".join(cells.names[k] for k in methods)

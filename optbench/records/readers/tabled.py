@@ -151,6 +151,13 @@ def one_row_a_run(table: ResultsTable, path: Path) -> ResultsTable:
         found.append({**facts, "status": status_of(frame, rows), **row})
     notes.append(f"a row an epoch: {len(found)} runs, each with the values that it ends with")
     notes += [f"{name}: {count} runs lack their last values" for name, count in lacking.items()]
+    sizes = frame.groupby(keys, sort=False, dropna=False)[axes[0]].nunique()
+    if sizes.min() < sizes.max():
+        shortest = ", ".join(map(str, sizes.index[int(sizes.argmin())]))
+        notes.append(
+            f"runs have from {sizes.min()} to {sizes.max()} {axes[0]}s, the fewest ({shortest}): stopped "
+            "early, or a log was cut short?"
+        )
     return replace(
         table,
         frame=pd.DataFrame(found),

@@ -145,6 +145,24 @@ def test_a_written_nan_diverged_and_ranks_worst(tmp_path, cell):
     assert (result.input.missing, result.input.diverged) == (0, 1)
 
 
+def test_an_infinity_diverged_whichever_way_it_points(tmp_path):
+    rows = [*ROWS[:-1], (*ROWS[-1][:3], "inf")]
+    path = write(tmp_path, long_text(rows, [*NAMES[:3], "test_accuracy"]))
+    assert compare_file(path, baseline="adam").input.diverged == 1
+    assert sum("test_accuracy" in log.diverged for log in logs.read([path], Naming())) == 1
+
+
+def test_a_run_that_is_shorter_than_the_others_is_pointed_out(tmp_path):
+    rows = [
+        (d, o, s, e, v - 1 + e / 4)
+        for d, o, s, v in ROWS
+        for e in range(4)
+        if (o, s) != ("sgd", "3") or e < 2
+    ]
+    path = write(tmp_path, long_text(rows, [*NAMES[:3], "epoch", "accuracy"]))
+    assert any("runs have from 2 to 4 epochs, the fewest (d, sgd, 3)" in n for n in compare_file(path).notes)
+
+
 def test_a_loss_that_is_not_finite_is_a_diverged_run_whatever_is_compared(tmp_path):
     rows = [(*row, "inf" if row[1:3] == ("sgd", "3") else "0.3") for row in ROWS]
     path = write(tmp_path, long_text(rows, [*NAMES, "val_loss"]))
@@ -218,6 +236,9 @@ REFUSED = {
     ),
     "errors of a spreadsheet": ("d,a,b\nm,#DIV/0!,1\n", "found '#DIV/0!'"),
     "beyond a computer's numbers": ("d,a,b\nm,1e999,1\n", "beyond the numbers of a computer"),
+    "a row a seed": ("seed,adam,sgd\n0,.1,.2\n1,.2,.3\n2,.1,.4\n", "'seed': rows are runs and no datasets"),
+    "JSON": ('[{"optimizer": "a", "acc": 1},\n{"optimizer": "b", "acc": 1}]\n', "line 1: it is JSON"),
+    "a web page": ("<!DOCTYPE html>\n<html><table></table></html>\n", "line 1: it is a web page"),
     "frames that do not rise": ("episode,adam,sgd\n30,1,2\n10,2,3\n20,3,4\n", "'episode'.*optbench import"),
     "a time with its unit": ("Time (s),adam,sgd\n30,1,2\n10,2,3\n20,3,4\n", "'Time .s.'.*optbench import"),
     "a mean among optimizers": (
