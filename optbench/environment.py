@@ -123,7 +123,7 @@ def limit(name: str, default: float) -> float:
 def set_framework_variables(
     values: Mapping[str, str | None], *, override: bool = False
 ) -> dict[str, str | None]:
-    """Set variables by which libraries other than optbench are told something; the only place that sets any.
+    """Set environment variables that other libraries read; the only place that sets any.
 
     CUDA, cuBLAS, XLA, TensorFlow, the BLAS libraries, Ray and MLflow read some settings from the process
     environment alone, once, when they are loaded or start. A child process gets its environment from its

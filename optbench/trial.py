@@ -207,7 +207,7 @@ Schedule = Union[StepSchedule, CosineSchedule, ReduceOnPlateau, Stepwise]  # noq
 class Augment:
     """Random affine changes of the training images, drawn anew for every image and epoch.
 
-    Each is uniform: ``rotation`` and ``shear`` within +- so many degrees, ``shift`` within +- that share of
+    Each is uniform: ``rotation`` and ``shear`` within +- this many degrees, ``shift`` within +- that share of
     height and of width, ``zoom`` on 1 +- that much for each axis on its own. Pixels from outside the image
     follow ``fill``: the nearest pixel, the image mirrored or repeated, or the constant ``value``.
     """
@@ -284,13 +284,13 @@ class Workload:
         Keep a moving average of the weights, ``ema * average + (1 - ema) * weights`` after each step, and
         evaluate it beside them: ``val_.._ema`` in the history, ``test_.._ema``.
     accumulate : int, optional
-        Compute the gradient of a batch in so many equal parts, one after the other.
+        Compute the gradient of a batch in this many equal parts, one after the other.
     context : int, optional
         Tokens of a window, for text. Always set there: the model's own if not given, or 128.
     metrics : tuple of CustomMetric, optional
         Custom metrics, by name: record ``test_<name>`` and ``val_<name>``.
     stop : int, optional
-        End after so many of the epochs, for a later trial that goes on from there; schedules span ``epochs``.
+        End after this many epochs, for a later trial that goes on from there; schedules span ``epochs``.
     """
 
     dataset: str | OwnData

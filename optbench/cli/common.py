@@ -174,7 +174,7 @@ def print_format(
     command: str,
     published: Published | None = None,
 ) -> None:
-    """Print a report in one format to standard output, for scripts; what failed is said elsewhere."""
+    """Print a report in one format to standard output, for scripts; failures go to standard error."""
     from optbench.report import build, exports
     from optbench.report.analysis import analyse
     from optbench.report.declared import note_look

@@ -21,7 +21,7 @@ new_app = typer.Typer(
 BASELINES = ("adam", "sgd", "wame")
 #: Settings that the suite tries of each optimizer: two minutes' worth, and TensorFlow compiles each for long.
 SETTINGS = {"torch": 8, "jax": 8, "tensorflow": 4}
-#: A file so called would hide the module from every program that starts in its folder.
+#: Names that would hide a standard module from every program that starts in the file's folder.
 FRAMEWORKS = ("torch", "keras", "tensorflow", "jax", "optax", "numpy", "optbench")
 
 

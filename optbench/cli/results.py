@@ -84,7 +84,7 @@ def report(
                 written = write_report(
                     found, spec, out, formats=formats, report=shown, both_columns=both_columns
                 )
-            except ReportError as error:  # what failed is said below, by the command that was given
+            except ReportError as error:  # reported below, with this command
                 written = error.written
             say(console, f"Wrote {len(written.files)} files: {written.index}")
         end_report(shown.failures, out, f"optbench report {' '.join(map(str, suites))}")

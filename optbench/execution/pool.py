@@ -171,7 +171,7 @@ class Pool:
             for worker, message in self._messages():
                 task = self._tasks[worker]
                 match message:
-                    case processes.Progress(news=(k, epoch, row)):
+                    case processes.Progress(values=(k, epoch, row)):
                         setting.epoch(task.job[k], epoch, row)
                     case processes.Done(result=records):
                         task.records = records

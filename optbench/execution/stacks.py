@@ -108,7 +108,7 @@ def run_stack(
     engine, dataset, environment
         As for :func:`optbench.execution.protocol.run_trial`.
     on_epoch : callable, optional
-        ``on_epoch(k)`` is told of the epochs of trial k.
+        ``on_epoch(k)`` is called after each epoch of trial k.
     checkpoints : Checkpoints, optional
         Go on from the stack's checkpoint where there is one, and write one now and then.
 

@@ -104,7 +104,7 @@ class Tryouts:
         try:
             reason: str | None = call(tried, small(replace(spec, optimizer=config)), self._context)
         except ProcessEndedError:
-            return None  # such code ends its own trials at most, and each says so
+            return None  # such code ends its own trials at most, and each records it
         return reason
 
 

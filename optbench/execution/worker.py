@@ -47,7 +47,7 @@ class Began:
 class Progress:
     """A progress message that the task gave to ``tell``."""
 
-    news: tuple[Any, ...]
+    values: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _serve(
             return
         pipe.send(Began())
         try:
-            answer: Message = Done(task(lambda *news: pipe.send(Progress(news)), *arguments))
+            answer: Message = Done(task(lambda *values: pipe.send(Progress(values)), *arguments))
         except Exception as error:
             code = error.exit_code if isinstance(error, UserError) else None
             answer = Failed(str(error), code, traceback.format_exc())
@@ -286,8 +286,8 @@ def describe_end(end: Ended, attempts: int) -> str:
     )
 
 
-def ignore(*news: object) -> None:
-    """Drop the task's news."""
+def ignore(*values: object) -> None:
+    """Drop the task's progress messages."""
 
 
 __all__ = [

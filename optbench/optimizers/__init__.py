@@ -42,7 +42,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
     {family.name: family for family in (import_module(f"{__name__}.{name}").FAMILY for name in _REGISTERED)}
 )
 
-# What type checkers are told is what every config has; pydantic is given the union of the registered ones.
+# Type checkers see what every config has; pydantic gets the union of the registered ones.
 if TYPE_CHECKING:
     CanonicalConfig: TypeAlias = CanonicalHyperparameters
     OptimizerConfig: TypeAlias = Hyperparameters
@@ -96,7 +96,7 @@ def stack_obstacle(config: OptimizerConfig, backend: str, *, apart: bool = False
 
 
 def needs_loss(config: OptimizerConfig) -> bool:
-    """Whether a step must be told its loss."""
+    """Whether a step needs its loss."""
     return any(family_of(part).needs_loss(part) for part in leaves(config))
 
 

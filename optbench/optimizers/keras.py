@@ -51,7 +51,7 @@ class Canonical(keras.optimizers.Optimizer):  # type: ignore[misc]
     learning_rate : float, schedule or callable, optional
         In place of the config's ``lr``.
     roles : mapping, optional
-        Names and roles of the variables, in their order; told by their shapes if not given.
+        Names and roles of the variables, in their order; guessed from their shapes if not given.
     **kwargs
         As for every Keras optimizer: ``clipnorm``, ``use_ema``, ``loss_scale_factor``, ``name``, ...
 
@@ -245,7 +245,7 @@ def make_optimizer(
     learning_rate : float, schedule or callable, optional
         In place of the config's ``lr``.
     roles : mapping, optional
-        Names and roles of the variables, in their order; told by their shapes if not given.
+        Names and roles of the variables, in their order; guessed from their shapes if not given.
 
     Returns
     -------

@@ -125,8 +125,8 @@ def make_optimizer(
         ``optax.inject_hyperparams(lambda learning_rate: make_optimizer(config,
         learning_rate=learning_rate))(learning_rate=config.lr)`` keeps it in the state, to be set later.
     roles : mapping, optional
-        Role of every parameter by its name, if the parameters are a dictionary; told by their shapes if not
-        given.
+        Role of every parameter by its name, if the parameters are a dictionary; guessed from their shapes if
+        not given.
 
     Returns
     -------

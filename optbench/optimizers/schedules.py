@@ -194,8 +194,8 @@ def _cosine(floor: float, share: float) -> float:
 
 def _wsd(schedule: WarmupStableDecay, step: int, left: int) -> float:
     length = max(1.0, schedule.decay * (left + schedule.warmup))
-    gone = max(0.0, (step - (left - length)) / length)
-    down = math.sqrt(gone) if schedule.shape == "root" else gone
+    elapsed = max(0.0, (step - (left - length)) / length)
+    down = math.sqrt(elapsed) if schedule.shape == "root" else elapsed
     return 1 - (1 - schedule.floor) * down
 
 

@@ -191,7 +191,7 @@ def _of_board(board: Leaderboard) -> Scope:
 
 
 def _beyond(across: Across, boards: Sequence[Leaderboard], scope: Scope) -> str:
-    """Single workloads, and what can be said of new ones."""
+    """Verdicts of single workloads, and on new ones."""
     scopes = [_of_board(board) for board in boards if board.title in across.workloads]
     names = [finding.candidate for finding in in_reading_order(scope.findings)[:MOST_NAMED]]
     single = f"Workload by workload ({across.evidence('each')}): {by_workload(scopes, names)}"

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 #: Formats that a report may have.
 FORMATS = ("html", "markdown", "latex", "csv", "json", "plots", "parquet")
-#: What a report has unless it is told: the plots stand in the page, and as files on demand.
+#: The default formats: the page has the plots, which become files on demand.
 DEFAULT_FORMATS = FORMATS[:-2]
 #: Folders of the files that there are many of.
 PLOTS, TABLES = "plots", "tables"

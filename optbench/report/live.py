@@ -23,7 +23,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def page(path: Path, metric: Metric, *, every: float) -> str:
-    """Write the page of a run, which reloads itself every so many seconds until all trials have ended.
+    """Write the page of a run, which reloads itself every ``every`` seconds until all trials have ended.
 
     Parameters
     ----------

@@ -104,7 +104,7 @@ def _refusal(board: Leaderboard, trials: pd.DataFrame, examples: int) -> str | N
 
 
 def _right(trials: pd.DataFrame, results: Results, examples: int) -> dict[str, NDArray[np.bool_]] | str:
-    """Which test examples each trial got right, by its id; a sentence where that cannot be said."""
+    """Which test examples each trial got right, by its id; a sentence where that is not known."""
     right: dict[str, NDArray[np.bool_]] = {}
     truths: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
     for number, part in trials.groupby("store", sort=False):

@@ -27,7 +27,7 @@ def map_forked(function: Callable[[T], R], items: Sequence[T], *, lost: Callable
         May be a closure; its results must be picklable.
     items : sequence
     lost : callable
-        Gives the result of an item whose process ended early (killed, out of memory), and is told how.
+        ``lost(item, how)`` gives the result of an item whose process ended early (killed, out of memory).
 
     Returns
     -------

@@ -51,7 +51,7 @@ def reasons(comparisons: Sequence[PairedComparison]) -> list[str]:
 
 
 def unseen(comparisons: Sequence[PairedComparison]) -> list[str]:
-    """What better and worse leave open where no run collapsed; empty where neither is said."""
+    """What better and worse leave open where no run collapsed; empty without such a verdict."""
     found = [
         c
         for c in comparisons
@@ -76,7 +76,7 @@ def reach(comparisons: Iterable[tuple[str, PairedComparison]]) -> str:
     Parameters
     ----------
     comparisons : iterable of (str, PairedComparison)
-        Each with the name by which it is told from the others.
+        Each with a name of its own.
 
     Returns
     -------

@@ -99,7 +99,7 @@ def estimate(value: float, low: float, high: float, *, metric: Metric, cut: bool
 
 
 def middle(text: str, width: int, *, head: int | None = None) -> str:
-    """Shorten a text in its middle to so many characters, ``head`` of them from its beginning.
+    """Shorten a text in its middle to a number of characters, ``head`` of them from its beginning.
 
     Examples
     --------

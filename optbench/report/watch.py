@@ -252,7 +252,7 @@ def watch(
     every : float
         Seconds between looks.
     sleep : callable
-        Waits so many seconds.
+        Waits for a number of seconds.
 
     Returns
     -------

@@ -84,7 +84,7 @@ def declare(name: str, reference: str, *, folder: Path, minimise: bool | None = 
     Raises
     ------
     MetricError
-        If the name is taken, its direction is not known and not said, or said against what is known, or there
+        If the name is taken, its direction is neither known nor declared, or both and different, or there
         is no such function.
     """
     if not name.isidentifier() or _TAKEN.fullmatch(name):
@@ -112,7 +112,7 @@ def declare(name: str, reference: str, *, folder: Path, minimise: bool | None = 
 
 
 def _direction(name: str, reference: str, minimise: bool | None) -> bool:
-    """Whether a metric is minimised: by its known name, or as it is said."""
+    """Whether a metric is minimised: by its known name, or as declared."""
     like = known(name)
     if like is None or like.direction is None:
         if minimise is None:

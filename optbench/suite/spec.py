@@ -38,8 +38,8 @@ class EngineOptions:
     Attributes
     ----------
     batch_seeds : int, "off" or "auto"
-        Trials that differ in their seeds alone are trained together, so many as one program, ``auto`` as many
-        as a short measurement finds best.
+        Trials that differ in their seeds alone are trained together, this many as one program, ``auto`` as
+        many as a short measurement finds best.
     step : str
         How PyTorch takes a step, see :mod:`optbench.backends.torch.steps`; JAX and TensorFlow compile the
         whole epoch.

@@ -135,7 +135,7 @@ class _Draw:
         trial = self._study.ask(self._space)
         self._trials.append(trial)
         if not self._by_model:
-            # Told at once: these samplers learn nothing, but count what was told.
+            # Told at once: these samplers learn nothing, but count the scores.
             self._study.tell(trial, 0.0)
             drawn = {axis.name: axis.at(trial.params[axis.name]) for axis in self._parts}
         else:

@@ -16,7 +16,7 @@ from optbench.backends.jax.functions import Array, Compute, Forward, Weights, ac
 from optbench.models import layers as spec
 from optbench.models.layers import BuiltLayer
 
-#: Tables up to so many rows are read by a product with one-hot rows: the gradient of a gather is slow.
+#: Most rows of a table that is read by a product with one-hot rows: the gradient of a gather is slow.
 MOST_ONE_HOT = 1024
 #: JAX's names of the precisions of products.
 _PRODUCTS = {lax.Precision.HIGHEST: "highest", lax.Precision.HIGH: "high"}

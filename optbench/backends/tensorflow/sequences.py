@@ -15,7 +15,7 @@ from optbench.backends.tensorflow.functions import Compute, Forward, Tensor, Wei
 from optbench.models import layers as spec
 from optbench.models.layers import BuiltLayer
 
-#: Tables up to so many rows are read by a product with one-hot rows: the gradient of a gather is slow.
+#: Most rows of a table that is read by a product with one-hot rows: the gradient of a gather is slow.
 MOST_ONE_HOT = 1024
 
 

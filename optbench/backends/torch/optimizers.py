@@ -51,7 +51,7 @@ def make_optimizer(
     params : list of Tensor
         What it trains.
     roles : mapping, optional
-        Their names and roles, in the same order; told by their shapes if not given.
+        Their names and roles, in the same order; guessed from their shapes if not given.
     suits : callable, optional
         Whether an optimizer will do; the rule itself takes the place of a class that does not.
 
