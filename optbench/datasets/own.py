@@ -132,7 +132,8 @@ def load(own: OwnData) -> Dataset:
     )
     if not numbers:
         y_train, y_test = np.searchsorted(names, y_train), np.searchsorted(names, y_test)
-    notes = [*(own_table.read(own).notes if own.kind == "csv" else ()), *_odd_shape(own, x_train.shape[1:])]
+    notes = list(own_table.read(own).notes if own.kind == "csv" else own_table.array_notes(own, *parts[:2]))
+    notes += _odd_shape(own, x_train.shape[1:])
     look_alike("class", info.classes, notes)
     return Dataset(
         info=info, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, notes=tuple(notes)

@@ -293,6 +293,31 @@ def _labels(own: OwnData, tables: Sequence[_Table]) -> tuple[list[NDArray[Any]],
     return [np.array(table.labels, dtype=str) for table in tables], numbers
 
 
+def array_notes(own: OwnData, x: NDArray[Any], y: NDArray[Any]) -> list[str]:
+    """Point out columns of an array that count the rows, or say the label.
+
+    Parameters
+    ----------
+    own : OwnData
+    x : array [n, features]
+        Other shapes, and more than a few million numbers, are not looked at.
+    y : array [n]
+    """
+    if x.ndim != 2 or x.size > _LOOKED_AT or len(x) < 3:
+        return []
+    path = Path(own.location)
+    names = [f"x[:, {k}]" for k in range(x.shape[1])]
+    columns = {name: x[:, k] for k, name in enumerate(names)}
+    notes = [
+        f"{path.name}: {name} counts the rows, as an index does; if it is one, leave the column out"
+        for name, column in columns.items()
+        if _is_index(name, column)
+    ]
+    if own.targets:
+        return notes
+    return notes + _suspicious(_Table(path=path, columns=columns, labels=[str(v) for v in y]), names)
+
+
 def _suspicious(table: _Table, names: Sequence[str]) -> list[str]:
     """Warn of a column that says the label: equal to it, or ordering it perfectly."""
     _, codes = np.unique(np.array(table.labels), return_inverse=True)

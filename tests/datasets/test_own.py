@@ -218,3 +218,13 @@ def test_many_channels_in_front_are_pointed_out(tmp_path):
     (note,) = arrays(tmp_path, x=np.ones((40, 5, 8, 8)), y=y).notes
     assert "numpy.transpose" in note
     assert arrays(tmp_path, x=np.ones((40, 8, 8, 5)), y=y).notes == ()
+
+
+def test_columns_of_an_array_that_count_or_say_the_label_are_pointed_out(tmp_path):
+    y = np.arange(40) % 2
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    assert arrays(tmp_path, x=x, y=y).notes == ()
+    x[:, 0], x[:, 2] = np.arange(40), 5 - y
+    counts, says = arrays(tmp_path, x=x, y=y).notes
+    assert "x[:, 0] counts the rows, as an index does" in counts
+    assert "x[:, 2] says the label" in says

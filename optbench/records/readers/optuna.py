@@ -28,7 +28,7 @@ def is_storage(path: Path, head: bytes) -> bool:
     try:
         with _opened(path) as db:
             found = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    except sqlite3.Error:
+    except (sqlite3.Error, ValueError):  # damaged; a message of SQLite that quotes it may be no text
         return False
     return {"studies", "trials", "trial_values", "trial_params"} <= found
 

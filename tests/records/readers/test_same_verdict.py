@@ -186,8 +186,12 @@ def complaints(numbers):
     return [complaint for number in numbers if (complaint := fuzz(number)) is not None]
 
 
+#: Cases that were once found wrong: a damaged study whose error SQLite words in bytes that are no text.
+ONCE_WRONG = (4154,)
+
+
 def test_mutated_tables_and_logs_never_turn_a_verdict_in_silence():
-    assert not complaints(range(len(WRITERS)))
+    assert not complaints((*range(len(WRITERS)), *ONCE_WRONG))
 
 
 @pytest.mark.nightly

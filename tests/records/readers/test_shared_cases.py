@@ -98,3 +98,23 @@ def test_a_log_without_its_last_cells_changes_no_metric(tmp_path):
     assert any("val_accuracy: 1 of 12 runs lack their last values" in note for note in board.notes)
     assert board.family.comparisons[0].n == 5
     assert board.family.comparisons[0].mean.estimate < 0
+
+
+@pytest.mark.slow
+def test_what_crashed_in_every_seed_is_called_so_and_the_others_have_their_times(tmp_path):
+    pytest.importorskip("torch", reason="trains")
+    shutil.copy(CASES / "crash.yaml", tmp_path)
+    said = command("run", tmp_path / "crash.yaml", "--results", tmp_path / "results", code=4)
+    assert "muon crashed in every trial" in said
+    assert "Of 9 planned trials 6 completed, 3 crashed (muon)" in said
+    assert "Time of a step, adam's as 1: sgd" in said
+    assert "ran on different machines" not in said
+
+
+@pytest.mark.slow
+def test_a_target_that_nobody_reaches_in_220_trials(tmp_path):
+    pytest.importorskip("torch", reason="trains")
+    shutil.copy(CASES / "targets.yaml", tmp_path)
+    said = command("run", tmp_path / "targets.yaml", "--results", tmp_path / "results")
+    assert "220 trials" in said or "220 results" in said
+    assert "ValueError" not in said
