@@ -129,3 +129,10 @@ def test_partial_conjunction_counts_are_a_lower_bound_with_its_level():
         wrong += (partial_conjunction(p) <= 0.05).sum() > real
     assert wrong / 2000 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)
     assert (partial_conjunction([0.001, 0.002, 0.003, 0.9]) <= 0.05).sum() == 3
+
+
+@pytest.mark.parametrize("method", ["shaffer", "bergmann-hommel"])
+@pytest.mark.parametrize("pvalues", [[], [0.1, 0.2], [0.1, math.nan, 0.2]], ids=["none", "two", "missing"])
+def test_corrections_of_all_pairs_refuse_what_is_not_all_pairs(method, pvalues):
+    with pytest.raises(StatsError, match=f"found {len(pvalues)} p-values, .* otherwise use holm"):
+        adjust(pvalues, method=method, all_pairs=True)
