@@ -62,10 +62,14 @@ def main() -> None:
         parser.exit(1, f"{' '.join(options.tests)}: not passed without a mutation; nothing was tried\n")
     subprocess.run([command, "init", config, session], check=True)
     with sqlite3.connect(session) as opened:
-        rows = opened.execute("SELECT job_id, operator_name FROM mutation_specs").fetchall()
-        useful = sorted(
+        # By place and operator: the jobs' names are drawn anew each time.
+        rows = opened.execute(
+            "SELECT job_id, operator_name FROM mutation_specs "
+            "ORDER BY start_pos_row, start_pos_col, operator_name, operator_args, occurrence"
+        ).fetchall()
+        useful = [
             job for job, operator in rows if not (operator.startswith(HARMLESS) or operator.endswith(SAME))
-        )
+        ]
         kept = set(random.Random(options.seed).sample(useful, min(options.most, len(useful))))
         dropped = [(job,) for job, _ in rows if job not in kept]
         for table in ("mutation_specs", "work_items"):
