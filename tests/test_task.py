@@ -97,6 +97,16 @@ def test_titles_and_units_are_those_of_the_metric():
     assert "say which is better: so" in undeclared("nobodys", "so")
 
 
+def test_a_metric_turned_round_keeps_its_unit_unless_it_was_a_share():
+    for name, metric in METRICS.items():
+        turned = known(f"neg_{name}")
+        if NAMES.get(f"neg_{name}") is not None:
+            continue
+        assert turned.unit == ("number" if metric.unit == "share" else metric.unit), name
+        assert (turned.low, turned.high) == (-metric.high, -metric.low), name
+        assert {turned.direction, metric.direction} in ({"higher", "lower"}, {None}), name
+
+
 def test_a_direction_may_be_declared_against_the_name_and_is_said_so():
     assert direction_of("test_loss", True) == (
         True,
@@ -114,8 +124,9 @@ def test_a_declared_metric_is_found_under_its_columns():
         with pytest.raises(UndeclaredError, match="is not known"):
             metrics[name]
     other = CustomMetric(name="doubt", reference="a.py:f", code="c", minimise=False)
-    with pytest.raises(UndeclaredError, match="minimised in one place and maximised in another"):
-        Metrics.of([*metrics.custom, other])
+    for both in ([*metrics.custom, other], [other, *metrics.custom]):
+        with pytest.raises(UndeclaredError, match="minimised in one place and maximised in another"):
+            Metrics.of(both)
 
 
 @pytest.mark.parametrize("backend", ["torch", "jax", "tensorflow"])

@@ -234,6 +234,29 @@ def test_the_other_way_of_a_layer_computes_the_same(name, other):
         np.testing.assert_allclose(out, expected(built, weights, x, True), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(40,), (6, 10), (5, 4, 3)], ids=["flat", "sequence", "image"])
+def test_dropout_of_several_trials_at_once_draws_each_mask_as_alone(shape):
+    """A mask is 1 / keep or 0, from its trial's own generator, in the memory order of a trial alone."""
+    torch = pytest.importorskip("torch")
+    stacked = import_module("optbench.backends.torch.stacked_layers")
+    built, _, x = place_of(spec.Dropout(rate=0.25), shape)
+    seeds = (3, 4)
+    held = stacked.StackedWeights(
+        weights={}, generators=[torch.Generator().manual_seed(seed) for seed in seeds]
+    )
+    value = torch.from_numpy(np.stack([x, x + 1]))
+    given = held.as_images(value) if len(shape) == 3 else value
+    out = stacked.forward(built, held)(given)
+    found = held.by_trial(out) if len(shape) == 3 else out
+    for trial, seed in enumerate(seeds):
+        drawn = torch.empty(x.shape, dtype=value.dtype)
+        drawn.bernoulli_(0.75, generator=torch.Generator().manual_seed(seed))
+        assert 0 < drawn.sum() < drawn.numel()
+        torch.testing.assert_close(found[trial], value[trial] * (drawn / 0.75))
+    still = stacked.StackedWeights(weights={}, generators=held.generators, training=False)
+    assert stacked.forward(built, still)(given) is given
+
+
 GELU = Model(name="m", layers=(spec.Dense(units=4), spec.Activate(activation="gelu"), spec.Dense()))
 LACKING = [("ACTIVATIONS", "gelu"), ("LAYERS", "activation")]
 

@@ -239,7 +239,7 @@ def test_pair_correlation_matches_numpy_and_reports_constants():
     a, b = common + rng.normal(size=30) * 0.3, common + rng.normal(size=30) * 0.3
     result = pair_correlation(a, b)
     assert result.pearson == pytest.approx(np.corrcoef(a, b)[0, 1])
-    assert result.variance_ratio > 3
+    assert result.variance_ratio == pytest.approx((a.var(ddof=1) + b.var(ddof=1)) / (a - b).var(ddof=1))
     assert "constant" in pair_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]).reason
 
 
@@ -264,3 +264,18 @@ def test_midranks_are_those_of_scipy(values):
 def test_a_margin_of_many_orders_more_than_the_spread_is_equivalence_without_a_warning():
     found = tost([1e-9, 2e-9, 3e-9], margin=1e308)
     assert found.pvalue == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "df", "reason"),
+    [
+        ([0.1], 0, "undefined: a spread needs 2 pairs, found 1"),
+        ([0.1, 0.1], 1, "standard deviation is 0"),
+        ([0.1, 0.3], 1, None),
+        ([0.1, 0.1, math.inf], 2, "diverged"),
+    ],
+)
+def test_a_t_test_says_its_degrees_of_freedom_where_it_is_refused_too(values, df, reason):
+    found = paired_t(values)
+    assert found.df == df
+    assert found.reason is None if reason is None else reason in found.reason
