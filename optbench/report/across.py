@@ -296,7 +296,8 @@ def _notes(
     stability: Stability | None,
 ) -> list[str]:
     notes = [
-        "On these workloads: the average of their mean differences; nothing is claimed about others. "
+        "On these workloads: the average of their mean differences; better and worse are about the typical "
+        "run, and need it too, by signed ranks of all pairs; nothing is claimed about others. "
         "On new workloads: the workload is the unit, one value each, however many seeds went into it."
     ]
     count = len(boards)

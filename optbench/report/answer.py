@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from optbench.report.text import CORRECTIONS, listed, p_value
+from optbench.stats.verdict import TYPICAL
 from optbench.task import Metric
 
 Kind = Literal["verdict", "test", "sample", "cost", "missing"]
@@ -19,13 +20,19 @@ Kind = Literal["verdict", "test", "sample", "cost", "missing"]
 MOST_NAMED = 4
 #: More workloads than this are counted, not named.
 MOST_WORKLOADS = 3
+#: Words that claim something, so that it is said of what.
+CLAIMING = ("better", "worse", "equivalent")
 #: Order of the verdicts in the answer.
 WORDS = ("better", "worse", "mixed", "equivalent", "inconclusive", "crashed")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One comparison of the answer; numbers in the metric's own unit, positive is better."""
+    """One comparison of the answer; numbers in the metric's own unit, positive is better.
+
+    ``claim`` says of what better, worse and equivalent are said: in the typical run, or on average;
+    ``left_open`` what they leave possible.
+    """
 
     candidate: str
     baseline: str
@@ -37,6 +44,8 @@ class Finding:
     smallest_p: float
     n: int
     reason: str = ""
+    claim: str = TYPICAL
+    left_open: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,14 +126,13 @@ def verdict_sentence(scope: Scope, quantity: Quantity, *, margin: float | None) 
     one_baseline = len({finding.baseline for finding in ordered}) == 1
     against = f", against {ordered[0].baseline}" if one_baseline else ""
     unit = f" in {quantity.unit}" if quantity.unit else ""
-    heading = f"{quantity.name}{unit}, {quantity.interval}; positive is better"
+    heading = f"{quantity.name}{unit}, {quantity.interval}; positive is better{_claims(ordered)}"
     named = [
-        f"{_name(finding, against=not one_baseline)} {_verdict_text(finding.word)}"
-        f"{_numbers(finding, quantity)}"
+        f"{_name(finding, against=not one_baseline)} {finding.word}{_numbers(finding, quantity)}"
         for finding in ordered[:MOST_NAMED]
     ]
     listing = "; ".join([*named, *_counted(ordered[MOST_NAMED:])])
-    return f"On {scope.where}{against} ({heading}): {listing}."
+    return f"On {scope.where}{against} ({heading}): {listing}.{_left_open(ordered)}"
 
 
 def in_reading_order(findings: Iterable[Finding]) -> list[Finding]:
@@ -136,8 +144,11 @@ def in_reading_order(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(findings, key=place)
 
 
-def _verdict_text(word: str) -> str:
-    return "equivalent in the typical run" if word == "equivalent" else word
+def _claims(findings: Sequence[Finding]) -> str:
+    """Of what the words are said, where one of them claims something."""
+    claims = dict.fromkeys(finding.claim for finding in findings if finding.word in CLAIMING)
+    words = [word for word in CLAIMING if any(finding.word == word for finding in findings)]
+    return f"; {listed(words)}: {' or '.join(claims)}" if claims else ""
 
 
 def _name(finding: Finding, *, against: bool) -> str:
@@ -161,18 +172,25 @@ def _one(finding: Finding, where: str, quantity: Quantity, margin: float | None)
     if finding.word == "crashed":
         return f"On {where} {finding.reason or f'every trial of {candidate} crashed: missing data'}."
     phrases = {
-        "better": f"{candidate} is better than {baseline}",
-        "worse": f"{candidate} is worse than {baseline}",
-        "equivalent": (
-            f"{candidate} and {baseline} are equivalent in the typical run{_margin(quantity, margin)}"
-        ),
+        "better": f"{candidate} is better than {baseline} {finding.claim}",
+        "worse": f"{candidate} is worse than {baseline} {finding.claim}",
+        "equivalent": f"{candidate} and {baseline} are equivalent {finding.claim}{_margin(quantity, margin)}",
         "mixed": f"{candidate} against {baseline} is mixed",
         "inconclusive": f"{candidate} against {baseline} is inconclusive",
     }
     p = f", p {p_value(finding.p)}" if not math.isnan(finding.p) else ""
     tail = f" ({finding.reason.rstrip('.')})" if finding.word == "mixed" and finding.reason else ""
     estimate = quantity.estimate(finding, unit=True)
-    return f"On {where} {phrases[finding.word]}: {quantity.name} {estimate}{p}{tail}."
+    text = f"On {where} {phrases[finding.word]}: {quantity.name} {estimate}{p}{tail}."
+    return text + _left_open([finding])
+
+
+def _left_open(findings: Sequence[Finding]) -> str:
+    """What the words that claim something leave possible, as a sentence of its own."""
+    notes = {f.left_open for f in findings if f.word in CLAIMING and f.left_open}
+    if len(notes) > 1:
+        return " Runs that collapsed, and the rates that stay possible, stand below the table."
+    return "".join(f" {note[0].upper()}{note[1:]}." for note in notes)
 
 
 def _margin(quantity: Quantity, margin: float | None) -> str:

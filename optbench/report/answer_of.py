@@ -163,10 +163,17 @@ def _of_stratified(
         low=c.low,
         high=c.high,
         p=c.p_adjusted,
-        smallest_p=min(1.0, factor * c.smallest_attainable_p),
+        smallest_p=_least(factor * c.smallest_attainable_p, c.p_adjusted),
         n=c.n_pairs,
         reason=c.verdict.reason,
+        claim=c.verdict.claim,
+        left_open=c.verdict.left_open,
     )
+
+
+def _least(first: float, p: float) -> float:
+    """What could be reached at the correction's first step, or what a later step did reach."""
+    return min(1.0, first) if math.isnan(p) else min(1.0, first, p)
 
 
 def _of_pair(c: PairedComparison) -> Finding:
@@ -182,6 +189,8 @@ def _of_pair(c: PairedComparison) -> Finding:
         smallest_p=c.smallest_adjusted_p,
         n=c.n,
         reason=c.verdict.reason,
+        claim=c.verdict.claim,
+        left_open=c.verdict.left_open,
     )
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from optbench.records.tables import ModelComparison
 from optbench.report.answer_of import table_answer
 from optbench.report.effect import interval_name, shown_difference
-from optbench.report.reasons import unseen
+from optbench.report.reasons import left_open, unseen
 from optbench.report.terminal import answer_lines
 from optbench.report.text import CORRECTIONS, UNBOUNDED
 from optbench.stats.compare import Comparison
@@ -243,7 +243,8 @@ def _these(comparisons: Iterable[StratifiedComparison], result: Comparison) -> T
         columns,
         left=["comparison", "verdict"],
     )
-    for c in comparisons:
+    compared = list(comparisons)
+    for c in compared:
         table.add_row(
             _pair(c.candidate, c.baseline),
             str(c.n_datasets),
@@ -255,8 +256,11 @@ def _these(comparisons: Iterable[StratifiedComparison], result: Comparison) -> T
         )
     table.caption = (
         f"correction {CORRECTIONS[result.settings.correction]}; [CI] inverts the test and holds for all "
-        "rows together; nothing is claimed about other datasets"
+        "rows together; better and worse are about the typical run and need it too, by signed ranks of all "
+        "pairs; nothing is claimed about other datasets"
     )
+    if told := left_open((f"{c.candidate} against {c.baseline}", c.verdict) for c in compared):
+        table.caption += f"; {told}"
     return table
 
 

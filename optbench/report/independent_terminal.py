@@ -62,8 +62,9 @@ def _comparisons(result: IndependentComparison, max_rows: int) -> list[Renderabl
         intervals = interval_name(len(comparisons), alpha=result.alpha, correction=result.correction)
         table.caption = (
             f"[CI]: {intervals}, Welch, with the skewness seen allowed for against a longer tail; positive "
-            "if the first is better; p: permutations of Welch's t, exact or sampled; better and worse need "
-            "both"
+            "if the first is better; p: permutations of Welch's t, exact or sampled; better and worse are "
+            "about the typical run and need both, and that a run of one beats a run of the other more often "
+            "than not (Brunner and Munzel)"
         )
         for c in comparisons[:max_rows]:
             mean = "-" if math.isnan(c.welch.estimate) else number(c.welch.estimate)
@@ -97,19 +98,28 @@ def _cut(c: UnpairedComparison, alpha: float) -> bool:
 def _targets(result: IndependentComparison, max_rows: int) -> list[RenderableType]:
     first = result.targets[0].result
     side = "above" if result.input.maximise else "below"
-    sd = f"known sd {first.sd:g}" if first.known_sd else "sd of each group's own runs"
-    columns = ["group", "n", "mean", "bound", "p", f"{side} it"]
-    table = grid(f"Is the mean {side} {first.target:g}?", columns, left=["group", f"{side} it"])
+    about = "mean" if first.known_sd else "typical run"
+    columns = ["group", "n", "mean", f"bound of the {about}", "p", f"{side} it"]
+    table = grid(f"Is the {about} {side} {first.target:g}?", columns, left=["group", f"{side} it"])
+    tests = f"z test of the mean of each group, known sd {first.sd:g}, yes where"
+    if not first.known_sd:
+        tests = (
+            "exact sign test of the median run of each group; yes needs t of the mean, too, with the "
+            "skewness seen allowed for, and of both"
+        )
+    of = "mean" if first.known_sd else "median run"
     table.caption = (
-        f"one-sided {'z' if first.known_sd else 't'} test of each group, {sd}, yes where p < "
-        f"{result.alpha:g}; bound: {1 - result.alpha:.4g} one-sided confidence bound of the mean; not "
-        "corrected over groups"
+        f"one-sided {tests} p < {result.alpha:g}; bound: {1 - result.alpha:.4g} one-sided confidence bound "
+        f"of the {of}; not corrected over groups"
     )
     several = len(result.input.datasets) > 1
     for t in result.targets[:max_rows]:
         r = t.result
         name = f"{t.optimizer} on {t.dataset}" if several else t.optimizer
         answer = "yes" if r.reached else "no" if r.reason is None else f"not tested: {r.reason}"
+        if r.mixed:
+            shown, other = ("typical run", "mean") if r.pvalue < r.alpha else ("mean", "typical run")
+            answer = f"mixed: the {shown} is, of the {other} it is not shown"
         table.add_row(
             escape(name), str(r.n), number(r.mean, 6), number(r.bound, 6), number(r.pvalue, 2), answer
         )

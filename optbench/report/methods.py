@@ -137,7 +137,8 @@ def _tested(spec: ReportSpec, boards: Sequence[Leaderboard], declared: Declared)
         text += (
             " On these workloads together, the average of their mean differences, each workload weighing "
             "the same, was tested by sign flips within workloads, with Hall's t against a longer tail; "
-            "where a trial diverged, by signed ranks within workloads, summed."
+            "where a trial diverged, by signed ranks within workloads, summed. Better and worse were said "
+            "only where signed ranks of all pairs together showed the same."
         )
     if crossed:
         text += (

@@ -26,7 +26,7 @@ from optbench.report.text import DASH, EXPLORATORY, TextTable, estimate, p_value
 from optbench.stats.common import FloatArray
 from optbench.stats.crossed import CrossedMean, two_way_examples
 from optbench.stats.pairs import Settings, adjust_family, one_side, simultaneous_confidence
-from optbench.stats.verdict import Verdict, verdict
+from optbench.stats.verdict import MEAN, Verdict, verdict
 from optbench.suite.validation import parse
 from optbench.trial import TrialSpec
 
@@ -197,7 +197,12 @@ def _verdict(mean: CrossedMean, p: float, candidate: str, baseline: str, board: 
     if mean.reason is not None:
         return Verdict("inconclusive", f"{candidate} against {baseline}: {mean.reason}.")
     return verdict(
-        pvalue=p, direction=mean.estimate, alpha=board.alpha, candidate=candidate, baseline=baseline
+        pvalue=p,
+        direction=mean.estimate,
+        alpha=board.alpha,
+        candidate=candidate,
+        baseline=baseline,
+        claim=MEAN,
     )
 
 

@@ -13,7 +13,7 @@ from optbench.suite.report_spec import Question, ReportSpec
 
 #: What each question asks.
 QUESTION_TEXTS: Mapping[Question, str] = {
-    "these": "better on these workloads, on average?",
+    "these": "better on these workloads together?",
     "new": "better on new workloads of this kind?",
     "each": "better on each workload by itself?",
 }

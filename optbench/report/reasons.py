@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from optbench.report.effect import shown_difference
 from optbench.report.text import listed, short
-from optbench.stats.collapses import FEWEST_RUNS, unseen_rate
 from optbench.stats.families import PairedComparison
+from optbench.stats.verdict import TYPICAL, Verdict
 
 #: Words whose reason no column shows.
 _EXPLAINED = ("mixed", "equivalent")
@@ -51,23 +51,32 @@ def reasons(comparisons: Sequence[PairedComparison]) -> list[str]:
 
 
 def unseen(comparisons: Sequence[PairedComparison]) -> list[str]:
-    """What better and worse leave open where no run collapsed; empty without such a verdict."""
-    found = [
-        c
-        for c in comparisons
-        if c.verdict.word in ("better", "worse")
-        and c.n >= FEWEST_RUNS
-        and not (c.n_collapsed_candidate or c.n_collapsed_baseline)
-        and c.average is not None
-        and math.isfinite(c.average.estimate)
-    ]
-    if not found:
+    """Of what better and worse are said, and what they leave open; empty where neither is said."""
+    said = [c for c in comparisons if c.verdict.word in ("better", "worse") and c.verdict.claim == TYPICAL]
+    told = left_open((c.candidate, c.verdict) for c in said)
+    if not told:
         return []
-    rate = unseen_rate(min(c.n for c in found))
     return [
-        "Better and worse are about the typical run and the mean of runs like these: none of them "
-        f"collapsed, which leaves a rate of up to {rate:.0%} possible."
+        f"Better and worse are about the typical run: {told}; nothing is claimed of a mean that collapses "
+        "not seen here would carry."
     ]
+
+
+def left_open(verdicts: Iterable[tuple[str, Verdict]]) -> str:
+    """What verdicts that claim something leave possible: once where it is the same for all, else by name.
+
+    Examples
+    --------
+    >>> left_open([("wame", Verdict("better", "", "in the typical run", "no run of 9 collapsed"))])
+    'no run of 9 collapsed'
+    """
+    notes: dict[str, list[str]] = {}
+    for name, verdict in verdicts:
+        if verdict.left_open:
+            notes.setdefault(verdict.left_open, []).append(name)
+    if len(notes) < 2:
+        return "".join(notes)
+    return "; ".join(f"{listed(list(dict.fromkeys(names)))} ({note})" for note, names in notes.items())
 
 
 def reach(comparisons: Iterable[tuple[str, PairedComparison]]) -> str:

@@ -12,9 +12,9 @@ import pandas as pd
 
 from optbench.stats.common import FloatArray, differences
 from optbench.stats.datasets import StratifiedComparison
-from optbench.stats.families import FamilyResult, PairedComparison
+from optbench.stats.families import FamilyResult
 from optbench.stats.sequential import SequentialPlan
-from optbench.stats.sequential_verdict import Decision, decide_sequentially
+from optbench.stats.sequential_verdict import Decision, decide_together
 from optbench.suite.report_spec import ReportSpec
 from optbench.trial import STREAMS
 
@@ -106,30 +106,29 @@ def within(
         return family
     rows = table.reindex(list(blocks))
 
-    def decided(c: PairedComparison) -> PairedComparison:
-        if c.verdict.word == "crashed":
-            return c
-        pair = rows[[c.candidate, c.baseline]].dropna().to_numpy(dtype=float)
-        found = decide_sequentially(
-            pair[:, 0],
-            pair[:, 1],
-            plan,
-            candidate=c.candidate,
-            baseline=c.baseline,
-            margin=spec.analysis.margin,
-            final=len(blocks) == len(spec.seeds),
-            resolution=resolution,
-        )
-        return replace(
+    made = [c for c in family.comparisons if c.verdict.word != "crashed"]
+    values = [rows[[c.candidate, c.baseline]].dropna().to_numpy(dtype=float) for c in made]
+    found = decide_together(
+        [(c.candidate, c.baseline, x[:, 0], x[:, 1]) for c, x in zip(made, values, strict=True)],
+        plan,
+        declared=len(family.comparisons),
+        holm=spec.analysis.correction == "holm",
+        margin=spec.analysis.margin,
+        final=len(blocks) == len(spec.seeds),
+        resolution=resolution,
+    )
+    decided = {
+        c.candidate: replace(
             c,
-            p_adjusted=found.p_adjusted,
+            p_adjusted=decision.p_adjusted,
             smallest_adjusted_p=math.nan,
-            attainable=_look_text(found, plan),
-            verdict=found.verdict,
-            sequential=found,
+            attainable=_look_text(decision, plan),
+            verdict=decision.verdict,
+            sequential=decision,
         )
-
-    return replace(family, comparisons=tuple(decided(c) for c in family.comparisons))
+        for c, decision in zip(made, found, strict=True)
+    }
+    return replace(family, comparisons=tuple(decided.get(c.candidate, c) for c in family.comparisons))
 
 
 def over_workloads(
@@ -143,36 +142,36 @@ def over_workloads(
     if {board.workload for board in boards} != {entry.label for entry in spec.workloads}:
         seeds = 0  # a workload has no trial yet: the average is not over these
 
-    def decided(c: StratifiedComparison) -> StratifiedComparison:
-        if c.verdict.word == "crashed":
-            return c
-        d = _averages(boards, seeds, c.candidate, c.baseline)
-        found = decide_sequentially(
-            d,
-            np.zeros(d.size),
-            plan,
-            candidate=c.candidate,
-            baseline=c.baseline,
-            final=seeds == len(spec.seeds),
-            runs=False,
-        )
-        verdict, interval = found.verdict, found.look.interval
-        if c.verdict.word == "mixed" and verdict.word in ("better", "worse"):
-            verdict = replace(c.verdict, reason=f"{c.verdict.reason.rstrip('.')}; {verdict.reason}")
-        return replace(
-            c,
-            p_adjusted=found.p_adjusted,
-            smallest_attainable_p=math.nan,
-            estimate=interval.estimate,
-            low=interval.low,
-            high=interval.high,
-            confidence=interval.confidence,
-            method=found.look.method,
-            verdict=verdict,
-            sequential=replace(found, verdict=verdict),
-        )
+    made = [c for c in compared if c.verdict.word != "crashed"]
+    values = [_averages(boards, seeds, c.candidate, c.baseline) for c in made]
+    found = decide_together(
+        [(c.candidate, c.baseline, d, np.zeros(d.size)) for c, d in zip(made, values, strict=True)],
+        plan,
+        declared=max(len(compared), len(spec.optimizers) - 1),
+        holm=spec.analysis.correction == "holm",
+        final=seeds == len(spec.seeds),
+        runs=False,
+    )
+    decided = {c.candidate: _by_design(c, d) for c, d in zip(made, found, strict=True)}
+    return tuple(decided.get(c.candidate, c) for c in compared)
 
-    return tuple(decided(c) for c in compared)
+
+def _by_design(c: StratifiedComparison, found: Decision) -> StratifiedComparison:
+    verdict, interval = found.verdict, found.look.interval
+    if c.verdict.word == "mixed" and verdict.word in ("better", "worse"):
+        verdict = replace(c.verdict, reason=f"{c.verdict.reason.rstrip('.')}; {verdict.reason}")
+    return replace(
+        c,
+        p_adjusted=found.p_adjusted,
+        smallest_attainable_p=math.nan,
+        estimate=interval.estimate,
+        low=interval.low,
+        high=interval.high,
+        confidence=interval.confidence,
+        method=found.look.method,
+        verdict=verdict,
+        sequential=replace(found, verdict=verdict),
+    )
 
 
 def _averages(boards: Sequence[Leaderboard], seeds: int, candidate: str, baseline: str) -> FloatArray:
@@ -211,7 +210,9 @@ def described(spec: ReportSpec) -> str:
     plan = design_plan(spec)
     if plan is None:
         return ""
-    over = f" over {plan.comparisons} comparisons" if plan.comparisons > 1 else ""
+    over = f" over {plan.comparisons:g} comparisons" if plan.comparisons > 1 else ""
+    if plan.comparisons > 1 and spec.analysis.correction == "holm":
+        over += ", what a decided one had of it going to those that are open (Holm's steps)"
     if plan.kind == "anytime":
         how = f"bets on signs by rank, valid after any seed up to {plan.budget}"
     else:

@@ -13,6 +13,7 @@ from optbench.report.across import Across, AcrossRow, SettingComparison
 from optbench.report.board_notes import named_notes
 from optbench.report.effect import shown_difference
 from optbench.report.leaderboard import Leaderboard, of_board
+from optbench.report.reasons import left_open
 from optbench.report.text import (
     CORRECTIONS,
     DASH,
@@ -88,7 +89,7 @@ def across_table(across: Across) -> TextTable:
         title=across.title,
         columns=columns,
         rows=tuple(tuple(text for text, _ in row) for row in cells),
-        notes=tuple(_across_notes(across)),
+        notes=tuple(_across_notes(across, sure=any("(sure of" in row[2][0] for row in cells))),
         always=frozenset(core),
         details=frozenset({"profile area"}),
         extras=frozenset(extras),
@@ -124,16 +125,24 @@ def _across_cells(across: Across, row: AcrossRow) -> list[tuple[str, Value]]:
     ]
 
 
-def _across_notes(across: Across) -> list[str]:
+_PROFILE = " Profile area: of epochs to target, within 4 times the best; 1 is best everywhere."
+_SURE = (
+    " Sure of: on at least so many it is better, with all workloads and comparisons taken together (partial "
+    "conjunction), a stricter question."
+)
+
+
+def _across_notes(across: Across, *, sure: bool) -> list[str]:
+    claimed = left_open((row.optimizer, row.these.verdict) for row in across.rows if row.these is not None)
     return [
         *across.notes,
-        "Within each: the verdicts of the single workloads, each corrected within its own table. Sure of: on "
-        "at least so many it is better, with all workloads and comparisons taken together (partial "
-        "conjunction), a stricter question.",
+        "Within each: the verdicts of the single workloads, each corrected within its own table."
+        + (_SURE if sure else ""),
         *(f"New workloads: {note}" for note in named_notes(across.family.comparisons)),
         f"p-values after {CORRECTIONS[across.correction]} over the comparisons of each question, [CI] at the "
-        "same level for all of them together. Profile area: of epochs to target, within 4 times the best; 1 "
-        "is best everywhere.",
+        "same level for all of them together."
+        + ("" if all(math.isnan(row.profile) for row in across.rows) else _PROFILE),
+        *([f"These workloads, better and worse: {claimed}."] if claimed else []),
         *(
             f"{row.optimizer}, these workloads: {row.these.verdict.word}. {row.these.verdict.reason}"
             for row in across.rows

@@ -38,6 +38,7 @@ from optbench.stats.ranks import (
     rank_intervals,
     rank_table,
 )
+from optbench.stats.verdict import TYPICAL
 
 #: Families of more comparisons than this are analysed in brief, with a note.
 BRIEF = 500
@@ -120,8 +121,8 @@ def compare_family(
     --------
     >>> table = np.array([[0.8, 0.9], [0.7, 0.8], [0.6, 0.8], [0.5, 0.7], [0.4, 0.7], [0.3, 0.6]])
     >>> result = compare_family(table, ["adam", "wame"], settings=Settings("adam", "baseline"), scope="toy")
-    >>> result.comparisons[0].verdict.reason
-    'wame beats adam: adjusted p = 0.0312 <= 0.05.'
+    >>> result.comparisons[0].verdict.reason.split(";")[0]
+    'wame beats adam in the typical run: adjusted p = 0.0312 <= 0.05'
     """
     pairs = settings.pairs(names)
     values = [columns(c, b) if columns else (table[:, c], table[:, b]) for c, b in pairs]
@@ -146,7 +147,7 @@ def compare_family(
     )
     comparisons = [
         c if s is None or c.crossed else replace(c, sensitivity=s)
-        for c, s in zip(decide(raw, settings), known, strict=True)
+        for c, s in zip(decide(raw, settings, claim=_claim(blocks)), known, strict=True)
     ]
     complete = table[~np.isnan(table).any(axis=1)]
     means = [_mean(column) * (1 if maximise else -1) for column in table.T]
@@ -184,6 +185,12 @@ def compare_family(
         critical_difference=distance,
         notes=tuple(notes),
     )
+
+
+def _claim(blocks: str) -> str:
+    """What better is said of: the blocks are runs, or datasets or workloads as a sample of their kind."""
+    kinds = {"datasets": "on the typical dataset", "workloads": "on the typical workload"}
+    return kinds.get(blocks, TYPICAL)
 
 
 def _at_once(

@@ -40,7 +40,7 @@ from optbench.stats.paired import (
 )
 from optbench.stats.power import attainability
 from optbench.stats.skew import join, mean_test, skewed_mean
-from optbench.stats.verdict import MeanSays, Verdict, verdict
+from optbench.stats.verdict import MEAN, TYPICAL, MeanSays, Verdict, collapses_told, no_collapse, verdict
 
 if TYPE_CHECKING:
     from optbench.stats.sequential_verdict import Decision
@@ -88,7 +88,8 @@ class PairedComparison:
     """Two optimizers in the same blocks; every difference is positive where the candidate is better.
 
     `n` pairs were used and `n_missing` blocks of the family lack one of the two. `p_adjusted` and
-    `smallest_adjusted_p` are after the family's correction. `sign_flip` is None above 30 pairs, where `t`
+    `smallest_adjusted_p`, which it could have had beside the others as they are, are after the family's
+    correction. `sign_flip` is None above 30 pairs, where `t`
     serves. `mean` and `hodges_lehmann` have intervals of this comparison alone; `average` (the mean, by sign
     flips, with Hall's t against a longer tail) and `simultaneous` (the Hodges-Lehmann shift) have the level
     that holds for the family together, as `p_adjusted` and `average_p_adjusted` do.
@@ -290,7 +291,9 @@ def adjust_family(pvalues: Sequence[float], settings: Settings) -> FloatArray:
     return np.minimum(1.0, adjusted * settings.together)
 
 
-def decide(raw: list[PairedComparison], settings: Settings) -> list[PairedComparison]:
+def decide(
+    raw: list[PairedComparison], settings: Settings, *, claim: str = TYPICAL
+) -> list[PairedComparison]:
     """Correct the comparisons of a family and give each its verdict.
 
     Parameters
@@ -298,6 +301,8 @@ def decide(raw: list[PairedComparison], settings: Settings) -> list[PairedCompar
     raw : list of PairedComparison
         From `compare_pair`, in the order of ``settings.pairs``.
     settings : Settings
+    claim : str
+        What better and worse are said of; by default the typical run.
 
     Returns
     -------
@@ -317,6 +322,7 @@ def decide(raw: list[PairedComparison], settings: Settings) -> list[PairedCompar
     # The first step of every step-down method multiplies the smallest p by the size of the family.
     factor = 1 if settings.correction in ("none", "bh") else sum(not math.isnan(x) for x in p)
     factor *= settings.together
+    reach = _reaches(raw, p, adjusted, settings, factor)
     decided = []
     for i, c in enumerate(raw):
         p_adjusted, p_same = float(adjusted[i]), float(same[i])
@@ -324,7 +330,7 @@ def decide(raw: list[PairedComparison], settings: Settings) -> list[PairedCompar
             no_pairs = verdict(pvalue=math.nan, direction=0.0, candidate=c.candidate, baseline=c.baseline)
             decided.append(replace(c, verdict=no_pairs))
             continue
-        smallest = min(1.0, c.signed_rank.smallest_attainable_p * factor) if c.crossed is None else math.nan
+        smallest, steps = reach[i]
         direction = c.rank.rank_biserial if c.crossed is None else c.crossed.estimate
         reason = verdict(
             pvalue=p_adjusted,
@@ -332,12 +338,13 @@ def decide(raw: list[PairedComparison], settings: Settings) -> list[PairedCompar
             alpha=settings.alpha,
             margin=settings.margin,
             equivalence_pvalue=p_same,
-            equivalence_note=_unseen(c),
             smallest_p=smallest,
-            mean=None if c.crossed else mean_says(c, float(means[i]), settings.alpha),
+            mean=None if c.crossed else mean_says(c, float(means[i]), settings.alpha, runs=claim == TYPICAL),
             identical_in=c.n if c.signed_rank.n_zeros == c.n else 0,
             candidate=c.candidate,
             baseline=c.baseline,
+            claim=MEAN if c.crossed else claim,
+            note="" if c.crossed or claim != TYPICAL else left_open(c),
         )
         decided.append(
             replace(
@@ -350,11 +357,39 @@ def decide(raw: list[PairedComparison], settings: Settings) -> list[PairedCompar
                 average=_cut_mean(c.average, found=float(means[i]) <= settings.alpha),
                 attainable=_independent(c.crossed)
                 if c.crossed
-                else _attainable(c.n - c.signed_rank.n_zeros, c.n, settings.alpha, factor),
+                else _attainable(c.n - c.signed_rank.n_zeros, c.n, settings.alpha, steps),
                 verdict=_crossed_verdict(reason, c.crossed) if c.crossed else reason,
             )
         )
     return decided
+
+
+def _reaches(
+    raw: Sequence[PairedComparison],
+    p: Sequence[float],
+    adjusted: FloatArray,
+    settings: Settings,
+    factor: int,
+) -> list[tuple[float, int]]:
+    """The smallest adjusted p that each comparison could have had beside the others, and its multiplier.
+
+    By Holm's steps what others have found is no longer counted, so that fewer pairs reach the level.
+    """
+    known = np.sort([x for x in p if not math.isnan(x)])
+    steps = np.sort(adjusted[~np.isnan(adjusted)])
+    found = []
+    for c, mine in zip(raw, adjusted.tolist(), strict=True):
+        if c.signed_rank is None or c.crossed is not None:
+            found.append((math.nan, factor))
+            continue
+        alone, count = c.signed_rank.smallest_attainable_p, factor
+        first = min(1.0, alone * factor)
+        if correction_used(p, settings) == "holm":
+            before = int(np.searchsorted(known, alone * (1 - 1e-12)))
+            count = max(1, known.size - before) * settings.together
+            first = min(1.0, max(alone * count, float(steps[before - 1]) if before else 0.0))
+        found.append((min(first, mine), count))
+    return found
 
 
 def _deciding_p(c: PairedComparison) -> float:
@@ -372,7 +407,7 @@ def _crossed_verdict(found: Verdict, crossed: CrossedMean) -> Verdict:
     if crossed.reason is not None:
         return Verdict("inconclusive", f"{_independent(crossed)}: {crossed.reason}.")
     mean = f"mean difference {crossed.estimate:.3g} [{crossed.low:.3g}, {crossed.high:.3g}]"
-    return Verdict(found.word, f"{found.reason[:-1]} ({_independent(crossed)}; {mean}).")
+    return replace(found, reason=f"{found.reason[:-1]} ({_independent(crossed)}; {mean}).")
 
 
 def one_side(low: float, high: float, direction: float, *, found: bool) -> tuple[float, float]:
@@ -413,7 +448,7 @@ def _cut(interval: MeanTest | Interval) -> str:
     return f"{interval.method}, {CUT}"
 
 
-def mean_says(c: PairedComparison, p_adjusted: float, alpha: float) -> MeanSays | None:
+def mean_says(c: PairedComparison, p_adjusted: float, alpha: float, *, runs: bool = True) -> MeanSays | None:
     """What the mean shows beside the typical run; None where it was not computed.
 
     Parameters
@@ -423,14 +458,13 @@ def mean_says(c: PairedComparison, p_adjusted: float, alpha: float) -> MeanSays 
     p_adjusted : float
         Of the mean.
     alpha : float
+    runs : bool
+        Are the pairs runs, of which the collapsed ones are told?
     """
     if c.average is None:
         return None
     mean = c.average
-    fell = (
-        f"collapsed runs: {c.n_collapsed_candidate} of {c.n} of {c.candidate}, "
-        f"{c.n_collapsed_baseline} of {c.n} of {c.baseline}"
-    )
+    fell = _collapsed(c)
     if math.isnan(mean.pvalue) and math.isfinite(mean.estimate):
         sign = (mean.estimate > 0) - (mean.estimate < 0)
         return MeanSays(mean.estimate, sign, fell, tested=False)
@@ -442,20 +476,25 @@ def mean_says(c: PairedComparison, p_adjusted: float, alpha: float) -> MeanSays 
     sign = ((mean.estimate > 0) - (mean.estimate < 0)) if p_adjusted <= alpha else 0
     low, high = one_side(mean.low, mean.high, mean.estimate, found=sign != 0)
     said = f"mean difference {mean.estimate:.3g} [{low:.3g}, {high:.3g}]"
-    return MeanSays(mean.estimate, sign, f"{said}; {fell}" if c.n >= FEWEST_RUNS else said)
+    return MeanSays(mean.estimate, sign, f"{said}; {fell}" if c.n >= FEWEST_RUNS and runs else said)
 
 
-def _unseen(c: PairedComparison) -> str:
-    if c.equivalence is None:
-        return ""
-    return (
-        f"; no run collapsed, which leaves a rate of up to {c.equivalence.unseen_rate:.0%} possible and says "
-        "nothing of the mean beyond these runs"
+def _collapsed(c: PairedComparison) -> str:
+    return collapses_told(
+        (c.candidate, c.n_collapsed_candidate, c.n), (c.baseline, c.n_collapsed_baseline, c.n)
     )
+
+
+def left_open(c: PairedComparison) -> str:
+    """What a word about the typical run leaves open: the runs that collapsed, or the rate still possible."""
+    if c.n < FEWEST_RUNS or c.average is None:
+        return ""
+    return _collapsed(c) if c.n_collapsed_candidate or c.n_collapsed_baseline else no_collapse(c.n)
 
 
 def _attainable(useful: int, n: int, alpha: float, comparisons: int) -> str:
     if n and not useful:
         return f"{n} of {n} pairs are equal: no test of a difference can be made"
     text = attainability(useful, alpha=alpha, comparisons=comparisons)
-    return text if useful == n else f"{n - useful} of {n} pairs are equal; {text}"
+    verb = "is" if n - useful == 1 else "are"
+    return text if useful == n else f"{n - useful} of {n} pairs {verb} equal; {text}"

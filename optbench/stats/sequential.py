@@ -85,8 +85,10 @@ class SequentialPlan:
         Numbers of pairs at which the group-sequential design looks, ascending; the last is the budget. The
         anytime design needs the budget only, and looks after every pair.
     alpha : float
-        Level over all looks and all comparisons together (Bonferroni over comparisons).
-    comparisons : int
+        Level over all looks and all comparisons together (Bonferroni over comparisons; for Holm's steps see
+        `optbench.stats.sequential_verdict.decide_together`).
+    comparisons : float
+        By how many alpha is shared; whole, but for a step of Holm's in a part of them.
     spending : {"obrien-fleming", "pocock"}
         How alpha is spent by the share of the pairs seen: late, with nearly the power of one look, or evenly.
 
@@ -106,7 +108,7 @@ class SequentialPlan:
     kind: Kind = "group"
     looks: tuple[int, ...] = (6, 12, 18, 24, 30)
     alpha: float = 0.05
-    comparisons: int = 1
+    comparisons: float = 1
     spending: Spending = "obrien-fleming"
 
     def __post_init__(self) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from optbench.stats.collapses import collapse_counts, unseen_rate
+from optbench.stats.collapses import FEWEST_RUNS, collapse_counts
 from optbench.stats.common import FloatArray, differences
 from optbench.stats.paired import Interval
-from optbench.stats.pairs import PairedComparison, mean_says
+from optbench.stats.pairs import PairedComparison, mean_says, one_side
 from optbench.stats.sequential import SequentialLook, SequentialPlan
 from optbench.stats.skew import mean_test
-from optbench.stats.verdict import MeanSays, Verdict, verdict
+from optbench.stats.verdict import TYPICAL, MeanSays, Verdict, no_collapse, verdict
+
+#: Where a pair is the average over workloads of a seed's differences.
+SEED = "in the typical seed's average"
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ def decide_sequentially(
     final: bool = False,
     resolution: float | None = None,
     runs: bool = True,
+    step: SequentialPlan | None = None,
 ) -> Decision:
     """Make every look at a comparison that its pairs allow, up to the one that decides it.
 
@@ -65,6 +70,9 @@ def decide_sequentially(
         Step of the values.
     runs : bool
         Whether the values are runs, not averages over workloads, of which none can be said to collapse.
+    step : SequentialPlan, optional
+        The same design with the share of alpha that a step of Holm's procedure gives to the test of a
+        difference; intervals and equivalence stay at the design's.
 
     Returns
     -------
@@ -86,7 +94,8 @@ def decide_sequentially(
     """
     d = differences(a, b, resolution=resolution)
     looks = _looks(d.size, plan, final=final)
-    look = plan.look(d, final=final)
+    step = step or plan
+    look = step.look(d, final=final)
     if margin is not None:
         for n in looks:
             at = plan.look(d[:n], final=final and n == d.size)
@@ -94,16 +103,17 @@ def decide_sequentially(
                 number = looks.index(n) + 1
                 word = _equivalent(at, margin, candidate, baseline, _place(number, plan, n), runs=runs)
                 return Decision(at, number, _of(plan), min(1.0, at.p * plan.comparisons), word)
-            if at.decided:
+            if at.decided or (look.decided and n >= look.n):
                 break
     number = looks.index(look.n) + 1 if look.n in looks else 0
     spent = final or d.size >= plan.budget
-    p = min(1.0, look.p * plan.comparisons)
+    p = min(1.0, look.p * step.comparisons)
     if not look.decided:
         told = p if spent or plan.kind == "anytime" else math.nan
         word = _undecided(d, look, plan, number, told, candidate, baseline, spent=spent)
         return Decision(look, number, _of(plan), told, word)
-    mean = _mean(a[: look.n], b[: look.n], d[: look.n], look, plan, candidate, baseline, runs=runs)
+    mean = _mean(a[: look.n], b[: look.n], d[: look.n], look, step, candidate, baseline, runs=runs)
+    fell = sum(collapse_counts(a[: look.n], b[: look.n])) if runs else 0
     found = verdict(
         pvalue=p,
         direction=1.0 if look.word == "better" else -1.0,
@@ -111,9 +121,103 @@ def decide_sequentially(
         mean=mean,
         candidate=candidate,
         baseline=baseline,
+        claim=TYPICAL if runs else SEED,
+        note=no_collapse(look.n) if runs and look.n >= FEWEST_RUNS and not fell else "",
     )
-    reason = f"{found.reason.rstrip('.')}; decided at {_place(number, plan, look.n)}."
-    return Decision(look, number, _of(plan), p, Verdict(found.word, reason))
+    reason = f"{found.reason.rstrip('.')}; decided at {_place(number, plan, look.n)}"
+    if step != plan:
+        look = _wide(d, look, plan, final=final)
+        reason += ", with the alpha that the decisions of others left"
+    reason += "."
+    return Decision(look, number, _of(plan), p, replace(found, reason=reason))
+
+
+def decide_together(
+    pairs: Sequence[tuple[str, str, FloatArray, FloatArray]],
+    plan: SequentialPlan,
+    *,
+    declared: int,
+    holm: bool = True,
+    margin: float | None = None,
+    final: bool = False,
+    resolution: float | None = None,
+    runs: bool = True,
+) -> list[Decision]:
+    """Decide the comparisons of a family: what a decided one had of alpha goes to those that are open.
+
+    Parameters
+    ----------
+    pairs : sequence of (candidate, baseline, ndarray, ndarray)
+        Names and values, as of `decide_sequentially`.
+    plan : SequentialPlan
+        Its comparisons are those of all families that share alpha; each family hands on its own share only.
+    declared : int
+        Comparisons of this family, those that cannot be made included.
+    holm : bool
+        Hand alpha on; else each comparison keeps its share (Bonferroni).
+    margin, final, resolution, runs
+        As of `decide_sequentially`.
+
+    Returns
+    -------
+    list of Decision
+
+    Notes
+    -----
+    Closed testing: a set of comparisons without a difference is rejected once one of them crosses the bounds
+    of alpha shared over the set, at any look so far. So a decision may rest on an earlier look, whose bound
+    came into reach when another comparison was decided.
+
+    References
+    ----------
+    Marcus, Peritz and Gabriel (1976), Biometrika 63, 655-660; Maurer and Bretz (2013), Stat. Biopharm. Res.
+    5, 311-320 (group-sequential).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> two = [(name, "b", rng.normal(1, 1, 12), np.zeros(12)) for name in ("x", "y")]
+    >>> found = decide_together(two, SequentialPlan(looks=(6, 12), comparisons=2), declared=2)
+    >>> [f.verdict.word for f in found]
+    ['better', 'better']
+    """
+
+    def decide(step: SequentialPlan | None, which: Sequence[int]) -> dict[int, Decision]:
+        return {
+            i: decide_sequentially(
+                a,
+                b,
+                plan,
+                candidate=candidate,
+                baseline=baseline,
+                margin=margin,
+                final=final,
+                resolution=resolution,
+                runs=runs,
+                step=step,
+            )
+            for i in which
+            for candidate, baseline, a, b in [pairs[i]]
+        }
+
+    found = decide(None, range(len(pairs)))
+    most, handed = 0.0, 0
+    while holm and plan.comparisons >= declared:
+        done = [i for i, f in found.items() if f.look.decided]
+        open_ = [i for i in found if i not in done]
+        if len(done) == handed or not open_:
+            break
+        handed, most = len(done), max(most, *(found[i].p_adjusted for i in done))
+        step = replace(plan, comparisons=plan.comparisons * (declared - handed) / declared)
+        found |= {i: replace(f, p_adjusted=max(most, f.p_adjusted)) for i, f in decide(step, open_).items()}
+    return [found[i] for i in range(len(pairs))]
+
+
+def _wide(d: FloatArray, look: SequentialLook, plan: SequentialPlan, *, final: bool) -> SequentialLook:
+    """The look with the interval that holds for all together, cut at 0 where only a step found it."""
+    wide = plan.look(d[: look.n], final=final and look.n == d.size).interval
+    low, high = one_side(wide.low, wide.high, 1.0 if look.word == "better" else -1.0, found=True)
+    return replace(look, interval=replace(wide, low=low, high=high))
 
 
 def _looks(n: int, plan: SequentialPlan, *, final: bool) -> list[int]:
@@ -138,14 +242,15 @@ def _inside(interval: Interval, margin: float) -> bool:
 def _equivalent(
     look: SequentialLook, margin: float, candidate: str, baseline: str, place: str, *, runs: bool
 ) -> Verdict:
+    claim = TYPICAL if runs else SEED
     ends = f"[{look.interval.low:.3g}, {look.interval.high:.3g}]"
     reason = (
-        f"{candidate} and {baseline} differ by less than the margin {margin:g} in the typical run: the "
+        f"{candidate} and {baseline} differ by less than the margin {margin:g} {claim}: the "
         f"interval {ends}, which holds at all looks, lies within it"
     )
     if runs:
-        reason += f"; no run collapsed, which leaves a rate of up to {unseen_rate(look.n):.0%} possible"
-    return Verdict("equivalent", f"{reason}; decided at {place}.")
+        reason += f"; {no_collapse(look.n)}"
+    return Verdict("equivalent", f"{reason}; decided at {place}.", claim)
 
 
 def _undecided(

@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from optbench.stats.collapses import FEWEST_RUNS, collapsed
 from optbench.stats.common import FloatArray, StatsError, check_fraction, one_dimensional
 from optbench.stats.corrections import adjust
 from optbench.stats.paired import DIVERGED_REASON
 from optbench.stats.pairs import one_side
+from optbench.stats.relative import EXACT_DIVISIONS, RelativeEffect, divisions, relative_effect
 from optbench.stats.skew import skewed_test, third_moment
-from optbench.stats.verdict import Verdict, verdict
+from optbench.stats.verdict import Verdict, collapses_told, no_collapse, verdict
 
-#: All divisions of the runs are counted up to this many, sampled above.
-EXACT_DIVISIONS = 200_000
 _DRAWS = 9_999
 #: The most draws for the smallest p-values of a large family, and how many hits make more of them needless.
 _MOST_DRAWS, _FEW_HITS = 99_999, 20
@@ -55,7 +54,8 @@ class UnpairedComparison:
 
     `welch` is the mean's test and interval, with the skewness seen allowed for on the side of the longer
     tail, at the level that holds for the family together; `welch_p_adjusted` is its p and `p_adjusted` that
-    of the permutation test. "Better" and "worse" need both.
+    of the permutation test. `typical` is the chance that a run of the candidate beats one of the baseline,
+    `typical_p_adjusted` its p. "Better" and "worse" are said of the typical run, and need all three.
     """
 
     candidate: str
@@ -66,6 +66,8 @@ class UnpairedComparison:
     permutation: PermutationResult
     p_adjusted: float
     welch_p_adjusted: float
+    typical: RelativeEffect
+    typical_p_adjusted: float
     verdict: Verdict
 
 
@@ -214,13 +216,13 @@ def permutation_test(x: ArrayLike, y: ArrayLike, *, draws: int = _DRAWS, seed: i
             np.sort(pooled), pooled, side="right"
         ).astype(np.float64)
     pooled = pooled - pooled.mean()
-    divisions = math.comb(n + m, n)
-    if divisions <= EXACT_DIVISIONS:
-        chosen = _divisions(n, m)
+    ways = math.comb(n + m, n)
+    if ways <= EXACT_DIVISIONS:
+        chosen = divisions(n, m)
         values = _studentised(pooled, chosen, n, m)
         # The first division is the one observed.
         p = float((values >= values[0] * (1 - 1e-9)).mean())
-        smallest = (2 if n == m else 1) / divisions
+        smallest = (2 if n == m else 1) / ways
         return PermutationResult(p, "exact", min(1.0, smallest))
     rng = np.random.default_rng(seed)
     observed = _studentised(pooled, np.arange(n)[None, :], n, m)[0]
@@ -232,11 +234,6 @@ def permutation_test(x: ArrayLike, y: ArrayLike, *, draws: int = _DRAWS, seed: i
         hits += int((_studentised(pooled, chosen, n, m) >= observed * (1 - 1e-9)).sum())
         drawn += size
     return PermutationResult((hits + 1) / (drawn + 1), f"Monte Carlo, {drawn} draws", 1 / (draws + 1))
-
-
-@lru_cache(maxsize=2)
-def _divisions(n: int, m: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    return np.array(list(combinations(range(n + m), n)), dtype=np.int64)
 
 
 def _studentised(
@@ -289,8 +286,9 @@ def compare_unpaired(
 
     Notes
     -----
-    The word is "better" or "worse" only where the interval of the means shows the same; where one of the two,
-    permutation test and interval, shows a difference and the other does not, it is "mixed".
+    The word is "better" or "worse" only where the interval of the means and the test of the chance that a run
+    of one beats a run of the other show the same; where some show a difference and others do not, it is
+    "mixed".
 
     Examples
     --------
@@ -312,19 +310,35 @@ def compare_unpaired(
     raw = []
     for c, b in pairs:
         means = skewed_welch(values[c], values[b], confidence=1 - alpha / together)
-        test = permutation_test(
-            values[c], values[b], draws=max(_DRAWS, min(_MOST_DRAWS, 2 * math.ceil(together / alpha)))
-        )
-        empty = Verdict("inconclusive", "")
+        draws = max(_DRAWS, min(_MOST_DRAWS, 2 * math.ceil(together / alpha)))
         raw.append(
-            UnpairedComparison(c, b, values[c].size, values[b].size, means, test, math.nan, math.nan, empty)
+            UnpairedComparison(
+                candidate=c,
+                baseline=b,
+                n_candidate=values[c].size,
+                n_baseline=values[b].size,
+                welch=means,
+                permutation=permutation_test(values[c], values[b], draws=draws),
+                p_adjusted=math.nan,
+                welch_p_adjusted=math.nan,
+                typical=relative_effect(values[c], values[b], draws=draws),
+                typical_p_adjusted=math.nan,
+                verdict=Verdict("inconclusive", ""),
+            )
         )
     adjusted = adjust([r.permutation.pvalue for r in raw], method=correction, all_pairs=baseline is None)
     by_mean = adjust([r.welch.pvalue for r in raw], method=correction, all_pairs=baseline is None)
+    by_runs = adjust([r.typical.pvalue for r in raw], method=correction, all_pairs=baseline is None)
     result = []
-    for r, p, p_mean in zip(raw, adjusted.tolist(), by_mean.tolist(), strict=True):
+    for r, p, p_mean, p_runs in zip(raw, adjusted.tolist(), by_mean.tolist(), by_runs.tolist(), strict=True):
         low, high = one_side(r.welch.low, r.welch.high, r.welch.estimate, found=p_mean <= alpha)
-        said = replace(r, welch=replace(r.welch, low=low, high=high), p_adjusted=p, welch_p_adjusted=p_mean)
+        said = replace(
+            r,
+            welch=replace(r.welch, low=low, high=high),
+            p_adjusted=p,
+            welch_p_adjusted=p_mean,
+            typical_p_adjusted=p_runs,
+        )
         result.append(replace(said, verdict=_word(said, values, alpha, together)))
     return tuple(result)
 
@@ -334,25 +348,45 @@ def _word(r: UnpairedComparison, values: Mapping[str, FloatArray], alpha: float,
     with np.errstate(invalid="ignore"):
         wins = float(np.sign(a[:, None] - b[None, :]).sum())
     smallest = min(1.0, r.permutation.smallest_attainable_p * together)
+    known = not math.isnan(r.welch.low)
+    direction = r.welch.estimate if math.isfinite(r.welch.estimate) else wins
     found = verdict(
         pvalue=r.p_adjusted,
-        direction=r.welch.estimate if math.isfinite(r.welch.estimate) else wins,
+        direction=direction,
         alpha=alpha,
         smallest_p=smallest,
         candidate=r.candidate,
         baseline=r.baseline,
+        note=_left_open(a, b, r),
     )
-    if math.isnan(r.welch.low) or smallest > alpha:
+    if smallest > alpha and found.word == "inconclusive":
         return found
+    runs = f"the typical run (one of {r.candidate} beats one of {r.baseline} in {r.typical.effect:.0%})"
     mean = f"the difference of means {r.welch.estimate:.3g} [{r.welch.low:.3g}, {r.welch.high:.3g}]"
-    shows = r.welch_p_adjusted <= alpha
-    if found.word in ("better", "worse"):
-        return (
-            found
-            if shows
-            else Verdict("mixed", f"{found.reason[:-1]} by permutations, but {mean} does not show it.")
-        )
-    return Verdict("mixed", f"{found.reason[:-1]} by permutations, but {mean} does.") if shows else found
+    shows = {
+        mean: r.welch_p_adjusted <= alpha or not known,
+        runs: r.typical_p_adjusted <= alpha and (r.typical.effect - 0.5) * direction > 0,
+    }
+    if found.word not in ("better", "worse"):
+        too = known and shows[mean]
+        return Verdict("mixed", f"{found.reason[:-1]} by permutations, but {mean} does.") if too else found
+    silent = [text for text, yes in shows.items() if not yes]
+    if not silent:
+        return found
+    verb = "beats" if direction > 0 else "loses to"
+    test = f"adjusted p = {r.p_adjusted:.3g} <= {alpha:g} by permutations"
+    both = f"{' and '.join(silent)} {'do' if len(silent) > 1 else 'does'} not show it"
+    return Verdict("mixed", f"{r.candidate} {verb} {r.baseline}: {test}, but {both}.")
+
+
+def _left_open(a: FloatArray, b: FloatArray, r: UnpairedComparison) -> str:
+    """Collapsed runs of the two groups, or the rate that so many runs without one leave possible."""
+    if min(a.size, b.size) < FEWEST_RUNS:
+        return ""
+    fell = int(collapsed(a).sum()), int(collapsed(b).sum())
+    if not any(fell):
+        return no_collapse(min(a.size, b.size))
+    return collapses_told((r.candidate, fell[0], a.size), (r.baseline, fell[1], b.size))
 
 
 def duplicates(

@@ -6,9 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from optbench.stats.collapses import unseen_rate
 from optbench.stats.common import check_fraction
 
 Word = Literal["better", "worse", "equivalent", "mixed", "inconclusive", "crashed"]
+
+#: What "better", "worse" and "equivalent" are said of, in every format.
+TYPICAL = "in the typical run"
+#: By models of crossed seeds and of new examples.
+MEAN = "on average"
 
 
 @dataclass(frozen=True)
@@ -18,11 +24,15 @@ class Verdict:
     `word` is better, worse, equivalent, mixed or inconclusive. "mixed": the parts of the question have
     different answers. Within a workload, of the typical run and the mean one shows a difference and the other
     does not; over workloads, the candidate is better on some and worse on others. A report says crashed,
-    which no test finds, of a candidate whose every trial crashed.
+    which no test finds, of a candidate whose every trial crashed. `claim` says of what better, worse and
+    equivalent are said, such as "in the typical run", and `left_open` what they leave possible; both are
+    empty for the other words.
     """
 
     word: Word
     reason: str
+    claim: str = ""
+    left_open: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,28 @@ class MeanSays:
     tested: bool = True
 
 
+def no_collapse(n: int) -> str:
+    """What n runs of which none collapsed leave open.
+
+    Examples
+    --------
+    >>> no_collapse(20)
+    'no run of 20 collapsed, which leaves a rate of up to 14% possible'
+    """
+    return f"no run of {n} collapsed, which leaves a rate of up to {unseen_rate(n):.0%} possible"
+
+
+def collapses_told(*members: tuple[str, int, int]) -> str:
+    """How many of whose runs collapsed: names, collapsed, all.
+
+    Examples
+    --------
+    >>> collapses_told(("wame", 2, 20), ("adam", 0, 20))
+    'collapsed runs: 2 of 20 of wame, 0 of 20 of adam'
+    """
+    return "collapsed runs: " + ", ".join(f"{fell} of {n} of {name}" for name, fell, n in members)
+
+
 def verdict(
     *,
     pvalue: float,
@@ -47,13 +79,14 @@ def verdict(
     alpha: float = 0.05,
     margin: float | None = None,
     equivalence_pvalue: float | None = None,
-    equivalence_note: str = "",
     smallest_p: float | None = None,
     mean: MeanSays | None = None,
     identical_in: int = 0,
     candidate: str = "the candidate",
     baseline: str = "the baseline",
     units: str = "",
+    claim: str = TYPICAL,
+    note: str = "",
 ) -> Verdict:
     """Decide one comparison.
 
@@ -65,9 +98,9 @@ def verdict(
         Positive if the test statistic favours the candidate (for example the rank-biserial correlation).
     alpha : float
         Level.
-    margin, equivalence_pvalue, equivalence_note : float, float, str, optional
-        Declared margin, the adjusted p of equivalence, and what stands behind it in the sentence. Inside the
-        margin wins over "better" and "worse": the margin was declared to say which differences do not matter.
+    margin, equivalence_pvalue : float, float, optional
+        Declared margin and the adjusted p of equivalence. Inside the margin wins over "better" and "worse":
+        the margin was declared to say which differences do not matter.
     smallest_p : float, optional
         Smallest adjusted p that this n could have reached.
     mean : MeanSays, optional
@@ -77,6 +110,10 @@ def verdict(
         The number of pairs, if both members were equal in all of them.
     candidate, baseline, units : str
         Names for the sentence.
+    claim : str
+        What the test is about.
+    note : str
+        What better, worse and equivalent leave open: the end of their sentences.
 
     Returns
     -------
@@ -89,10 +126,11 @@ def verdict(
 
     Examples
     --------
-    >>> verdict(pvalue=0.01, direction=0.8, candidate="wame", baseline="adam")
-    Verdict(word='better', reason='wame beats adam: adjusted p = 0.01 <= 0.05.')
+    >>> verdict(pvalue=0.01, direction=0.8, candidate="wame", baseline="adam").reason
+    'wame beats adam in the typical run: adjusted p = 0.01 <= 0.05.'
     """
     check_fraction(alpha, "alpha")
+    more = f"; {note}" if note else ""
     found = not math.isnan(pvalue) and pvalue <= alpha and direction != 0
     same = (
         equivalence_pvalue is not None and not math.isnan(equivalence_pvalue) and equivalence_pvalue <= alpha
@@ -105,9 +143,9 @@ def verdict(
         tail = " (a difference was detected, but it is smaller than the margin)" if found else ""
         reason = f"{candidate} and {baseline} differ by less than the margin {margin:g}{units}"
         test = f"adjusted equivalence p = {equivalence_pvalue:.3g} <= {alpha:g}"
-        return Verdict("equivalent", f"{reason} in the typical run: {test}{tail}{equivalence_note}.")
+        return Verdict("equivalent", f"{reason} {claim}: {test}{tail}{more}.", claim, note)
     if found:
-        return _found(pvalue, direction, alpha, mean, candidate, baseline)
+        return _found(pvalue, direction, alpha, mean, candidate, baseline, claim, note)
     if math.isnan(pvalue):
         return Verdict("inconclusive", f"{candidate} and {baseline} could not be compared: no usable pairs.")
     if smallest_p is not None and smallest_p > alpha:
@@ -116,7 +154,8 @@ def verdict(
     tail = "" if margin is None else f", nor equivalence within {margin:g}{units}"
     if mean is not None and mean.sign and mean.tested:
         verb = "beats" if mean.sign > 0 else "loses to"
-        typical = f"the typical run does not show it: adjusted p = {pvalue:.3g} > {alpha:g}{tail}"
+        what = claim.removeprefix("in ").removeprefix("on ")
+        typical = f"{what} does not show it: adjusted p = {pvalue:.3g} > {alpha:g}{tail}"
         return Verdict(
             "mixed",
             f"the mean of {candidate} {verb} that of {baseline} ({mean.sentence}), but {typical}.",
@@ -130,14 +169,24 @@ def _word(sign: float) -> Literal["better", "worse"]:
 
 
 def _found(
-    pvalue: float, direction: float, alpha: float, mean: MeanSays | None, candidate: str, baseline: str
+    pvalue: float,
+    direction: float,
+    alpha: float,
+    mean: MeanSays | None,
+    candidate: str,
+    baseline: str,
+    claim: str,
+    note: str,
 ) -> Verdict:
     verb = "beats" if direction > 0 else "loses to"
+    more = f"; {note}" if note else ""
     test = f"adjusted p = {pvalue:.3g} <= {alpha:g}"
     if mean is None or mean.sign * direction > 0:
-        return Verdict(_word(direction), f"{candidate} {verb} {baseline}: {test}.")
+        return Verdict(_word(direction), f"{candidate} {verb} {baseline} {claim}: {test}{more}.", claim, note)
     says = "does not show it"
     if mean.estimate * direction < 0:
         says = "shows the opposite" if mean.sign else "points the other way"
-    reason = f"the typical run of {candidate} {verb} that of {baseline} ({test}), but the mean {says}"
-    return Verdict("mixed", f"{reason}: {mean.sentence}.")
+    subject = f"{candidate} {verb} {baseline} {claim}"
+    if claim == TYPICAL:
+        subject = f"the typical run of {candidate} {verb} that of {baseline}"
+    return Verdict("mixed", f"{subject} ({test}), but the mean {says}: {mean.sentence}.")

@@ -183,7 +183,7 @@ def test_compare_takes_runs_without_common_seeds_as_independent(tmp_path):
     assert found["schema"] == "optbench-independent/1"
     assert found["comparisons"]["runs"][0]["verdict"]["word"] == "better"
     done = run("compare", path, "--target", "0.85")
-    assert "Is the mean above 0.85?" in done.stdout
+    assert "Is the typical run above 0.85?" in done.stdout
     assert "independent runs" in done.stdout
     paired = json.loads(run("compare", path, "--baseline", "a", "--paired", "--json").stdout)
     assert paired["within"][0]["comparisons"][0]["n"] == 0

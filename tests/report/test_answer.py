@@ -36,8 +36,9 @@ def test_one_comparison_is_told_with_difference_interval_p_and_the_smallest_p(ma
     (c,) = board.family.comparisons
     low, high = (f"{100 * end:+.2f}" for end in (c.average.low, c.average.high))
     assert verdict == (
-        f"On digits/mlp (main question) adam is better than wame: test accuracy {100 * c.mean.estimate:+.2f} "
-        f"percentage points, 95% interval [{low}, {high}], p 0.008."
+        f"On digits/mlp (main question) adam is better than wame in the typical run: test accuracy "
+        f"{100 * c.mean.estimate:+.2f} percentage points, 95% interval [{low}, {high}], p 0.008. No run of 8 "
+        "collapsed, which leaves a rate of up to 31% possible."
     )
     assert told(answer, "test") == [
         "p: exact signed-rank test of the pairs (the typical run); the smallest that 8 pairs can reach is "
@@ -155,8 +156,8 @@ QUANTITY = Quantity(name="loss", unit="nats", level=0.95, write=lambda value: f"
 @pytest.mark.parametrize(
     ("word", "phrase"),
     [
-        ("better", "a is better than b: loss +0.10 nats"),
-        ("worse", "a is worse than b: loss"),
+        ("better", "a is better than b in the typical run: loss +0.10 nats"),
+        ("worse", "a is worse than b in the typical run: loss"),
         ("equivalent", "a and b are equivalent in the typical run within the margin of 0.30 nats: loss"),
         ("inconclusive", "a against b is inconclusive: loss"),
         ("mixed", "a against b is mixed: loss +0.10 nats, 95% interval [+0.05, +0.15], p 0.010 (why)."),
@@ -173,10 +174,20 @@ def test_what_was_found_is_told_first_and_the_rest_is_counted():
     some += [finding("worse", candidate="z", estimate=-0.4), finding("better", candidate="y", estimate=0.2)]
     text = verdict_sentence(Scope(where="w", findings=tuple(some)), QUANTITY, margin=None)
     assert text.startswith(
-        "On w, against b (loss in nats, 95% interval; positive is better): y better, +0.20 "
+        "On w, against b (loss in nats, 95% interval; positive is better; better and worse: in the typical "
+        "run): y better, +0.20 "
     )
     assert text.index("z worse") < text.index("c inconclusive")
     assert text.endswith("; 4 more inconclusive.")
+
+
+def test_what_words_leave_open_is_told_once_or_below_the_table():
+    alike = [replace(finding("better", candidate=name), left_open="no run of 9 collapsed") for name in "cd"]
+    text = verdict_sentence(Scope(where="w", findings=tuple(alike)), QUANTITY, margin=None)
+    assert text.endswith(". No run of 9 collapsed.")
+    other = replace(finding("worse", candidate="e"), left_open="collapsed runs: 2 of 9 of e, 0 of 9 of b")
+    text = verdict_sentence(Scope(where="w", findings=(*alike, other)), QUANTITY, margin=None)
+    assert text.endswith(". Runs that collapsed, and the rates that stay possible, stand below the table.")
 
 
 def test_a_difference_that_does_not_exist_is_no_number():
@@ -198,7 +209,9 @@ def test_a_table_opens_with_its_answer_too():
     rows = [("mnist", o, s, v + s / 100) for o, v in (("adam", 0.9), ("wame", 0.92)) for s in range(6)]
     frame = pd.DataFrame(rows, columns=["dataset", "optimizer", "seed", "accuracy"])
     answer = table_answer(api.compare(frame, metric="accuracy", baseline="adam"))
-    assert told(answer, "verdict")[0].startswith("On mnist wame is better than adam: accuracy +0.02")
+    assert told(answer, "verdict")[0].startswith(
+        "On mnist wame is better than adam in the typical run: accuracy +0.02"
+    )
     assert told(answer, "sample") == [
         "It rests on 6 seeds of mnist and 12 results; costs are not in the table."
     ]

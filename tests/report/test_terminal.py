@@ -99,11 +99,11 @@ def test_a_note_names_the_rows_it_is_about(made_results):
     scores = {"wame": [0.80, 0.81, 0.82, 0.83], "adam": [0.80, 0.82, 0.84, 0.87]}
     results, spec = made_results(scores)
     (board,) = analyse(results, spec).boards
-    assert any(note.startswith("1 of 4 pairs are equal; n=3") for note in board.notes)
+    assert any(note.startswith("1 of 4 pairs is equal; n=3") for note in board.notes)
     three = {**scores, "sgd": [0.5, 0.6, 0.71, 0.72]}
     results, spec = made_results(three, ("adam: {lr: 0.01}", "adam: {lr: 0.01}\n  sgd: {lr: 0.1}"))
     (board,) = analyse(results, spec).boards
-    assert any(note.startswith("adam: 1 of 4 pairs are equal; n=3") for note in board.notes)
+    assert any(note.startswith("adam: 1 of 4 pairs is equal; n=3") for note in board.notes)
     assert any(note.startswith("sgd: n=4: smallest attainable") for note in board.notes)
 
 

@@ -13,6 +13,7 @@ from optbench.stats.datasets import on_these_datasets
 from optbench.stats.families import Settings
 from optbench.stats.flips import mean_of_means
 from optbench.stats.heterogeneity import gail_simon, heterogeneity
+from optbench.stats.paired import signed_rank
 
 
 def enumerated(parts, theta=0.0):
@@ -112,6 +113,33 @@ def test_workloads_of_opposite_sign_are_named():
     r = on_these_datasets(tables, ["x", "y"], settings=Settings("y", "baseline"))[0]
     assert r.verdict.word == "mixed"
     assert "better on a, b; worse on c; the average over 3 is -16 [" in r.verdict.reason
+
+
+def test_a_mean_over_workloads_that_the_typical_run_does_not_show_is_mixed():
+    rng = np.random.default_rng(2)
+    tables = {}
+    for name in "ab":
+        d = np.r_[0.01 * rng.normal(size=14) - 0.05, 1 + 0.05 * rng.normal(size=6)]
+        tables[name] = np.column_stack([d, np.zeros(20)])
+    r = on_these_datasets(tables, ["x", "y"], settings=Settings("y", "baseline"))[0]
+    assert r.low > 0
+    assert r.typical_p_adjusted > 0.05
+    assert r.verdict.word == "mixed"
+    assert "the average of x beats that of y" in r.verdict.reason
+    assert "the typical run does not show it" in r.verdict.reason
+
+
+def test_better_on_these_workloads_says_of_what_and_what_it_leaves_open():
+    rng = np.random.default_rng(2)
+    tables = {name: np.column_stack([rng.normal(9, 1, 10), rng.normal(7, 1, 10)]) for name in "ab"}
+    r = on_these_datasets(tables, ["x", "y"], settings=Settings("y", "baseline"))[0]
+    pooled = np.concatenate([t[:, 0] - t[:, 1] for t in tables.values()])
+    assert r.typical_p == pytest.approx(signed_rank(pooled).pvalue)
+    assert r.verdict.reason.startswith("x beats y in the typical run: adjusted p =")
+    assert r.verdict.left_open == "no run of 20 collapsed, which leaves a rate of up to 14% possible"
+    tables["a"][3] = 9.0, -40.0
+    r = on_these_datasets(tables, ["x", "y"], settings=Settings("y", "baseline"))[0]
+    assert (r.n_collapsed_candidate, r.n_collapsed_baseline) == (0, 1)
 
 
 def test_gail_simon_critical_values():

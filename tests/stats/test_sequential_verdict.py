@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from optbench.stats.sequential import SequentialPlan
-from optbench.stats.sequential_verdict import decide_sequentially
+from optbench.stats.sequential_verdict import decide_sequentially, decide_together
 
 PLAN = SequentialPlan(looks=(6, 12, 18, 24, 30))
 
@@ -92,3 +92,35 @@ def test_boundaries_are_what_the_looks_use():
     assert rows[0][2] == 0
     assert rows[1][2] <= rows[1][1]
     assert SequentialPlan(kind="anytime").boundaries() == ()
+
+
+def together(samples, plan, **options):
+    pairs = [(name, "adam", np.asarray(d, float), np.zeros(len(d))) for name, d in samples.items()]
+    return dict(zip(samples, decide_together(pairs, plan, **options), strict=True))
+
+
+def test_what_a_decided_comparison_had_of_alpha_goes_to_the_open_ones():
+    plan = SequentialPlan(looks=(12,), comparisons=2)
+    sizes = np.arange(1.0, 13)
+    clear, near = sizes, np.where((sizes == 6) | (sizes == 7), -sizes, sizes)  # p = 0.034
+    alone = together({"near": near, "none": near * (-1) ** sizes}, plan, declared=2)
+    assert not alone["near"].decided
+    found = together({"near": near, "clear": clear}, plan, declared=2)
+    assert found["clear"].verdict.word == "better"
+    assert found["near"].decided
+    assert found["clear"].p_adjusted < found["near"].p_adjusted == pytest.approx(found["near"].look.p)
+    assert found["near"].look.interval.low == 0  # an interval for both together holds 0, and is cut there
+    assert "with the alpha that the decisions of others left" in found["near"].verdict.reason
+    assert found["near"] == together({"clear": clear, "near": near}, plan, declared=2)["near"]
+    assert not together({"near": near, "clear": clear}, plan, declared=2, holm=False)["near"].decided
+
+
+def test_alpha_of_other_families_and_of_crashed_comparisons_stays_theirs():
+    sizes = np.arange(1.0, 13)
+    clear, near = sizes, np.where((sizes == 6) | (sizes == 7), -sizes, sizes)
+    both = {"near": near, "clear": clear}
+    assert not together(both, SequentialPlan(looks=(12,), comparisons=4), declared=2)["near"].decided
+    assert not together(both, SequentialPlan(looks=(12,), comparisons=3), declared=3)["near"].decided
+    # Without a correction each comparison has all of alpha, and there is nothing to hand on.
+    plan = SequentialPlan(looks=(12,), comparisons=1)
+    assert together(both, plan, declared=2)["near"].p_adjusted == pytest.approx(decide(near, plan).p_adjusted)

@@ -42,7 +42,48 @@ def test_collapsed_runs_are_counted_and_no_bare_better_is_said():
     assert c.verdict.word == "mixed"
     assert "typical run of wame beats" in c.verdict.reason
     assert "2 of 20 of wame, 0 of 20 of adam" in c.verdict.reason
-    assert one(*runs(20)).verdict.word == "better"
+    found = one(*runs(20)).verdict
+    assert found.word == "better"
+    assert found.claim == "in the typical run"
+    assert "wame beats adam in the typical run: " in found.reason
+    assert found.reason.endswith(found.left_open + ".")
+    assert found.left_open == "no run of 20 collapsed, which leaves a rate of up to 14% possible"
+
+
+def test_better_is_about_the_typical_run_whose_level_holds_for_any_tail():
+    """The typical run at 0: half of the means of two differences lie above it."""
+    rng, typical = np.random.default_rng(4), 0.42616
+    words = [one(math.exp(0.5) - typical - rng.lognormal(size=8), np.zeros(8)) for _ in range(400)]
+    bare = sum(c.verdict.word in ("better", "worse") for c in words)
+    assert bare / 400 <= 0.05 + 3 * 0.011
+
+
+def test_what_a_comparison_could_reach_is_never_above_what_it_reached():
+    """By Holm's last step 6 useful pairs reach 0.031, where the first would multiply them by 2."""
+    grow = np.arange(1.0, 8.0)
+    few = np.r_[grow[:6], 0.0]
+    table = np.column_stack([np.zeros(7), grow, few])
+    names = ["adam", "all", "few"]
+    found = {
+        c.candidate: c
+        for c in compare_family(table, names, settings=Settings("adam", "baseline"), scope="d").comparisons
+    }
+    assert found["all"].smallest_adjusted_p == pytest.approx(2 * 2 / 2**7)
+    assert found["few"].smallest_adjusted_p == found["few"].p_adjusted == pytest.approx(2 / 2**6)
+    assert "no test can reject" not in found["few"].attainable
+    table[:, 1] *= np.array([1, -1, 1, -1, 1, -1, 1])  # nothing is found there: both count again
+    alone = compare_family(table, names, settings=Settings("adam", "baseline"), scope="d").comparisons[1]
+    assert alone.smallest_adjusted_p == pytest.approx(4 / 2**6)
+    assert "0.0625 after Holm over 2, no test can reject" in alone.attainable
+
+
+def test_of_datasets_as_a_sample_no_collapsed_run_is_told():
+    table = np.column_stack([np.arange(8.0), np.arange(8.0) + 1 + np.arange(8) / 10])
+    found = compare_family(
+        table, ["adam", "wame"], settings=Settings("adam", "baseline"), scope="new", blocks="datasets"
+    ).comparisons[0]
+    assert found.verdict.claim == "on the typical dataset"
+    assert "collapsed" not in found.verdict.reason
 
 
 def test_a_collapse_of_the_baseline_is_seen_from_the_other_side():

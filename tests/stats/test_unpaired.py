@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from optbench.stats.common import StatsError
-from optbench.stats.targets import against_target, records
+from optbench.stats.relative import relative_effect
+from optbench.stats.targets import against_target, fewest, records
 from optbench.stats.unpaired import (
     compare_unpaired,
     duplicates,
@@ -85,24 +86,109 @@ def test_words_agree_with_intervals_and_follow_the_direction():
         compare_unpaired(groups, baseline="z")
 
 
-def test_a_fixed_target_by_z_and_by_t():
+def test_a_fixed_target_by_z_where_the_sd_is_known():
     x = np.array([3.279, 3.278, 3.2775, 3.2801])
     z = against_target(x, target=3.28, sd=0.0013, alpha=0.01)
     assert z.pvalue == pytest.approx(stats.norm.cdf((x.mean() - 3.28) / (0.0013 / 2)))
     assert z.bound == pytest.approx(x.mean() + stats.norm.ppf(0.99) * 0.0013 / 2)
     assert (z.bound < 3.28) == z.reached
-    assert against_target(x, target=3.28).pvalue > stats.ttest_1samp(x, 3.28, alternative="less").pvalue
-    x = 6.556 - x
-    t = against_target(x, target=3.28)
+    assert z.p_mean == z.pvalue
+    assert not against_target([1.0, math.inf], target=2, sd=1.0).reached
+
+
+def test_without_a_known_sd_the_typical_run_is_tested_exactly_and_the_mean_must_agree():
+    rng = np.random.default_rng(8)
+    for n in (5, 8, 13):
+        for alpha in (0.1, 0.05):
+            x = 3.279 + 0.001 * rng.standard_t(2, size=n)
+            found = against_target(x, target=3.28, alpha=alpha)
+            below = int((x < 3.28).sum())
+            assert found.pvalue == pytest.approx(stats.binomtest(below, n, alternative="greater").pvalue)
+            assert (found.bound < 3.28) == (found.pvalue < alpha)
+            assert found.reached == (found.pvalue < alpha and found.p_mean < alpha)
+            other = against_target(-x, target=-3.28, side="above", alpha=alpha)
+            assert (other.pvalue, other.p_mean, other.bound) == pytest.approx(
+                (found.pvalue, found.p_mean, -found.bound)
+            )
     plain = stats.ttest_1samp(x, 3.28, alternative="less").pvalue
-    assert t.pvalue == pytest.approx(plain)  # the longer tail lies away from the target
-    for alpha in (0.3, 0.1, 0.01):  # the bound is the test's, whatever the tail
-        for values in (x, 6.556 - x, np.r_[x, 3.2776, 3.2801]):
-            found = against_target(values, target=3.28, alpha=alpha)
-            assert (found.bound < 3.28) == found.reached
-    assert against_target(-x, target=-3.28, side="above").pvalue == pytest.approx(t.pvalue)
-    assert "known sd" in against_target([1.0], target=2).reason
-    assert not against_target([1.0, math.inf], target=2).reached
+    assert against_target(x, target=3.28).p_mean >= plain * (1 - 1e-9)
+    lost = np.r_[np.full(19, 3.27) + 1e-5 * np.arange(19), 3.9]  # 19 of 20 below, the mean above
+    assert against_target(lost, target=3.28).mixed
+    assert not against_target(lost, target=3.28).reached
+
+
+def test_a_target_is_refused_to_runs_that_cannot_reach_the_level():
+    assert (
+        "4 runs cannot reach p < 0.05: 5 are needed, or a known sd"
+        in against_target([1.0, 1.1, 1.2, 1.3], target=2).reason
+    )
+    assert against_target([1.0, 1.1, 1.2, 1.3, 1.4], target=2).reached
+    assert (
+        "9 runs cannot reach p < 0.001: 10" in against_target(np.arange(9.0), target=20, alpha=0.001).reason
+    )
+    assert not against_target([1.0, 1.1, 1.2, 1.3, math.inf], target=2).reached
+    assert fewest(0.0625) == 5  # p must be below alpha
+
+
+@pytest.mark.parametrize("side", ["below", "above"])
+def test_a_target_at_the_median_is_reached_by_chance_alone_whatever_the_shape(side):
+    rng, hits = np.random.default_rng(3), 0
+    for _ in range(1500):
+        hits += against_target(1 - rng.lognormal(size=5), target=0.0, side=side).reached
+    assert hits / 1500 <= 1 / 32 + 3 * 0.0045
+
+
+def test_the_chance_of_a_better_run_is_brunner_and_munzels_and_its_test_all_divisions():
+    rng = np.random.default_rng(5)
+    x, y = np.round(rng.normal(0.8, 1, 5), 1), np.round(rng.normal(0, 2, 6), 1)
+    found = relative_effect(x, y)
+    pooled = np.r_[x, y]
+
+    def statistic(chosen):
+        a, b = pooled[list(chosen)], np.delete(pooled, list(chosen))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return abs(stats.brunnermunzel(a, b, distribution="normal").statistic)
+
+    observed = statistic(range(5))
+    values = [statistic(c) for c in itertools.combinations(range(11), 5)]
+    assert found.pvalue == pytest.approx(np.mean(np.array(values) >= observed * (1 - 1e-9)))
+    wins = np.sign(x[:, None] - y[None, :])
+    assert found.effect == pytest.approx(0.5 + wins.mean() / 2)
+    large = rng.normal(0.5, 1, 40), rng.normal(0, 2, 30)
+    sampled = relative_effect(*large)
+    assert sampled.method.startswith("Monte Carlo")
+    assert sampled.pvalue == pytest.approx(stats.brunnermunzel(*large).pvalue, abs=0.02)
+    assert math.isnan(relative_effect([1.0], [2.0, 3.0]).pvalue)
+
+
+def test_no_step_of_the_correction_gives_a_word_that_the_mean_does_not_show():
+    """4 runs of each reach 0.029 in the last of Holm's steps, and 0.086 in the first of three."""
+    groups = {
+        "base": [0.0, 0.1, 0.2, 0.3],
+        "tail": [0.31, 0.33, 0.35, 90.0],
+        "far": [60.0, 60.1, 60.2, 60.3, 60.4, 60.5],
+        "near": [50.0, 50.1, 50.2, 50.3, 50.4, 50.5],
+    }
+    found = {c.candidate: c for c in compare_unpaired(groups, baseline="base")}
+    assert found["tail"].p_adjusted <= 0.05
+    assert found["tail"].welch_p_adjusted > 0.05
+    assert found["tail"].verdict.word == "mixed"
+
+
+def test_better_means_that_a_run_of_one_beats_a_run_of_the_other_too():
+    rng = np.random.default_rng(0)
+    x = np.r_[0.1 * rng.normal(size=24), 4 + rng.normal(size=16)]
+    y = np.r_[0.1 * rng.normal(size=40)] + 0.05
+    (c,) = compare_unpaired({"x": x, "y": y}, baseline="y")
+    assert c.welch.low > 0
+    assert c.p_adjusted <= 0.05
+    assert c.typical_p_adjusted > 0.05
+    assert c.verdict.word == "mixed"
+    assert "the typical run (one of x beats one of y in" in c.verdict.reason
+    (c,) = compare_unpaired({"x": rng.normal(2, 1, 9), "y": rng.normal(0, 1, 9)}, baseline="y")
+    assert c.verdict.word == "better"
+    assert "in the typical run" in c.verdict.reason
+    assert "no run of 9 collapsed, which leaves a rate of up to 28% possible" in c.verdict.reason
 
 
 def test_equal_values_are_named_with_what_chance_would_give():
