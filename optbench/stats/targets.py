@@ -93,7 +93,7 @@ def against_target(
     Notes
     -----
     No test of a mean keeps its level for few runs whose tail may be longer than it looks: t finds 5 runs of
-    a lognormal shape beyond a target that is their mean in 16 %. Runs equal to the target count against.
+    a lognormal shape beyond a target that is their mean in 19 %. Runs equal to the target count against.
 
     References
     ----------
