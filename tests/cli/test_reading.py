@@ -87,4 +87,8 @@ def test_facts_that_nothing_says_may_be_said_to_both(tmp_path):
     told = said("import", table, "--optimizer", "adam", "--model", "mlp", "--dry-run")
     assert "Optimizers: adam (4 runs)" in told
     assert "Models: mlp (4 runs)" in told
+    table.write_text("optimizer,seed,test_accuracy\n" + "".join(f"{o},{s},0.9\n" for o in "ab" for s in "01"))
+    for command in (("compare", table), ("import", table, "--dry-run")):
+        assert "--optimizer adam is not needed: the table says it" in said(*command, "--optimizer", "adam")
+    table.write_text("seed,test_accuracy\n0,0.9\n1,0.8\n")
     assert "found only adam" in said("compare", table, "--optimizer", "adam", code=2)

@@ -42,6 +42,11 @@ def with_facts(cells: Cells, naming: Naming, below: Path) -> Cells:
     for name in ("model", "optimizer"):
         if name not in found and name not in has and naming.given.get(name):
             found[name] = [naming.given[name]] * len(cells.rows)
+    note += tuple(
+        f"--{name} {naming.given[name]} is not needed: the table says it"
+        for name in ("model", "optimizer", "seed")
+        if name in has and naming.given.get(name)
+    )
     if not found:
         return replace(cells, notes=(*cells.notes, *note))
     kept = [k for k, name in enumerate(cells.names) if name not in found and name.casefold() not in found]
