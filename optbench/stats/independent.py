@@ -109,8 +109,8 @@ def compare_independent(
         Of the family of comparisons of each dataset, and one-sided of each test at the target.
     correction : str
     target : float, optional
-        Is the mean of each group beyond this number, on the good side? One-sided. Groups are then compared
-        with each other only if there is a baseline.
+        Is the typical run of each group, or with a known sd its mean, beyond this number on the good side?
+        One-sided. Groups are then compared with each other only if there is a baseline.
     sd : float, optional
         Known standard deviation of a run, for the target; estimated if not given.
     loss_per_step : float, optional

@@ -52,7 +52,7 @@ def test_a_line_of_a_text_log_may_be_described_to_both(tmp_path):
     line = ("--line", "[{epoch}/*] {val_accuracy}")
     assert "sgd: better" not in said("compare", folder, *PATTERN, code=2)
     told = said("compare", folder, *PATTERN, *line, "--baseline", "adam")
-    assert "sgd is better than adam: val_accuracy +0.02" in told
+    assert "sgd is better than adam in the typical run: val_accuracy +0.02" in told
     assert "12 of format text" in said("import", folder, *PATTERN, *line, "--dataset", "d", "--dry-run")
 
 
@@ -60,7 +60,7 @@ def test_a_format_may_be_said_to_both(tmp_path):
     folder = logs(tmp_path / "logs", lambda v: f"val_accuracy,other\n0.5,1\n{v},2\n", ".csv")
     said("compare", folder, *PATTERN, code=2)
     told = said("compare", folder, *PATTERN, "--as", "keras", "--baseline", "adam")
-    assert "sgd is better than adam: val_accuracy +0.02" in told
+    assert "sgd is better than adam in the typical run: val_accuracy +0.02" in told
     assert "no column epoch or step: the rows are numbered" in told
     told = said("import", folder, *PATTERN, "--as", "keras", "--dataset", "d", "--dry-run")
     assert "no column epoch or step: the rows are numbered" in told
