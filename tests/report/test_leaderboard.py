@@ -181,3 +181,21 @@ def test_times_and_targets_are_those_of_the_optimizer_itself(made_results):
     epoch = 0.5 + 0.9 / 10
     assert rows["wame"].seconds_per_epoch == pytest.approx(epoch)
     assert rows["wame"].step_ms == pytest.approx(1000 * epoch / 3)
+
+
+def test_what_is_shown_at_which_width_and_sorted_by_what(write_suite):
+    base = np.linspace(0.9, 0.95, 8)
+    scores = {"wame": list(base), "adam": list(base + np.linspace(0.01, 0.017, 8))}
+    made, _ = board(write_suite, scores)
+    table = leaderboard_table(made)
+    core = {"#", "optimizer", "minus wame [95% CI]", "p (Holm)", "verdict (exploratory)"}
+    assert table.always == core
+    assert {"group", "d_z", "s/epoch", "ended"} <= table.details
+    assert {"95% CI of the mean", "best epoch", "test loss"} <= table.extras
+    assert not table.always & table.details
+    assert not table.extras & (table.always | table.details)
+    place = table.columns.index("#")
+    assert [row[place] for row in table.values] == [1.001, 2.002]
+    for lost in ("diverged", "crashed"):
+        made, _ = board(write_suite, {**scores, "adam": [*scores["adam"][:7], lost]})
+        assert "ended" not in leaderboard_table(made).details
