@@ -294,3 +294,24 @@ def test_a_kind_without_a_shape_is_named_when_the_model_is_built(monkeypatch):
     monkeypatch.setattr(shapes, "SHAPES", {"dense": spec.SHAPES["dense"]})
     with pytest.raises(NotImplementedError, match="layer flatten_1: no shape is declared"):
         build(Model(name="m", layers=(spec.Dense(),)), (2, 2, 1), 3)
+
+
+@pytest.mark.parametrize("name", ["jax", "tensorflow"])
+def test_the_gradient_of_a_maximum_goes_to_the_first_of_equals(name):
+    if name not in backends.installed():
+        pytest.skip(f"backend {name}: its framework is not installed")
+    windows = np.array([[[1.0, 3.0], [2.0, 3.0], [2.0, 0.0]]])  # [1, places, channels]
+    given = np.array([[10.0, 20.0]])
+    if name == "jax":
+        jax = import_module("jax")
+        out, backward = jax.vjp(tables(name)._first_max, jax.numpy.asarray(windows))
+        (found,) = backward(jax.numpy.asarray(given, out.dtype))
+    else:
+        tf = import_module("tensorflow")
+        x = tf.constant(windows)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            out = tables(name).first_max(x)
+        found = tape.gradient(out, x, output_gradients=tf.constant(given))
+    assert np.asarray(out).tolist() == [[2.0, 3.0]]
+    assert np.asarray(found).tolist() == [[[0.0, 20.0], [10.0, 0.0], [0.0, 0.0]]]
