@@ -31,6 +31,7 @@ CASES = [
     (spec.MaxPool2D(), (7, 6, 2)),
     (spec.MaxPool2D(size=2, padding="same"), (7, 6, 2)),
     (spec.MaxPool2D(size=3, stride=2, padding="same"), (7, 6, 2)),
+    (spec.MaxPool2D(size=3, stride=1), (7, 6, 2)),
     (spec.GlobalAveragePool2D(), (4, 3, 2)),
     (spec.BatchNorm(momentum=0.9), (5,)),
     (spec.BatchNorm(momentum=0.9), (4, 3, 2)),
