@@ -51,10 +51,10 @@ SLOW = {
     "optbench verify OPTIMIZER": "every backend",
     "optbench doctor --full": "imports every framework",
     "optbench run SUITE --time": "a timing pass",
-    "optbench run quick": "trains the whole of it",
-    "optbench run lecture": "trains the whole of it",
     "optbench report SUITE": "draws every plot",
 }
+#: Lines that train a whole suite, run by ``pytest -m nightly``.
+NIGHTLY = {"optbench run quick", "optbench run lecture"}
 ON_RAY = "optbench run suites/emnist.yaml --executor ray --ray-address auto --gpus-per-trial 0.5"
 #: Lines that cannot be run where tests are, and why; they are parsed. (tests/execution/test_ray.py has a
 #: cluster.)
@@ -198,7 +198,9 @@ def run(line, folder, *, mentioned=False):
     if words[0] == "new":
         (folder / "my_opt.py").unlink()
         (folder / "my_opt.yaml").unlink()
-    if listed(line, SLOW):  # some import every framework, which other tests of this process may not bear
+    if listed(
+        line, {*SLOW, *NIGHTLY}
+    ):  # some import every framework, which other tests of this process may not bear
         program = [sys.executable, "-m", "optbench.cli"]
         ended = subprocess.run([*program, *words], cwd=folder, capture_output=True, text=True)
         assert ended.returncode == 0, f"{line}\n{ended.stdout}\n{ended.stderr}"
@@ -242,9 +244,13 @@ def test_the_commands_of_a_page_run_in_order(page, folder, monkeypatch):
         del sys.modules[name]
 
 
-@pytest.mark.parametrize(
-    "line", [pytest.param(line, marks=pytest.mark.slow) if listed(line, SLOW) else line for line in SINGLE]
-)
+def marks_of(line):
+    if listed(line, NIGHTLY):
+        return pytest.mark.nightly
+    return pytest.mark.slow if listed(line, SLOW) else ()
+
+
+@pytest.mark.parametrize("line", [pytest.param(line, marks=marks_of(line)) for line in SINGLE])
 def test_a_command_in_the_text_or_in_the_help_runs(line, folder):
     if listed(line, NOT_HERE):
         parse(line)

@@ -51,9 +51,11 @@ def test_what_is_written_is_verified_and_trains(backend, folder):
     assert (losses.last() < losses.first()).all()
 
 
-@pytest.mark.parametrize(
-    "backend", [name if name == "torch" else pytest.param(name, marks=pytest.mark.slow) for name in MODULES]
-)
+#: TensorFlow compiles anew for each learning rate that is tried.
+HOW_OFTEN = {"jax": pytest.mark.slow, "tensorflow": pytest.mark.nightly}
+
+
+@pytest.mark.parametrize("backend", [pytest.param(name, marks=HOW_OFTEN.get(name, ())) for name in MODULES])
 def test_the_suite_that_is_written_tunes_runs_and_reports(backend, folder):
     need(*MODULES[backend], "optuna")
     assert new("my_opt.py", "--backend", backend).exit_code == 0

@@ -288,7 +288,7 @@ def test_a_suite_of_any_shape_has_a_report(drawn_suite, tmp_path_factory):
 
 
 @pytest.mark.slow
-@settings(max_examples=40, **QUIET)
+@settings(max_examples=20, **QUIET)
 @given(drawn_suite=suites())
 def test_a_suite_of_any_size_has_a_report(drawn_suite, tmp_path_factory):
     check_drawn(drawn_suite, tmp_path_factory.mktemp("drawn"))
