@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import optbench
+from optbench.cli.common import flush_output
 from optbench.cli.comparing import compare
 from optbench.cli.data import data_app
 from optbench.cli.doctor import doctor
@@ -43,7 +44,10 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line."""
     gc.freeze()  # what is imported stays, so the collector need not look at it, nor at the end
-    app(prog_name="optbench")
+    try:
+        app(prog_name="optbench")
+    finally:
+        flush_output()
 
 
 def _version(show: bool) -> None:

@@ -116,6 +116,17 @@ def fail(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
+def flush_output() -> None:
+    """Write out what was printed: on a full disk a line and exit code 2, where Python would end with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        if not isinstance(error, BrokenPipeError):
+            tell(explain(error), file=sys.stderr)
+            raise SystemExit(2) from None
+
+
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
     """Import without the collector, and keep what was imported out of its sight: a fifth of a start."""

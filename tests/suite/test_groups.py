@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import jsonschema
 import pytest
 import yaml
 
@@ -14,6 +13,8 @@ from optbench.suite.expand import trials
 from optbench.suite.json_schema import suite_schema
 from optbench.suite.load import load_suite
 from optbench.suite.spec import SuiteError
+
+jsonschema = pytest.importorskip("jsonschema", reason="a suite is checked against the schema, too")
 
 SUITE = """
 suite: groups
