@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from inspect import signature
@@ -24,6 +26,8 @@ def rows(what: str, *, results: str | Path = "results") -> Rows:
 
 def stores(results: str | Path) -> list[Path]:
     """Folders with a store under the results folder."""
+    with contextlib.suppress(FileNotFoundError):
+        os.stat(results)  # a search says nothing of a name that no folder can have, from Python 3.13 on
     return sorted(path.parent for path in Path(results).glob(f"*/{FILE_NAME}"))
 
 

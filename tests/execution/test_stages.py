@@ -62,7 +62,7 @@ def test_what_was_decided_stays_when_the_other_seeds_are_run_all_the_same(write_
     outcome = api.run(path, results=tmp_path / "results")
     assert (outcome.planned, outcome.run) == (40, 22)
     after = analyse(load_results(store), load_suite(path).report_spec).boards[0].family.comparisons[0]
-    assert after.sequential == before.sequential
+    assert repr(after.sequential) == repr(before.sequential)  # e is NaN: unequal from Python 3.13 on
 
 
 def test_equals_use_up_the_budget_and_are_left_undecided(write_suite, tmp_path):

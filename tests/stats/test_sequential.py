@@ -57,8 +57,8 @@ def test_one_look_is_the_signed_rank_test():
 def test_more_pairs_than_the_budget_and_between_looks_change_nothing():
     d = np.random.default_rng(3).normal(0.4, 1, size=40)
     plan = SequentialPlan(looks=(10, 20, 30))
-    assert plan.look(d[:19]) == plan.look(d[:10])
-    assert plan.look(d) == plan.look(d[:30])
+    assert repr(plan.look(d[:19])) == repr(plan.look(d[:10]))  # e is NaN: unequal from Python 3.13 on
+    assert repr(plan.look(d)) == repr(plan.look(d[:30]))
     assert plan.look(d[:5]).word == "undecided"
     assert "first look is at 10" in plan.look(d[:5]).interval.reason
 

@@ -22,7 +22,7 @@ def test_a_decision_stays_at_its_look_whatever_comes_later():
     first = decide(d[:12])
     assert (first.verdict.word, first.number, first.of, first.look.n) == ("better", 2, 5, 12)
     assert "decided at look 2 of 5 (12 pairs)" in first.verdict.reason
-    assert decide(np.r_[d[:12], -d]) == first
+    assert repr(decide(np.r_[d[:12], -d])) == repr(first)  # e is NaN: unequal from Python 3.13 on
     assert decide(-d).verdict.word == "worse"
 
 
@@ -111,7 +111,8 @@ def test_what_a_decided_comparison_had_of_alpha_goes_to_the_open_ones():
     assert found["clear"].p_adjusted < found["near"].p_adjusted == pytest.approx(found["near"].look.p)
     assert found["near"].look.interval.low == 0  # an interval for both together holds 0, and is cut there
     assert "with the alpha that the decisions of others left" in found["near"].verdict.reason
-    assert found["near"] == together({"clear": clear, "near": near}, plan, declared=2)["near"]
+    turned = together({"clear": clear, "near": near}, plan, declared=2)
+    assert repr(found["near"]) == repr(turned["near"])
     assert not together({"near": near, "clear": clear}, plan, declared=2, holm=False)["near"].decided
 
 
