@@ -226,25 +226,15 @@ def _stratified(
             better, worse = _one_by_one(parts, alpha=1 - level)
     elif parts:
         test, direction = _by_ranks(list(parts.values()), level)
-    result = StratifiedComparison(
-        candidate=candidate,
-        baseline=baseline,
+    agreement = heterogeneity(list(parts.values())) if len(parts) > 1 else None
+    result = replace(
+        _result(candidate, baseline, test, agreement),
         n_datasets=len(parts),
         n_pairs=sum(d.size for d in parts.values()),
         statistic=test.estimate if finite else direction,
-        pvalue=test.pvalue,
-        p_adjusted=math.nan,
-        smallest_attainable_p=test.smallest_attainable_p,
-        method=test.method,
-        estimate=test.estimate,
-        low=test.low,
-        high=test.high,
         confidence=level,
-        reason=test.reason,
         better_on=better,
         worse_on=worse,
-        heterogeneity=heterogeneity(list(parts.values())) if len(parts) > 1 else None,
-        verdict=Verdict("inconclusive", ""),
         typical=typical,
         typical_p=typical_p,
     )
