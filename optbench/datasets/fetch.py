@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import filelock
 import platformdirs
 
 from optbench.datasets.base import DataError
@@ -196,6 +195,8 @@ def obtain(
     folder = data_folders(data_dir)[0] / source.folders[0]
     reason = "its files need a login"
     if source.archive is not None or source.mirrors:
+        import filelock  # here, as data that lie here need no lock
+
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(folder / ".lock"):

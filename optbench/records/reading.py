@@ -17,6 +17,7 @@ from optbench.records.damage import damaged_field
 from optbench.records.format import DamageError, load_numbers, select_trials, unpack_history
 from optbench.records.integrity import Integrity, verify
 from optbench.suite.validation import shown, visible
+from optbench.task import DEFAULT_TASK, TASKS, Task
 from optbench.trial import Status
 
 
@@ -70,6 +71,11 @@ class StoredTrial:
     timings: Mapping[str, float]
     history: History
     error: str | None
+
+    @property
+    def task(self) -> Task:
+        """What the network was trained for; records of before there were others are of classes."""
+        return TASKS[self.spec["workload"].get("task", DEFAULT_TASK.name)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,11 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-import filelock
 import numpy as np
 
 from optbench.errors import explain
-from optbench.records import trouble
+from optbench.records import checked, trouble
 from optbench.records.damage import READING_ERRORS, first_damage
 from optbench.records.digests import (
     DIGEST_COLUMNS,
@@ -97,12 +96,15 @@ class Store(StoreReader):
             If there is no store, it is damaged, or was written by a newer optbench.
         """
         path = Path(path)
+        self._untouched = False  # since a run found that every digest fits
+        self._as_written = False  # every digest fits: said by `repair`, kept by `close`
         try:
             self.path = path / FILE_NAME if path.is_dir() or (write and not path.suffix) else path
             if not write and not self.path.is_file():
                 raise StoreError(f"{self.path}: no store here; `optbench run SUITE` makes one")
             if write:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._untouched = checked.unmark(self.path)
                 self._db = sqlite3.connect(self.path, isolation_level=None)
                 self._choose_journal()
             else:
@@ -136,6 +138,8 @@ class Store(StoreReader):
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+        if self._as_written:
+            checked.mark(self.path)
 
     def __enter__(self) -> Store:
         return self
@@ -143,6 +147,8 @@ class Store(StoreReader):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, (DamageError, sqlite3.Error, *READING_ERRORS)):
+            self._as_written = False
         try:
             # An error on a sound store is a fault of optbench and keeps its traceback.
             if isinstance(error, DamageError):
@@ -174,6 +180,8 @@ class Store(StoreReader):
         StoreBusyError
             If another process holds it.
         """
+        import filelock  # here, as reading needs no lock
+
         lock = filelock.FileLock(self.path.with_name("run.lock"), timeout=0)
         try:
             with lock:
@@ -205,8 +213,12 @@ class Store(StoreReader):
                 self._db.execute(f"DELETE FROM {table}")
 
     def repair(self) -> Integrity:
-        """Remove what is not as it was written, so that a run can make it again; says what that was."""
-        found = self.verify()
+        """Remove what is not as it was written, so that a run can make it again; says what that was.
+
+        A file that is untouched since the last run checked it is not read again.
+        """
+        found = Integrity(records=0, bare=0) if self._untouched else self.verify()
+        self._as_written = True
         if not found.misfits:
             return found
         with self._transaction() as moves:

@@ -22,7 +22,7 @@ from optbench.records.store import Store, StoredTrial, StoreError
 from optbench.records.trust import check_trust
 from optbench.stats.classifiers import McNemarResult, mcnemar_predictions
 from optbench.suite.validation import parse
-from optbench.task import TASKS, Metrics
+from optbench.task import Metrics
 from optbench.trial import TrialSpec
 
 IntArray = NDArray[np.int64]
@@ -155,7 +155,7 @@ def best_two(
         by itself: numbers, and the tokens of a text. It is about these two trained models,
         not about their optimizers: the variance of training is not in it.
     """
-    task = TASKS[spec_of(trial).workload.task]
+    task = trial.task
     if task.targets != "label":
         return None
     metric = metric or task.primary

@@ -24,7 +24,7 @@ from optbench.records.trust import UntrustedError
 from optbench.report import diagnostics
 from optbench.report.diagnostics import IntArray
 from optbench.stats.classifiers import McNemarResult, mcnemar_predictions
-from optbench.task import TASKS, Metrics
+from optbench.task import Metrics
 from optbench.trial import TrialSpec, Workload
 
 
@@ -149,6 +149,7 @@ class _Finder:
 
     def __init__(self, stores: Sequence[Store]) -> None:
         self._stores = stores
+        self._predicted = any(store.test_examples() for store in stores)
         self._parts: dict[str, _TestPart | str] = {}
         self.notes: list[str] = []
 
@@ -170,10 +171,15 @@ class _Finder:
 
     def best_two(self, trials: pd.DataFrame) -> ModelTest | None:
         """Test the two best models of a dataset, each the best of its workload and optimizer."""
+        if not self._predicted:
+            models = trials.groupby(["workload", "optimizer"]).ngroups
+            if models > 1 and next(iter(self._trials(trials.head(1)))).task.targets == "label":
+                self._without()
+            return None
         best: list[tuple[TrainedModel, str]] = []
         for workload, part in trials.groupby("workload", sort=False):
             first = next(iter(self._trials(part.head(1))))
-            if TASKS[diagnostics.spec_of(first).workload.task].targets != "label":
+            if first.task.targets != "label":
                 continue
             chosen_by = _chosen_by(first)
             metric = Metrics()[chosen_by]
@@ -232,16 +238,16 @@ class _Finder:
 
     def _of(self, trial: StoredTrial) -> tuple[_TestPart, IntArray] | None:
         """Test part and final predictions of a trial; None, with a note, where either is missing."""
-        spec = diagnostics.spec_of(trial)
-        if TASKS[spec.workload.task].targets != "label":
+        if trial.task.targets != "label":
             return None
+        spec = diagnostics.spec_of(trial)
         for store in self._stores:
             predictions: Mapping[str, NDArray[Any]] = store.predictions(trial.trial_id)
             if predictions:
                 break
         predicted = predictions.get(spec.workload.kept)
         if predicted is None:
-            self.notes.append("Some trials have no stored predictions; their errors are not counted.")
+            self._without()
             return None
         part = self._part(spec, trial)
         if isinstance(part, str):
@@ -251,6 +257,9 @@ class _Finder:
             self.notes.append(f"{part.dataset}: the data have changed since; errors are not counted.")
             return None
         return part, predicted.astype(np.int64)
+
+    def _without(self) -> None:
+        self.notes.append("Some trials have no stored predictions; their errors are not counted.")
 
     def _part(self, spec: TrialSpec, trial: StoredTrial) -> _TestPart | str:
         """Test part of a trial, or why there is none; one for all seeds where they share it."""

@@ -14,7 +14,6 @@ from optbench.records.store import Store, StoredTrial
 from optbench.records.trust import check_trust
 from optbench.report import diagnostics, plots, residuals
 from optbench.report.diagnostics import EpochName
-from optbench.task import TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +72,7 @@ def write_trial_plots(
     epoch = epoch or diagnostics.final_epoch(trial)
     model = diagnostics.model_name(trial, epoch)
     title = f"{labels.get(trial.trial_id, trial.trial_id)}, {model}"
-    task = TASKS[diagnostics.spec_of(trial).workload.task]
-    shown, figures = VIEWS[task.view](store, trial, epoch, context.data_dir, title, trust)
+    shown, figures = VIEWS[trial.task.view](store, trial, epoch, context.data_dir, title, trust)
     figures["history"] = plots.history(trial.history, best_epoch=trial.metrics.get("best_epoch"), title=title)
     if weights:
         retrained = diagnostics.retrain(trial, context, epoch=epoch, trust=trust)

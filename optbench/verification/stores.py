@@ -20,7 +20,7 @@ from optbench.execution import evaluation
 from optbench.records.integrity import Integrity, Misfit
 from optbench.records.store import Store, StoredTrial
 from optbench.suite.validation import parse
-from optbench.task import CLASSIFICATION, DEFAULT_TASK
+from optbench.task import CLASSIFICATION
 from optbench.trial import Seeds, Split
 
 #: Difference of a score that is computed once more from the same predictions.
@@ -129,8 +129,7 @@ def _dataset_name(trial: StoredTrial) -> str:
 def _test_part_of(trial: StoredTrial, data_dir: Path | None) -> tuple[Part, DatasetInfo] | None:
     """The test part of a classifier's trial; None where its data are not here."""
     workload = trial.spec["workload"]
-    task = workload.get("task", DEFAULT_TASK.name)
-    if not isinstance(workload["dataset"], str) or task != CLASSIFICATION.name:
+    if not isinstance(workload["dataset"], str) or trial.task is not CLASSIFICATION:
         return None
     split = parse(Split, dict(workload["split"]))
     seeds = Seeds(split=trial.spec["seeds"]["split"])

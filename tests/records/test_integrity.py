@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 
 from optbench import api
 from optbench.cli import app
+from optbench.records import checked
 from optbench.records.format import pack_array
 from optbench.records.frames import load_results
 from optbench.records.identity import ids_of
+from optbench.records.integrity import Integrity
 from optbench.records.merge import merge
 from optbench.records.store import Store, StoreError
 from optbench.report.analysis import analyse
@@ -241,6 +243,33 @@ def test_a_run_makes_anew_what_is_not_as_it_was_written(write_suite, tmp_path):
     assert (again.run, again.completed) == (1, 4)
     assert not verified(store).misfits
     assert sorted(map(str, before)) == sorted(str(row.metrics) for row in stored(store))
+
+
+def test_a_store_that_nothing_touched_since_a_run_is_not_read_again(write_suite, tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="runs trials with PyTorch")
+    path = write_suite()
+    store = api.run(path, results=tmp_path).store
+    read = []
+    monkeypatch.setattr(
+        Store, "verify", lambda self, *args: read.append(args) or Integrity(records=0, bare=0)
+    )
+    for _ in range(2):
+        assert api.run(path, results=tmp_path).run == 0
+    assert not read
+    edit(store, ("UPDATE trials SET attempts = 2 WHERE rowid = 1",))
+    api.run(path, results=tmp_path)
+    assert len(read) == 1
+
+
+def test_what_a_killed_run_left_is_read_whatever_the_note_says(made):
+    path, _ = made
+    checked.mark(path)
+    path.with_name("store.sqlite-wal").write_bytes(b"left by a killed run")
+    assert not checked.unmark(path)
+    path.with_name("store.sqlite-wal").unlink()
+    assert not checked.unmark(path), "the note holds once"
+    checked.mark(path)
+    assert checked.unmark(path)
 
 
 def stored(path):
