@@ -21,9 +21,8 @@ from rich.terminal_theme import MONOKAI
 
 from optbench import api
 from optbench.report import plots
-from optbench.report.analysis import analyse
+from optbench.report.analysis import analyse, leading_tables
 from optbench.report.figures import Plot, report_plots
-from optbench.report.leaderboard_columns import leaderboard_table
 from optbench.report.terminal import answer_lines, rich_table
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -48,8 +47,8 @@ def main() -> None:
     first = reports[0]
     console = Console(record=True, width=WIDTH, file=io.StringIO())
     console.print(answer_lines(first.answer))
-    for board in first.boards:
-        console.print(rich_table(leaderboard_table(board), width=WIDTH))
+    for _, table in leading_tables(first):
+        console.print(rich_table(table, width=WIDTH))
     svg = console.export_svg(title="optbench run suites/quick.yaml", theme=MONOKAI)
     screenshot(svg, OUT / "quick-leaderboard.png")
     found: dict[str, Plot] = {}

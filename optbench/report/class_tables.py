@@ -144,27 +144,20 @@ def models_table(trained: Trained) -> TextTable | None:
             for model in (found.best, found.second)
         ]
         test = found.test
-        counts = (str(found.n), str(test.b), str(test.c))
+        counts = (str(found.n), f"{test.b}:{test.c}")
         rows.append((found.dataset, *models, *counts, p_value(test.p_midp), p_value(test.p_exact)))
     chosen = " and ".join(sorted({Metrics()[found.chosen_by].title for found in trained.tests}))
     on_test = any(found.chosen_by.startswith("test") for found in trained.tests)
     return TextTable(
         title="Best against second best trained model",
-        columns=(
-            "dataset",
-            "best",
-            "second",
-            "n",
-            "best alone right",
-            "second alone right",
-            "mid-p",
-            "exact p",
-        ),
+        columns=("dataset", "best", "second", "n", "alone right", "mid-p", "exact p"),
+        always=frozenset({"dataset", "best", "second", "alone right", "mid-p"}),
         rows=tuple(rows),
         notes=(
             f"Of every workload and optimizer the best model by {chosen}, then the best two of these, "
-            "with test accuracies; McNemar's test on the same test examples. It is about these two trained "
-            "models, not about their optimizers or networks: the variance of training is not in it."
+            "with test accuracies; McNemar's test on the same n test examples. Alone right: how many only "
+            "the best has right, and how many only the second. It is about these two trained models, not "
+            "about their optimizers or networks: the variance of training is not in it."
             + (" Chosen on the test part, its p-value is too small." if on_test else ""),
         ),
     )

@@ -61,6 +61,7 @@ def curves_table(boards: Sequence[Leaderboard], results: Results) -> TextTable |
     return TextTable(
         title="Whole curves (exploratory)",
         columns=("workload", "optimizer", "pairs", "epochs", "p, anywhere", "better at", "worse at"),
+        always=frozenset({"workload", "optimizer", "p, anywhere", "better at", "worse at"}),
         rows=tuple(rows),
         notes=(
             "Differences of the validation curves to the baseline's, tested at all epochs at once by sign "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -58,7 +59,11 @@ def rich_table(table: TextTable, *, width: int) -> Group:
         cells = []
         for name in shown:
             text = row[table.columns.index(name)]
-            cell = Text(labels[name][text] if name in labels else text)
+            if name in labels:
+                text = labels[name][text]
+            elif cell_len(text) > widths[name]:
+                text = "\n".join(_two_lines(text))
+            cell = Text(text)
             if name.startswith("verdict"):
                 cell.stylize(_VERDICT_STYLES.get(text, ""))
             cells.append(cell)
@@ -105,11 +110,15 @@ def fitting(table: TextTable, width: int) -> tuple[list[str], dict[str, int]]:
     offered = [name for name in table.columns if name not in table.extras]
     natural = {name: _natural(table, name) for name in offered}
     must = [name for name in offered if name in (table.always or _LABELS) or name.startswith("verdict")]
-    # A label may be shortened to make room for another column.
-    room = {name: min(size, _READABLE) if name in _LABELS else size for name, size in natural.items()}
+    # A label may be shortened to make room for another column; where that is an interval, on a second line.
+    room = {
+        name: _least(table, name) if name not in must and _rank(name) == 1 else size
+        for name, size in natural.items()
+    }
+    room |= {name: min(natural[name], _READABLE) for name in offered if name in _LABELS}
     shown = list(must)
     for details in (False, True):
-        for name in offered:
+        for name in sorted(offered, key=_rank):
             if name in shown or (name in table.details) != details or (details and width < WIDE):
                 continue
             if _total([*shown, name], room) <= width:
@@ -121,11 +130,10 @@ def fitting(table: TextTable, width: int) -> tuple[list[str], dict[str, int]]:
         if 0 < more <= -excess:
             widths[name] += more
             excess += more
-    # Long labels give way first; then an estimate takes a second line for its interval; then all labels do.
+    # Long labels give way first; then other cells take a second line; then all labels do.
     excess = _narrow(shown, widths, excess, least=_READABLE)
     for name in shown if excess > 0 else ():
-        pieces = [p for row in table.rows for p in row[table.columns.index(name)].split(" [", 1)]
-        least = max([_heading(name), *(cell_len(piece) + 1 for piece in pieces)])
+        least = _least(table, name)
         if name not in _LABELS and least < widths[name] and excess > 0:
             excess -= widths[name] - least
             widths[name] = least
@@ -153,6 +161,27 @@ def _total(names: Sequence[str], widths: Mapping[str, int]) -> int:
 def _natural(table: TextTable, name: str) -> int:
     position = table.columns.index(name)
     return max([_heading(name), *(cell_len(row[position]) for row in table.rows)])
+
+
+def _least(table: TextTable, name: str) -> int:
+    """Width of a column whose cells take two lines."""
+    position = table.columns.index(name)
+    lines = [line for row in table.rows for line in _two_lines(row[position])]
+    return max([_heading(name), *map(cell_len, lines)])
+
+
+def _two_lines(cell: str) -> list[str]:
+    """Break a cell at the space that leaves the shortest lines; an interval stays whole."""
+    spaces = [found.start() for found in re.finditer(r" (?![^\[]*\])", cell)]
+    cuts = [[cell[:at], cell[at + 1 :]] for at in spaces]
+    return min([[cell], *cuts], key=lambda lines: max(map(cell_len, lines)))
+
+
+def _rank(name: str) -> int:
+    """What a narrow terminal shows first: p-values, then differences with their intervals, then the rest."""
+    if re.search(r"(^|[ -])p\b(?!/)", name):
+        return 0
+    return 1 if "[" in name else 2
 
 
 def _heading(name: str) -> int:
