@@ -81,6 +81,13 @@ def test_demsar_table_5_critical_values():
             assert bonferroni_dunn_cd(k, 1) / unit == pytest.approx(b, abs=1.1e-3)
 
 
+@pytest.mark.parametrize("k", [2, 4, 20])
+@pytest.mark.parametrize("alpha", [0.1, 0.05, 0.001])
+def test_the_critical_difference_is_that_of_scipys_studentized_range(k, alpha):
+    expected = stats.studentized_range.ppf(1 - alpha, k, np.inf) / np.sqrt(2) * np.sqrt(k * (k + 1) / 6)
+    assert nemenyi_cd(k, 1, alpha=alpha) == pytest.approx(expected, rel=1e-10)
+
+
 def test_demsar_posthoc_pvalues():
     # The worked example: against C4.5, p = 0.016 (C4.5+m+cf) and 0.019 (C4.5+m).
     p = rank_z_pvalues(friedman(AUC).mean_ranks, n=14)

@@ -14,6 +14,7 @@ import matplotlib as mpl
 import matplotlib.style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
@@ -131,7 +132,8 @@ def svg_text(figure: Figure) -> str:
     """Write a figure as SVG, its hover texts as titles."""
     stream = io.StringIO()
     with mpl.style.context(_SETTINGS):
-        figure.savefig(stream, format="svg", metadata={"Date": None})
+        # `savefig` would draw twice, to lay out what is laid out.
+        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None})
     # The id was escaped as an attribute; as text it must be once more.
     return re.sub(
         r'<g id="hover:([^"]*)">',
