@@ -27,7 +27,7 @@ from optbench.report.latex import escape_latex
 from optbench.report.latex_tables import latex_tables, over_columns, text_table
 from optbench.report.paper import paper_tables
 from optbench.report.parallel import map_forked
-from optbench.report.text import TextTable, escape_markdown, markdown, with_column
+from optbench.report.text import TextTable, escape_markdown, markdown, markdown_prose, with_column
 from optbench.report.whole import whole
 from optbench.suite.report_spec import ReportSpec
 
@@ -128,12 +128,17 @@ def markdown_text(report: Report) -> str:
     parts = [f"# {escape_markdown(report.spec.title)}\n"]
     tables = [markdown(table) for table in (*main_tables(report), *by_class_tables(report))]
     warnings = [*report.failures.sentences, *report.warnings]
-    parts += [f"**{escape_markdown(text)}**\n" for text in warnings]
+    parts += [f"**{markdown_prose(text)}**\n" for text in warnings]
     if report.answer:
-        parts += ["## In short\n", escape_markdown(report.answer.text) + "\n"]
-    parts += [f"- {escape_markdown(text)}\n" for text in report.declared.sentences]
+        sentences = [markdown_prose(sentence.text) for sentence in report.answer.sentences]
+        bold = [sentence.kind == "verdict" for sentence in report.answer.sentences]
+        lines = [
+            f"- **{text}**" if strong else f"- {text}" for text, strong in zip(sentences, bold, strict=True)
+        ]
+        parts += ["## In short\n", *lines, ""]
+    parts += [f"{markdown_prose(text)}\n" for text in report.declared.sentences]
     parts += tables
-    parts += ["## Method\n", escape_markdown(report.methods), ""]
+    parts += ["## Method\n", markdown_prose(report.methods), ""]
     return "\n".join(parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -146,12 +147,24 @@ def markdown(table: TextTable) -> str:
         line(table.columns),
         "|" + " --- |" * len(table.columns),
     ]
-    notes = [f"- {escape_markdown(note)}" for note in table.notes]
+    notes = [f"- {markdown_prose(note)}" for note in table.notes]
     return "\n".join([*head, *(line(row) for row in table.rows), "", *notes, ""])
+
+
+def markdown_prose(text: str) -> str:
+    """Escape a sentence for Markdown; what stands between backticks stays code."""
+    parts = re.split(r"`([^`]+)`", text)
+    return "".join(
+        f"`{' '.join(part.split())}`" if k % 2 else _escaped(part) for k, part in enumerate(parts)
+    ).strip()
 
 
 def escape_markdown(text: str) -> str:
     """Escape every character that has a meaning in Markdown, and replace line breaks by spaces."""
+    return " ".join(_escaped(text).split())
+
+
+def _escaped(text: str) -> str:
     for character in "\\`*_{}[]<>#|&~$":
         text = text.replace(character, "\\" + character)
-    return " ".join(text.split())
+    return re.sub(r"\s+", " ", text)

@@ -112,7 +112,11 @@ def test_every_format_opens_with_the_same_words(made_results, tmp_path):
         sentence.text.replace("'", "&#39;") for sentence in answer.sentences
     ]
     markdown = (folder / "leaderboard.md").read_text("utf-8")
-    assert markdown.index(escape_markdown(answer.text)) < markdown.index("| \\# |")
+    short = markdown[: markdown.index("| \\# |")]
+    found = [line.strip("-* ") for line in short.splitlines() if line.startswith("- ")]
+    assert found[: len(answer.sentences)] == [escape_markdown(s.text) for s in answer.sentences]
+    facts = '<p class="lead">'
+    assert page.index('<ul class="answer">') < page.index(facts), "the answer comes before all other facts"
     latex = (folder / "leaderboard.tex").read_text("utf-8")
     assert latex.index("adam is better than wame") < latex.index("\\begin{table}")
     stored = json.loads((folder / "report.json").read_text("utf-8"))["answer"]

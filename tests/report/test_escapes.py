@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from optbench.cli import app
 from optbench.records.digests import reseal
 from optbench.report.exports import cell, frame_csv, table_csv
-from optbench.report.text import TextTable
+from optbench.report.text import TextTable, markdown_prose
 from optbench.suite.load import SuiteError, load_suite
 from optbench.suite.validation import visible
 from optbench.trial import content_hash
@@ -131,3 +131,15 @@ def test_a_suite_with_control_characters_is_refused(write_suite, text, old, new)
     path = write_suite((old, new.replace("{}", text, 1)), text=TINY.replace("baseline: wame", "alpha: 0.05"))
     with pytest.raises(SuiteError, match="without control characters"):
         load_suite(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("run `optbench doctor A_B` now", "run `optbench doctor A_B` now"),
+        ("a` <b>*\n c", r"a\` \<b\>\* c"),
+        ("`x", r"\`x"),
+    ],
+)
+def test_code_in_a_sentence_stays_code_in_markdown(text, written):
+    assert markdown_prose(text) == written

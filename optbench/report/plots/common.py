@@ -133,7 +133,7 @@ def svg_text(figure: Figure) -> str:
     stream = io.StringIO()
     with mpl.style.context(_SETTINGS):
         # `savefig` would draw twice, to lay out what is laid out.
-        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None})
+        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None})  # type: ignore[no-untyped-call]
     # The id was escaped as an attribute; as text it must be once more.
     return re.sub(
         r'<g id="hover:([^"]*)">',
