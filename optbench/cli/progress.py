@@ -13,7 +13,7 @@ from rich.text import Text
 
 from optbench.report.text import middle, number
 from optbench.suite.spec import PlannedTrial, Suite
-from optbench.trial import Status, TrialRecord, custom_code, trial_id
+from optbench.trial import Status, TrialRecord, custom_code
 
 if TYPE_CHECKING:
     from optbench.report import watch
@@ -110,7 +110,7 @@ class RunView:
 
     def planned(self, plan: Sequence[PlannedTrial], statuses: Mapping[str, Status]) -> None:
         """See :class:`optbench.execution.local.Observer`."""
-        found = [statuses.get(trial_id(trial.spec)) for trial in plan]
+        found = [statuses.get(trial.id) for trial in plan]
         self._done = sum(status in ("completed", "diverged") for status in found)
         self._total = max(len(plan), self._expected)
         self._progress.update(self._all, total=self._total, completed=self._done)
@@ -174,12 +174,14 @@ class RunView:
         metric = self._metric if trial.role == "evaluation" else self._monitor
         value = record.metrics.get(metric.name, float("nan")) * metric.factor
         shown = f"{metric.title} {number(value, metric.digits)} {metric.symbol}".rstrip()
-        left = (time.monotonic() - self._began) / max(1, self._ended_now)
-        left *= self._total - self._done
+        size = record.environment.get("stacked", 1)
+        ended = -(-self._ended_now // size) * size  # the others of a stack have ended, too
+        left = (time.monotonic() - self._began) / max(1, ended)
+        left *= max(0, self._total - self._done - ended + self._ended_now)
         return (
             f"[{self._done}/{self._total}] {_role(trial)}{trial.workload} {trial.optimizer} "
             f"seed {trial.spec.seeds.init}: {record.status}, {shown}, "
-            f"{record.timings.get('total', 0):.1f} s, about {left:.0f} s left"
+            f"{_took(record)}, about {left:.0f} s left"
         )
 
     def _standing(self) -> Group:
@@ -191,6 +193,15 @@ class RunView:
             width=self._console.width,
             planned=" of this run",
         )
+
+
+def _took(record: TrialRecord) -> str:
+    """Say how long a trial took, or with how many others it shared its time."""
+    if "total" in record.timings:
+        return f"{record.timings['total']:.1f} s"
+    return (
+        f"one of {record.environment['stacked']} together" if "stacked" in record.environment else "no time"
+    )
 
 
 def _role(trial: PlannedTrial) -> str:

@@ -20,7 +20,7 @@ from optbench.execution import local, preflight
 from optbench.models.layers import count_parameters, multiplications
 from optbench.records.store import Store, StoreError
 from optbench.suite.spec import PlannedTrial, Suite, store_path
-from optbench.trial import Seeds, Split, TrialSpec, Workload, content_hash, custom_code, to_plain, trial_id
+from optbench.trial import Seeds, Split, TrialSpec, Workload, content_hash, custom_code, to_plain
 from optbench.tuning.journal import Journal, read
 from optbench.tuning.search import tuned
 
@@ -101,7 +101,7 @@ def estimate(
             cost = Estimate(seconds=statistics.median(known), source="store")
         else:
             cost = calibrations.estimate(first.spec)
-        done = sum(statuses.get(trial_id(t.spec), "crashed") != "crashed" for t in members)
+        done = sum(statuses.get(t.id, "crashed") != "crashed" for t in members)
         planned.append(
             PlannedGroup(
                 workload=first.workload,

@@ -25,7 +25,7 @@ from optbench.suite.entries import SuiteWorkload
 from optbench.suite.expand import trials
 from optbench.suite.spec import PlannedTrial, Suite, store_path
 from optbench.suite.tuning_section import Budget, Tuning
-from optbench.trial import Seeds, Status, TrialRecord, block_id, trial_id
+from optbench.trial import Seeds, Status, TrialRecord, block_id
 from optbench.tuning.journal import KEY as TUNING
 
 #: A dry run: most epochs and seeds, on synthetic data.
@@ -215,10 +215,10 @@ def run_suite(
                 ran = under_way.trials(planned, last=True)
             else:
                 ran, planned = _tune_then_run(suite, under_way, store, context)
-            planned = [trial for trial in planned if trial_id(trial.spec) not in under_way.left_out]
+            planned = [trial for trial in planned if trial.id not in under_way.left_out]
         final = store.statuses()
         path = store.path
-    found = [final.get(trial_id(trial.spec)) for trial in planned]
+    found = [final.get(trial.id) for trial in planned]
     return RunOutcome(
         store=path,
         planned=len(planned),
@@ -242,16 +242,16 @@ def _tune_then_run(suite: Suite, run: Run, store: Store, context: Context) -> tu
     if best is None or found is None:
         return ran, searched
     evaluation = plan(best, context)
-    known = {trial_id(trial.spec) for trial in evaluation}
+    known = {trial.id for trial in evaluation}
     declared: list[PlannedTrial] = []
     if suite.tuning is not None and suite.tuning.untuned:
         networks = tuple(with_networks(suite, found))
         declared = [
             replace(trial, role="untuned")
             for trial in plan(replace(suite, workloads=networks), context)
-            if trial_id(trial.spec) not in known
+            if trial.id not in known
         ]
-    untuned = tuple(trial_id(trial.spec) for trial in declared)
+    untuned = tuple(trial.id for trial in declared)
     store.set_meta(**{TUNING: replace(found, untuned=untuned).to_json()}, view=best.report_spec.to_json())
     together = [*searched, *evaluation, *declared]
     return ran + run.trials(together, last=True), together
@@ -309,7 +309,7 @@ class Run:
         The ``last`` trials of a run, its evaluation, are run in stages where there are some.
         """
         store, observer = self._store, self._observer
-        self.ids = [trial_id(trial.spec) for trial in planned]
+        self.ids = [trial.id for trial in planned]
         rows = [(key, t.workload, t.optimizer) for key, t in zip(self.ids, planned, strict=True)]
         store.set_plan([*rows, *self._recorded(planned)])
         statuses = store.statuses()
@@ -347,7 +347,7 @@ class Run:
                 break
         recorded = self._store.statuses()
         rows = self._store.plan()
-        by_id = {trial_id(trial.spec): trial.spec.seeds for trial in planned}
+        by_id = {trial.id: trial.spec.seeds for trial in planned}
         kept = [row for row in rows if row[0] in recorded or by_id.get(row[0]) in done]
         self.left_out = frozenset(by_id) - {row[0] for row in kept}
         self._store.set_plan(kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +15,7 @@ from optbench.suite.factors import factors
 from optbench.suite.report_spec import Analysis, ReportSpec, ReportWorkload, suite_hash
 from optbench.suite.tuning_section import Tuning
 from optbench.task import FORBID_EXTRA, Metrics
-from optbench.trial import BackendName, Precision, Seeds, TrialSpec
+from optbench.trial import BackendName, Precision, Seeds, TrialSpec, trial_id
 
 
 class SuiteError(UserError, ValueError):
@@ -29,6 +30,11 @@ class PlannedTrial:
     optimizer: str
     spec: TrialSpec
     role: Literal["evaluation", "tuning", "untuned"] = "evaluation"
+
+    @cached_property
+    def id(self) -> str:
+        """The trial's id, a hash of its spec."""
+        return trial_id(self.spec)
 
 
 @dataclass(frozen=True, kw_only=True)

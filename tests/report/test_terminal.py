@@ -183,3 +183,18 @@ def test_bar_counter_and_time_left_stay_while_it_runs(tmp_path, width):
     assert "left" in lines[0]
     assert "…" in lines[1]
     assert "left" in lines[1]
+
+
+def test_a_piped_run_says_how_long_a_trial_took_and_which_shared_their_time(tmp_path):
+    suite = load_suite(write_changed(tmp_path))
+    console = Console(width=200, file=io.StringIO())
+    view = RunView(suite, console)
+    plan = trials(suite, lambda backend, _: "cpu")
+    view.planned(plan, {})
+    alone = made_record(plan[0].spec, 0.8)
+    view.finished(plan[0], replace(alone, timings={"total": 2.0}))
+    together = replace(alone, timings={}, environment={**alone.environment, "stacked": 3})
+    view.finished(plan[1], together)
+    first, second = console.file.getvalue().splitlines()
+    assert ", 2.0 s, about " in first
+    assert ", one of 3 together, about 0 s left" in second, "of 4 trials 3 ended together"
