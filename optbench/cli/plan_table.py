@@ -54,10 +54,11 @@ def render_plan(suite: Suite, groups: Sequence[PlannedGroup], lacking: Sequence[
     sources = sorted({group.estimate.source for group in groups})
     blocks = len(suite.seeds) * len(suite.backends) * len(suite.workloads)
     trials = sum(group.trials for group in groups)
+    stops = any(entry.workload.early_stopping is not None for entry in suite.workloads)
+    less = "; early stopping makes it less" if stops else ""
     answers = {
         "How much": f"{trials:,} trials in {blocks:,} blocks; {missing:,} to run.",
-        "How long": f"about {duration(total)} one after the other (by {' and '.join(sources)}; early "
-        "stopping makes it less).",
+        "How long": f"about {duration(total)} one after the other (by {' and '.join(sources)}{less}).",
         "What it can show": " ".join(statements(suite)),
         "What is lacking": " ".join(lacking) or "nothing: data, frameworks and code are here.",
     }

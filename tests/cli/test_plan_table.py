@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import io
 import re
 
-from optbench.cli.plan_table import statements
+import pytest
+from rich.console import Console
+
+from optbench.cli.plan_table import render_plan, statements
 from optbench.report.text import duration
 from optbench.suite.load import load_suite
 
@@ -21,6 +25,15 @@ def test_more_comparisons_need_more_seeds(write_suite):
 def test_one_optimizer_has_nothing_to_compare(write_suite):
     suite = load_suite(write_suite(("  adam: {lr: 0.01}\n", "")))
     assert statements(suite) == ["One optimizer a workload: there is nothing to compare."]
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_early_stopping_is_named_where_it_makes_a_run_shorter(write_suite, stops):
+    stopping = "batch_size: 32\n    early_stopping: {patience: 2}" if stops else "batch_size: 32"
+    suite = load_suite(write_suite(("batch_size: 32", stopping)))
+    console = Console(width=200, file=io.StringIO())
+    console.print(render_plan(suite, []))
+    assert ("early stopping makes it less" in console.file.getvalue()) == stops
 
 
 def test_durations_are_said_as_people_say_them():
