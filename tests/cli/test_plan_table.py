@@ -29,8 +29,8 @@ def test_one_optimizer_has_nothing_to_compare(write_suite):
 
 @pytest.mark.parametrize("stops", [True, False])
 def test_early_stopping_is_named_where_it_makes_a_run_shorter(write_suite, stops):
-    stopping = "batch_size: 32\n    early_stopping: {patience: 2}" if stops else "batch_size: 32"
-    suite = load_suite(write_suite(("batch_size: 32", stopping)))
+    stopping = "epochs: 2\n    early_stopping: {patience: 2}" if stops else "epochs: 2"
+    suite = load_suite(write_suite(("epochs: 2", stopping)))
     console = Console(width=200, file=io.StringIO())
     console.print(render_plan(suite, []))
     assert ("early stopping makes it less" in console.file.getvalue()) == stops
