@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import signal
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -85,6 +86,14 @@ def may_use_tensorflow(test: pytest.Item) -> bool:
 @functools.cache
 def _text_of(path: Path) -> str:
     return path.read_text()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what a report or a framework caches out of the user's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

@@ -244,6 +244,7 @@ class _Drawn:
 
 def _draw(report: Report, folder: Path, formats: Sequence[str]) -> list[_Drawn]:
     """Draw each plot once, for the page and the files; one that fails is noted."""
+    from optbench.report import drawn as drawn_before
     from optbench.report import html, plots
     from optbench.report.figures import report_plots
 
@@ -262,15 +263,21 @@ def _draw(report: Report, folder: Path, formats: Sequence[str]) -> list[_Drawn]:
 
     def draw(job: Job) -> PlotFiles | None:
         number, plot, stem = job
+        key = None if "plots" in formats else drawn_before.key_of(plot.draw, number)
+        if (found := drawn_before.read(key)) is not None:
+            return ([], *found) if any(found) else None
         figure = plot.draw()
         if figure is None:
+            drawn_before.keep(key, (None, None))
             return None
         plots.settle(figure)
         files = plots.save(figure, folder / PLOTS / stem) if "plots" in formats else []
         if "html" not in formats:
             return files, None, None
         svg = (folder / PLOTS / f"{stem}.svg").read_text("utf-8") if files else plots.svg_text(figure)
-        return files, *html.inline(svg, figure, number=number)
+        inline = html.inline(svg, figure, number=number)
+        drawn_before.keep(key, inline)
+        return files, *inline
 
     def attempt(job: Job) -> PlotFiles | Failure | None:
         try:
@@ -287,6 +294,7 @@ def _draw(report: Report, folder: Path, formats: Sequence[str]) -> list[_Drawn]:
             report.failures.add(found)
         elif found is not None:
             drawn.append(_Drawn(plot=plot, files=found[0], svg=found[1], png=found[2]))
+    drawn_before.tidy()
     return drawn
 
 

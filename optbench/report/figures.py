@@ -9,6 +9,7 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
+from optbench.records.step_times import PassTimes
 from optbench.report import plots
 from optbench.report.across import Across
 from optbench.report.analysis import Report
@@ -54,7 +55,7 @@ def report_plots(report: Report) -> Iterator[Plot]:
             alt=f"Share of workloads that each optimizer solves within a factor of the best: {found.title}",
             caption="Left end: the share of workloads on which an optimizer is the fastest. "
             "To the right: solved within that factor of the fastest.",
-            draw=lambda found=found: plots.performance_profiles(found, styles=styles),  # type: ignore[misc]
+            draw=partial(plots.performance_profiles, found, styles=styles),
         )
         yield from report.failures.attempt(f"plots: {found.title}", partial(_of_overall, found)) or ()
 
@@ -121,19 +122,19 @@ class _BoardPlots:
             f"Difference to {board.baseline} in every block with mean and interval",
             "A small mark a block, in which only the optimizer differs; the diamond: the mean with its "
             f"interval.{band if board.margin is not None else ''}",
-            lambda: plots.paired_differences(board, styles=self.styles),
+            partial(plots.paired_differences, board, styles=self.styles),
         )
 
     def _curves(self) -> Iterator[Plot]:
         epochs, trials, title, metric = self.epochs, self.trials, self.board.title, self.board.measure
-        diverged = set(trials.loc[trials["status"] == "diverged", "trial_id"])
+        diverged = tuple(sorted(trials.loc[trials["status"] == "diverged", "trial_id"]))
         draw = partial(plots.loss_curves, title=title, diverged=diverged, styles=self.styles)
         yield self._plot(
             "loss",
             "Loss against epoch",
             "Training and validation loss of each optimizer against epoch",
             "Thick line: median over seeds; band: quartiles (description, not a test); thin lines: seeds.",
-            lambda: draw(epochs),
+            partial(draw, epochs),
         )
         if self.timed:
             yield self._plot(
@@ -141,7 +142,7 @@ class _BoardPlots:
                 "Loss against training time",
                 "Training and validation loss of each optimizer against seconds of training",
                 "As above, against the seconds of the training steps, without evaluation.",
-                lambda: draw(epochs[epochs["seconds"].notna()], against="seconds"),
+                partial(draw, epochs[epochs["seconds"].notna()], against="seconds"),
             )
         curve = self.report.results.metrics[curve_column(epochs, metric)]
         name = curve.title.partition(" ")[2]
@@ -150,8 +151,14 @@ class _BoardPlots:
             name.capitalize() or curve.title,
             f"Validation {name} against epoch, and final {metric.heading} of every trial",
             "Right: a mark a completed trial; the bar is their mean.",
-            lambda: plots.accuracy_curves(
-                epochs, trials, title=title, metric=metric, diverged=diverged, styles=self.styles
+            partial(
+                plots.accuracy_curves,
+                epochs,
+                trials,
+                title=title,
+                metric=metric,
+                diverged=diverged,
+                styles=self.styles,
             ),
         )
 
@@ -161,7 +168,7 @@ class _BoardPlots:
             "Success over time",
             "Share of trials that have reached the target, against epochs",
             "A trial that diverges or runs out of epochs never reaches the target.",
-            lambda: plots.success_over_time(self.board, styles=self.styles),
+            partial(plots.success_over_time, self.board, styles=self.styles),
         )
 
     def _times(self) -> Iterator[Plot]:
@@ -173,19 +180,14 @@ class _BoardPlots:
             "Step time",
             "Time of a training step of each optimizer, median, least and most",
             f"Measured in {'rounds of the timing pass' if rounds else 'trials that ran alone'}.",
-            lambda: plots.step_time_bars(
-                pass_rounds(rounds) if rounds else trials,
-                title=title,
-                unit="round" if rounds else "trial",
-                styles=self.styles,
-            ),
+            partial(_step_times, rounds, trials, title=title, styles=self.styles),
         )
         yield self._plot(
             "pareto",
             f"{metric.title[:1].upper()}{metric.title[1:]} against time",
             f"Final {metric.heading} of every trial against its training time",
             "Large marks: medians. On the dashed line no other optimizer is as fast and as good.",
-            lambda: plots.accuracy_against_time(trials, title=title, metric=metric, styles=self.styles),
+            partial(plots.accuracy_against_time, trials, title=title, metric=metric, styles=self.styles),
         )
 
     def _learning_rates(self) -> Plot:
@@ -195,7 +197,7 @@ class _BoardPlots:
             "Learning-rate sensitivity",
             f"Final {metric.heading} against learning rate",
             "A cross at the lower edge: trials diverged at this rate.",
-            lambda: plots.lr_sensitivity(self.trials, title=self.board.title, metric=metric),
+            partial(plots.lr_sensitivity, self.trials, title=self.board.title, metric=metric),
         )
 
     def _tuning(self) -> Iterator[Plot]:
@@ -209,8 +211,12 @@ class _BoardPlots:
             "What tuning buys",
             "Expected best validation score after so many tuning settings",
             "Only for settings drawn independently (random, quasi-random).",
-            lambda: plots.tuning_curves(
-                scores_by_optimizer(results, workload), title=title, metric=monitor, styles=self.styles
+            partial(
+                plots.tuning_curves,
+                scores_by_optimizer(results, workload),
+                title=title,
+                metric=monitor,
+                styles=self.styles,
             ),
         )
         yield self._plot(
@@ -218,7 +224,7 @@ class _BoardPlots:
             "Learning-rate sensitivity in tuning",
             f"{monitor.heading} of every tuning trial against learning rate",
             "Validation scores on the tuning seeds. A cross at the lower edge: trials diverged at this rate.",
-            lambda: plots.lr_sensitivity(mine, title=title, metric=monitor, styles=self.styles),
+            partial(plots.lr_sensitivity, mine, title=title, metric=monitor, styles=self.styles),
         )
 
     def _variance(self) -> Plot:
@@ -228,8 +234,21 @@ class _BoardPlots:
             "Share of the variance that each random stream causes",
             "Main effects of the streams with seeds of their own; the rest is interaction and unseeded "
             "noise.",
-            lambda: plots.variance_bars(self.trials, title=self.board.title, metric=self.board.measure),
+            partial(plots.variance_bars, self.trials, title=self.board.title, metric=self.board.measure),
         )
+
+
+def _step_times(
+    rounds: Mapping[str, PassTimes],
+    trials: pd.DataFrame,
+    *,
+    title: str,
+    styles: Mapping[str, LineStyle],
+) -> Figure | None:
+    unit = "round" if rounds else "trial"
+    return plots.step_time_bars(
+        pass_rounds(rounds) if rounds else trials, title=title, unit=unit, styles=styles
+    )
 
 
 def _pairs(family: FamilyResult, title: str, unit: str) -> Iterator[Plot]:
@@ -240,7 +259,7 @@ def _pairs(family: FamilyResult, title: str, unit: str) -> Iterator[Plot]:
         alt=f"Verdict of every optimizer against every other: {title}",
         caption="Row against column. All pairs have a correction of their own, so a cell may be less sure "
         "than the leaderboard, which tests the declared comparisons only.",
-        draw=lambda: plots.verdict_heatmap(family, title=title),
+        draw=partial(plots.verdict_heatmap, family, title=title),
     )
     yield Plot(
         name="ranks",
@@ -249,5 +268,5 @@ def _pairs(family: FamilyResult, title: str, unit: str) -> Iterator[Plot]:
         alt=f"Mean ranks with Nemenyi's critical difference: {title}",
         caption=f"Mean rank over {unit}s, 1 is best; a bar joins those closer than the critical difference. "
         "The familiar view: mean ranks depend on who takes part, so no verdict rests on it.",
-        draw=lambda: plots.critical_difference(family, title=title),
+        draw=partial(plots.critical_difference, family, title=title),
     )
