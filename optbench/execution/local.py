@@ -193,7 +193,11 @@ def run_suite(
         check_declared(suite, declaration)
     planned = plan(suite, context)
     shared.sweep()
-    with Store(store_path(suite, results), write=True) as store, store.writing():
+    with (
+        Store(store_path(suite, results), write=True) as store,
+        store.writing(),
+        declarations.unless_nothing_runs(store),
+    ):
         checkpoints = Checkpoints.of_store(store.path, minutes=checkpoint_minutes)
         declarations.freeze(store, suite, fresh=fresh, published=declaration)
         if fresh:

@@ -8,11 +8,13 @@ matter where seeds are added after one. A store of an earlier release, or of imp
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from optbench.environment import now
+from optbench.errors import UserError
 from optbench.records.format import DamageError
 from optbench.records.store import Store, StoreError, annotate
 from optbench.suite.declaration import Content, Published, changes, declare, hash_of
@@ -142,6 +144,7 @@ def freeze(
     if known is None:
         found = Declarations(states=(replace(state, forgotten=seen if fresh else 0),))
     else:
+        known = _without_unused(known, state)
         last = known.states[-1]
         state = replace(state, changed=tuple(changes(last.content, content)))
         if seen and fresh:
@@ -156,6 +159,28 @@ def freeze(
             found = replace(known, states=(*earlier, replace(state, changed=()) if not earlier else state))
     store.set_meta(**{KEY: _write(found)})
     return found
+
+
+def _without_unused(known: Declarations, state: State) -> Declarations:
+    """Take back what was declared in the meantime, where this is what stood before and nothing ran since."""
+    for position, earlier in enumerate(known.states):
+        later = known.states[position + 1 :]
+        if earlier.hash == state.hash and later and all(s.seen == state.seen for s in later):
+            return replace(known, states=known.states[: position + 1])
+    return known
+
+
+@contextmanager
+def unless_nothing_runs(store: Store) -> Iterator[None]:
+    """Leave a store's declaration and plan as they are where a run is refused before its first trial ends."""
+    meta, rows, before = store.meta(), store.plan(), store.statuses()
+    try:
+        yield
+    except UserError:
+        if KEY in meta and store.statuses() == before:
+            store.set_meta(**meta)
+            store.set_plan(rows)
+        raise
 
 
 def record_look(path: Path, *, asked: Sequence[str]) -> str:

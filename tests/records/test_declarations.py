@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from optbench import api
+from optbench.datasets.base import DataError
 from optbench.execution import local
 from optbench.records import declarations
 from optbench.records.format import DamageError
@@ -46,6 +47,33 @@ def test_the_first_run_freezes_and_a_change_is_kept_with_the_trials_seen(write_s
     assert found.short == "changed after 4 of 4 trials: alpha, margin"
     assert not found.before
     assert any(text.startswith("Changed after 4 of 4 trials (") for text in found.sentences)
+
+
+def test_a_slip_that_trains_nothing_leaves_the_declaration_as_it_was(write_suite, tmp_path):
+    path, results = write_suite(), tmp_path / "results"
+    store = local.run_suite(load_suite(path), results=results).store
+    with Store(store) as opened:
+        before = opened.meta(), opened.plan()
+    slip = "  - {dataset: cifar-10, model: {name: mlp}, batch_size: 32, epochs: 1}\noptimizers:"
+    with pytest.raises(DataError, match="not on this machine"):
+        api.run(write_suite(("optimizers:", slip)), results=results, data_dir=tmp_path)
+    with Store(store) as opened:
+        assert (opened.meta(), opened.plan()) == before
+    assert said(store).before
+
+
+def test_a_change_under_which_nothing_ran_is_taken_back_with_it(write_suite, tmp_path):
+    path, results = write_suite(), tmp_path / "results"
+    store = local.run_suite(load_suite(path), results=results).store
+    changed = write_suite(("{baseline: wame}", "{baseline: wame, alpha: 0.1}"))
+    local.run_suite(load_suite(changed), results=results)
+    assert not said(store).before
+    local.run_suite(load_suite(write_suite()), results=results)
+    assert said(store).before
+    more = (("{baseline: wame}", "{baseline: wame, alpha: 0.1}"), ("seeds: 2", "seeds: 3"))
+    local.run_suite(load_suite(write_suite(*more)), results=results)
+    local.run_suite(load_suite(write_suite(("seeds: 2", "seeds: 3"))), results=results)
+    assert not said(store).before, "two trials ran under the change"
 
 
 def test_before_any_trial_is_seen_a_suite_may_change_freely(write_suite, tmp_path):
