@@ -27,6 +27,7 @@ from optbench.report.answer import (
     verdict_sentence,
 )
 from optbench.report.effect import shown_difference
+from optbench.report.fair_times import step_ways
 from optbench.report.leaderboard import Leaderboard
 from optbench.report.text import duration, listed, short
 from optbench.stats.datasets import FEWEST_DATASETS, StratifiedComparison
@@ -263,7 +264,8 @@ def _cost(results: Results, boards: Sequence[Leaderboard]) -> Sentence:
     parts = [f"all trials took {duration(spent)}"] if spent else []
     if tuned:
         parts.append(f"tuning before them {duration(tuned)}, with one budget for every optimizer")
-    return Sentence(kind="cost", text="; ".join([text, *parts]) + ".")
+    ways = step_ways(results, results.trials, boards[0].baseline) if ratios else ""
+    return Sentence(kind="cost", text=f"{'; '.join([text, *parts])}. {ways}".rstrip())
 
 
 def _seconds(trials: object) -> float:

@@ -10,7 +10,7 @@ import pandas as pd
 from optbench.records.frames import Results
 from optbench.records.machines import Mixed, mixed_settings, settings_of
 from optbench.records.pairing import DECLARED
-from optbench.report.fair_times import time_notes
+from optbench.report.fair_times import step_ways, time_notes
 from optbench.report.reasons import reasons
 from optbench.report.text import listed
 from optbench.stats.crashes import crashed_optimizers
@@ -50,6 +50,8 @@ def board_notes(
     imported = "split" in trials and (trials["split"] == DECLARED).any()
     if not imported:
         notes += time_notes(results, trials)
+        if comparisons and (ways := step_ways(results, trials, comparisons[0].baseline)):
+            notes.append(ways)
     blocks = set(trials["block_id"])
     refused = [refusal for refusal in results.refusals if refusal.block_id in blocks]
     notes += [

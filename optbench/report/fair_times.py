@@ -168,6 +168,33 @@ def time_notes(results: Results, trials: pd.DataFrame) -> list[str]:
     return notes
 
 
+def step_ways(results: Results, trials: pd.DataFrame, baseline: str) -> str:
+    """Say whose steps were taken in another way than the baseline's; empty where none were, or none is known.
+
+    PyTorch's engine takes the steps of some models and optimizers in a faster way than those of custom
+    classes, which is no property of the optimizer.
+    """
+    if "environment" not in trials:
+        return ""
+    ways: dict[str, set[str]] = {}
+    ran = _ran(trials)
+    for optimizer, number in ran[["optimizer", "environment"]].drop_duplicates().itertuples(index=False):
+        if way := results.environments[number].get("step"):
+            ways.setdefault(str(optimizer), set()).add(str(way))
+    usual = ways.pop(baseline, set())
+    others: dict[str, list[str]] = {}
+    for optimizer, found in ways.items():
+        if usual and found != usual:
+            others.setdefault(" and ".join(sorted(found)), []).append(optimizer)
+    if not others:
+        return ""
+    named = "; ".join(f"{', '.join(names)}: {way}" for way, names in others.items())
+    return (
+        f"Steps were not all taken in one way ({baseline}: {' and '.join(sorted(usual))}; {named}), which is "
+        "a part of their times; `engine: {step: eager}` takes all alike."
+    )
+
+
 def disturbed(entry: PassTimes) -> str:
     """Say that other processes kept the machine busy during a pass."""
     return (

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from optbench.records.frames import Results
 from optbench.report.analysis import Report, leading_tables, side_tables
+from optbench.report.fair_times import step_ways
 from optbench.report.latex_tables import chosen, text_table
 from optbench.report.leaderboard import Leaderboard
 from optbench.report.text import TextTable, number
@@ -26,12 +28,12 @@ def paper_tables(report: Report) -> str:
         tables.append(sides["grids"])
     if "tuning" in sides:
         tables.append(chosen(sides["tuning"], _TUNING))
-    if (cost := cost_table(report.boards)) is not None:
+    if (cost := cost_table(report.boards, report.results)) is not None:
         tables.append(cost)
     return "\n".join(text_table(table) for table in tables)
 
 
-def cost_table(boards: Sequence[Leaderboard]) -> TextTable | None:
+def cost_table(boards: Sequence[Leaderboard], results: Results) -> TextTable | None:
     """Lay out what an optimizer costs: step, epoch, state, tuning; None where no time may be compared."""
     rows = []
     for board in boards:
@@ -52,11 +54,15 @@ def cost_table(boards: Sequence[Leaderboard]) -> TextTable | None:
     if not rows:
         return None
     columns = ("workload", "optimizer", "ms/step", "relative", "s/epoch", "state, kB", "tuning, s")
+    ways = step_ways(results, results.trials, boards[0].baseline)
     empty = {name for k, name in enumerate(columns) if all(row[k] == "-" for row in rows)}
     return TextTable(
         title="What the optimizers cost",
         columns=columns,
         rows=tuple(rows),
-        notes=("Medians over trials on one machine; relative to the baseline's step.",),
+        notes=(
+            "Medians over trials on one machine; relative to the baseline's step.",
+            *([ways] if ways else []),
+        ),
         extras=frozenset(empty),
     )

@@ -16,6 +16,7 @@ from optbench.records.store import Store
 from optbench.report.analysis import analyse, side_tables
 from optbench.report.build import DEFAULT_FORMATS, write_report
 from optbench.report.combine import gather
+from optbench.report.paper import cost_table
 from optbench.suite.expand import trials
 from optbench.suite.load import load_suite
 from optbench.trial import to_plain
@@ -255,3 +256,18 @@ def test_machines_that_lack_a_fact_are_one_unless_another_fact_differs(stored):
     _, board, rows = board_of(suite, folder)
     assert math.isnan(rows["adam"].seconds_per_epoch)
     assert any("different machines" in note for note in board.notes)
+
+
+def test_steps_that_were_taken_in_another_way_are_said_beside_the_cost(stored, tmp_path):
+    steps = {"wame": "hand-written", "adam": "autograd"}
+    suite, folder = stored(lambda trial: {**FACTS, "step": steps[trial.optimizer]})
+    results = load_results(folder)
+    report = analyse(results, suite.report_spec)
+    said = "Steps were not all taken in one way (wame: hand-written; adam: autograd)"
+    (cost,) = [sentence.text for sentence in report.answer.sentences if sentence.kind == "cost"]
+    assert "adam 1.00; " in cost
+    assert said in cost
+    assert any(said in note for note in report.boards[0].notes)
+    assert said in cost_table(report.boards, results).notes[1]
+    suite, folder = stored(lambda trial: {**FACTS, "step": "autograd"}, name="alike")
+    assert "in one way" not in analyse(load_results(folder), suite.report_spec).answer.text
