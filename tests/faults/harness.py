@@ -47,7 +47,7 @@ FEATURES = {
         "end": "tuning: {sampler: random, trials: 2, seeds: 1, space: {wame: {lr: {log: [0.01, 0.1]}}, "
         "other: {lr: {log: [0.001, 0.1]}}}}"
     },
-    "augmented": {"more": "augment: {rotation: 10}", "model": "lenet5"},
+    "augmented": {"more": "augment: {rotation: 10}"},
     "custom class": {"other": 'other: {class: "mine.py:Mine", lr: 0.1}'},
 }
 EXECUTORS = {"one process": (), "two workers": ("--workers", "2")}
@@ -72,8 +72,7 @@ def write_suite(folder: Path, case: Case) -> Path:
     """Write the suite of a case; its trials last some tenths of a second."""
     parts = {"model": "mlp", "more": "", "other": "other: {optimizer: adam, lr: 0.01}", "end": ""}
     parts |= FEATURES[case.feature]
-    small = case.feature == "augmented"
-    numbers = {"epochs": 4 if small else EPOCHS, "batch": 256 if small else 64, "seeds": 2}
+    numbers = {"epochs": EPOCHS, "batch": 64, "seeds": 2}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "mine.py").write_text(CLASS)
     path = folder / "s.yaml"
