@@ -194,7 +194,7 @@ def describe(folder: Path | None = None) -> dict[str, Any]:
         "machine": platform.machine(),
         "processor": _processor(),
         "cores": _cores(),
-        "memory_gb": _memory_gb(),
+        "memory_gb": memory_gb(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "git": _git(folder or Path.cwd()),
     }
@@ -223,7 +223,8 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _memory_gb() -> float | None:
+def memory_gb() -> float | None:
+    """Memory of this machine; None where it does not say."""
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (AttributeError, ValueError, OSError):

@@ -18,7 +18,7 @@ from optbench.cli.new import new_app
 from optbench.cli.results import report, watch
 from optbench.cli.run import plan, run
 from optbench.cli.schema import schema
-from optbench.cli.stores import export, merge, rerun
+from optbench.cli.stores import export, merge, rerun, sign
 from optbench.cli.verify import verify
 
 #: What the program says without a command.
@@ -84,6 +84,7 @@ for _name, _command, _panel, _example in (
     ("rerun", rerun, _KEEP, "optbench rerun 3f9a --results results"),
     ("merge", merge, _KEEP, "optbench merge laptop/quick desk/quick -o results/quick"),
     ("export", export, _KEEP, "optbench export results/quick --to parquet -o tables"),
+    ("sign", sign, _KEEP, "optbench sign results/quick --key ~/.ssh/id_ed25519"),
     ("doctor", doctor, _KEEP, "optbench doctor --full"),
 ):
     if isinstance(_command, typer.Typer):

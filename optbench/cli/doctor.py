@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from optbench.cli.common import DataDirOption, ResultsOption, errors, tell
+from optbench.errors import UserError
 
 
 def doctor(
@@ -17,16 +18,23 @@ def doctor(
     results: ResultsOption = Path("results"),
     data_dir: DataDirOption = None,
     full: Annotated[bool, typer.Option("--full", help="Import every framework and ask for devices.")] = False,
+    signers: Annotated[
+        Path | None,
+        typer.Option(help="Keys, one of which must have signed the store; lines as in allowed_signers."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """Look at frameworks, devices, threads, data and disk, and say what to fix; or verify a store.
 
-    Exit code 2 if a record, the plan or a fact in the store is not as it was written.
+    Exit code 2 if a record, the plan or a fact in the store is not as it was written, a signature does not
+    fit, or no key of --signers has signed.
     """
     with errors():
         if store is not None:
-            _verify(store, data_dir, as_json)
+            _verify(store, data_dir, as_json, signers)
             return
+        if signers is not None:
+            raise UserError("--signers: name a store, too: `optbench doctor STORE --signers FILE`")
         from optbench.environment import Context
         from optbench.verification import machine as look
 
@@ -41,11 +49,14 @@ def doctor(
             tell(line)
 
 
-def _verify(store: Path, data_dir: Path | None, as_json: bool) -> None:
+def _verify(store: Path, data_dir: Path | None, as_json: bool, signers: Path | None) -> None:
     from optbench.environment import Context
     from optbench.verification import stores
 
-    found = stores.check_store(store, data_dir=Context.from_environment(data_dir=data_dir).data_dir)
+    if signers is not None and not signers.is_file():
+        raise UserError(f"--signers: no file {signers}")
+    context = Context.from_environment(data_dir=data_dir)
+    found = stores.check_store(store, data_dir=context.data_dir, signers=signers)
     if as_json:
         import json
 
@@ -55,6 +66,9 @@ def _verify(store: Path, data_dir: Path | None, as_json: bool) -> None:
             "records": found.integrity.records,
             "without_digest": found.integrity.bare,
             "scores_computed_again": found.scored,
+            "signature": found.signed.sentence if found.signed else None,
+            "signed_by": found.signed.key if found.signed else None,
+            "signer": found.signed.signer if found.signed else None,
             "misfits": [{"trial": misfit.trial_id, "what": misfit.what} for misfit in misfits],
         }
         tell(json.dumps(plain, indent=2))

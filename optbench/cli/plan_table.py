@@ -14,9 +14,10 @@ from rich.text import Text
 
 from optbench.report.sequential import described, design_plan
 from optbench.report.text import duration
+from optbench.stats.common import StatsError
 from optbench.stats.crossed import Crossing, crossed_power, find_crossing
 from optbench.stats.datasets import FEWEST_DATASETS
-from optbench.stats.power import pairs_needed, plan_pairs, signed_rank_power
+from optbench.stats.power import MOST_PAIRS, pairs_needed, plan_pairs, signed_rank_power
 from optbench.stats.sequential import SequentialPlan
 from optbench.suite.spec import Suite
 from optbench.trial import STREAMS
@@ -88,7 +89,10 @@ def statements(suite: Suite) -> list[str]:
     if seeds < plan.pairs_to_reject:
         lines.append(f"{plan.pairs_to_reject} seeds are needed before any difference can be shown.")
     for effect, word in ((0.8, "large"), (0.5, "medium")):
-        needed = pairs_needed(effect, alpha=analysis.alpha, comparisons=comparisons)
+        try:
+            needed = f"{pairs_needed(effect, alpha=analysis.alpha, comparisons=comparisons)}"
+        except StatsError:
+            needed = f"More than {MOST_PAIRS:,}"
         lines.append(f"{needed} seeds are needed to find a {word} effect (d_z = {effect}) with 80% power.")
     return lines + _few_workloads(suite)
 

@@ -321,6 +321,7 @@ def _say_of_own_data(suite: Suite) -> None:
 
 
 def _show_plan(suite: Suite, chosen: Any, context: Context) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from optbench.execution import local
@@ -336,7 +337,7 @@ def _show_plan(suite: Suite, chosen: Any, context: Context) -> None:
         key: tuple[str, ...] = (trial.workload, trial.optimizer, *budget)
         groups[key] = groups.get(key, 0) + 1
     for key, count in groups.items():
-        table.add_row(*key, str(count))
+        table.add_row(*map(escape, key), str(count))
     console = new_console()
     console.print(table)
     if suite.tuning is not None:

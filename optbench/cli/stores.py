@@ -1,4 +1,4 @@
-"""``optbench rerun``, ``merge`` and ``export``: trust a store, and carry it elsewhere."""
+"""``optbench rerun``, ``merge``, ``export`` and ``sign``: trust a store, and carry it elsewhere."""
 
 from __future__ import annotations
 
@@ -95,3 +95,21 @@ def export(
         if written.left_out:
             words = f"{written.left_out} records are not as they were written, and left out"
             fail(f"{store}: {words}", NOT_AS_WRITTEN)
+
+
+def sign(
+    store: Annotated[Path, typer.Argument(help="Store, or its folder.")],
+    key: Annotated[
+        Path, typer.Option(help="Private key of OpenSSH's: `ssh-keygen -t ed25519 -f FILE` makes one.")
+    ],
+) -> None:
+    """Sign a store as it is, by ssh-keygen, into a file beside it (store.sqlite.sig).
+
+    Any later change of records, plan or facts shows: `doctor STORE` and `report` say whether the signature
+    fits, and by which key it is.
+    """
+    with errors():
+        from optbench.records import signatures
+
+        signed = signatures.sign(store, key)
+        tell(f"{signed.path}: {signed.sentence}")

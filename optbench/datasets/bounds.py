@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import math
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +23,11 @@ LIMIT = 2.0
 #: Bytes in which the first line of a table must end.
 _FIRST_LINE = 2**24
 
+#: What a file that is no sound archive of arrays makes of the reader, by the ways that archives compress.
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError, OSError, EOFError),
+    *(NotImplementedError, RuntimeError),
+)
 #: Shape and type of an array.
 Header = tuple[tuple[int, ...], np.dtype]
 
@@ -63,7 +70,7 @@ def npz_headers(path: Path) -> dict[str, Header]:
                             f"{member.file_size:,}: the file is cut off or altered; save it again"
                         )
                     found[member.filename.removesuffix(".npy")] = shape, kind
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGED as error:
         if isinstance(error, DataError):
             raise
         raise DataError(

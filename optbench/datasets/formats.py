@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench.datasets.base import DataError
+from optbench.suite.isolated import EndedError, call_isolated
 from optbench.suite.validation import one_line
 
 if TYPE_CHECKING:
@@ -161,18 +162,14 @@ def emnist_mat(path: Path) -> tuple[Pixels, Labels, Pixels, Labels]:
     tuple of array
         Images [n, 784] with the columns of each image one after the other, labels [n].
     """
-    from scipy.io import loadmat
-
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"{path.stat().st_size:,} bytes are too many")
-        content = loadmat(path, variable_names=["dataset"])["dataset"][0, 0]
-        parts = [content[part][0, 0] for part in ("train", "test")]
-        arrays = [(part["images"], part["labels"]) for part in parts]
-    except Exception as error:  # whatever a damaged file makes of the reader
-        raise DataError(
-            f"{path}: not EMNIST's MATLAB file ({type(error).__name__}: {one_line(error)}); fetch it again"
-        ) from error
+        # A damaged file can end the process, by a fault in SciPy's compiled reader.
+        found, wrong = call_isolated("optbench.datasets.formats:mat_arrays", "", path=str(path))
+    except EndedError as error:
+        found, wrong = (), str(error)
+    if wrong is not None:
+        raise DataError(f"{path}: not EMNIST's MATLAB file ({wrong}); fetch it again")
+    arrays = (found[:2], found[2:])
     for images, labels in arrays:
         fits = (
             labels.dtype.kind in "uif"
@@ -187,6 +184,24 @@ def emnist_mat(path: Path) -> tuple[Pixels, Labels, Pixels, Labels]:
             )
     (x_train, y_train), (x_test, y_test) = arrays
     return x_train, y_train.ravel().astype(np.int64), x_test, y_test.ravel().astype(np.int64)
+
+
+def mat_arrays(path: str) -> tuple[tuple[NDArray[Any], ...], str | None]:
+    """Read images and labels of the training part, and of the test part, here; or what is wrong."""
+    from scipy.io import loadmat
+
+    try:
+        size = Path(path).stat().st_size
+        if size > MAX_BYTES:
+            raise ValueError(f"{size:,} bytes are too many")
+        content = loadmat(path, variable_names=["dataset"])["dataset"][0, 0]
+        parts = [content[part][0, 0] for part in ("train", "test")]
+        arrays = tuple(part[name] for part in parts for name in ("images", "labels"))
+        if any(array.dtype.hasobject for array in arrays):
+            raise ValueError("objects in place of numbers")
+    except Exception as error:  # whatever a damaged file makes of the reader
+        return (), f"{type(error).__name__}: {one_line(error)}"
+    return arrays, None
 
 
 def pixel_csv(raw: bytes, path: Path, *, side: int) -> tuple[Pixels, Labels]:

@@ -17,13 +17,15 @@ from optbench.execution.process_state import Interruption, restored
 from optbench.execution.protocol import run_trial
 from optbench.execution.stacks import Job, StackSize
 from optbench.suite.spec import PlannedTrial
-from optbench.suite.validation import one_line
+from optbench.suite.validation import one_line, shown
 from optbench.trial import OwnData, TrialRecord, TrialSpec, block_id, trial_id
 
 Result = TypeVar("Result")
 DatasetKey = str | OwnData
 #: Seconds for which an interrupted run waits for trials that are about to end.
 LAST = 0.5
+#: Characters of a trial's traceback that its record keeps.
+MOST_ERROR = 100_000
 #: Called after an epoch with the trial's place in the job, the epoch, and its row of the history.
 OnJobEpoch = Callable[[int, int, Mapping[str, float]], None]
 #: Fact of a record whose trial was to be trained in a stack and was not: the reason.
@@ -258,12 +260,24 @@ def measure_stack(specs: Sequence[TrialSpec], dataset: Dataset, context: Context
 
 def crash_text(error: BaseException) -> str:
     """Traceback of a trial's exception; what was meant to end the process is explained in the last line."""
-    text = "".join(traceback.format_exception(error)).rstrip()
+    text = _storable("".join(traceback.format_exception(error)).rstrip())
     if isinstance(error, SystemExit):
-        return f"{text}\nthe trial's code called sys.exit({error.code!r})"
+        try:
+            code = shown(error.code)
+        except Exception:  # it is an object of the trial's code
+            code = "..."
+        return f"{text}\nthe trial's code called sys.exit({code})"
     if isinstance(error, KeyboardInterrupt):
         return f"{text}\nthe trial's code raised KeyboardInterrupt; nobody pressed Ctrl-C"
     return f"{text}\n"
+
+
+def _storable(text: str) -> str:
+    """What a store can hold of a text: no halves of characters, and of a very long one its two ends."""
+    if len(text) > MOST_ERROR:
+        half = MOST_ERROR // 2
+        text = f"{text[:half]}\n... {len(text) - 2 * half:,} characters ...\n{text[-half:]}"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def with_fact(record: TrialRecord, name: str, value: str) -> TrialRecord:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from optbench.models.layers import (
     SMALL_NORMAL,
@@ -43,6 +43,8 @@ from optbench.models.layers import (
 )
 
 Count = Annotated[int, Gt(0)]
+#: Blocks or layers of a network that is made by a loop over them.
+Depth = Annotated[int, Gt(0), Le(2000)]
 Rate = Annotated[float, Ge(0), Lt(1)]
 Penalty = Annotated[float, Ge(0)]
 Layers = tuple[Layer, ...]
@@ -206,7 +208,7 @@ def deepobs_mlp() -> Layers:
 
 def gpt(
     *,
-    depth: Count = 4,
+    depth: Depth = 4,
     width: Count = 128,
     heads: Count = 4,
     context: Count | None = None,
@@ -244,7 +246,7 @@ def gpt(
 def vit(
     *,
     patch: Count = 4,
-    depth: Count = 6,
+    depth: Depth = 6,
     width: Count = 64,
     heads: Count = 4,
     dropout: Rate = 0.0,
@@ -270,7 +272,7 @@ def vit(
     return (*layers, _norm("layer"), PoolSequence(how=pool), Dense(kernel_initializer=SMALL_NORMAL))
 
 
-def resnet(*, depth: Count = 20, width: Count = 16, shortcut: Literal["pad", "project"] = "pad") -> Layers:
+def resnet(*, depth: Depth = 20, width: Count = 16, shortcut: Literal["pad", "project"] = "pad") -> Layers:
     """A residual network for small images (He et al. 2016): 269,722 weights at depth 20 for ten classes.
 
     464,154 at depth 32 and 853,018 at 56, for 32x32x3 images. Depth is 6 n + 2: three groups of n blocks of

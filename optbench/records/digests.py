@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 #: Columns of a trial that its digest covers, for ever: a later column needs a digest of another kind.
@@ -42,7 +43,12 @@ def record_digest(row: Sequence[Any], predictions: Iterable[Sequence[Any]]) -> s
     """
     digest = hashlib.sha256(_packed(row))
     for values in predictions:
-        digest.update(_packed(values))
+        epoch, dtype, classes = values
+        if type(classes) is bytes and type(epoch) is str and type(dtype) is str:
+            digest.update(b"%b[%d]" % (_names_packed(epoch, dtype), len(classes)))
+            digest.update(classes)
+        else:
+            digest.update(_packed(values))
     return digest.hexdigest()
 
 
@@ -75,14 +81,14 @@ class RecordSum:
     @property
     def text(self) -> str:
         """Count and sum, for the table of digests."""
-        return f"{self.count}:{self._total:064x}"
+        return f"{self.count}:{self._total % _MODULUS:064x}"
 
     def move(self, key: str, digest: str | None, sign: int) -> None:
         """Count a record in (1) or out (-1)."""
         text = f"{key}:{digest or ''}".encode("utf-8", "surrogateescape")
         number = int.from_bytes(hashlib.sha256(text).digest(), "big")
         self.count += sign
-        self._total = (self._total + sign * number) % _MODULUS
+        self._total += sign * number
 
 
 def read_seals(db: sqlite3.Connection) -> dict[str, str]:
@@ -186,6 +192,15 @@ def _names(columns: Iterable[str]) -> str:
 
 def _packed(values: Sequence[Any]) -> bytes:
     """Values as bytes that no other values have; texts, numbers and None first, then how long bytes are."""
-    plain = [b"" if type(value) is bytes else value for value in values]
-    raw = [value for value in values if type(value) is bytes]
+    plain, raw = list(values), []
+    for place, value in enumerate(values):
+        if type(value) is bytes:
+            plain[place] = b""
+            raw.append(value)
     return f"{plain!a}{[len(value) for value in raw]}".encode() + b"".join(raw)
+
+
+@lru_cache(maxsize=64)
+def _names_packed(epoch: str, dtype: str) -> bytes:
+    """Begin what :func:`_packed` makes of predictions: the same for all trials."""
+    return f"{[epoch, dtype, b'']!a}".encode()

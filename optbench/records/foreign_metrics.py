@@ -19,6 +19,8 @@ from optbench.trial import Status
 
 #: A report tests the first of these that all runs have; losses of the training part come last of all.
 PRIMARY = tuple(name for name in BUILT_IN if name != "train_loss")
+#: Names that a message lists, and characters of each.
+_MOST_NAMED, _LONGEST = 12, 60
 
 
 class ImportedError(UserError, ValueError):
@@ -103,11 +105,18 @@ def check_testable(logs: Sequence[RunLog], testable: Sequence[str]) -> None:
                 )
         names = declared(log)
         if log.status == "completed" and not set(names) & set(testable):
-            found = ", ".join([*log.ignored, *names]) or "none"
+            found = _few([*log.ignored, *names])
             raise ImportedError(
                 f"{log.source}: found the metrics {found}; a report tests one of {', '.join(testable)}: say "
                 "which is which with --map NAME=METRIC, as in --map accuracy=test_accuracy"
             )
+
+
+def _few(names: Sequence[str]) -> str:
+    """Names for a message: not more than fit in it, long ones shortened."""
+    words = [name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..." for name in names[:_MOST_NAMED]]
+    more = [f"{len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else []
+    return ", ".join(words + more) or "none"
 
 
 def choose_primary(

@@ -32,6 +32,8 @@ from numpy.typing import NDArray
 from optbench.errors import UserError
 
 FILE_NAME = "store.sqlite"
+#: Bytes that one packed value may unpack to, and the most to which a packed byte can (zlib's format).
+MOST_UNPACKED, _MOST_EACH = 2**28, 1032
 
 #: Columns of the table of trials, as they are written and read.
 TRIAL_COLUMNS = (
@@ -106,12 +108,29 @@ def pack_array(array: NDArray[np.generic]) -> bytes:
     return zlib.compress(array.tobytes(), 1)
 
 
+def unpack(packed: bytes) -> bytes:
+    """Unpack a stored value, in bounded memory: few bytes may unpack to a thousand times as many.
+
+    Raises
+    ------
+    ValueError
+        If it is no packed value, or is larger than any that a run writes.
+    """
+    try:
+        if len(packed) * _MOST_EACH <= MOST_UNPACKED:
+            return zlib.decompress(packed)
+        unpacking = zlib.decompressobj()
+        found = unpacking.decompress(packed, MOST_UNPACKED)
+    except (zlib.error, TypeError) as error:
+        raise ValueError(f"no packed value ({error})") from None
+    if not unpacking.eof:
+        raise ValueError(f"a packed value of more than {MOST_UNPACKED:,} bytes, or a cut one")
+    return found
+
+
 def unpack_history(packed: bytes, columns: int) -> NDArray[np.float64]:
     """Unpack a stored history into [columns, epochs]; raises ``ValueError`` where it is none."""
-    try:
-        numbers = np.frombuffer(zlib.decompress(packed), "<f8")
-    except (zlib.error, TypeError) as error:
-        raise ValueError(f"no packed history ({error})") from None
+    numbers = np.frombuffer(unpack(packed), "<f8")
     return numbers.reshape(columns, -1) if columns else numbers
 
 

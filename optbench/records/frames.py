@@ -14,17 +14,23 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from optbench.datasets import registry
+from optbench.datasets.bounds import LIMIT_VARIABLE
+from optbench.environment import limit, memory_gb
 from optbench.records import step_times
 from optbench.records.format import unpack_history
 from optbench.records.integrity import NAMED, Integrity
 from optbench.records.pairing import Refusal, prove_blocks, refuse_unfit
+from optbench.records.signatures import Signature, signature
 from optbench.records.step_times import PassTimes
-from optbench.records.store import DamageError, History, Store, StoredTrial, naming_damage
+from optbench.records.store import DamageError, History, Store, StoredTrial, StoreError, naming_damage
 from optbench.suite.validation import shown
 from optbench.task import CustomMetric, Metrics, sign_of
 from optbench.trial import STREAMS, content_hash
 from optbench.tuning import journal as tuning_journal
 from optbench.tuning.journal import Journal
+
+#: Memory of a machine that does not say how much it has.
+_UNKNOWN_GB = 16.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +81,8 @@ class Results:
         Where they were read, by the numbers of the column ``store``; none for tables of other tools.
     integrity : tuple of Integrity
         Of each store, whether it holds what was written. Records that do not are refused, and in no table.
+    signatures : tuple of Signature
+        Of the stores that carry one.
     test_examples : mapping of str to int
         Size of the test part of each workload whose predictions are stored, by the id of one of its trials.
     """
@@ -93,6 +101,7 @@ class Results:
     unplanned: int = 0
     stores: tuple[Path, ...] = ()
     integrity: tuple[Integrity, ...] = ()
+    signatures: tuple[Signature, ...] = ()
     test_examples: Mapping[str, int] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
@@ -146,7 +155,7 @@ def load_results(*paths: str | Path) -> Results:
     histories = [h for h, keep in zip(gathered.histories.values(), evaluated, strict=True) if keep]
     trials = frame[evaluated].reset_index(drop=True) if roles else frame
     with naming_damage(paths):
-        epochs = _epoch_frame(trials, histories)
+        epochs = _epoch_frame(trials, histories, ", ".join(map(str, paths)))
     searched = {}
     if roles:
         searched["untuned"] = frame[role == "untuned"].reset_index(drop=True)
@@ -164,6 +173,7 @@ def load_results(*paths: str | Path) -> Results:
         unplanned=len(gathered.recorded - gathered.in_plans),
         stores=tuple(Path(path) for path in paths),
         integrity=tuple(gathered.integrity),
+        signatures=tuple(gathered.signatures),
         test_examples=gathered.test_examples,
         **searched,
     )
@@ -196,6 +206,7 @@ class _Gathered:
     in_plans: set[str] = field(default_factory=set)
     recorded: set[str] = field(default_factory=set)
     integrity: list[Integrity] = field(default_factory=list)
+    signatures: list[Signature] = field(default_factory=list)
     unfit: dict[str, dict[str, Any]] = field(default_factory=dict)
     test_examples: dict[str, int] = field(default_factory=dict)
 
@@ -216,6 +227,8 @@ class _Gathered:
         self.in_plans |= in_plan
         self.recorded |= store.statuses().keys()
         self.integrity.append(found := store.verify())
+        if (signed := signature(store)) is not None:
+            self.signatures.append(signed)
         if damaged := next((m for m in found.misfits if m.field is not None), None):
             raise DamageError(f"{damaged.field} of trial {shown(damaged.trial_id)}")
         self.test_examples |= store.test_examples()
@@ -391,13 +404,26 @@ def _steps_per_epoch(workload: Mapping[str, Any], metrics: Mapping[str, float]) 
     return 1.0 if batch == "full" else float(-(-train // batch))
 
 
-def _epoch_frame(trials: pd.DataFrame, histories: Sequence[History]) -> pd.DataFrame:
-    """One row a (trial, epoch); labels are categories, so that millions of rows stay small."""
+def _epoch_frame(trials: pd.DataFrame, histories: Sequence[History], place: str) -> pd.DataFrame:
+    """One row a (trial, epoch); labels are categories, so that millions of rows stay small.
+
+    Raises
+    ------
+    StoreError
+        If the histories of the stores at ``place`` unpack to more than is allowed.
+    """
     parts: dict[str, list[NDArray[np.float64]]] = {}
+    most, held = limit(LIMIT_VARIABLE, (memory_gb() or _UNKNOWN_GB) / 2) * 2**30, 0
     owners: dict[str, list[int]] = {}
     for number, history in enumerate(histories):
         columns = history.columns
         matrix = unpack_history(history.packed, columns.count(",") + 1 if columns != "[]" else 0)
+        held += matrix.nbytes
+        if held > most:
+            raise StoreError(
+                f"{place}: the histories unpack to more than {most / 2**30:.3g} GB, half of this machine's "
+                f"memory or what {LIMIT_VARIABLE} allows; report on a machine with more, or on fewer seeds"
+            )
         if matrix.size:
             parts.setdefault(columns, []).append(matrix)
             owners.setdefault(columns, []).append(number)

@@ -6,10 +6,10 @@ import contextlib
 import json
 import math
 import sqlite3
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import le
 from typing import Any
 
 import numpy as np
@@ -26,17 +26,22 @@ from optbench.records.digests import (
     read_seals,
     record_digest,
 )
-from optbench.records.format import unpack_history
+from optbench.records.format import unpack, unpack_history
 from optbench.records.identity import ids_of
 from optbench.suite.validation import one_line, shown, visible
 from optbench.task import known
 from optbench.trial import content_hash
 
 #: What an invalid value raises where it is looked at.
-_ERRORS = (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError, zlib.error)
+_ERRORS = (
+    *(ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError),
+    *(RecursionError, SyntaxError),  # of NumPy's types by their names
+)
 # Without its table a name that is none would be read as a text.
 _COLUMNS = ", ".join(f'trials."{name}"' for name in DIGEST_COLUMNS)
 _PREDICTIONS = "SELECT epoch, dtype, classes FROM predictions WHERE trial_id = ? ORDER BY epoch"
+#: Characters of a table's name in a message; a longer one is shortened.
+_LONGEST_NAME = 80
 #: Misfits that a message names.
 NAMED = 5
 #: Scores that are shares of test examples: a whole number of them is right.
@@ -238,11 +243,11 @@ def _contradiction(row: Sequence[Any], predictions: Sequence[Sequence[Any]], *, 
         return f"its spec is of block {found[1]}, not {block}"
     metrics: dict[str, float] = from_json(row[11])
     imported = '"imported"' in row[6]
-    limits = _limits(tuple(metrics), imported)
-    for value, (low, high) in zip(metrics.values(), limits, strict=True):
-        if not low <= value <= high:
-            name = next(name for name, number in metrics.items() if number is value)
-            return f"{name} is {value:g}, which is beyond {_range(low, high)}"
+    lows, highs = _limits(tuple(metrics), imported)
+    if not (all(map(le, lows, metrics.values())) and all(map(le, metrics.values(), highs))):
+        for (name, value), low, high in zip(metrics.items(), lows, highs, strict=True):
+            if not low <= value <= high:
+                return f"{name} is {value:g}, which is beyond {_range(low, high)}"
     if not thorough:
         return None
     if status == "completed" or predictions:
@@ -270,8 +275,10 @@ def _history_range(columns: str, packed: bytes, imported: bool) -> str | None:
 
 
 @lru_cache(maxsize=256)
-def _limits(names: tuple[str, ...], imported: bool) -> tuple[tuple[float, float], ...]:
-    return tuple(_bounds(name, imported) for name in names)
+def _limits(names: tuple[str, ...], imported: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Least and largest possible value of each."""
+    bounds = [_bounds(name, imported) for name in names]
+    return tuple(low for low, _ in bounds), tuple(high for _, high in bounds)
 
 
 @lru_cache(maxsize=4096)
@@ -288,7 +295,7 @@ def _range(low: float, high: float) -> str:
 
 
 def _examples(dtype: str, packed: bytes) -> int:
-    return len(zlib.decompress(packed)) // np.dtype(dtype).itemsize
+    return len(unpack(packed)) // np.dtype(dtype).itemsize
 
 
 def _parts(db: sqlite3.Connection, total: RecordSum) -> Iterator[Misfit]:
@@ -308,7 +315,9 @@ def _parts(db: sqlite3.Connection, total: RecordSum) -> Iterator[Misfit]:
         yield Misfit(what=what)
     found = part_digests(db)
     for part in sorted({*found, *seals} - {RECORDS, CHAIN}):
-        name = f"meta entry {part[5:]!r}" if part.startswith("meta ") else f"the {part}"
+        name = f"meta entry {shown(part[5:])}" if part.startswith("meta ") else f"the {part}"
+        if len(name) > _LONGEST_NAME:
+            name = f"the table {shown(part)}"
         if part not in found:
             yield Misfit(what=f"{name} is missing")
         elif part not in seals:

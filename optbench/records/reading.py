@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench.records.damage import damaged_field
-from optbench.records.format import DamageError, load_numbers, select_trials, unpack_history
+from optbench.records.digests import read_seals
+from optbench.records.format import DamageError, load_numbers, select_trials, unpack, unpack_history
 from optbench.records.integrity import Integrity, verify
 from optbench.suite.validation import shown, visible
 from optbench.task import DEFAULT_TASK, TASKS, Task
@@ -99,6 +100,10 @@ class StoreReader:
         """Compare the store, or some of its records, with its digests and with itself; see there."""
         return verify(self._db, ids)
 
+    def seals(self) -> dict[str, str]:
+        """Digests of the store's parts as they were written; none where an older optbench wrote it."""
+        return read_seals(self._db)
+
     def meta(self) -> dict[str, str]:
         """Facts about the suite."""
         return dict(self._db.execute("SELECT key, value FROM meta"))
@@ -168,10 +173,13 @@ class StoreReader:
         rows = self._db.execute(
             "SELECT epoch, dtype, classes FROM predictions WHERE trial_id = ?", (trial_id,)
         )
-        return {epoch: np.frombuffer(zlib.decompress(blob), dtype) for epoch, dtype, blob in rows}
+        return {epoch: _predicted(dtype, blob, trial_id) for epoch, dtype, blob in rows}
 
     def test_examples(self) -> dict[str, int]:
-        """Number of test examples of each workload whose predictions are stored, by the id of one trial."""
+        """Number of test examples of each workload whose predictions are stored, by the id of one trial.
+
+        Predictions that are damaged count for nothing: :meth:`verify` names their trial.
+        """
         found = {}
         for (workload,) in list(self._db.execute("SELECT DISTINCT workload FROM plan")):
             row = self._db.execute(
@@ -181,7 +189,8 @@ class StoreReader:
             ).fetchone()
             if row is not None:
                 key, dtype, blob = row
-                found[key] = len(np.frombuffer(zlib.decompress(blob), dtype))
+                with contextlib.suppress(DamageError):
+                    found[key] = len(_predicted(dtype, blob, key))
         return found
 
     def _rows(self, table: str, ids: Iterable[str] | None, columns: str) -> Iterator[Sequence[Any]]:
@@ -200,6 +209,14 @@ class StoreReader:
             if not isinstance(found[key], dict):
                 raise DamageError(f"environment {shown(key)} is no mapping")
         return found
+
+
+def _predicted(dtype: Any, blob: Any, trial_id: Any) -> NDArray[np.integer[Any]]:
+    """Unpack the predictions of a trial; raises :class:`DamageError` where they are none."""
+    try:
+        return np.frombuffer(unpack(blob), dtype)
+    except (TypeError, ValueError, SyntaxError):  # of another type, of no type, or not packed
+        raise DamageError(f"predictions of trial {shown(trial_id)}") from None
 
 
 def _trial(row: Sequence[Any], environments: Mapping[str, Mapping[str, Any]]) -> StoredTrial:

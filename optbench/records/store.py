@@ -224,6 +224,8 @@ class Store(StoreReader):
         with self._transaction() as moves:
             for key in found.unfit:
                 self._remove(key, moves)
+            # A new record of the same machine would else find its environment as it was changed.
+            self._db.execute("DELETE FROM environments WHERE id NOT IN (SELECT environment FROM trials)")
             if any(misfit.what.startswith("the plan") for misfit in found.parts):
                 self._db.execute("DELETE FROM plan")
             self._db.execute(f"DELETE FROM {SEALS}")

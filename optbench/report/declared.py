@@ -84,12 +84,16 @@ def declared(results: Results, spec: ReportSpec, published: Published | None = N
         sentences.insert(0, "That these stores are analysed together was declared in none of them.")
     if published is not None:
         sentences.append(_published(published, results, spec))
+    warnings = [text for part in parts for text in part.warnings]
+    for signed in results.signatures:
+        text = f"{signed.path.parent.name}: {signed.sentence}" if several else signed.sentence
+        (warnings if signed.key is None else sentences).append(text)
     # Labels may come from an untrusted store.
     return Declared(
         short=visible(short),
         before=before,
         sentences=tuple(map(visible, sentences)),
-        warnings=tuple(dict.fromkeys(visible(w) for part in parts for w in part.warnings)),
+        warnings=tuple(dict.fromkeys(map(visible, warnings))),
         differences=tuple(p.differences[0] for p in parts),
     )
 

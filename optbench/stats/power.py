@@ -108,6 +108,8 @@ def _check_counts(n: int, comparisons: int) -> None:
 _SIMULATED = 100
 #: Asymptotic relative efficiency of the signed-rank test to the t test for normal differences.
 _EFFICIENCY = 3 / math.pi
+#: Pairs, and standard deviations, beyond which is not looked.
+MOST_PAIRS, _LARGEST = 1_000_000, 1e6
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,9 @@ def detectable_effect(n: int, *, power: float = 0.8, alpha: float = 0.05, compar
     if smallest_attainable_p(n, comparisons=comparisons) > alpha:
         return math.inf
     low, high = 0.0, 1.0
-    while signed_rank_power(n, high, alpha=alpha, comparisons=comparisons) < power:
+    while not signed_rank_power(n, high, alpha=alpha, comparisons=comparisons) >= power:
+        if high > _LARGEST:  # at a level so small that its critical value is infinite
+            return math.inf
         high *= 2
     for _ in range(20):
         middle = (low + high) / 2
@@ -228,6 +232,11 @@ def pairs_needed(d_z: float, *, power: float = 0.8, alpha: float = 0.05, compari
     -------
     int
 
+    Raises
+    ------
+    StatsError
+        If d_z is too small, or more than :data:`MOST_PAIRS` are needed.
+
     Examples
     --------
     >>> pairs_needed(1.0) <= 12
@@ -243,6 +252,8 @@ def pairs_needed(d_z: float, *, power: float = 0.8, alpha: float = 0.05, compari
     low = pairs_needed_to_reject(alpha=alpha, comparisons=comparisons) - 1
     high = low + 1
     while not enough(high):
+        if high > MOST_PAIRS:
+            raise StatsError(f"more than {MOST_PAIRS:,} pairs would be needed")
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2

@@ -258,7 +258,7 @@ def _monitor(given: str | None, workloads: Mapping[str, Workload], path: KeyPath
         recorded = [name for name in tasks[label].history if name.startswith("val_")]
         recorded += [metric.column("val_" + metric.name).name for metric in workload.metrics or ()]
         if monitor not in recorded:
-            raise problem(path, f"found {monitor}; workload {label} records {listed(recorded)}")
+            raise problem(path, f"found {shown(monitor)}; workload {label} records {listed(recorded)}")
     return monitor
 
 

@@ -112,6 +112,10 @@ def dotted(path: KeyPath) -> str:
     return text or "the file"
 
 
+#: Characters of an error that are looked at; a message may quote a whole array.
+_MOST_READ = 10_000
+
+
 def shown(value: Any) -> str:
     """Quote a found value, shortened."""
     text = repr(value)
@@ -120,7 +124,11 @@ def shown(value: Any) -> str:
 
 def one_line(error: BaseException) -> str:
     """Quote another library's error: printable, on one line, shortened."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+    try:
+        words = str(error)[:_MOST_READ]
+    except Exception as other:  # the error is of a class of the user's own
+        words = f"its text cannot be made, {type(other).__name__}"
+    text = " ".join("".join(c if c.isprintable() else " " for c in words).split())
     return text if len(text) <= 200 else text[:197] + "..."
 
 

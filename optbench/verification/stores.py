@@ -18,6 +18,7 @@ from optbench.datasets.base import DataError, DatasetInfo, Part, cut
 from optbench.datasets.bundled import BundledEntry
 from optbench.execution import evaluation
 from optbench.records.integrity import Integrity, Misfit
+from optbench.records.signatures import Signature, signature
 from optbench.records.store import Store, StoredTrial
 from optbench.suite.validation import parse
 from optbench.task import CLASSIFICATION
@@ -43,6 +44,10 @@ class StoreCheck:
         Those whose scores are others.
     unknown : tuple of str
         Datasets whose labels are not here, so that nothing was computed for their records.
+    signed : Signature or None
+        The signature beside the store, if there is one.
+    asked : bool
+        Whether it must be of a key that was given.
     """
 
     path: Path
@@ -50,14 +55,22 @@ class StoreCheck:
     scored: int
     misscored: tuple[Misfit, ...]
     unknown: tuple[str, ...]
+    signed: Signature | None = None
+    asked: bool = False
 
     @property
     def sound(self) -> bool:
-        """Whether nothing was found that is not as it was written."""
-        return not self.integrity.misfits and not self.misscored
+        """Whether nothing was found that is not as it was written, nor a signature that does not fit."""
+        forged = self.signed is not None and self.signed.checked and self.signed.key is None
+        return not self.integrity.misfits and not self.misscored and not forged and not self.unsigned
+
+    @property
+    def unsigned(self) -> bool:
+        """Whether a key was asked for that has not signed."""
+        return self.asked and (self.signed is None or self.signed.signer is None)
 
 
-def check_store(path: Path, *, data_dir: Path | None = None) -> StoreCheck:
+def check_store(path: Path, *, data_dir: Path | None = None, signers: Path | None = None) -> StoreCheck:
     """Verify a store; see :func:`optbench.records.integrity.verify`, and compute its scores again.
 
     Parameters
@@ -66,6 +79,8 @@ def check_store(path: Path, *, data_dir: Path | None = None) -> StoreCheck:
         The store, or its folder.
     data_dir : Path, optional
         Folder in which data are looked for first; nothing is downloaded, and no code of a store is run.
+    signers : Path, optional
+        Keys, one of which must have signed it; see :func:`optbench.records.signatures.signature`.
 
     Raises
     ------
@@ -73,9 +88,17 @@ def check_store(path: Path, *, data_dir: Path | None = None) -> StoreCheck:
         If there is none, or a value in it cannot be read at all.
     """
     with Store(path) as store:
-        found = store.verify()
+        found, signed, asked = store.verify(), signature(store, signers), signers is not None
         if any(misfit.field is not None for misfit in found.misfits):
-            return StoreCheck(path=store.path, integrity=found, scored=0, misscored=(), unknown=())
+            return StoreCheck(
+                path=store.path,
+                integrity=found,
+                scored=0,
+                misscored=(),
+                unknown=(),
+                signed=signed,
+                asked=asked,
+            )
         scored, misscored, unknown = 0, [], dict[str, None]()
         for trial in store.trials():
             predictions = store.predictions(trial.trial_id)
@@ -94,6 +117,8 @@ def check_store(path: Path, *, data_dir: Path | None = None) -> StoreCheck:
             scored=scored,
             misscored=tuple(misscored),
             unknown=tuple(unknown),
+            signed=signed,
+            asked=asked,
         )
 
 
@@ -112,9 +137,13 @@ def render(check: StoreCheck) -> Iterator[str]:
             f"Not computed again, as the labels are not here: those of {', '.join(check.unknown)} "
             "(`optbench data fetch NAME` brings a registered dataset)."
         )
+    if check.signed is not None:
+        yield check.signed.sentence
+    if check.unsigned:
+        yield "No key of --signers has signed this store."
     if check.sound:
         yield "All is as it was written, as far as that shows: only `optbench rerun TRIAL` proves a number."
-    else:
+    elif check.integrity.misfits or check.misscored:
         yield (
             "Restore the file from a copy, or `optbench run SUITE` again: it trains what does not fit once "
             "more, and writes plan and facts anew."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -118,3 +119,16 @@ def test_a_table_of_results_with_very_many_columns_has_an_answer_at_once(tmp_pat
     assert done.exit_code == 2
     assert "200,001 columns, and 20,000 are read" in done.output + done.stderr
     assert time.monotonic() - clock < 30
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_whose_compressed_bytes_are_damaged_is_said(tmp_path, method):
+    path = tmp_path / "own.npz"
+    with zipfile.ZipFile(path, "w", method) as archive, archive.open("x.npy", "w") as file:
+        np.lib.format.write_array(file, np.random.default_rng(0).normal(size=(50, 4)))
+    sound = path.read_bytes()
+    for place in range(36, 60):
+        for other in (0x00, 0xFF):
+            path.write_bytes(sound[:place] + bytes([sound[place] ^ other or 0x55]) + sound[place + 1 :])
+            with contextlib.suppress(DataError):  # what is no damage to the headers is found when it is read
+                npz_headers(path)

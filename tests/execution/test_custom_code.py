@@ -12,6 +12,7 @@ import time
 import pytest
 
 from optbench import api
+from optbench.errors import UserError
 from optbench.execution.choice import OneByOne
 from optbench.execution.jobs import InProcess
 from optbench.execution.pool import Pool
@@ -82,6 +83,42 @@ def test_whatever_ends_a_process_ends_one_trial(tmp_path, step):
     assert status == "crashed"
     said = ENDS[step]
     assert any(words in error for words in ([said] if isinstance(said, str) else said)), error
+
+
+#: Exceptions whose text cannot be stored, read or made as it is; the third step raises them, past the tryout.
+ODD_ERRORS = {
+    "half a character": "ValueError('\\ud800 \\0')",
+    "very long": "ValueError('x' * 3_000_000)",
+    "no text": "type('E', (Exception,), {'__str__': lambda s: 1 / 0, '__repr__': lambda s: 1 / 0})()",
+    "an exit code without a text": "SystemExit(type('C', (), {'__repr__': lambda s: 1 / 0})())",
+}
+
+
+@pytest.mark.parametrize("name", ODD_ERRORS)
+def test_an_error_of_any_text_is_a_recorded_crash(tmp_path, name):
+    from optbench.execution import local
+
+    step = f"""self.taken = getattr(self, "taken", 0) + 1
+        if self.taken > 2: raise {ODD_ERRORS[name]}"""
+    path = tmp_path / "s.yaml"
+    path.write_text(SUITE.replace("seeds: 2", "seeds: 1"))
+    (tmp_path / "mine.py").write_text(CLASS.replace("{step}", step))
+    outcome = local.run_suite(load_suite(path), results=tmp_path, executor=InProcess)
+    assert (outcome.completed, outcome.crashed) == (1, 1)
+    ((_, error),) = statuses(outcome.store)["mine"]
+    assert 20 < len(error) < 110_000
+    error.encode()
+
+
+def test_an_error_without_a_text_is_said_before_anything_is_trained(tmp_path):
+    from optbench.execution import local
+
+    path = tmp_path / "s.yaml"
+    path.write_text(SUITE)
+    step = f"raise {ODD_ERRORS['no text']}"
+    (tmp_path / "mine.py").write_text(CLASS.replace("{step}", step))
+    with pytest.raises(UserError, match="E: its text cannot be made, ZeroDivisionError"):
+        local.run_suite(load_suite(path), results=tmp_path, executor=InProcess)
 
 
 def test_a_worker_that_leaves_with_code_0_is_replaced(tmp_path):

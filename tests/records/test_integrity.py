@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
+import subprocess
+import sys
+import zlib
 from contextlib import closing
 from dataclasses import replace
 
@@ -245,6 +248,36 @@ def test_a_run_makes_anew_what_is_not_as_it_was_written(write_suite, tmp_path):
     assert sorted(map(str, before)) == sorted(str(row.metrics) for row in stored(store))
 
 
+def test_a_changed_environment_is_written_anew(write_suite, tmp_path):
+    pytest.importorskip("torch", reason="runs trials with PyTorch")
+    path = write_suite()
+    store = api.run(path, results=tmp_path).store
+    edit(store, ("UPDATE environments SET facts = json_set(facts, '$.threads', 2)",))
+    assert api.run(path, results=tmp_path).run == 4
+    assert not verified(store).misfits
+
+
+@pytest.mark.parametrize("dtype", ["|u\0", ".0", "S", "O", "(", "u1,u1", ""])
+def test_predictions_of_no_type_are_named_and_the_report_is_made_without_their_trial(made, dtype):
+    path, plan = made
+    key = trial_id(plan[0].spec)
+    edit(path, ("UPDATE predictions SET dtype = ? WHERE trial_id = ?", dtype, key))
+    assert list(verified(path).unfit) == [key]
+    assert key not in set(load_results(path).trials["trial_id"])
+    edit(path, ("UPDATE trials SET digest = NULL",), ("DELETE FROM seals",))
+    assert verified(path).records == 4
+
+
+def test_a_message_shortens_what_a_damaged_store_names(made):
+    path, _ = made
+    edit(path, ("INSERT INTO meta VALUES (?, '')", "x" * 5000))
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"CREATE TABLE {'y' * 5000} (a)")
+    with pytest.raises(StoreError) as raised:
+        load_results(path)
+    assert len(str(raised.value)) < 900
+
+
 def test_a_store_that_nothing_touched_since_a_run_is_not_read_again(write_suite, tmp_path, monkeypatch):
     pytest.importorskip("torch", reason="runs trials with PyTorch")
     path = write_suite()
@@ -405,3 +438,42 @@ def test_every_flipped_bit_that_changes_a_value_is_named(made, tmp_path, count):
     victim = tmp_path / "flipped.sqlite"
     missed = [flip for flip in flips(victim, path, count, seed=count) if not named(victim)]
     assert not missed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "report {} --format terminal",
+        pytest.param("doctor {}", marks=pytest.mark.slow),
+        pytest.param("export {} -o out", marks=pytest.mark.slow),
+    ],
+)
+def test_values_that_unpack_to_very_much_are_refused_in_bounded_memory(made, tmp_path, words):
+    path, _ = made
+    bomb = zlib.compressobj(1)
+    packed = b"".join([*(bomb.compress(bytes(2**24)) for _ in range(60)), bomb.flush()])
+    assert len(packed) < 5_000_000
+    edit(path, ("UPDATE trials SET history = ?, digest = NULL WHERE rowid = 1", packed))
+    edit(path, ("UPDATE predictions SET classes = ?", packed), ("DELETE FROM seals",))
+    code = (
+        "import resource, sys\n"
+        "import optbench.api\n"
+        "from optbench.cli import app\n"
+        "with open('/proc/self/statm') as file:\n"
+        "    now = int(file.read().split()[5]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (now + 700 * 2**20, resource.RLIM_INFINITY))\n"
+        "app(sys.argv[1:])\n"
+    )
+    command = [sys.executable, "-c", code, *words.format(path).split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "damaged: history of trial" in done.stderr or "a value cannot be read" in done.stdout
+
+
+def test_histories_that_would_fill_the_memory_are_refused(made, monkeypatch):
+    path, _ = made
+    monkeypatch.setenv("OPTBENCH_DATA_LIMIT", "0.0000001")
+    with pytest.raises(StoreError, match=r"histories unpack to more than 1e-07 GB.*OPTBENCH_DATA_LIMIT"):
+        load_results(path)

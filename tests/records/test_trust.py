@@ -109,6 +109,7 @@ def test_reading_reporting_showing_exporting_and_merging_run_none_of_its_code(se
         ("list", "results", "--results", folder / "results"),
         ("watch", store, "--every", "0.1"),
         ("doctor", "--results", folder / "results"),
+        ("doctor", store),
     )
     assert [code for code, _ in found] == [0] * len(found), found
     assert not ran

@@ -62,6 +62,7 @@ COMMANDS = {
     "list": ("list", "results", "--results", "{results}"),
     "show": ("show", "{trial}", "--store", "{store}"),
     "doctor": ("doctor", "{store}"),
+    "sign": ("sign", "{store}", "--key", "{store}"),
     "export": ("export", "{store}", "-o", "{out}"),
     "merge": ("merge", "{store}", "{store}", "-o", "{out}/merged"),
     "no such optimizer": ("report", "{store}", "--baseline", "x\x1b[31m"),
@@ -143,3 +144,16 @@ def test_a_suite_with_control_characters_is_refused(write_suite, text, old, new)
 )
 def test_code_in_a_sentence_stays_code_in_markdown(text, written):
     assert markdown_prose(text) == written
+
+
+def test_a_label_is_no_markup_of_the_terminal(tmp_path):
+    pytest.importorskip("torch", reason="plans trials with PyTorch")
+    workload = "{dataset: digits, model: mlp, batch_size: 64, epochs: 1, name: '[/]'}"
+    optimizers = "{'[bold]x[/bold]': {optimizer: adam}}"
+    (tmp_path / "s.yaml").write_text(
+        f"suite: s\nworkloads: [{workload}]\noptimizers: {optimizers}\nseeds: 1\n"
+    )
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "s.yaml"), "--plan"])
+    assert done.exit_code == 0, done.exception
+    assert "[/]" in done.output
+    assert "[bold]x[/bold]" in done.output

@@ -52,3 +52,9 @@ def test_plan_says_it_in_one_sentence():
     assert "0.00293 after Holm over 3" in plan.sentence
     assert f"80% power for a mean difference of {plan.detectable_effect_adjusted:.2f}" in plan.sentence
     assert "no test can reject" in plan_pairs(6, comparisons=3).sentence
+
+
+def test_a_level_at_which_nothing_can_be_shown_has_an_answer():
+    with pytest.raises(StatsError, match=r"more than 1,000,000 pairs"):
+        pairs_needed(0.5, alpha=1e-320)
+    assert detectable_effect(2000, alpha=1e-320) == math.inf

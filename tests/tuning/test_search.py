@@ -328,8 +328,8 @@ def test_the_best_networks_are_evaluated_as_workloads(write_suite, tmp_path):
         ("{trials: 4, winners: 2}", "untuned: false"),
         ("{trials: 4, winners: 2, untuned: false, network: {model.dropout: [0.0, 0.2]}}", "one optimizer"),
         ("{trials: 4, winners: 5, untuned: false}", "found 5 of 4 settings"),
-        ("{trials: 4, monitor: val_rmse}", "found val_rmse; workload digits/mlp records val_loss"),
-        ("{trials: 4, monitor: test_accuracy}", "found test_accuracy"),
+        ("{trials: 4, monitor: val_rmse}", "found 'val_rmse'; workload digits/mlp records val_loss"),
+        ("{trials: 4, monitor: test_accuracy}", "found 'test_accuracy'"),
     ],
 )
 def test_searches_that_cannot_be_are_refused(write_suite, section, message):
