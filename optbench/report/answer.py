@@ -18,6 +18,8 @@ from optbench.task import Metric
 Kind = Literal["verdict", "test", "sample", "cost", "missing"]
 #: Most comparisons of a sentence with their numbers; the others are counted by verdict.
 MOST_NAMED = 4
+#: Reasons of mixed verdicts that are told.
+MOST_EXPLAINED = 2
 #: More workloads than this are counted, not named.
 MOST_WORKLOADS = 3
 #: Words that claim something, so that it is said of what.
@@ -132,7 +134,9 @@ def verdict_sentence(scope: Scope, quantity: Quantity, *, margin: float | None) 
         for finding in ordered[:MOST_NAMED]
     ]
     listing = "; ".join([*named, *_counted(ordered[MOST_NAMED:])])
-    return f"On {scope.where}{against} ({heading}): {listing}.{_left_open(ordered)}"
+    mixed = [found.reason.rstrip(".") for found in ordered if found.word == "mixed" and found.reason]
+    said = "".join(f" {reason[0].upper()}{reason[1:]}." for reason in mixed[:MOST_EXPLAINED])
+    return f"On {scope.where}{against} ({heading}): {listing}.{said}{_left_open(ordered)}"
 
 
 def in_reading_order(findings: Iterable[Finding]) -> list[Finding]:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from optbench.records.tables import ModelComparison
 from optbench.report.answer_of import table_answer
-from optbench.report.effect import interval_name, shown_difference
+from optbench.report.effect import CUT_ENDS, interval_name, shown_difference
 from optbench.report.reasons import left_open, unseen
 from optbench.report.terminal import answer_lines
 from optbench.report.text import CORRECTIONS, UNBOUNDED
@@ -103,8 +103,16 @@ def render_comparison(result: Comparison, *, max_rows: int = 40) -> list[Rendera
         notes += [f"new datasets: {n}" for n in result.new_datasets.notes]
     if result.stability is not None and result.stability.flips:
         notes.append(f"order by mean rank changes: {'; '.join(result.stability.flips[:5])}")
+    if _any_cut(result):
+        notes.append(CUT_ENDS)
     parts.append(Text("\n".join(f"- {n}" for n in notes)))
     return parts
+
+
+def _any_cut(result: Comparison) -> bool:
+    families = [*result.within, *([result.new_datasets] if result.new_datasets is not None else [])]
+    shown = [shown_difference(c).cut for family in families for c in family.comparisons]
+    return any(shown) or any(c.method.endswith(CUT) for c in result.these_datasets)
 
 
 def _head(result: Comparison) -> Text:

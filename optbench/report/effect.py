@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from optbench.stats.families import PairedComparison
 from optbench.stats.pairs import CUT
 
+#: Said where an interval is written with such an end.
+CUT_ENDS = (
+    "An end written 0) or (0 is not in the interval: a later step of the correction found the difference."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:

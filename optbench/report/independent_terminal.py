@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from optbench.report.comparison_terminal import grid, interval_cell, number, word_cell
-from optbench.report.effect import interval_name
+from optbench.report.effect import CUT_ENDS, interval_name
 from optbench.report.text import CORRECTIONS
 from optbench.stats.independent import IndependentComparison
 from optbench.stats.unpaired import UnpairedComparison
@@ -34,7 +34,8 @@ def render_independent(result: IndependentComparison, *, max_rows: int = 60) -> 
         parts += _targets(result, max_rows)
     if result.records:
         parts += _records(result, max_rows)
-    notes = [*(d.sentence for d in result.duplicates), *result.notes]
+    cut = any(_cut(c, result.alpha) for found in result.comparisons.values() for c in found)
+    notes = [*(d.sentence for d in result.duplicates), *result.notes, *([CUT_ENDS] if cut else [])]
     parts.append(Text("\n".join(f"- {note}" for note in notes)))
     return parts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from optbench.report.effect import shown_difference
+from optbench.report.effect import CUT_ENDS, shown_difference
 from optbench.report.text import listed, short
 from optbench.stats.families import PairedComparison
 from optbench.stats.verdict import TYPICAL, Verdict
@@ -43,10 +43,7 @@ def reasons(comparisons: Sequence[PairedComparison]) -> list[str]:
         if c.sensitivity is not None:
             sentences.append(f"{c.candidate} against {c.baseline}: {c.sensitivity.sentence}.")
     if any(shown_difference(c).cut for c in comparisons):
-        sentences.append(
-            "An end written 0) or (0 is not in the interval: a later step of the correction found the "
-            "difference."
-        )
+        sentences.append(CUT_ENDS)
     return sentences + unseen(comparisons)
 
 

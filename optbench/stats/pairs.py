@@ -406,8 +406,7 @@ def _independent(crossed: CrossedMean) -> str:
 def _crossed_verdict(found: Verdict, crossed: CrossedMean) -> Verdict:
     if crossed.reason is not None:
         return Verdict("inconclusive", f"{_independent(crossed)}: {crossed.reason}.")
-    mean = f"mean difference {crossed.estimate:.3g} [{crossed.low:.3g}, {crossed.high:.3g}]"
-    return replace(found, reason=f"{found.reason[:-1]} ({_independent(crossed)}; {mean}).")
+    return replace(found, reason=f"{found.reason[:-1]} ({_independent(crossed)}).")
 
 
 def one_side(low: float, high: float, direction: float, *, found: bool) -> tuple[float, float]:
@@ -474,8 +473,7 @@ def mean_says(c: PairedComparison, p_adjusted: float, alpha: float, *, runs: boo
         said = f"diverged runs: {lost} of {c.candidate}, {theirs} of {c.baseline}"
         return MeanSays(sign * math.inf if sign else 0.0, sign, said, tested=False)
     sign = ((mean.estimate > 0) - (mean.estimate < 0)) if p_adjusted <= alpha else 0
-    low, high = one_side(mean.low, mean.high, mean.estimate, found=sign != 0)
-    said = f"mean difference {mean.estimate:.3g} [{low:.3g}, {high:.3g}]"
+    said = f"its adjusted p = {p_adjusted:.3g}"
     return MeanSays(mean.estimate, sign, f"{said}; {fell}" if c.n >= FEWEST_RUNS and runs else said)
 
 

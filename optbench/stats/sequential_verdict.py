@@ -245,7 +245,7 @@ def _equivalent(
     claim = TYPICAL if runs else SEED
     ends = f"[{look.interval.low:.3g}, {look.interval.high:.3g}]"
     reason = (
-        f"{candidate} and {baseline} differ by less than the margin {margin:g} {claim}: the "
+        f"{candidate} and {baseline} differ by less than the declared margin {claim}: the "
         f"interval {ends}, which holds at all looks, lies within it"
     )
     if runs:

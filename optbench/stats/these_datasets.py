@@ -345,7 +345,7 @@ def _on_these(
         for word, some in (("better on", r.better_on), ("worse on", r.worse_on)):
             sides.append(f"{word} {', '.join(some)}" if some else f"{word} others, none of them alone")
         tests = f"; effects of opposite sign, Gail-Simon p = {h.opposite_pvalue:.2g}" if opposed and h else ""
-        return Verdict("mixed", f"{r.candidate} against {r.baseline}: {'; '.join(sides)}; {average}{tests}.")
+        return Verdict("mixed", f"{r.candidate} against {r.baseline}: {'; '.join(sides)}{tests}.")
     if math.isnan(r.estimate) or plain.word not in ("better", "worse"):
         return plain
     differ = ""
@@ -362,7 +362,7 @@ def _on_these(
             "mixed",
             f"the average of {r.candidate} {verb} that of {r.baseline} (adjusted p = {p_adjusted:.3g} <= "
             f"{alpha:g}), but the typical run {says} (signed ranks of all pairs, adjusted p = "
-            f"{r.typical_p_adjusted:.3g}); {average}{differ}.",
+            f"{r.typical_p_adjusted:.3g}){differ}.",
         )
     verb = "beats" if direction > 0 else "loses to"
     tests = (

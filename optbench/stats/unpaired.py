@@ -362,7 +362,7 @@ def _word(r: UnpairedComparison, values: Mapping[str, FloatArray], alpha: float,
     if smallest > alpha and found.word == "inconclusive":
         return found
     runs = f"the typical run (one of {r.candidate} beats one of {r.baseline} in {r.typical.effect:.0%})"
-    mean = f"the difference of means {r.welch.estimate:.3g} [{r.welch.low:.3g}, {r.welch.high:.3g}]"
+    mean = f"the difference of means (adjusted p = {r.welch_p_adjusted:.3g})"
     shows = {
         mean: r.welch_p_adjusted <= alpha or not known,
         runs: r.typical_p_adjusted <= alpha and (r.typical.effect - 0.5) * direction > 0,

@@ -40,8 +40,8 @@ class MeanSays:
     """What the mean difference shows beside the typical run.
 
     `sign` is +1 or -1 where its test, adjusted as the typical run's, found it positive or negative, and 0
-    otherwise; `sentence` gives the estimate, its interval and the collapsed runs. Where no test could be made
-    (`tested` is false) the sign is that of what was seen.
+    otherwise; `sentence` gives its p and the collapsed runs, no number with a unit. Where no test could
+    be made (`tested` is false) the sign is that of what was seen.
     """
 
     estimate: float
@@ -84,7 +84,6 @@ def verdict(
     identical_in: int = 0,
     candidate: str = "the candidate",
     baseline: str = "the baseline",
-    units: str = "",
     claim: str = TYPICAL,
     note: str = "",
 ) -> Verdict:
@@ -108,7 +107,7 @@ def verdict(
         and the other does not, the word is "mixed" and the sentence names both.
     identical_in : int
         The number of pairs, if both members were equal in all of them.
-    candidate, baseline, units : str
+    candidate, baseline : str
         Names for the sentence.
     claim : str
         What the test is about.
@@ -141,7 +140,7 @@ def verdict(
         )
     if same and margin is not None:
         tail = " (a difference was detected, but it is smaller than the margin)" if found else ""
-        reason = f"{candidate} and {baseline} differ by less than the margin {margin:g}{units}"
+        reason = f"{candidate} and {baseline} differ by less than the declared margin"
         test = f"adjusted equivalence p = {equivalence_pvalue:.3g} <= {alpha:g}"
         return Verdict("equivalent", f"{reason} {claim}: {test}{tail}{more}.", claim, note)
     if found:
@@ -151,7 +150,7 @@ def verdict(
     if smallest_p is not None and smallest_p > alpha:
         reason = f"the smallest attainable adjusted p is {smallest_p:.3g} > {alpha:g}: more pairs are needed"
         return Verdict("inconclusive", f"{candidate} against {baseline}: {reason}.")
-    tail = "" if margin is None else f", nor equivalence within {margin:g}{units}"
+    tail = "" if margin is None else ", nor equivalence within the declared margin"
     if mean is not None and mean.sign and mean.tested:
         verb = "beats" if mean.sign > 0 else "loses to"
         what = claim.removeprefix("in ").removeprefix("on ")

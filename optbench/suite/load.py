@@ -29,7 +29,7 @@ from optbench.suite.entries import (
 )
 from optbench.suite.expand import tuning_total
 from optbench.suite.report_spec import Analysis
-from optbench.suite.shipped import find_shipped
+from optbench.suite.shipped import find_shipped, suggest
 from optbench.suite.spec import EngineOptions, Suite, SuiteError
 from optbench.suite.tuning_section import Tuning, read_tuning
 from optbench.suite.validation import (
@@ -147,9 +147,7 @@ def load_suite(path: str | Path) -> Suite:
     try:
         source = read(path)
     except OSError as error:
-        raise SuiteError(
-            f"{path}: cannot be read ({error.strerror or error}); give the path of a suite file"
-        ) from None
+        raise SuiteError(f"{path}: cannot be read ({error.strerror or error}); {suggest(path)}") from None
     except YamlError as error:
         raise SuiteError(f"{path}:{error.line}: {error}") from None
     return suite_from_source(source)

@@ -160,6 +160,15 @@ def listed(words: Iterable[str]) -> str:
     return ", ".join(words)
 
 
+#: What pydantic calls the kinds of JSON, in YAML's words.
+_PLAIN = (
+    ("a integer", "a whole number"),
+    ("a array", "a list"),
+    ("an object", "a mapping, such as {name: {key: value}}"),
+    ("a dictionary", "a mapping, such as {name: {key: value}}"),
+)
+
+
 def _problems(kind: type, data: Any, path: KeyPath, error: ValidationError) -> list[Problem]:
     found: dict[KeyPath, Problem] = {}
     allowed: dict[KeyPath, list[str]] = {}
@@ -177,7 +186,8 @@ def _problems(kind: type, data: Any, path: KeyPath, error: ValidationError) -> l
         else:
             # The branches of a union fail one by one; together they are what is allowed.
             text = item["msg"].removeprefix("Input should be ").replace("valid ", "")
-            text = text.replace("a integer", "a whole number").replace("a array", "a list")
+            for json_name, word in _PLAIN:
+                text = text.replace(json_name, word)
             allowed.setdefault(full, [])
             if text not in allowed[full]:
                 allowed[full].append(text)

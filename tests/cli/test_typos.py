@@ -49,6 +49,12 @@ IN_A_SUITE = {
     "fp32": (("seeds: 2", "seeds: 2\nprecision: fp32"), ["Did you mean 'float32'?"]),
     "device gpu": (("seeds: 2", "seeds: 2\ndevice: gpu"), ["Did you mean 'cuda'?"]),
     "reference": (("{baseline: wame}", "{reference: wame}"), ["Did you mean 'baseline'?"]),
+    "accuracy": (("{baseline: wame}", "{primary: accuracy}"), ["Did you mean 'test_accuracy'?"]),
+    "betas": ((ADAM, "adam: {betas: [0.9, 0.99]}"), ["Did you mean 'beta1'?"]),
+    "a list of optimizers": (
+        ("optimizers:\n  wame: {lr: 0.05}\n  adam: {lr: 0.01}", "optimizers: [wame, adam]"),
+        ["found ['wame', 'adam']; must be a mapping, such as {name: {key: value}}"],
+    ),
     "no such file": ((ADAM, "mine: {class: my_opt.py:MyOpt}"), ["my_opt.py: there is no such file"]),
 }
 
@@ -63,6 +69,23 @@ def test_a_typo_in_a_suite_is_answered_with_what_was_meant(write_suite, typo):
     assert text.startswith(f"{path}:")
     for words in expected:
         assert words in text, text
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        ("quik", "did you mean quick?"),
+        ("tinny.yaml", "did you mean tiny.yaml?"),
+        ("tiny.yml", "did you mean tiny.yaml?"),
+        ("frobnicate", "a name of `optbench list suites`"),
+        ("nowhere/tiny.yaml", "give the path of a suite file"),
+    ],
+)
+def test_a_mistyped_suite_is_answered_with_the_nearest(write_suite, typed, answer):
+    with inside(write_suite().parent), pytest.raises(SuiteError) as caught:
+        load_suite(typed)
+    assert str(caught.value).startswith(f"{typed}: cannot be read")
+    assert answer in str(caught.value)
 
 
 def test_lion_is_there_or_one_is_told_what_brings_it(write_suite):
