@@ -165,3 +165,5 @@ def compare(
         console = new_console()
         for part in shown:
             console.print(part)
+        told = "For a LaTeX table and a page: `optbench import TABLE -o STORE`, then `optbench report STORE`."
+        console.print(told, style="dim", markup=False, highlight=False)

@@ -70,6 +70,11 @@ def find(prefix: str, *, stores: Iterable[Path]) -> tuple[Path, StoredTrial]:
             found += [(path, trial) for trial in store.trials(ids)]
     if len(found) != 1:
         where = ", ".join(str(path) for path in looked) or "no store"
+        if found and len({trial.trial_id for _, trial in found}) == 1:
+            holding = ", ".join(str(path) for path, _ in found)
+            raise StoreError(
+                f"trial {found[0][1].trial_id} is in {len(found)} stores: {holding}; name one with --store"
+            )
         begin = f"{len(found)} trials begin so" if found else "no trial begins so"
         raise StoreError(
             f"trial {prefix!r}: {begin}; "

@@ -26,8 +26,9 @@ def list_(
         typer.Argument(
             help="datasets, models, optimizers, suites or results.",
             autocompletion=complete.of(complete.LISTS),
+            show_default=False,
         ),
-    ],
+    ] = "",
     results: ResultsOption = Path("results"),
 ) -> None:
     """List what a suite can name, the suites here, or the stores."""
@@ -36,8 +37,11 @@ def list_(
         from rich.table import Table
 
         from optbench.cli import listing
+        from optbench.errors import UserError
         from optbench.suite.load import known_choice
 
+        if not what:
+            raise UserError(f"list what? One of {', '.join(complete.LISTS)}: `optbench list datasets`")
         # One of something is asked for in the singular.
         plural = what if what in complete.LISTS or f"{what}s" not in complete.LISTS else f"{what}s"
         columns, rows = listing.rows(known_choice("list", plural, complete.LISTS), results=results)

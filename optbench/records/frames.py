@@ -104,6 +104,15 @@ class Results:
     signatures: tuple[Signature, ...] = ()
     test_examples: Mapping[str, int] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Say what is in it; the frames are fields."""
+        trials = self.trials
+        counts = (
+            [f"{trials[name].nunique()} {name}s" for name in ("optimizer", "workload")] if len(trials) else []
+        )
+        where = ", ".join(map(str, self.stores)) or "no store"
+        return f"<Results of {where}: {', '.join([f'{len(trials)} of {self.planned} trials', *counts])}>"
+
     def _repr_html_(self) -> str:
         """Show the answer and the leaderboards in a notebook."""
         from optbench.report.notebook import results_html  # here, as only a notebook needs the report

@@ -23,7 +23,7 @@ from optbench.report.analysis import (
 from optbench.report.class_tables import all_classes_table
 from optbench.report.declared import as_json
 from optbench.report.failures import Failure, ReportError, ReportFiles
-from optbench.report.latex import escape_latex
+from optbench.report.latex import latex_prose
 from optbench.report.latex_tables import latex_tables, over_columns, text_table
 from optbench.report.paper import paper_tables
 from optbench.report.parallel import map_forked
@@ -149,11 +149,13 @@ def latex_text(report: Report, *, both_columns: bool = False) -> str:
 
 
 def _latex(report: Report) -> str:
-    methods = escape_latex(report.methods)
+    methods = latex_prose(report.methods)
     missing = "".join(f"% {text}\n" for text in report.failures.sentences)
-    short = f"% In short\n{escape_latex(report.answer.text)}\n\n" if report.answer else ""
+    short = (
+        f"% In short\n\\paragraph{{In short.}} {latex_prose(report.answer.text)}\n\n" if report.answer else ""
+    )
     classes = "\n".join([paper_tables(report), *map(text_table, by_class_tables(report))])
-    notes = "".join(f"{escape_latex(text)}\n" for text in (*report.declared.sentences, *report.warnings))
+    notes = "".join(f"{latex_prose(text)}\n" for text in (*report.declared.sentences, *report.warnings))
     tables = latex_tables(report.boards)
     return f"{missing}{short}% Declared\n{notes}\n{tables}\n{classes}\n% Methods\n{methods}\n"
 

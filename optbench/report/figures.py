@@ -252,13 +252,14 @@ def _step_times(
 
 
 def _pairs(family: FamilyResult, title: str, unit: str) -> Iterator[Plot]:
+    asked = " It asks about new workloads, of which each of these is one." if unit == "workload" else ""
     yield Plot(
         name="pairs",
         section=title,
         title="Every pair",
         alt=f"Verdict of every optimizer against every other: {title}",
         caption="Row against column. All pairs have a correction of their own, so a cell may be less sure "
-        "than the leaderboard, which tests the declared comparisons only.",
+        f"than the leaderboard, which tests the declared comparisons only.{asked}",
         draw=partial(plots.verdict_heatmap, family, title=title),
     )
     yield Plot(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -48,3 +50,18 @@ def escape_latex(text: str) -> str:
         return rf"[U+{code:04X}]"
 
     return "".join(map(one, text))
+
+
+def latex_prose(text: str) -> str:
+    r"""Escape sentences: what stands between backticks is set as code, an apostrophe as one.
+
+    Examples
+    --------
+    >>> latex_prose("adam's `lr_max`")
+    "adam's \\texttt{lr\\_max}"
+    """
+    parts = re.split(r"`([^`]+)`", text)
+    return "".join(
+        rf"\texttt{{{escape_latex(part)}}}" if k % 2 else escape_latex(part).replace(_LATEX["'"], "'")
+        for k, part in enumerate(parts)
+    )

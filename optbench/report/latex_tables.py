@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from optbench.report.effect import interval_name
-from optbench.report.latex import escape_latex
+from optbench.report.latex import escape_latex, latex_prose
 from optbench.report.leaderboard import Leaderboard
 from optbench.report.leaderboard_columns import latex_columns, told_apart
 from optbench.report.reasons import reach
-from optbench.report.text import NOT_RECORDED, TextTable
+from optbench.report.text import NOT_RECORDED, TextTable, two_lines
+
+#: A longer heading takes two lines.
+_WIDE_HEADING = 14
 
 
 def latex_tables(boards: Sequence[Leaderboard]) -> str:
@@ -48,21 +51,23 @@ def text_table(table: TextTable) -> str:
     align = "".join("l" if all(not _is_number(row[k]) for row in table.rows) else "r" for k in columns)
     return _float(
         caption=escape_latex(table.heading),
-        label=None,
+        label=f"tab:{_slug(table.title)}",
         align=align,
-        head=[escape_latex(table.columns[k]) for k in columns],
+        head=[_stacked(table.columns[k], side) for k, side in zip(columns, align, strict=True)],
         rows=[[escape_latex(row[k]) for k in columns] for row in table.rows],
-        notes=escape_latex(" ".join(table.notes)),
+        notes=latex_prose(" ".join(table.notes)),
     )
 
 
 def chosen(table: TextTable, names: Sequence[str]) -> TextTable:
-    """Some of a table's columns, for the width of a paper."""
+    """Some of a table's columns, for the width of a paper, and the notes that are about no other column."""
     keep = [table.columns.index(name) for name in names if name in table.columns]
+    gone = tuple(f"{name.partition(',')[0]}:".lower() for name in table.columns if name not in names)
     return replace(
         table,
         columns=tuple(table.columns[k] for k in keep),
         rows=tuple(tuple(row[k] for k in keep) for row in table.rows),
+        notes=tuple(note for note in table.notes if not note.lower().startswith(gone)),
         values=(),
         extras=frozenset(),
         details=frozenset(),
@@ -135,5 +140,15 @@ def _when(declared: str) -> str:
 
 def _label(board: Leaderboard, position: int) -> str:
     """Letters, digits and dashes only; the number keeps labels apart."""
-    word = "".join(c if c.isascii() and c.isalnum() else "-" for c in board.title).strip("-")[:60]
-    return f"tab:{word or 'workload'}-{position}"
+    return f"tab:{_slug(board.title) or 'workload'}-{position}"
+
+
+def _slug(title: str) -> str:
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in title).strip("-")[:60]
+
+
+def _stacked(heading: str, side: str) -> str:
+    """A heading on two lines, where one would make its column wide."""
+    lines = two_lines(heading) if len(heading) > _WIDE_HEADING else [heading]
+    text = r" \\ ".join(map(escape_latex, lines))
+    return text if len(lines) == 1 else rf"\shortstack[{side}]{{{text}}}"

@@ -208,7 +208,7 @@ def _difference(board: Leaderboard, c: PairedComparison) -> str:
 def _difference_latex(board: Leaderboard, row: Row) -> str:
     c = row.comparison
     text = DASH if c is None else _difference(board, c)
-    shown = text.replace(" [", r"\ [").replace(UNBOUNDED, rf"\mbox{{{UNBOUNDED}}}")
+    shown = text.replace(" [", r"\ [").replace(" (0", r"\ (0").replace(UNBOUNDED, rf"\mbox{{{UNBOUNDED}}}")
     return "--" if text == DASH else f"${shown}$"
 
 

@@ -83,13 +83,14 @@ def across_table(across: Across) -> TextTable:
         f"verdict, new ({across.evidence('new')})",
     )
     core = ("optimizer", difference, "p, these", *verdict_columns)
-    columns = ("optimizer", "mean rank", within, *core[1:4], "p, new", verdict_columns[1], "profile area")
+    # The claims first, so that they are seen without scrolling.
+    columns = (*core[:4], "p, new", core[4], within, "mean rank", "profile area")
     extras = {"profile area"} if all(math.isnan(row.profile) for row in across.rows) else set()
     return TextTable(
         title=across.title,
         columns=columns,
         rows=tuple(tuple(text for text, _ in row) for row in cells),
-        notes=tuple(_across_notes(across, sure=any("(sure of" in row[2][0] for row in cells))),
+        notes=tuple(_across_notes(across, sure=any("(sure of" in row[6][0] for row in cells))),
         always=frozenset(core),
         details=frozenset({"profile area"}),
         extras=frozenset(extras),
@@ -114,18 +115,18 @@ def _across_cells(across: Across, row: AcrossRow) -> list[tuple[str, Value]]:
         difference = estimate(these.estimate, these.low, these.high, metric=across.measure, cut=cut)
     return [
         (row.optimizer, row.optimizer),
-        (number(row.mean_rank) + interval, row.mean_rank),
-        ("baseline" if is_baseline else tally or DASH, row.verdicts.count("better")),
         (difference, these.estimate if these else None),
         (p_value(these.p_adjusted) if these else DASH, these.p_adjusted if these else None),
         ("baseline" if is_baseline else these.verdict.word if these else DASH, None),
         (p_value(new.p_adjusted) if new else DASH, new.p_adjusted if new else None),
         ("baseline" if is_baseline else new.verdict.word if new else DASH, None),
+        ("baseline" if is_baseline else tally or DASH, row.verdicts.count("better")),
+        (number(row.mean_rank) + interval, row.mean_rank),
         (number(row.profile), row.profile),
     ]
 
 
-_PROFILE = " Profile area: of epochs to target, within 4 times the best; 1 is best everywhere."
+_PROFILE = "Profile area: of epochs to target, within 4 times the best; 1 is best everywhere."
 _SURE = (
     " Sure of: on at least so many it is better, with all workloads and comparisons taken together (partial "
     "conjunction), a stricter question."
@@ -140,8 +141,8 @@ def _across_notes(across: Across, *, sure: bool) -> list[str]:
         + (_SURE if sure else ""),
         *(f"New workloads: {note}" for note in named_notes(across.family.comparisons)),
         f"p-values after {CORRECTIONS[across.correction]} over the comparisons of each question, [CI] at the "
-        "same level for all of them together."
-        + ("" if all(math.isnan(row.profile) for row in across.rows) else _PROFILE),
+        "same level for all of them together.",
+        *([] if all(math.isnan(row.profile) for row in across.rows) else [_PROFILE]),
         *([f"These workloads, better and worse: {claimed}."] if claimed else []),
         *(
             f"{row.optimizer}, these workloads: {row.these.verdict.word}. {row.these.verdict.reason}"
@@ -256,7 +257,8 @@ def times_table(boards: Sequence[Leaderboard]) -> TextTable | None:
         notes=(
             f"B: the workload's epochs ({', '.join(budgets)}). A trial that does not reach the target, or "
             "diverges, counts as B in the mean and as 2 B in PAR-2; ERT is the epochs spent for a success. "
-            "p: signed-rank test of min(T, B) against the baseline, corrected within a workload.",
+            "p: signed-rank test of min(T, B) against the baseline, corrected within a workload. The median "
+            "is over all trials, those that do not reach it the last; a leaderboard's is over those that do.",
         ),
         evidence=EXPLORATORY,
     )

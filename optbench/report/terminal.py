@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from optbench.report.answer import Answer
-from optbench.report.text import TextTable, middle
+from optbench.report.text import TextTable, middle, two_lines
 
 #: From this width on a leaderboard shows its details too.
 WIDE = 138
@@ -62,7 +62,7 @@ def rich_table(table: TextTable, *, width: int) -> Group:
             if name in labels:
                 text = labels[name][text]
             elif cell_len(text) > widths[name]:
-                text = "\n".join(_two_lines(text))
+                text = "\n".join(two_lines(text))
             cell = Text(text)
             if name.startswith("verdict"):
                 cell.stylize(_VERDICT_STYLES.get(text, ""))
@@ -166,15 +166,8 @@ def _natural(table: TextTable, name: str) -> int:
 def _least(table: TextTable, name: str) -> int:
     """Width of a column whose cells take two lines."""
     position = table.columns.index(name)
-    lines = [line for row in table.rows for line in _two_lines(row[position])]
+    lines = [line for row in table.rows for line in two_lines(row[position])]
     return max([_heading(name), *map(cell_len, lines)])
-
-
-def _two_lines(cell: str) -> list[str]:
-    """Break a cell at the space that leaves the shortest lines; an interval stays whole."""
-    spaces = [found.start() for found in re.finditer(r" (?![^\[]*\])", cell)]
-    cuts = [[cell[:at], cell[at + 1 :]] for at in spaces]
-    return min([[cell], *cuts], key=lambda lines: max(map(cell_len, lines)))
 
 
 def _rank(name: str) -> int:

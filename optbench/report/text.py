@@ -151,6 +151,13 @@ def markdown(table: TextTable) -> str:
     return "\n".join([*head, *(line(row) for row in table.rows), "", *notes, ""])
 
 
+def two_lines(cell: str) -> list[str]:
+    """Break a cell at the space that leaves the shortest lines; an interval stays whole."""
+    spaces = [found.start() for found in re.finditer(r" (?![^\[]*\])", cell)]
+    cuts = [[cell[:at], cell[at + 1 :]] for at in spaces]
+    return min([[cell], *cuts], key=lambda lines: max(map(len, lines)))
+
+
 def markdown_prose(text: str) -> str:
     """Escape a sentence for Markdown; what stands between backticks stays code."""
     parts = re.split(r"`([^`]+)`", text)
