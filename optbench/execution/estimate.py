@@ -28,7 +28,7 @@ from optbench.tuning.search import tuned
 CALIBRATION_STEPS = 8
 #: Multiplications that the examples of a calibration's step may take: some tenths of a second of one core.
 CALIBRATION_WORK = 2 * 10**9
-#: A step of this many seconds is not timed again.
+#: A step of this many seconds is timed twice and no more.
 SLOW = 0.5
 #: Seconds of calibrations after which a plan's other trials are estimated from them.
 CALIBRATION_SECONDS = 5.0
@@ -255,6 +255,8 @@ def calibrate(spec: TrialSpec, context: Context) -> float:
     session.warm_up()
     rows = data.train.rows[: part * timed]
     step = _seconds(lambda: session.train_epoch(rows[:part], 1))
+    if step >= SLOW:  # a first step may import or compile what the others find done
+        step = min(step, _seconds(lambda: session.train_epoch(rows[:part], 1)))
     if step < SLOW:
         step = min(_seconds(lambda: session.train_epoch(rows, 1)) for _ in range(2)) / timed
     step *= batch / part

@@ -26,9 +26,12 @@ Convolution kernels are matrices from all of a window to the filters. The rule m
 AdamW nothing.
 
 The iteration runs in the precision of the weights, where Jordan's code and PyTorch's class use bfloat16:
-their steps differ by up to 1 % of a singular value. PyTorch's ``Muon`` takes matrices only and scales by the
-shape [in, out] that kernels have here; ``optax.contrib.muon`` and Keras's ``Muon`` choose weights by their
-number of axes, so that they move the head too. Sources: Jordan et al., "Muon: an optimizer for
+their steps differ by up to 1 % of a singular value; without that rounding PyTorch's takes the same ones.
+PyTorch's ``Muon`` takes matrices only, scales by the shape [out, in], and decays by .1 by default.
+``optax.contrib.muon`` mixes Nesterov's form of moments with a bias correction; without ``nesterov`` it takes
+the same steps. Keras's ``Muon`` takes those of ``scale: rms``, with a momentum 1 / (1 - momentum) as large
+beside epsilon, and decays by .004. Both choose weights by their number of axes, so that they move the head
+too. Sources: Jordan et al., "Muon: an optimizer for
 hidden layers in neural networks", 2024, https://kellerjordan.github.io/posts/muon; Liu et al., "Muon is
 scalable for LLM training", 2025, for ``rms``.
 """

@@ -25,9 +25,10 @@ step, on minibatches that of the batch. The learning rate is the first size of e
 schedules do not move it. Rprop is made for full batches; where gradients are noisy half the signs flip.
 
 PyTorch's ``Rprop`` multiplies the gradients before it takes the sign, so that gradients below 1e-23 in
-float32 count as no agreement; else it takes the same steps, as does ``optax.rprop``. Keras has none. Sources:
-Riedmiller & Braun, ICNN 1993; Igel & Hüsken, "Empirical evaluation of the improved Rprop learning
-algorithms", Neurocomputing 50, 2003, tables 1 to 4.
+float32 count as no agreement; else it takes the same steps. ``optax.rprop`` (0.2.8) takes each step one
+update late, and none where a sign has changed meanwhile. Keras has none. Sources: Riedmiller & Braun, ICNN
+1993; Igel & Hüsken, "Empirical evaluation of the improved Rprop learning algorithms", Neurocomputing 50,
+2003, tables 1 to 4.
 """
 
 from __future__ import annotations

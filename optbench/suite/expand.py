@@ -33,13 +33,20 @@ def trials(suite: Suite, resolve_device: Callable[[str, str], str]) -> list[Plan
             f"{suite.path or suite.name}: precision: found 'tf32' with {found}; TF32 is a mode of NVIDIA "
             "GPUs: set `device: cuda`, or `precision: float32`"
         )
+    # One object for the trials of a config, as a plan that is read by its parts expects.
+    there = {
+        (id(config), backend): on_backend(config, backend)
+        for backend in suite.backends
+        for entry in suite.workloads
+        for config in entry.optimizers.values()
+    }
     return [
         PlannedTrial(
             workload=entry.label,
             optimizer=label,
             spec=TrialSpec(
                 workload=entry.workload,
-                optimizer=on_backend(config, backend),
+                optimizer=there[id(config), backend],
                 seeds=seeds,
                 backend=backend,
                 device=devices[backend],  # type: ignore[arg-type]

@@ -45,7 +45,7 @@ assert len(found) == 6 and all(c.passed for c in found), found
 FAMILIES = """
 from optbench.verification import checks
 for family in FAMILIES.values():
-    found = list(checks.trajectories(family.cases(), "tensorflow", []))
+    found = list(checks.trajectories(family.all_cases(), "tensorflow", []))
     assert all(c.passed for c in found), found
 """
 
