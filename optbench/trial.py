@@ -450,7 +450,13 @@ def custom_code(spec: TrialSpec) -> tuple[str, ...]:
     """Name the code that a training runs and that is not optbench's own, with its version or digest."""
     workload = spec.workload
     parts: tuple[Any, ...] = (*leaves(spec.optimizer), *(workload.metrics or ()), workload.model.own)
-    return tuple(f"{part.reference} ({part.code[:19]})" for part in parts if hasattr(part, "reference"))
+    owned = [part for part in parts if hasattr(part, "reference")]
+    return tuple(f"{part.reference} ({short_code(part.code)})" for part in owned)
+
+
+def short_code(code: str) -> str:
+    """Shorten the digest of a file for readers; a package's version stays whole."""
+    return code[:19] if code.startswith("sha256:") else code
 
 
 def _identity(spec: TrialSpec, leave_out: str | None = None) -> str:

@@ -20,7 +20,7 @@ from optbench.datasets import registry
 from optbench.datasets.base import network, trial_data
 from optbench.environment import Context
 from optbench.errors import UserError
-from optbench.execution.tryout import BATCH, SMALL
+from optbench.execution.tryout import BATCH, small_model
 from optbench.optimizers import FAMILIES, Library, on_backend
 from optbench.optimizers.library import LIBRARY
 from optbench.trial import Seeds, TrialSpec, Workload
@@ -48,7 +48,7 @@ def trained(name: str, backend: str) -> str:
     if native is not None:
         label = f"`{native[0].target}`"
     spec = TrialSpec(
-        workload=Workload(dataset="digits", model=SMALL, batch_size=BATCH, epochs=1),
+        workload=Workload(dataset="digits", model=small_model(), batch_size=BATCH, epochs=1),
         optimizer=config,
         seeds=Seeds(),
         backend=backend,  # type: ignore[arg-type]

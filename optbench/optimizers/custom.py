@@ -154,6 +154,10 @@ SYNONYMS = (
     ("beta2", "beta_2", "b2"),
     ("weight_decay", "wd"),
 )
+#: First arguments that take pairs of name and parameter.
+_PAIRS = ("named_parameters", "named_params")
+#: Arguments that no suite gives.
+_NOT_GIVEN = ("self", "params", "roles", "names", *_PAIRS)
 #: Places of single betas where a class takes them as ``betas``.
 _BETAS = {"beta1": 0, "beta2": 1}
 
@@ -169,7 +173,8 @@ def make(config: Custom, *positional: Any, roles: Mapping[str, Any], lr: Any = N
         What comes first: PyTorch's parameters.
     roles : mapping
         Role of every weight by its name, in the order of the parameters. A class with an argument ``roles``
-        is given it, one with ``names`` the names alone.
+        is given it, one with ``names`` the names alone; one whose first argument is ``named_parameters`` or
+        ``named_params`` gets pairs of name and parameter for the parameters.
     lr : optional
         Takes the place of the learning rate, where the config has one.
 
@@ -186,6 +191,8 @@ def make(config: Custom, *positional: Any, roles: Mapping[str, Any], lr: Any = N
     known = _parameters(target)
     wanted = {"roles": dict(roles), "names": tuple(roles)}
     given |= {name: value for name, value in wanted.items() if name in known and name not in given}
+    if positional and next(iter(known), None) in _PAIRS:
+        positional = (list(zip(roles, positional[0], strict=True)), *positional[1:])
     return target(*positional, **given)
 
 
@@ -219,7 +226,7 @@ def fitted(target: Any, given: Mapping[str, Any], reference: str) -> dict[str, A
             found["betas"] = tuple(betas)
             continue
         if word is None and not anything:
-            accepted = ", ".join(n for n in known if n not in ("self", "params", "roles", "names"))
+            accepted = ", ".join(n for n in known if n not in _NOT_GIVEN)
             raise CustomError(f"{reference} takes no argument {name!r}; it takes {accepted or 'none'}")
         if (word or name) in found:
             raise CustomError(

@@ -235,6 +235,21 @@ def _check_matrices(part: Assigned, roles: Mapping[str, Role]) -> None:
         )
 
 
+def chosen_roles(config: Hyperparameters) -> tuple[tuple[str, ...], ...]:
+    """List what a config's groups match, or what a family's own rule moves, but for the rest."""
+    if isinstance(config, Grouped):
+        matches: list[tuple[str, ...]] = [group.match for group in config.groups]
+    else:
+        matches = [*(family_of(config).parts(config) or ())]
+    return tuple(match for match in matches if "rest" not in match)
+
+
+def idle(config: Hyperparameters, roles: Mapping[str, Role]) -> tuple[tuple[str, ...], ...]:
+    """List those of :func:`chosen_roles` of which a model has no weight."""
+    there = set(roles.values())
+    return tuple(match for match in chosen_roles(config) if not there & set(match))
+
+
 #: Roles of weights with a single axis.
 FLAT: tuple[Role, ...] = ("norm", "bias")
 

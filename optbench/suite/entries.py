@@ -10,15 +10,16 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optbench.datasets import registry
 from optbench.datasets.base import DatasetInfo, example_shape, network, validation_count
-from optbench.models.layers import BuiltLayer, ModelError, roles
+from optbench.models.layers import BuiltLayer, ModelError, Role, roles
 from optbench.optimizers import FAMILIES, OptimizerConfig, custom, groups
 from optbench.suite import declared
-from optbench.suite.optimizer_entries import optimizer
+from optbench.suite.optimizer_entries import optimizer, refuse_idle
 from optbench.suite.report_spec import Goals, Targets
 from optbench.suite.validation import (
     InvalidError,
@@ -140,7 +141,12 @@ def workloads_of(
                 f"two workloads are called {workload.label!r}; give each a `name` of its own",
             )
         seen[workload.label] = index
+    refuse_idle((entry.optimizers, partial(_weights, entry.workload)) for entry in workloads)
     return workloads
+
+
+def _weights(workload: Workload) -> dict[str, Role]:
+    return roles(network(workload, registry.info(workload.dataset)))
 
 
 def _workload(

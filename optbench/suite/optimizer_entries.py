@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from optbench.models.layers import Role
 from optbench.optimizers import FAMILIES, Group, Grouped, OptimizerConfig, custom, family_of, library
-from optbench.optimizers.groups import FLAT
+from optbench.optimizers.groups import FLAT, chosen_roles, idle
 from optbench.optimizers.library import LIBRARY
 from optbench.suite import suggestions
 from optbench.suite.validation import InvalidError, listed, parse, problem, shown, unknown_choice
 
 if TYPE_CHECKING:
     from optbench.suite.yamlfile import KeyPath
+
+#: Hyperparameters above this overflow float32 once a rule divides them by 1 - beta.
+LARGEST = 1e20
 
 
 def optimizer(label: str, entry: Any, path: KeyPath, folder: Path) -> OptimizerConfig:
@@ -47,6 +51,11 @@ def optimizer(label: str, entry: Any, path: KeyPath, folder: Path) -> OptimizerC
         except custom.CustomError as error:
             raise problem(path, str(error)) from None
     config: OptimizerConfig = parse(FAMILIES[family].config, {**entry, "optimizer": family}, path)
+    for name, value in entry.items():
+        if isinstance(value, float) and value > LARGEST:
+            raise problem(
+                (*path, name), f"found {shown(value)}; no step can be that large: {LARGEST:g} at most"
+            )
     return config
 
 
@@ -109,3 +118,41 @@ def _part(label: str, entry: dict[str, Any], path: KeyPath, folder: Path) -> Any
     if "groups" in entry:
         raise problem((*path, "groups"), "groups stand in no other group")
     return optimizer(label, entry, path, folder)
+
+
+def refuse_idle(
+    models: Iterable[tuple[Mapping[str, OptimizerConfig], Callable[[], Mapping[str, Role]]]],
+) -> None:
+    """Refuse groups that match no weight of any workload: they would change nothing, and say nothing.
+
+    Parameters
+    ----------
+    models : iterable of (mapping, callable)
+        Of each workload, the optimizers by label, and what tells the roles of its weights by name; it is
+        called where some optimizer asks for them.
+
+    Raises
+    ------
+    InvalidError
+        If there is such a group; the message says which roles there are.
+    """
+    found: dict[str, set[tuple[str, ...]]] = {}
+    known: dict[str, set[str]] = {}
+    for optimizers, roles_of in models:
+        choosing = {label: config for label, config in optimizers.items() if chosen_roles(config)}
+        weights = roles_of() if choosing else {}
+        for label, config in choosing.items():
+            nothing = set(idle(config, weights))
+            found[label] = found.get(label, nothing) & nothing
+            known.setdefault(label, set()).update(weights.values())
+    problems = [
+        problem(
+            ("optimizers", label),
+            f"`match: {listed(sorted(matches)[0])}` matches no weight of any workload; there are "
+            f"{listed(sorted(known[label]))}: take out the group, or match one of these",
+        ).problems[0]
+        for label, matches in found.items()
+        if matches
+    ]
+    if problems:
+        raise InvalidError(problems)

@@ -49,7 +49,43 @@ class Flags(Base):
 class Matrices(Base):
     def step(self, closure=None):
         for w in self.param_groups[0]["params"]:
+            if w.ndim != 2:
+                raise ValueError("two axes are needed")
             w.data -= w.grad @ w.grad.T @ w.grad
+
+
+class Raises(Base):
+    def __init__(self, params, lr):
+        raise KeyError("what")
+
+
+class NoStep(torch.optim.Optimizer):
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr})
+
+
+class Nothing:
+    def __init__(self, params, lr):
+        self.param_groups = [{"params": list(params), "lr": lr}]
+
+
+class Required(Base):
+    def __init__(self, params, lr, rank):
+        super().__init__(params, lr)
+
+
+class Diverges(Base):
+    def step(self, closure=None):
+        for w in self.param_groups[0]["params"]:
+            w.data.fill_(float("nan"))
+
+
+class Pairs(Base):
+    def __init__(self, named_parameters, lr, *, roles, names):
+        pairs = list(named_parameters)
+        assert [name for name, _ in pairs] == list(roles) == list(names)
+        assert all(isinstance(w, torch.Tensor) for _, w in pairs)
+        super().__init__([w for _, w in pairs], lr)
 
 
 class Second(Base):
@@ -78,14 +114,48 @@ BAD = {
     "function": ("{class: 'mine.py:function', lr: 0.1}", "makes a NoneType"),
     "twice": ("{class: 'mine.py:Base', lr: 0.1, learning_rate: 0.2}", "another word for 'lr'"),
     "group": (
-        "{groups: [{match: embedding, class: 'mine.py:Second'}, {match: rest, optimizer: sgd}]}",
+        "{groups: [{match: matrix, class: 'mine.py:Second'}, {match: rest, optimizer: sgd}]}",
         "not twice",
     ),
+    "matrices": (
+        "{class: 'mine.py:Matrices', lr: 0.1}",
+        "two axes are needed (mine.py:33); it moves matrices, and others too are there: write `groups`",
+    ),
+    "raises": ("{class: 'mine.py:Raises', lr: 0.1}", "KeyError: 'what' (mine.py:"),
+    "nostep": ("{class: 'mine.py:NoStep', lr: 0.1}", "NotImplementedError (optimizer.py:"),
+    "nothing": ("{class: 'mine.py:Nothing', lr: 0.1}", "makes a Nothing; the torch backend needs"),
+    "required": ("{class: 'mine.py:Required', lr: 0.1}", "1 required positional argument: 'rank'"),
+    "import": ("{class: 'broken.py:Mine', lr: 0.1}", "broken.py cannot be imported (ModuleNotFoundError"),
+    "text": ("{class: 'torch.optim:SGD', lr: fast}", "not supported between instances of 'str' and 'float'"),
+}
+GOOD = {
+    "base": "{class: 'mine.py:Base', lr: 0.1}",
+    "diverges": "{class: 'mine.py:Diverges', lr: 0.1}",
+    "pairs": "{class: 'mine.py:Pairs', lr: 0.1}",
+    "own-groups": "{groups: [{match: matrix, class: 'mine.py:Matrices'}, {match: rest, optimizer: sgd}]}",
+}
+#: Refused where the suite is read.
+UNREADABLE = {
+    "bound": ("{optimizer: adam, lr: -0.1}", "lr: found -0.1; must be greater than 0"),
+    "huge": (
+        "{optimizer: adadelta, lr: 1.0e+30}",
+        "lr: found 1e+30; no step can be that large: 1e+20 at most",
+    ),
+    "unknown": ("{optimizer: adam, momentum: 0.9}", "unknown key 'momentum'. Known: optimizer, lr"),
+    "no-rest": ("{groups: [{match: matrix, optimizer: sgd}]}", "add an entry with `match: rest`"),
+    "vectors": ("{groups: [{match: bias, optimizer: muon}, {match: rest, optimizer: sgd}]}", "bias are none"),
+    "matches-nothing": (
+        "{optimizer: adamw, groups: [{match: conv, weight_decay: 0}]}",
+        "`match: conv` matches no weight of any workload; there are bias, head, matrix",
+    ),
+    "no-file": ("{class: 'absent.py:Mine', lr: 0.1}", "absent.py: there is no such file"),
+    "no-class": ("{class: 'mine.py:Absent', lr: 0.1}", "no 'Absent' in this file; it has"),
 }
 
 
 def write(folder, entries):
     (folder / "mine.py").write_text(SOURCE)
+    (folder / "broken.py").write_text("import there_is_no_such_module\nclass Mine: ...\n")
     path = folder / "bad.yaml"
     path.write_text(SUITE + "".join(f"  {label}: {entry}\n" for label, (entry, _) in entries.items()))
     return path
@@ -93,9 +163,9 @@ def write(folder, entries):
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory):
-    """What `optbench run` says of all bad configs and a good one, once."""
+    """What `optbench run` says of all bad configs and some good ones, once."""
     folder = tmp_path_factory.mktemp("bad")
-    path = write(folder, {**BAD, "good": ("{class: 'mine.py:Base', lr: 0.1}", "")})
+    path = write(folder, {**BAD, **{f"good-{label}": (entry, "") for label, entry in GOOD.items()}})
     result = CliRunner().invoke(app, ["run", str(path), "--results", str(folder / "results")])
     return folder, result
 
@@ -112,10 +182,35 @@ def test_each_bad_config_is_named_with_its_reason_before_the_first_trial(refused
 
 def test_nothing_was_trained_and_a_good_config_is_not_named(refused):
     folder, result = refused
-    assert "optimizers.good" not in result.output
+    assert "optimizers.good-" not in result.output
     assert f"{len(BAD)} cannot train" in " ".join(result.output.split())
     with Store(folder / "results" / "bad") as store:
         assert store.statuses() == {}
+
+
+@pytest.mark.parametrize("label", UNREADABLE)
+def test_a_config_that_needs_no_trying_is_refused_where_it_is_read(tmp_path, label):
+    path = write(tmp_path, {label: UNREADABLE[label]})
+    result = CliRunner().invoke(app, ["run", str(path), "--results", str(tmp_path / "results")])
+    assert result.exit_code == 2, result.output
+    assert UNREADABLE[label][1] in " ".join(result.output.split())
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_class_for_matrices_trains_a_model_of_matrices(tmp_path):
+    path = write(tmp_path, {"own": ("{class: 'mine.py:Matrices', lr: 0.1}", "")})
+    layers = "[{kind: dense, units: 4, bias: false}, {kind: dense, bias: false}]"
+    path.write_text(path.read_text().replace("{name: mlp, hidden: [4]}", f"{{name: own, layers: {layers}}}"))
+    result = CliRunner().invoke(app, ["run", str(path), "--results", str(tmp_path / "results")])
+    assert result.exit_code == 0, result.output
+
+
+def test_a_class_whose_weights_become_nan_diverges_and_is_no_bad_config(tmp_path):
+    path = write(tmp_path, {"own": (GOOD["diverges"], "")})
+    result = CliRunner().invoke(app, ["run", str(path), "--results", str(tmp_path / "results")])
+    assert result.exit_code == 0, result.output
+    with Store(tmp_path / "results" / "bad") as store:
+        assert set(store.statuses().values()) == {"diverged"}
 
 
 @pytest.mark.parametrize("command", [["plan"], ["run", "--plan"]])
