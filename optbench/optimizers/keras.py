@@ -96,12 +96,15 @@ class Canonical(keras.optimizers.Optimizer):  # type: ignore[misc]
         part, state = self._assigned[place], self.states[place]
         family = family_of(part.config)
         loss = None if self.loss is None else ops.cast(self.loss, dtype)
+        rate = part.rate(learning_rate, self._config.lr)
+        if isinstance(rate, float):  # a cast would round it to float32 first
+            rate = ops.convert_to_tensor(rate, dtype)
         delta, new = family.update(
             part.config,
             ops.cast(variable, dtype),
             ops.cast(ops.convert_to_tensor(gradient), dtype),
             {name: ops.cast(array, dtype) for name, array in state.items()},
-            lr=ops.cast(part.rate(learning_rate, self._config.lr), dtype),
+            lr=ops.cast(rate, dtype),
             t=ops.cast(self.iterations + 1, dtype),
             xp=FUNCTIONS,
             **family.known_loss(part.config, loss),

@@ -19,7 +19,22 @@ from optbench.backends import engine
 from optbench.datasets import registry
 from optbench.execution.checkpoint import CheckpointError, Checkpoints, Saved, TrialCheckpoint
 from optbench.execution.protocol import run_trial
-from optbench.optimizers import SGD, WAME, Adagrad, Adam, AdamW, Nadam, RMSprop, custom
+from optbench.optimizers import (
+    SGD,
+    WAME,
+    Adagrad,
+    Adam,
+    AdamW,
+    Group,
+    Grouped,
+    Lamb,
+    Lion,
+    Muon,
+    Nadam,
+    RMSprop,
+    Rprop,
+    custom,
+)
 from optbench.records.store import Store
 from optbench.trial import Augment, Divergence, EarlyStopping, ReduceOnPlateau, StepSchedule, trial_id
 from tests.backends.contract import BACKENDS, CNN, spec
@@ -80,6 +95,15 @@ OPTIMIZERS = {
     "rmsprop-keras": RMSprop(lr=0.001, flavor="keras"),
     "adagrad": Adagrad(lr=0.01),
     "sgd": SGD(lr=0.05, momentum=0.9, nesterov=True),
+    "lion": Lion(lr=0.001, cautious=True),
+    "rprop": Rprop(lr=0.001, variant="irprop+"),
+    "groups": Grouped(
+        groups=(
+            Group(match=("matrix",), config=Muon(lr=0.02)),
+            Group(match=("bias",), config=WAME(lr=0.01), scheduled=False),
+            Group(match=("rest",), config=Lamb(lr=0.01)),
+        )
+    ),
 }
 
 

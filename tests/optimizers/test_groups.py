@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from optbench.models.layers import BatchNorm, Conv2D, Dense, Model, build, roles
-from optbench.optimizers import SGD, AdamW, Group, Grouped, Lion, Muon, groups
+from optbench.optimizers import SGD, WAME, AdamW, Group, Grouped, Lion, Muon, groups
 from optbench.optimizers.groups import GroupsError, assign
 from optbench.tuning.space import with_values
 
@@ -131,3 +131,32 @@ def test_groups_in_pytorch_take_the_steps_of_separate_optimizers_and_are_saved()
         step([whole], params, given)
         step([again], other, given)
     assert all(torch.equal(a, b) for a, b in zip(params, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [pytest.param("tensorflow", marks=pytest.mark.slow), pytest.param("jax", marks=pytest.mark.slow)],
+)
+def test_groups_take_the_same_steps_in_every_framework(backend):
+    """A rate that no schedule moves is a number of Python's, which a framework may round to float32."""
+    pytest.importorskip("torch")
+    pytest.importorskip(backend)
+    from optbench.trial import StepSchedule
+    from tests.backends.contract import record, spec
+
+    config = Grouped(
+        groups=(
+            Group(match=("matrix", "conv"), config=Muon(lr=0.01)),
+            Group(match=("bias",), config=WAME(lr=0.003, weight_decay=0.1), scheduled=False),
+            Group(match=("rest",), config=AdamW(lr=0.003, cautious=True)),
+        )
+    )
+    schedule = StepSchedule(at=(1,), factor=0.3)
+    model = Model(
+        name="m", layers=(Conv2D(filters=2, kernel=3, stride=2), BatchNorm(), Dense(units=4), Dense())
+    )
+    ours, theirs = (
+        record(spec(name, config, model, epochs=2, batch_size=200, schedule=schedule)).history["train_loss"]
+        for name in ("torch", backend)
+    )
+    np.testing.assert_allclose(theirs, ours, rtol=1e-10)

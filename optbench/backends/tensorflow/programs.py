@@ -145,7 +145,12 @@ class GroupSolver:
         for (part, solver), own in zip(self._parts, state, strict=True):
             given, held = ({name: tree[name] for name in part.names} for tree in (gradients, weights))
             rate = part.rate(lr, self._reference)
-            rate = lr if rate is None else tf.cast(rate, lr.dtype)
+            if rate is None:
+                rate = lr
+            elif isinstance(rate, float):  # a cast would round it to float32 first
+                rate = tf.constant(rate, lr.dtype)
+            else:
+                rate = tf.cast(rate, lr.dtype)
             found, after = solver.update(given, own, held, lr=rate, t=t, loss=loss)
             moved |= found
             new.append(after)
