@@ -58,3 +58,24 @@ def test_a_calibration_counts_the_steps_and_the_evaluated_examples(write_suite):
 
 def spec_of(path):
     return trials(load_suite(path), lambda backend, device: "cpu")[0].spec
+
+
+def test_imports_of_a_first_step_are_no_time_of_a_step(write_suite, monkeypatch):
+    spec = spec_of(write_suite())
+    taken = iter([30.0, *[1.0] * 9])
+
+    def measured(work):
+        work()
+        return next(taken)
+
+    monkeypatch.setattr(estimates, "_seconds", measured)
+    assert calibrate(spec, Context()) == pytest.approx(2 * (6 + 1.144) + 0.36)
+
+
+def test_the_seeds_of_a_config_with_groups_are_one_group(write_suite, tmp_path):
+    grouped = "{optimizer: adamw, lr: 0.002, groups: [{match: bias, weight_decay: 0}]}"
+    path = write_suite()
+    text = path.read_text()
+    path.write_text(text.replace("optimizers:\n", f"optimizers:\n  grouped: {grouped}\n"))
+    found = [g for g in estimate(load_suite(path), results=tmp_path) if g.optimizer == "grouped"]
+    assert [group.trials for group in found] == [2]
