@@ -106,12 +106,9 @@ class Results:
 
     def __repr__(self) -> str:
         """Say what is in it; the frames are fields."""
-        trials = self.trials
-        counts = (
-            [f"{trials[name].nunique()} {name}s" for name in ("optimizer", "workload")] if len(trials) else []
-        )
+        counts = [f"{self.trials[n].nunique()} {n}s" for n in ("optimizer", "workload") if len(self.trials)]
         where = ", ".join(map(str, self.stores)) or "no store"
-        return f"<Results of {where}: {', '.join([f'{len(trials)} of {self.planned} trials', *counts])}>"
+        return f"<Results of {where}: {', '.join([f'{len(self.trials)} of {self.planned} trials', *counts])}>"
 
     def _repr_html_(self) -> str:
         """Show the answer and the leaderboards in a notebook."""
