@@ -70,8 +70,8 @@ def stored(path: Path) -> int:
     return 0
 
 
-def watch(folder: Path, command: list[str], every: float) -> list[Look]:
-    """Run a command to its end; looks at it, one every so many seconds."""
+def watch(folder: Path, command: list[str], *, trials: int, every: float) -> list[Look]:
+    """Run a command to its end; looks at it while it trains, one every so many seconds."""
     temporary, store = folder / "tmp", folder / "results" / "long" / "store.sqlite"
     temporary.mkdir()
     process = subprocess.Popen(
@@ -80,7 +80,7 @@ def watch(folder: Path, command: list[str], every: float) -> list[Look]:
     began, looks = time.monotonic(), list[Look]()
     while process.poll() is None:
         found = look(process.pid, began, store, temporary)
-        if found.trials and found.memory:
+        if 0 < found.trials < trials and found.memory:  # then come the leaderboard and what it takes
             looks.append(found)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(every)
@@ -141,7 +141,9 @@ def main() -> None:
         (folder / "long.yaml").write_text(SUITE.format(seeds=given.trials // 2, other=other))
         (folder / "mine.py").write_text(OWN)
         command = [sys.executable, "-m", "optbench.cli", "run", "long.yaml", *given.options]
-        found = parts(watch(folder, command, given.every), given.trials, given.parts)
+        found = parts(
+            watch(folder, command, trials=given.trials, every=given.every), given.trials, given.parts
+        )
     print("| trials stored | seconds a trial | memory, MiB | descriptors | threads | files |")
     print("| --- | --- | --- | --- | --- | --- |")
     for number, (seen, seconds) in enumerate(found, 1):
