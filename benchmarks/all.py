@@ -24,6 +24,7 @@ QUICK: dict[str, list[str] | None] = {
     "suite_speed": ["--images", "2000", "--seeds", "2", "--rounds", "1"],
     "stacked_seeds": ["--sizes", "2,8", "--rounds", "3"],
     "growth": ["--rounds", "1", "--widths", "16,1024", "--seeds", "1,16", "--workers", "1,2"],
+    "long_run": ["--trials", "500"],
     "store_speed": ["--trials", "10,1000,10000"],
     "checkpoints": ["--repetitions", "3"],
     "optimizer_step": ["--rounds", "3"],

@@ -86,7 +86,7 @@ def watch(folder: Path, command: list[str], *, trials: int, every: float) -> lis
             process.wait(every)
     if process.returncode:
         raise SystemExit(f"the run ended with {process.returncode}")
-    if left := list(temporary.iterdir()):
+    if left := list(temporary.glob("optbench-*")):  # PyTorch leaves a cache of its own
         raise SystemExit(f"left in the temporary folder: {', '.join(path.name for path in left)}")
     return looks
 
