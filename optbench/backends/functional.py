@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from optbench import matching
 from optbench.backends.arrays import Resident, evaluation_batch, layout, scaled
 from optbench.backends.base import Evaluation, LossSpec, PartName, Weights
+from optbench.backends.own_network import init_seed, own_of
 from optbench.datasets.base import TrialData
 from optbench.matching import Indices
-from optbench.models.layers import BuiltLayer
+from optbench.models.layers import BuiltLayer, Role
 from optbench.optimizers import SGD, OptimizerConfig, groups
 from optbench.optimizers.groups import at_lr, leaves
 from optbench.optimizers.schedules import is_stepwise
@@ -119,12 +120,17 @@ class Programs(Protocol):
 
     #: How an epoch is run, for the record.
     step: str
+    #: Of the trained weights, by name in their order.
+    roles: Mapping[str, Role]
 
     def scope(self) -> AbstractContextManager[Any]:
         """Device and precision; every other method is called inside."""
 
     def put(self, array: NDArray[Any]) -> Any:
         """Copy an array to the device."""
+
+    def own_weights(self, seed: int) -> Weights:
+        """Weights that a custom network makes for a seed of the init stream."""
 
     def start(self, weights: Weights, key: NDArray[np.uint32]) -> State:
         """Make the state before the first step: ``model`` holds the weights, ``key`` seeds dropout."""
@@ -173,6 +179,8 @@ class FunctionalSession:
         self.batch = data.examples if size == "full" else size
         key = matching.stream(spec.seeds.dropout, "dropout").integers(2**32, size=2, dtype=np.uint32)
         with programs.scope():
+            if own_of(built) is not None:
+                weights = programs.own_weights(init_seed(spec.seeds.init))
             options: dict[str, Any] = {"device": spec.device, "dtype": self.precision, "put": programs.put}
             self.pool = self._x, self._y = resident.pool(data.train, data, **options)
             self._state = programs.start(weights, key)
@@ -190,7 +198,8 @@ class FunctionalSession:
             }
         self._names = tuple(weights)
         self._optimizer = " and ".join(part.optimizer for part in leaves(spec.optimizer))
-        self._groups = groups.described(spec.optimizer, built)
+        sizes = {name: np.size(w) for name, w in weights.items()}
+        self._groups = groups.described(spec.optimizer, programs.roles, sizes)
         self._layout = layout(built)
         self._remembered: Any = None
 

@@ -164,11 +164,12 @@ def opened(
     data = trial_data(dataset, workload, spec.seeds)
     built = network(workload, dataset.info)
     weights = matching.initial_weights(built, spec.seeds.init, spec.precision)
-    init = matching.fingerprint(*(part for item in weights.items() for part in item))
     session = engine.open(spec, built, data, weights)
+    first, size = weights, count_parameters(built)
     if workload.model.own is not None:  # which makes its own
-        own = session.weights()
-        init = matching.fingerprint(*(part for item in own.items() for part in item))
+        first = session.weights()
+        size = sum(w.size for w in first.values() if np.issubdtype(w.dtype, np.floating))
+    init = matching.fingerprint(*(part for item in first.items() for part in item))
     setup = time.perf_counter() - clock
     warm_up = _seconds(session.warm_up)
     facts = {**environment, **engine.describe(spec.device), **session.facts()}
@@ -188,9 +189,7 @@ def opened(
     status = progress.ended or (yield from _train(spec, session, data, progress, on_epoch, checkpoint, order))
     if checkpoint is not None:
         checkpoint.trial_done(session, progress)
-    metrics, predictions, test_seconds = _finish(
-        workload, session, data, progress, status, count_parameters(built)
-    )
+    metrics, predictions, test_seconds = _finish(workload, session, data, progress, status, size)
     history = {name: np.array([row[name] for row in progress.rows]) for name in columns}
     return TrialRecord(
         trial_id=trial_id(spec),

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args
 
 from annotated_types import Ge, Gt, Lt, MinLen
 
+from optbench.models.own import Framework
 from optbench.task import FORBID_EXTRA, OMIT_DEFAULT
 
 #: ``gelu_tanh`` is GELU by the formula with tanh, as GPT-2 has it.
@@ -379,7 +380,7 @@ LAYERS: Mapping[str, type[Layer]] = MappingProxyType({cls.kind: cls for cls in g
 
 @dataclass(frozen=True, kw_only=True)
 class OwnNetwork:
-    """A custom network, the only layer of its model: a ``torch.nn.Module``.
+    """A custom network, the only layer of its model: one of PyTorch, Keras, Flax or Equinox.
 
     Attributes
     ----------
@@ -389,6 +390,8 @@ class OwnNetwork:
         What identifies the code: ``sha256:...`` of the file, or ``name==version`` of the package.
     arguments : str
         What it is called with, as JSON.
+    framework : str
+        Backend that trains it, see :data:`optbench.models.own.NETWORKS`.
     directory : Path, optional
         Where a file is looked for; the working directory otherwise. No part of the identity.
     """
@@ -399,6 +402,7 @@ class OwnNetwork:
     reference: str
     code: str
     arguments: str = "{}"
+    framework: Framework = field(default="torch", metadata=OMIT_DEFAULT)
     directory: InitVar[Path | None] = None
 
     def __post_init__(self, directory: Path | None) -> None:

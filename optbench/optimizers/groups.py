@@ -16,16 +16,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
 from optbench.errors import UserError
-from optbench.models.layers import BuiltLayer, Role, walk
-from optbench.models.layers import roles as roles_of
+from optbench.models.layers import Role
 from optbench.optimizers import FAMILIES, CanonicalConfig, Custom, Library, family_of, library
 from optbench.optimizers.base import Family, Hyperparameters
 from optbench.task import FORBID_EXTRA, OMIT_DEFAULT
@@ -144,18 +142,16 @@ def at_lr(config: Any, lr: float) -> Any:
     return replace(config, lr=lr) if is_plain(config) else config
 
 
-def described(config: Hyperparameters, built: Iterable[BuiltLayer]) -> dict[str, Any]:
+def described(config: Hyperparameters, roles: Mapping[str, Role], sizes: Mapping[str, int]) -> dict[str, Any]:
     """Say for the record which config moves which weights of a model; nothing where there is but one.
 
     Each group has its ``optimizer``, ``lr``, what it matches, the number of ``tensors`` and of ``weights``,
     and a ``fingerprint`` of its config and its weights' names.
     """
-    layers = tuple(built)
     if not isinstance(config, Grouped) and family_of(config).parts(config) is None:
         return {}
-    sizes = {p.name: math.prod(p.shape) for layer in walk(layers) for p in layer.parameters}
     found = []
-    for part in assign(config, roles_of(layers)):
+    for part in assign(config, roles):
         identity = json.dumps([asdict(part.config), part.scheduled, part.names], sort_keys=True)
         found.append(
             {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import field, fields, make_dataclass, replace
 from functools import cache, partial
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 from optbench.datasets import own, registry
 from optbench.datasets.base import DataError
 from optbench.models.layers import LAYERS, Layer, Model, OwnNetwork
+from optbench.models.own import TITLES, called, framework_of
 from optbench.models.zoo import ZOO
 from optbench.optimizers.schedules import STEPWISE
 from optbench.suite import suggestions
@@ -204,31 +204,26 @@ def model_of(entry: Mapping[str, Any], folder: str) -> tuple[tuple[()], dict[str
     reference = str(entry["class"])
     arguments = {key: value for key, value in entry.items() if key != "class"}
     try:
-        result = load_object(reference, Path(folder))(**arguments)
+        result = called(load_object(reference, Path(folder)), arguments, 0)
     except ImportProblem as error:
         return (), {"wrong": str(error), "at": ["class"]}
     except SystemExit as error:
         return (), {"wrong": f"{reference} called sys.exit({error.code!r}); return layers", "at": []}
     except Exception as error:  # the user's code may fail in any way
         return (), {"wrong": f"{reference} failed ({type(error).__name__}: {error})", "at": []}
-    if _is_module(result):
+    if (framework := framework_of(result)) is not None:
         code = identify(reference, Path(folder))
-        return (), {"own": {"code": code, "arguments": json.dumps(arguments, sort_keys=True)}}
+        given = json.dumps(arguments, sort_keys=True)
+        return (), {"own": {"code": code, "arguments": given, "framework": framework}}
     if not isinstance(result, Model):
         kinds = tuple(LAYERS.values())
         several = isinstance(result, tuple | list) and result
         if not several or not all(isinstance(layer, kinds) for layer in result):
-            allowed = "return a Model, a list of layers, or a torch.nn.Module"
+            allowed = f"return a Model, a list of layers, or {', '.join(TITLES.values())}"
             wrong = f"{reference} gave {shown(result)}; {allowed}"
             return (), {"wrong": wrong, "at": []}
         result = Model(name=reference.rpartition(":")[2], layers=tuple(result))
     return (), {"model": to_plain(result)}
-
-
-def _is_module(value: Any) -> bool:
-    """Whether a value is a network of PyTorch, without importing it."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.nn.Module)
 
 
 def _model_from_layers(entry: dict[str, Any], path: KeyPath) -> Model:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from annotated_types import Gt, MinLen
 
+from optbench.models.own import TITLES
 from optbench.optimizers import FAMILIES, OptimizerConfig
 from optbench.suite import declared
 from optbench.suite.entries import (
@@ -449,14 +450,15 @@ def _check_metrics(suite: Suite) -> None:
 
 
 def _refuse_own_networks(workloads: Sequence[SuiteWorkload], backends: Sequence[str]) -> None:
-    """Refuse a PyTorch module with another framework, which cannot build it."""
-    others = [backend for backend in backends if backend != "torch"]
+    """Refuse a network of one framework with the backend of another, which cannot train it."""
     for number, entry in enumerate(workloads):
-        if (own := entry.workload.model.own) is not None and others:
+        own = entry.workload.model.own
+        others = [] if own is None else [name for name in backends if name != own.framework]
+        if own is not None and others:
             raise problem(
                 ("workloads", min(number, len(workloads) - 1), "model"),
-                f"{own.reference} is a torch.nn.Module, which {others[0]} cannot train; set backends: "
-                "[torch], or return layers of optbench.models.layers",
+                f"{own.reference} is {TITLES[own.framework]}, which {others[0]} cannot train; set backends: "
+                f"[{own.framework}], or return layers of optbench.models.layers",
             )
 
 

@@ -22,7 +22,11 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any, Literal
 
+from optbench.environment import pip_hint
 from optbench.suite.validation import one_line
+
+#: Frameworks that an extra of the package's own brings.
+FRAMEWORKS = ("torch", "tensorflow", "jax")
 
 Kind = Literal["optimizers", "models", "datasets", "metrics", "metrics.maximise", "metrics.minimise"]
 
@@ -52,8 +56,9 @@ def load_object(reference: str, folder: Path) -> Any:
     except ImportProblem:
         raise
     except Exception as error:  # the user's code may fail in any way
+        lacking = error.name if isinstance(error, ModuleNotFoundError) else None
         raise ImportProblem(
-            f"{where} cannot be imported ({type(error).__name__}: {one_line(error)})"
+            f"{where} cannot be imported ({type(error).__name__}: {one_line(error)}){_remedy(lacking)}"
         ) from error
     if not hasattr(module, name):
         raise ImportProblem(f"{where} has no {name!r}")
@@ -118,6 +123,19 @@ def load_identified(reference: str, code: str, folder: Path) -> Any:
 def plugins(kind: Kind) -> dict[str, str]:
     """List what installed packages offer: name -> reference."""
     return {e.name: e.value for e in importlib.metadata.entry_points(group=f"optbench.{kind}")}
+
+
+def _remedy(module: str | None) -> str:
+    """How to get a module that custom code imports and that is not there."""
+    if module is None:
+        return ""
+    package = module.partition(".")[0]
+    if package == "keras":
+        return f"; bring it with `{pip_hint('tensorflow')}`"
+    if package in FRAMEWORKS:
+        return f"; bring it with `{pip_hint(package)}`"
+    known = f"`pip install {package}`" if package in ("flax", "equinox") else "pip, or add its file"
+    return f"; bring {package} with {known} into this environment"
 
 
 def _find(module: str) -> ModuleSpec | None:

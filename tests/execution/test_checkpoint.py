@@ -363,15 +363,101 @@ engine: {batch_seeds: STACKED}
 """
 
 
+#: With all that a GPT's step has of its own.
+GPT = """
+suite: long
+workloads:
+  - dataset: shakespeare
+    model: {name: gpt, depth: 1, width: 16, heads: 2, context: 16, dropout: 0.1}
+    batch_size: 16
+    steps: EPOCHS0
+    evaluate_every: 10
+    split: {validation: 0.01}
+    train_eval: 16
+    clip_norm: 1.0
+    schedule: {kind: wsd, warmup: 10, decay: 0.2}
+    ema: 0.9
+    accumulate: 4
+optimizers: {adamw: {lr: 0.003}}
+seeds: SEEDS
+backends: [BACKEND]
+engine: {batch_seeds: STACKED}
+"""
+#: A custom network with dropout and batch norm, and an optimizer that draws from all global generators.
+OWN = """
+suite: long
+workloads:
+  - dataset: digits
+    model: {class: "nets.py:Net"}
+    batch_size: 64
+    epochs: EPOCHS
+    split: {validation: 0.2}
+optimizers: OPTIMIZERS
+seeds: SEEDS
+backends: [BACKEND]
+engine: {batch_seeds: STACKED}
+"""
+NETS = {
+    "torch": """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3))
+        self.head = nn.Linear(4, 10)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+""",
+    "tensorflow": """
+import keras
+from keras import layers
+
+
+def Net():
+    return keras.Sequential([
+        layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU(), layers.Dropout(0.3),
+        layers.GlobalAveragePooling2D(), layers.Dense(10),
+    ])
+""",
+    "jax": """
+from flax import linen as nn
+
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.relu(nn.BatchNorm(use_running_average=not train)(nn.Conv(4, (3, 3))(x)))
+        return nn.Dense(10)(nn.Dropout(0.3, deterministic=not train)(x.mean((1, 2))))
+""",
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("backend", "seeds", "stacked"),
-    [*((name, "1", "off") for name in BACKENDS), ("torch", "3", "3")],
+    ("backend", "suite", "seeds", "stacked"),
+    [
+        *((name, LONG, "1", "off") for name in BACKENDS),
+        ("torch", LONG, "3", "3"),
+        ("torch", GPT, "1", "off"),
+        *((name, OWN, "1", "off") for name in BACKENDS),
+    ],
     indirect=["backend"],
+    ids=[*BACKENDS, "stacked", "gpt", *(f"own-{name}" for name in BACKENDS)],
 )
-def test_kill_9_in_mid_trial_then_the_same_command_goes_on(backend, seeds, stacked, write_suite, tmp_path):
-    text = LONG.replace("BACKEND", backend).replace("EPOCHS", "80")
+def test_kill_9_in_mid_trial_then_the_same_command_goes_on(
+    backend, suite, seeds, stacked, write_suite, tmp_path
+):
+    text = suite.replace("BACKEND", backend).replace("EPOCHS", "80")
     text = text.replace("SEEDS", seeds).replace("STACKED", stacked)
+    if suite is OWN:
+        if backend == "jax":
+            pytest.importorskip("flax")
+        noisy = '{noisy: {class: "tests.backends.test_own_network:Noisy", lr: 0.1}}'
+        text = text.replace("OPTIMIZERS", noisy if backend == "torch" else "{adam: {lr: 0.01}}")
+        (tmp_path / "nets.py").write_text(NETS[backend])
     path = write_suite(text=text, name="long.yaml")
     command = [sys.executable, "-m", "optbench.cli", "run", str(path), "--checkpoint-minutes", "0.001"]
 

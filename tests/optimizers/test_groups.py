@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -67,11 +69,12 @@ def test_a_search_sets_one_groups_numbers_or_all_learning_rates():
 
 
 def test_the_record_says_which_config_moves_how_many_weights():
-    assert groups.described(SGD(), BUILT) == {}
-    first, second = groups.described(Muon(), BUILT)["groups"]
+    sizes = {p.name: math.prod(p.shape) for layer in BUILT for p in layer.parameters}
+    assert groups.described(SGD(), roles(BUILT), sizes) == {}
+    first, second = groups.described(Muon(), roles(BUILT), sizes)["groups"]
     assert (first["optimizer"], first["tensors"], first["weights"]) == ("muon", 2, 9 * 2 + 18 * 4)
     assert first["fingerprint"] != second["fingerprint"]
-    other = groups.described(Muon(lr=0.5), BUILT)["groups"]
+    other = groups.described(Muon(lr=0.5), roles(BUILT), sizes)["groups"]
     assert other[0]["fingerprint"] != first["fingerprint"]
     assert other[1]["fingerprint"] == second["fingerprint"]
 

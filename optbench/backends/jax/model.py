@@ -8,7 +8,7 @@ from jax import lax
 from optbench.backends.arrays import penalties
 from optbench.backends.jax import convolution
 from optbench.backends.jax.layers import Array, Compute, Weights, chain
-from optbench.models.layers import BuiltLayer, walk
+from optbench.models.layers import BuiltLayer, roles, walk
 
 
 class JaxModel:
@@ -20,6 +20,9 @@ class JaxModel:
     def __init__(self, built: tuple[BuiltLayer, ...], *, cpu: bool, precision: str = "float32") -> None:
         self._half = precision == "bfloat16"
         self.trainable = [p.name for layer in walk(built) for p in layer.parameters if p.trainable]
+        self.roles = roles(built)
+        #: Names of the weights that a workload's ``weight_decay`` is for.
+        self.kernels = frozenset(name for name in self.trainable if name.endswith("/kernel"))
         self.penalties = penalties(built)
         product = lax.Precision.HIGH if precision == "tf32" else convolution.PRECISION
         compute = Compute(cpu=cpu, product=product, half=self._half)

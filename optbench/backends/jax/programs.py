@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,9 @@ from optbench.backends.base import Weights
 from optbench.backends.functional import Configuration, Rate, State, accumulated
 from optbench.backends.jax.losses import evaluated_loss, prediction, training_loss
 from optbench.backends.jax.model import JaxModel
-from optbench.models.layers import roles
+from optbench.backends.jax.own_network import OwnModel
+from optbench.backends.own_network import own_of
+from optbench.models.layers import Role
 from optbench.optimizers import has_rule
 from optbench.optimizers.optax import make_optimizer
 from optbench.trial import stored_precision
@@ -41,9 +43,8 @@ class JaxPrograms:
     ) -> None:
         self._configuration = configuration
         self._device = device
-        self._model = JaxModel(
-            configuration.built, cpu=configuration.device == "cpu", precision=configuration.precision
-        )
+        with self.scope():
+            self._model = _model_of(configuration)
         self._training_loss = training_loss(configuration.loss)
         self._evaluated_loss = evaluated_loss(configuration.loss)
         self._predict = prediction(configuration.targets)
@@ -51,7 +52,7 @@ class JaxPrograms:
         #: Compiled evaluations, which the optimizers of a workload share.
         self._evaluations = {} if evaluations is None else evaluations
         self._fixed_lr = False
-        self._roles = roles(configuration.built)
+        self.roles: Mapping[str, Role] = self._model.roles
 
     @property
     def compiled(self) -> int:
@@ -67,6 +68,11 @@ class JaxPrograms:
     def put(self, array: NDArray[Any]) -> Array:
         """See :class:`optbench.backends.functional.Programs`."""
         return jax.device_put(array.astype(np.int32) if array.dtype == np.int64 else array, self._device)
+
+    def own_weights(self, seed: int) -> Weights:
+        """See :class:`optbench.backends.functional.Programs`."""
+        assert isinstance(self._model, OwnModel)
+        return self._model.initial(seed)
 
     def start(self, weights: Weights, key: NDArray[np.uint32]) -> State:
         """See :class:`optbench.backends.functional.Programs`."""
@@ -175,7 +181,7 @@ class JaxPrograms:
 
     def _solver(self, lr: Array | None) -> optax.GradientTransformationExtraArgs:
         rate = None if self._fixed_lr else lr
-        made = make_optimizer(self._configuration.optimizer, learning_rate=rate, roles=self._roles)
+        made = make_optimizer(self._configuration.optimizer, learning_rate=rate, roles=self.roles)
         return optax.with_extra_args_support(made)
 
     def _asks_for_a_number(self, trained: Tree) -> bool:
@@ -185,12 +191,10 @@ class JaxPrograms:
             return False
 
         def update(lr: Array) -> Any:
-            solver = optax.with_extra_args_support(
-                make_optimizer(config, learning_rate=lr, roles=self._roles)
-            )
+            solver = optax.with_extra_args_support(make_optimizer(config, learning_rate=lr, roles=self.roles))
             return solver.update(trained, state, trained, value=lr)
 
-        state = make_optimizer(config, roles=self._roles).init(trained)
+        state = make_optimizer(config, roles=self.roles).init(trained)
         try:
             jax.eval_shape(update, self.rate(1.0))
         except TypeError:  # what JAX raises where Python asks for the value of an array in a program
@@ -247,7 +251,7 @@ class JaxPrograms:
         gradients = self._clip(gradients)
         decay = self._configuration.weight_decay
         if decay is not None:
-            trained = {n: w * (1 - lr * decay) if n.endswith("/kernel") else w for n, w in trained.items()}
+            trained = {n: w * (1 - lr * decay) if n in self._model.kernels else w for n, w in trained.items()}
         updates, optimizer = self._solver(lr).update(gradients, state["optimizer"], trained, value=loss)
         trained = optax.apply_updates(trained, updates)
         new = {"model": {**model, **trained, **moved}, "optimizer": optimizer, "step": state["step"] + 1}
@@ -285,6 +289,14 @@ class JaxPrograms:
         if self._configuration.device == "cpu":
             return lax.map(function, arguments)
         return jax.vmap(function)(arguments)
+
+
+def _model_of(configuration: Configuration) -> JaxModel | OwnModel:
+    if own_of(configuration.built) is not None:
+        tokens = configuration.context is not None
+        return OwnModel(configuration.built[0], precision=configuration.precision, tokens=tokens)
+    cpu = configuration.device == "cpu"
+    return JaxModel(configuration.built, cpu=cpu, precision=configuration.precision)
 
 
 def _chosen(mask: Array, models: Tree, others: Tree) -> Tree:

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from optbench.backends.arrays import penalties
 from optbench.backends.tensorflow.layers import Compute, Tensor, Weights, chain
-from optbench.models.layers import BuiltLayer, walk
+from optbench.models.layers import BuiltLayer, count_parameters, roles, walk
 
 
 class TensorFlowModel:
@@ -19,6 +19,11 @@ class TensorFlowModel:
     def __init__(self, built: tuple[BuiltLayer, ...], *, xla: bool, half: bool = False) -> None:
         self._half = half
         self.trainable = [p.name for layer in walk(built) for p in layer.parameters if p.trainable]
+        self.roles = roles(built)
+        self.output_shape = built[-1].output_shape
+        self.size = count_parameters(built)
+        #: Names of the weights that a workload's ``weight_decay`` is for.
+        self.kernels = frozenset(name for name in self.trainable if name.endswith("/kernel"))
         self.penalties = penalties(built)
         self._function = chain(built, Compute(xla=xla, half=half))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -13,9 +12,11 @@ from numpy.typing import NDArray
 
 from optbench.backends.base import Weights
 from optbench.backends.functional import Configuration, Rate, State, accumulated
+from optbench.backends.own_network import own_of
 from optbench.backends.tensorflow.losses import evaluated_loss, prediction, training_loss
 from optbench.backends.tensorflow.model import TensorFlowModel
-from optbench.models.layers import Conv2D, MaxPool2D, Role, roles, walk
+from optbench.backends.tensorflow.own_network import OwnModel
+from optbench.models.layers import Conv2D, MaxPool2D, OwnNetwork, Role, walk
 from optbench.optimizers import CanonicalConfig, OptimizerConfig, family_of, groups, has_rule
 from optbench.optimizers.base import ARRAY_FUNCTIONS, array_functions
 from optbench.optimizers.groups import Assigned
@@ -175,25 +176,24 @@ class TensorFlowPrograms:
         self._device = device
         if xla is None:
             places = walk(configuration.built)
-            images = any(isinstance(place.layer, Conv2D | MaxPool2D) for place in places)
-            xla = configuration.device == "tpu" or not images
+            kernels = any(isinstance(place.layer, Conv2D | MaxPool2D | OwnNetwork) for place in places)
+            xla = configuration.device == "tpu" or not kernels
         self.step = f"epoch as one function{', XLA' if xla else ''}"
-        self._model = TensorFlowModel(
-            configuration.built, xla=xla, half=configuration.precision == "bfloat16"
-        )
+        with self.scope():
+            self._model = _model_of(configuration, xla=xla)
         self._training_loss = training_loss(configuration.loss)
         self._evaluated_loss = evaluated_loss(configuration.loss)
         self._predict = prediction(configuration.targets)
         config: Any = configuration.optimizer
-        named = roles(configuration.built)
+        self.roles: Mapping[str, Role] = self._model.roles
+        named = self.roles
         assigned = groups.assign(config, named)
         alone = len(assigned) == 1 and assigned[0].scheduled
         self._solver: Solver = (
             solver_of(assigned[0].config, named) if alone else GroupSolver(assigned, config.lr, named)
         )
         self._update = self._solver.update
-        weights = sum(math.prod(p.shape) for layer in walk(configuration.built) for p in layer.parameters)
-        if has_rule(config) and not xla and weights >= LARGE:
+        if has_rule(config) and not xla and self._model.size >= LARGE:
             self._update = tf.function(self._solver.update, jit_compile=True, autograph=False)
         options: dict[str, Any] = {"jit_compile": xla, "autograph": False}
         self._epoch = tf.function(self._run_epoch, **options)
@@ -214,6 +214,11 @@ class TensorFlowPrograms:
     def put(self, array: NDArray[Any]) -> Tensor:
         """See :class:`optbench.backends.functional.Programs`."""
         return tf.identity(tf.convert_to_tensor(array.astype(np.int32) if array.dtype == np.int64 else array))
+
+    def own_weights(self, seed: int) -> Weights:
+        """See :class:`optbench.backends.functional.Programs`."""
+        assert isinstance(self._model, OwnModel)
+        return self._model.initial(seed)
 
     def start(self, weights: Weights, key: NDArray[np.uint32]) -> State:
         """See :class:`optbench.backends.functional.Programs`."""
@@ -311,7 +316,7 @@ class TensorFlowPrograms:
         gradients = self._clip(gradients)
         decay = self._configuration.weight_decay
         if decay is not None:
-            trained = {n: w * (1 - lr * decay) if n.endswith("/kernel") else w for n, w in trained.items()}
+            trained = {n: w * (1 - lr * decay) if n in self._model.kernels else w for n, w in trained.items()}
         trained, optimizer = self._update(gradients, state["optimizer"], trained, lr=lr, t=t, loss=loss)
         new = {"model": {**model, **trained, **moved}, "optimizer": optimizer, "step": t}
         if (kept := self._configuration.ema) is not None:
@@ -333,7 +338,7 @@ class TensorFlowPrograms:
         self, model: Tree, x: Tensor, y: Tensor, rows: Tensor, steps: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         batches, batch = rows.shape
-        shape = self._configuration.built[-1].output_shape
+        shape = self._model.output_shape
         dtype = stored_precision(self._configuration.precision)
 
         def step(k: Tensor, losses: Tensor, outputs: Tensor) -> tuple[Tensor, ...]:
@@ -345,3 +350,10 @@ class TensorFlowPrograms:
         loop = tf.while_loop(lambda k, *_: k < steps, step, (tf.constant(0), *arrays), parallel_iterations=1)
         losses, outputs = (array.stack() for array in loop[1:])
         return losses, self._predict(outputs), outputs
+
+
+def _model_of(configuration: Configuration, *, xla: bool) -> TensorFlowModel | OwnModel:
+    if own_of(configuration.built) is not None:
+        tokens = configuration.context is not None
+        return OwnModel(configuration.built[0], precision=configuration.precision, tokens=tokens)
+    return TensorFlowModel(configuration.built, xla=xla, half=configuration.precision == "bfloat16")

@@ -90,6 +90,7 @@ class TorchModel:
                 self.weights[parameter.name] = tensor.requires_grad_(parameter.trainable)
                 if parameter.trainable:
                     self.trainable.append(parameter.name)
+        self.kernels = [name for name in self.trainable if name.endswith("/kernel")]
         self._masks = [
             (place.output_shape, 1 - place.layer.rate)
             for place in walk(built)

@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from optbench.backends.own_network import OwnNetworkError, check_outputs, kernels, make, with_head
 from optbench.backends.torch.layers import Draw, Weights
-from optbench.errors import UserError
-from optbench.models.layers import OwnNetwork, Role
-from optbench.suite.references import ImportProblem, load_identified
+from optbench.models.layers import BuiltLayer, OwnNetwork, Role
 
 
-class OwnNetworkError(UserError, TypeError):
-    """A class or function that makes no network for this trial; the message says what it made."""
-
-
-def build(own: OwnNetwork) -> nn.Module:
-    """Make the network, by its own initialisation from PyTorch's global generator.
-
-    Raises
-    ------
-    OwnNetworkError
-        If its code is gone or has changed, fails, or gives no module.
-    """
-    folder = getattr(own, "_directory", None) or Path.cwd()
-    try:
-        make = load_identified(own.reference, own.code, folder)
-    except ImportProblem as error:
-        raise OwnNetworkError(f"model {own.reference}: {error}") from error
-    module = make(**own.given)
-    if not isinstance(module, nn.Module):
-        raise OwnNetworkError(
-            f"model {own.reference} made a {type(module).__name__}; the torch backend needs a torch.nn.Module"
-        )
+def build(own: OwnNetwork, seed: int) -> nn.Module:
+    """Make the network; see :func:`optbench.backends.own_network.make`."""
+    module: nn.Module = make(own, "torch", seed)
     return module
 
 
@@ -49,8 +28,7 @@ def roles_of(module: nn.Module) -> dict[str, Role]:
             full = f"{prefix}.{name}" if prefix else name
             if weight.requires_grad and full not in found:
                 found[full] = _role(part, name, weight)
-    last = [name for name, role in found.items() if role in ("matrix", "conv")]
-    return {**found, **({last[-1]: "head"} if last else {})}
+    return with_head(found)
 
 
 def _role(part: nn.Module, name: str, weight: Tensor) -> Role:
@@ -70,7 +48,10 @@ class OwnModel:
     A dropout of its own draws from PyTorch's global generator, which is the trial's while it is trained.
     """
 
-    def __init__(self, module: nn.Module, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, module: nn.Module, place: BuiltLayer, *, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._place = place
         self._module = module.to(device=device, dtype=dtype)
         self.network = self
         self.penalties: list[tuple[str, float, float]] = []
@@ -83,6 +64,7 @@ class OwnModel:
             self.weights[name].requires_grad_(True)
         self.weights |= {name: b.detach().clone() for name, b in module.named_buffers()}
         self.roles = {name: role for name, role in roles_of(module).items() if name in self.trainable}
+        self.kernels = [name for name in self.trainable if name in kernels(self.roles)]
 
     def parameters(self) -> list[Tensor]:
         """Trainable weights in the module's order."""
@@ -105,7 +87,10 @@ class OwnModel:
             raise OwnNetworkError(
                 f"the network gave {type(out).__name__} for a batch of inputs; it must give one tensor"
             )
-        return out.unsqueeze(1) if out.ndim == 1 else out
+        out = out.unsqueeze(1) if out.ndim == 1 else out
+        assert isinstance(self._place.layer, OwnNetwork)
+        check_outputs(self._place.layer, tuple(out.shape[1:]), self._place.output_shape)
+        return out
 
     def penalty(self, weights: Weights) -> None:
         """None: the penalties of such a network are its own."""

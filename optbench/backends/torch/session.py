@@ -16,6 +16,7 @@ from optbench import matching
 from optbench.backends.arrays import evaluation_batch, layout, scaled
 from optbench.backends.base import Evaluation, LossSpec, PartName, Weights, entry
 from optbench.backends.global_draws import GlobalDraws
+from optbench.backends.own_network import init_seed
 from optbench.backends.torch import saving
 from optbench.backends.torch.losses import LOSSES, PREDICTIONS
 from optbench.backends.torch.model import TorchModel, from_torch, to_torch
@@ -60,13 +61,13 @@ class TorchSession:
             self.model = TorchModel(built, weights, device=self._device, dropout_seed=dropout_seed)
             self.roles = roles(built)
         else:
-            with GlobalDraws(int(matching.stream(spec.seeds.init, "init").integers(2**63))).mine():
-                module = build(own)
+            module = build(own, init_seed(spec.seeds.init))
             dtype = getattr(torch, stored_precision(spec.precision))
-            self.model = OwnModel(module, device=self._device, dtype=dtype)
+            self.model = OwnModel(module, built[0], device=self._device, dtype=dtype)
             self.roles = self.model.roles
         self.params = self.model.parameters()
-        self._groups = groups.described(spec.optimizer, built)
+        sizes = {name: w.numel() for name, w in self.model.weights.items()}
+        self._groups = groups.described(spec.optimizer, self.roles, sizes)
         pool_x, pool_y = pool(data.train)
         self.train_state = TrainState(
             model=self.model,

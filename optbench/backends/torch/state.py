@@ -81,7 +81,7 @@ class TrainState:
         self.pool_x, self.pool_y, self.batch, self.lr = pool_x, pool_y, batch, lr
         self._objective = Objective(model.network, loss, half)
         self._rules, self._regularized = rules, rules.any
-        self._kernels = [model.weights[name] for name in model.trainable if name.endswith("/kernel")]
+        self._kernels = [model.weights[name] for name in model.kernels]
         self.rates: Iterator[float] | None = None
         self.micro = batch if accumulate is None else -(-batch // accumulate)
         self._decay = ema
