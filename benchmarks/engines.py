@@ -1,11 +1,11 @@
 """Time of a training step in our engines against what people write: ``python benchmarks/engines.py``.
 
 Every contender trains the same network with Adam on the same 28x28 images, from the same initial weights and
-in the same order, which its losses of the first epoch prove. Each is a process of its own, as allocator
-settings and threads are a process's; they train in turns, one at a time. Printed is the median over the
-rounds of a rival's time divided by ours in the same round (above 1: ours is faster), and our milliseconds a
-step. The networks go without dropout, so that all do the same work. Compilation and the first two epochs are
-outside.
+in the same order, which its losses of the first epoch prove; the GPT, in PyTorch alone, on the same windows
+of text. Each is a process of its own, as allocator settings and threads are a process's; they train in turns,
+one at a time. Printed is the median over the rounds of a rival's time divided by ours in the same round
+(above 1: ours is faster), and our milliseconds a step. The networks go without dropout, so that all do the
+same work. Compilation and the first two epochs are outside.
 
 torch, tensorflow, jax
     Our engines, with the frameworks' determinism flags on; the rivals go without.
@@ -38,27 +38,30 @@ import numpy as np
 from optbench import backends, matching
 from optbench.backends.arrays import keep_pages, relu_after_pool
 from optbench.datasets import registry
-from optbench.datasets.base import TrialData, cut
+from optbench.datasets.base import TrialData, network, trial_data
 from optbench.environment import Context
 from optbench.models import zoo
-from optbench.models.layers import BuiltLayer, Conv2D, Dense, Flatten, MaxPool2D, Model, build
+from optbench.models.layers import BuiltLayer, Conv2D, Dense, Flatten, MaxPool2D, Model
 from optbench.optimizers import Adam
 from optbench.trial import Seeds, Split, TrialSpec, Workload
 
 BATCH = 64
+#: As in suites/tiny_gpt.yaml: 0.8 million weights.
+GPT: dict[str, Any] = {"depth": 4, "width": 128, "heads": 4, "context": 64}
 #: Layers, steps of an epoch, and epochs of a turn.
 MODELS: dict[str, tuple[Any, int, int]] = {
     "mlp": (zoo.mlp(), 60, 8),
     "cnn_2c1d": (zoo.cnn_2c1d(dropout=0.0), 20, 1),
     "mosca_cnn": (zoo.mosca_cnn(dropout=0.0), 8, 1),
+    "gpt": (zoo.gpt(**GPT), 8, 1),
 }
-#: Ours, the rival, and how many times faster ours must be: on mlp, on the others.
+#: Ours, the rival, and how many times faster ours must be: on mlp, on networks of images, on gpt.
 BARS = (
-    ("torch", "torch tutorial", 3.0, 2.5),
-    ("torch", "torch tight", 1 / 1.02, 1 / 1.02),
-    ("tensorflow", "model.fit", 1.5, 1.0),
-    ("tensorflow", "model.fit XLA", None, None),
-    ("jax", "jax tight", None, None),
+    ("torch", "torch tutorial", 3.0, 2.5, None),
+    ("torch", "torch tight", 1 / 1.02, 1 / 1.02, 1 / 1.02),
+    ("tensorflow", "model.fit", 1.5, 1.0, None),
+    ("tensorflow", "model.fit XLA", None, None, None),
+    ("jax", "jax tight", None, None, None),
 )
 #: Largest relative difference of a loss of the first epoch.
 AGREE = 1e-3
@@ -70,14 +73,27 @@ class Task:
     def __init__(self, name: str, steps: int) -> None:
         layers, usual, self.epochs = MODELS[name]
         steps = steps or usual
-        dataset = registry.load("mnist-mini")
-        self.data: TrialData = cut(dataset, Split(), Seeds(), train_eval=100)
+        self.text = name == "gpt"
+        self.batch = 16 if self.text else BATCH
         self.model = Model(name=name, layers=layers)
-        self.built: tuple[BuiltLayer, ...] = build(self.model, self.data.info.shape, 10)
+        self.workload = Workload(
+            dataset="shakespeare" if self.text else "mnist-mini",
+            task="language_modelling" if self.text else "classification",
+            model=self.model,
+            batch_size=self.batch,
+            epochs=1,
+            split=Split(how="tail") if self.text else Split(),
+            monitor="val_bits_per_byte" if self.text else "val_accuracy",
+            context=GPT["context"] if self.text else None,
+            train_eval=100,
+        )
+        dataset = registry.load(str(self.workload.dataset))
+        self.data: TrialData = trial_data(dataset, self.workload, Seeds())
+        self.built: tuple[BuiltLayer, ...] = network(self.workload, dataset.info)
         self.weights = matching.initial_weights(self.built, 0, "float32")
-        self.rows = np.resize(self.data.train.rows, BATCH * steps)
-        self.x = (self.data.train.x[self.rows] / 255).astype(np.float32)
-        self.y = self.data.train.y[self.rows].astype(np.int64)
+        self.rows = np.resize(self.data.train.rows, self.batch * steps)
+        self.x, self.y = self.data.train.x[self.rows], self.data.train.y[self.rows].astype(np.int64)
+        self.x = self.x.astype(np.int64) if self.text else (self.x / 255).astype(np.float32)
 
 
 class Contender(NamedTuple):
@@ -94,7 +110,7 @@ class Contender(NamedTuple):
 
 def ours(task: Task, backend: str) -> Contender:
     spec = TrialSpec(
-        workload=Workload(dataset="mnist-mini", model=task.model, batch_size=BATCH, epochs=1),
+        workload=task.workload,
         optimizer=Adam(flavor="keras", eps=1e-7)
         if backend == "tensorflow"
         else Adam(),  # its epsilon lies elsewhere
@@ -112,13 +128,11 @@ def ours(task: Task, backend: str) -> Contender:
     return Contender(epoch, epoch, lambda: live.restore(start))
 
 
-def torch_loop(task: Task, *, tight: bool) -> Contender:
+def torch_layers(task: Task, *, tight: bool) -> Any:
+    """A network of dense and convolutional layers as people write it."""
     import torch
-    import torch.nn.functional as F
     from torch import nn
-    from torch.utils.data import DataLoader, TensorDataset
 
-    torch.set_num_threads(int(os.environ["OPTBENCH_THREADS"]))
     layers: list[nn.Module] = []
     for place, relu_last in relu_after_pool(task.built) if tight else [(p, False) for p in task.built]:
         layer, shape = place.layer, place.input_shape
@@ -146,13 +160,29 @@ def torch_loop(task: Task, *, tight: bool) -> Contender:
             layers.append(nn.Flatten())
         if relu_last:
             layers.append(nn.ReLU())
-    net = nn.Sequential(*layers)
+    return nn.Sequential(*layers)
+
+
+def torch_loop(task: Task, *, tight: bool) -> Contender:
+    import torch
+    import torch.nn.functional as F
+    from torch.utils.data import DataLoader, TensorDataset
+
+    torch.set_num_threads(int(os.environ["OPTBENCH_THREADS"]))
+    if task.text:
+        from gpt_loops import GPT as Network
+
+        net: Any = Network(tokens=task.data.info.outputs, **GPT)
+        net.load(task.weights)
+    else:
+        net = torch_layers(task, tight=tight)
     if tight:
         keep_pages()
-        net = net.to(memory_format=torch.channels_last)
+        net = net if task.text else net.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(net.parameters(), fused=tight or None)
     start = [w.detach().clone() for w in net.parameters()]
-    images, labels = torch.from_numpy(task.x.transpose(0, 3, 1, 2).copy()), torch.from_numpy(task.y)
+    x = task.x if task.text else task.x.transpose(0, 3, 1, 2)
+    inputs, targets = torch.from_numpy(x.copy()), torch.from_numpy(task.y)
 
     @torch.no_grad()
     def reset() -> None:
@@ -164,25 +194,25 @@ def torch_loop(task: Task, *, tight: bool) -> Contender:
 
     def step(a: Any, b: Any) -> torch.Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(net(a), b)
+        loss = F.cross_entropy(net(a), b.flatten())
         loss.backward()
         optimizer.step()
         return loss
 
     if not tight:
-        loader = DataLoader(TensorDataset(images, labels), batch_size=BATCH, sampler=range(len(labels)))
+        loader = DataLoader(TensorDataset(inputs, targets), batch_size=task.batch, sampler=range(len(x)))
 
         def tutorial() -> list[float]:
             return [step(a, b).item() for a, b in loader]
 
         return Contender(tutorial, tutorial, reset)
-    resident = images.contiguous(memory_format=torch.channels_last)
-    order = torch.arange(len(labels))
+    resident = inputs if task.text else inputs.contiguous(memory_format=torch.channels_last)
+    order = torch.arange(len(x))
 
     def epoch() -> list[float]:
         found = [
-            step(resident.index_select(0, rows), labels.index_select(0, rows)).detach()
-            for rows in order.split(BATCH)
+            step(resident.index_select(0, rows), targets.index_select(0, rows)).detach()
+            for rows in order.split(task.batch)
         ]
         losses: list[float] = torch.stack(found).tolist()
         return losses
@@ -311,7 +341,7 @@ def serve(contender: str, model: str, steps: int) -> None:
         clock = time.perf_counter()
         for _ in range(task.epochs):
             made.epoch()
-        print((time.perf_counter() - clock) / task.epochs / (len(task.y) // BATCH), flush=True)
+        print((time.perf_counter() - clock) / task.epochs / (len(task.y) // task.batch), flush=True)
 
 
 class Process:
@@ -360,6 +390,8 @@ def difference(one: list[float], other: list[float]) -> float:
 
 def compare(model: str, names: list[str], options: argparse.Namespace) -> bool:
     """Run the contenders of a model in turns and print how they did; False if a bar is missed."""
+    if model == "gpt":
+        names = [name for name in names if FRAMEWORKS[name.split()[0].split(".")[0]] == "torch"]
     contenders = {name: Process(name, model, options) for name in names}
     for _ in range(options.rounds):
         for contender in contenders.values():
@@ -367,13 +399,13 @@ def compare(model: str, names: list[str], options: argparse.Namespace) -> bool:
     for contender in contenders.values():
         contender.close()
     cleared = True
-    for own, rival, on_mlp, on_others in BARS:
+    for own, rival, on_mlp, on_images, on_gpt in BARS:
         if own not in contenders or rival not in contenders:
             continue
         a, b = contenders[own], contenders[rival]
         ratios = [theirs / mine for mine, theirs in zip(a.seconds, b.seconds, strict=True)]
         low, ratio, high = np.percentile(ratios, [25, 50, 75])
-        bar = on_mlp if model == "mlp" else on_others
+        bar = {"mlp": on_mlp, "gpt": on_gpt}.get(model, on_images)
         apart = difference(a.losses, b.losses)
         same = apart < AGREE
         verdict = "" if bar is None else ("yes" if ratio >= bar else "NO")
