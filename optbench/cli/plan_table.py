@@ -46,7 +46,7 @@ def render_plan(suite: Suite, groups: Sequence[PlannedGroup], lacking: Sequence[
         seconds = group.estimate.seconds
         label = group.optimizer if group.role == "evaluation" else f"{group.optimizer} ({group.role})"
         words = (group.workload, label, group.backend, group.device)
-        counts = (group.epochs, group.trials, group.missing)
+        counts = (budget(group.epochs, group.steps), group.trials, group.missing)
         table.add_row(
             *map(escape, words), *map(str, counts), duration(seconds), duration(seconds * group.missing)
         )
@@ -70,6 +70,11 @@ def render_plan(suite: Suite, groups: Sequence[PlannedGroup], lacking: Sequence[
         for name, text in answers.items()
     ]
     return Group(*lines, table)
+
+
+def budget(epochs: int, steps: int | None) -> str:
+    """How long a trial trains, for a column of epochs."""
+    return str(epochs) if steps is None else f"{steps:,} steps"
 
 
 def statements(suite: Suite) -> list[str]:

@@ -324,6 +324,7 @@ def _show_plan(suite: Suite, chosen: Any, context: Context) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from optbench.cli.plan_table import budget
     from optbench.execution import local
     from optbench.execution.choice import try_optimizers
     from optbench.execution.prerequisites import missing
@@ -333,8 +334,8 @@ def _show_plan(suite: Suite, chosen: Any, context: Context) -> None:
     groups: dict[tuple[str, ...], int] = {}
     for trial in trials:
         spec = trial.spec
-        budget = (spec.backend, spec.device, str(spec.workload.epochs))
-        key: tuple[str, ...] = (trial.workload, trial.optimizer, *budget)
+        length = budget(spec.workload.epochs, spec.workload.steps)
+        key: tuple[str, ...] = (trial.workload, trial.optimizer, spec.backend, spec.device, length)
         groups[key] = groups.get(key, 0) + 1
     for key, count in groups.items():
         table.add_row(*map(escape, key), str(count))

@@ -286,7 +286,10 @@ def _checked(own: OwnData, parts: tuple[NDArray[Any], ...], place: str) -> tuple
             if y.dtype.kind not in "uifb" or not np.isfinite(y).all():
                 raise DataError(f"{place}: targets are {y.dtype}; finite numbers are needed")
         elif y.dtype.kind not in "uiUb" and not (y.dtype == object and all(isinstance(v, str) for v in y)):
-            raise DataError(f"{place}: labels are {y.dtype}; whole numbers or words are needed")
+            raise DataError(
+                f"{place}: labels are {y.dtype}; whole numbers or words are needed, "
+                "or `targets: value` where numbers are to be predicted"
+            )
     if own.targets == "value":
         return tuple(part if k % 2 == 0 else part.astype(np.float64) for k, part in enumerate(parts))
     return tuple(part.astype(str) if part.dtype == object else part for part in parts)

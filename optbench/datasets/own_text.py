@@ -97,5 +97,9 @@ def _parts(own: OwnData, texts: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         return list(texts)
     count = round((own.test or DEFAULT_TEST) * len(texts[0]))
     if not 0 < count < len(texts[0]):
-        raise DataError(f"{own.location}: {len(texts[0])} tokens are too few to set some aside")
+        share = own.test or DEFAULT_TEST
+        raise DataError(
+            f"{own.location}: {len(texts[0])} tokens are too few to set {share:g} of them aside to test on; "
+            "give a longer text, or a text for the test as `test: FILE`"
+        )
     return [texts[0][:-count], texts[0][-count:]]

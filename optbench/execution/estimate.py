@@ -59,6 +59,8 @@ class PlannedGroup:
     missing: int
     estimate: Estimate
     role: Literal["evaluation", "tuning", "untuned"] = "evaluation"
+    #: Where the budget is in steps.
+    steps: int | None = None
 
 
 def estimate(
@@ -109,6 +111,7 @@ def estimate(
                 backend=first.spec.backend,
                 device=first.spec.device,
                 epochs=first.spec.workload.epochs,
+                steps=first.spec.workload.steps,
                 trials=len(members),
                 missing=len(members) - done,
                 estimate=cost,

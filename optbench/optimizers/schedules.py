@@ -160,6 +160,16 @@ def is_stepwise(schedule: Any) -> bool:
     return schedule is not None and schedule.kind in STEPWISE
 
 
+def must_begin(schedule: Stepwise) -> int:
+    """Steps behind which the last part of a schedule begins: its warm-up, or the parts before the last.
+
+    A training that ends there or before has not done what the schedule says.
+    """
+    if isinstance(schedule, Chain):
+        return sum(schedule.steps[: len(schedule.parts) - 1]) + must_begin(schedule.parts[-1])
+    return getattr(schedule, "warmup", 0)
+
+
 def factor(schedule: Stepwise, step: int, total: int) -> float:
     """How many times its own rate an optimizer has at a step.
 

@@ -152,7 +152,7 @@ def test_numbers_in_an_npz_are_targets_where_it_is_said(tmp_path):
     np.savez(tmp_path / "t.npz", x=x, y=y)
     declared = load(tmp_path, "{npz: t.npz, targets: value}")
     assert registry.load(declared).info.targets == "value"
-    with pytest.raises(SuiteError, match="labels are float64; whole numbers or words"):
+    with pytest.raises(SuiteError, match=r"labels are float64; whole numbers .* `targets: value`"):
         load(tmp_path, "{npz: t.npz}")
     np.savez(tmp_path / "t.npz", x=x, y=np.where(y > 0.5, np.nan, y))
     with pytest.raises(SuiteError, match="targets are float64; finite numbers"):
@@ -190,6 +190,9 @@ def test_a_text_that_cannot_be_read_is_refused_with_place_and_remedy(tmp_path):
     (tmp_path / "t.txt").write_text("")
     with pytest.raises(DataError, match="has 0 bytes"):
         own.declare({"text": "t.txt"}, tmp_path)
+    (tmp_path / "t.txt").write_text("ab")
+    with pytest.raises(DataError, match=r"2 tokens are too few to set 0\.\d+ of them aside .* `test: FILE`"):
+        own.load(own.declare({"text": "t.txt"}, tmp_path))
 
 
 def arrays(tmp_path, **parts):

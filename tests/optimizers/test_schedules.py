@@ -19,6 +19,7 @@ from optbench.optimizers.schedules import (
     Warmup,
     WarmupStableDecay,
     factor,
+    must_begin,
 )
 
 TOTAL = 40
@@ -76,6 +77,12 @@ def test_a_chain_has_each_of_its_parts_for_its_steps():
     assert found[:10] == curve(Warmup(warmup=10), 10)
     assert found[10:30] == curve(Linear(floor=0.5), 20)
     assert found[30:] == curve(CosineSteps(), 10)
+
+
+def test_what_must_have_gone_by_before_the_last_part_begins():
+    assert must_begin(Linear(warmup=5)) == 5
+    assert must_begin(OneCycle()) == 0
+    assert must_begin(Chain(parts=(Linear(), Linear(), Linear(warmup=2)), steps=(10, 20))) == 32
 
 
 def test_one_cycle_and_restarts_are_pytorchs():

@@ -185,6 +185,24 @@ def test_typos_are_answered_at_once(write_suite, old, new, message):
         load_suite(write_suite((old, new)))
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        "{kind: linear, warmup: 12}",
+        "{kind: chain, steps: [11], parts: [{kind: linear}, {kind: wsd, warmup: 1}]}",
+    ],
+)
+def test_a_schedule_that_a_training_does_not_come_to_the_end_of_is_refused(write_suite, schedule):
+    """Digits without a fifth are 1,150 examples: 5 batches of 256, so 10 steps in 2 epochs."""
+    path = write_suite(("epochs: 2", f"epochs: 2\n    schedule: {schedule}"))
+    with pytest.raises(
+        SuiteError, match=r"schedule: is still in its first part at step 12 of a training of 1"
+    ):
+        load_suite(path)
+    longer = schedule.replace("12", "9").replace("11", "8")
+    assert load_suite(write_suite(("epochs: 2", f"epochs: 2\n    schedule: {longer}"))).workloads
+
+
 def test_a_workload_gives_a_class_of_ones_own_other_arguments(write_suite, tmp_path):
     (tmp_path / "mine.py").write_text("class Mine: ...")
     suite = load_suite(
