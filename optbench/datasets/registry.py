@@ -11,12 +11,16 @@ from types import MappingProxyType
 import numpy as np
 
 from optbench.datasets import fetch, language_modelling, own
-from optbench.datasets.base import DataError, Dataset, DatasetInfo
+from optbench.datasets.base import DataError, Dataset, DatasetInfo, network
 from optbench.datasets.bundled import BUNDLED_ENTRIES, BundledEntry
 from optbench.datasets.download import Progress
 from optbench.datasets.published import FILE_ENTRIES, FileEntry
 from optbench.datasets.targets import TARGETS
+from optbench.models.layers import multiplications
 from optbench.trial import OwnData, Workload
+
+#: Multiplications of an example from which on a dry run trains on a third of the examples.
+LARGE = 30_000_000
 
 Entry = FileEntry | BundledEntry
 
@@ -118,7 +122,12 @@ def of_workload(workload: Workload, *, data_dir: str | Path | None = None) -> Da
     """Read the data that a workload trains on: :func:`synthetic` data for a dry run, else :func:`load`."""
     if not workload.smoke:
         return load(workload.dataset, data_dir=data_dir)
-    return synthetic(workload.dataset, context=workload.context)
+    made = synthetic(workload.dataset, context=workload.context)
+    few = len(made.x_train) // 3
+    if workload.context or multiplications(network(workload, made.info)) < LARGE or made.info.validation:
+        return made
+    info = replace(made.info, train=few)
+    return replace(made, info=info, x_train=made.x_train[:few], y_train=made.y_train[:few])
 
 
 @lru_cache(maxsize=8)

@@ -22,7 +22,7 @@ BACKENDS = ("torch", "tensorflow", "jax")
     ],
 )
 def test_the_loss_follows_that_of_float32(backend, case):
-    """It has 8 bits: a loss of order 1 moves by a few times 2^-8 over fifty steps, a squared error by more."""
+    """It has 8 bits: a loss of order 1 moves by a few times 2^-8 in fifty steps, a squared error by more."""
     if backend not in backends.installed():
         pytest.skip(f"{backend} is not installed")
     curves = {

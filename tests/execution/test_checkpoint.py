@@ -181,9 +181,10 @@ def own(folder, text):
     return custom.from_mapping({"class": "mine.py:Momentum", "lr": 0.05}, base_dir=folder)
 
 
-def test_a_users_optimizer_of_plain_values_resumes(tmp_path):
+@pytest.mark.parametrize("kept", ["", "self.kept = [torch.float64, torch.device('cpu')]"])
+def test_a_users_optimizer_of_plain_values_resumes(kept, tmp_path):
     pytest.importorskip("torch")
-    assert_resumes(spec("torch", own(tmp_path, LOOKS_BACK.replace("KEPT", "")), epochs=5), tmp_path)
+    assert_resumes(spec("torch", own(tmp_path, LOOKS_BACK.replace("KEPT", kept)), epochs=5), tmp_path)
 
 
 @pytest.mark.parametrize("kept", ["self.kept = lambda: 0", "self.kept = [torch.zeros(3)]"])

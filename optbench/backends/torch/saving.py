@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,11 @@ from optbench.backends.torch.optimizers import parts_of
 from optbench.backends.torch.rules import RuleOptimizer
 
 PLAIN = (bool, int, float, str, type(None))
+#: Constants of PyTorch by their names: how each kind is found again.
+NAMED: Mapping[type, Callable[[str], Any]] = {
+    torch.dtype: lambda name: getattr(torch, name),
+    torch.device: torch.device,
+}
 
 
 @functools.cache
@@ -122,6 +127,8 @@ def _leaves(value: Any) -> Iterator[Any]:
 def _plain(value: Any, arrays: dict[str, NDArray[Any]], where: str) -> Any:
     if type(value) in PLAIN:
         return value
+    if type(value) in NAMED:
+        return {type(value).__name__: str(value).removeprefix("torch.")}
     if type(value) in (list, tuple):
         return {type(value).__name__: [_plain(item, arrays, where) for item in value]}
     if type(value) is dict and all(type(key) in PLAIN for key in value):
@@ -142,6 +149,9 @@ def _value(found: Any, state: Mapping[str, NDArray[Any]]) -> Any:
         return {key: _value(item, state) for key, item in found["map"]}
     if "tensor" not in found:
         ((kind, items),) = found.items()
+        named = {cls.__name__: find for cls, find in NAMED.items()}
+        if kind in named:
+            return named[kind](items)
         values = [_value(item, state) for item in items]
         return tuple(values) if kind == "tuple" else values
     dtype, array = getattr(torch, found["dtype"]), torch.from_numpy(state[found["tensor"]])
