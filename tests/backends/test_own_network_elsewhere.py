@@ -244,11 +244,13 @@ def test_too_few_outputs_are_refused(tmp_path, kind):
         opened(spec)
 
 
+@pytest.mark.slow
 def test_another_backend_is_refused(tmp_path, kind):
     with pytest.raises(SuiteError, match=r"Net is a .*, which torch cannot train; set backends: \["):
         planned(tmp_path, kind, backend="torch")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "cls"),
     [("keras", "Unseeded"), ("keras", "Stateful"), ("keras", "Frozen"), ("linen", "Frozen")],
