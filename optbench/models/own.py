@@ -51,9 +51,10 @@ def called(make: Callable[..., Any], given: Mapping[str, Any], seed: int) -> Any
         Of the initial weights: ``rngs`` gets Flax's ``nnx.Rngs``, ``key`` a key of JAX, where they are asked
         for and the suite does not give them. Others draw from the global generators.
     """
+    # A class by its constructor: what stands before that, nnx's, tells nothing.
+    told: Any = getattr(make, "__init__", make) if isinstance(make, type) else make
     try:
-        # A class by its own constructor: what stands before it, nnx's, tells nothing.
-        asked = signature(make.__init__ if isinstance(make, type) else make).parameters
+        asked = signature(told).parameters
     except (TypeError, ValueError):  # a class that does not tell
         return make(**given)
     more: dict[str, Any] = {}

@@ -160,14 +160,14 @@ def is_stepwise(schedule: Any) -> bool:
     return schedule is not None and schedule.kind in STEPWISE
 
 
-def must_begin(schedule: Stepwise) -> int:
-    """Steps behind which the last part of a schedule begins: its warm-up, or the parts before the last.
+def must_begin(schedule: Any) -> int:
+    """Steps behind which the last part of a schedule by step begins: its warm-up, or the parts before it.
 
     A training that ends there or before has not done what the schedule says.
     """
     if isinstance(schedule, Chain):
         return sum(schedule.steps[: len(schedule.parts) - 1]) + must_begin(schedule.parts[-1])
-    return getattr(schedule, "warmup", 0)
+    return int(getattr(schedule, "warmup", 0))
 
 
 def factor(schedule: Stepwise, step: int, total: int) -> float:
