@@ -371,8 +371,8 @@ workloads:
   - dataset: shakespeare
     model: {name: gpt, depth: 1, width: 16, heads: 2, context: 16, dropout: 0.1}
     batch_size: 16
-    steps: EPOCHS0
-    evaluate_every: 10
+    steps: EPOCHS
+    evaluate_every: 1
     split: {validation: 0.01}
     train_eval: 16
     clip_norm: 1.0
