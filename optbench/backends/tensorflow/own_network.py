@@ -68,7 +68,7 @@ class OwnModel:
     def initial(self, seed: int) -> Weights:
         """Weights, and other variables, that the model makes for a seed."""
         made = _named(self._made(seed))
-        return {name: keras.ops.convert_to_numpy(v) for name, v in made.items() if not _is_seed(v)}
+        return {name: v.value.numpy() for name, v in made.items() if not _is_seed(v)}
 
     def __call__(
         self, weights: Tree, x: Tensor, *, seed: Tensor, training: bool
