@@ -16,7 +16,7 @@ from optbench.datasets.base import DataError
 from optbench.models.layers import LAYERS, Layer, Model, OwnNetwork
 from optbench.models.own import TITLES, called, framework_of
 from optbench.models.zoo import ZOO
-from optbench.optimizers.schedules import STEPWISE
+from optbench.optimizers.schedules import STEPWISE, is_stepwise, must_begin
 from optbench.suite import suggestions
 from optbench.suite.custom_metrics import MetricError, declare
 from optbench.suite.isolated import EndedError, call_isolated
@@ -27,7 +27,9 @@ from optbench.task import FORBID_EXTRA, CustomMetric
 from optbench.trial import CosineSchedule, OwnData, ReduceOnPlateau, Schedule, StepSchedule, to_plain
 
 if TYPE_CHECKING:
+    from optbench.datasets.base import DatasetInfo
     from optbench.suite.yamlfile import KeyPath
+    from optbench.trial import Workload
 
 #: Stands in for the model while the rest of a workload is checked; models are checked layer by layer.
 ANY_LAYER = {"kind": "dense"}
@@ -54,6 +56,24 @@ def schedule(entry: Any, path: KeyPath) -> Schedule | None:
         raise InvalidError([unknown_choice(kind, known, (*path, "kind"), what="schedule")])
     parsed: Schedule = parse(SCHEDULES[kind], mapping, path)
     return parsed
+
+
+def refuse_unreached(workload: Workload, facts: DatasetInfo, held_out: int, path: KeyPath) -> None:
+    """Refuse a schedule by step whose last part the training does not come to.
+
+    ``held_out`` training examples are the validation part. Windows of a text are not counted by epochs here.
+    """
+    total = workload.steps
+    if not is_stepwise(workload.schedule) or (total is None and facts.targets == "token"):
+        return
+    if total is None:
+        examples = facts.train - held_out
+        batch = examples if workload.batch_size == "full" else workload.batch_size
+        total = workload.epochs * -(-examples // batch)
+    begun = must_begin(workload.schedule)
+    if begun >= total:
+        found = f"is still in its first part at step {begun} of a training of {total}"
+        raise problem((*path, "schedule"), f"{found}; give it fewer steps, or the training more")
 
 
 def analysis(entry: Any, path: KeyPath) -> Analysis:

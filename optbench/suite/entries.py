@@ -18,7 +18,6 @@ from optbench.datasets import registry
 from optbench.datasets.base import DatasetInfo, example_shape, network, validation_count
 from optbench.models.layers import BuiltLayer, ModelError, Role, roles
 from optbench.optimizers import FAMILIES, OptimizerConfig, custom, groups
-from optbench.optimizers.schedules import is_stepwise, must_begin
 from optbench.suite import declared
 from optbench.suite.optimizer_entries import optimizer, refuse_idle
 from optbench.suite.report_spec import Goals, Targets
@@ -316,24 +315,11 @@ def _refuse_misfits(
     ):
         found = f"found {workload.accumulate} parts of a batch of {workload.batch_size}"
         raise problem((*path, "accumulate"), f"{found}; give a number of equal parts")
-    if is_stepwise(workload.schedule):
-        begun = must_begin(workload.schedule)
-        total = _steps(workload, facts, facts.train - (count if split.source == "train" else 0))
-        if total is not None and begun >= total:
-            found = f"is still in its first part at step {begun} of a training of {total}"
-            raise problem((*path, "schedule"), f"{found}; give it fewer steps, or the training more")
+    declared.refuse_unreached(workload, facts, count if split.source == "train" else 0, path)
     blind = [label for label, config in chosen.items() if config.lr is None]
     for key in ("schedule", "weight_decay"):
         if getattr(workload, key) is not None and blind:
             raise problem((*path, key), f"needs a learning rate, but {listed(blind)} has no argument lr")
-
-
-def _steps(workload: Workload, facts: DatasetInfo, examples: int) -> int | None:
-    """Steps of a training; None where a text's windows are counted by epochs."""
-    if workload.steps is not None or facts.targets == "token":
-        return workload.steps
-    batch = examples if workload.batch_size == "full" else workload.batch_size
-    return workload.epochs * -(-examples // batch)
 
 
 def _refuse_groups(built: Iterable[BuiltLayer], chosen: Mapping[str, OptimizerConfig], path: KeyPath) -> None:
