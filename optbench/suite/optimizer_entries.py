@@ -142,7 +142,8 @@ def refuse_idle(
         choosing = {label: config for label, config in optimizers.items() if chosen_roles(config)}
         weights = roles_of() if choosing else {}
         for label, config in choosing.items():
-            nothing = set(idle(config, weights))
+            # A custom network tells its weights when it is made.
+            nothing = set(idle(config, weights)) if weights else set()
             found[label] = found.get(label, nothing) & nothing
             known.setdefault(label, set()).update(weights.values())
     problems = [

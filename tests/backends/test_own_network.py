@@ -126,6 +126,16 @@ def test_its_code_and_arguments_are_its_identity(tmp_path):
         record(spec)
 
 
+def test_groups_choose_its_weights_by_their_roles(tmp_path):
+    planned(tmp_path)
+    text = SUITE.format(cls="Net", more=", width: 6")
+    (tmp_path / "s.yaml").write_text(text.replace("wame: {lr: 0.01}", "muon: {lr: 0.01}"))
+    muon = trials(load_suite(tmp_path / "s.yaml"), lambda backend, device: "cpu")[1]
+    assert muon.spec.optimizer.optimizer == "muon"
+    groups = opened(muon.spec)[0].facts()["groups"]
+    assert [group["weights"] for group in groups] == [6 * 9, 6 + 6 + 6 + 60 + 10]
+
+
 def test_its_weights_have_roles(tmp_path):
     (spec, *_) = planned(tmp_path)
     session, _ = opened(spec)
