@@ -37,11 +37,12 @@ def list_(
         from rich.table import Table
 
         from optbench.cli import listing
-        from optbench.errors import UserError
         from optbench.suite.load import known_choice
 
         if not what:
-            raise UserError(f"list what? One of {', '.join(complete.LISTS)}: `optbench list datasets`")
+            commands = [f"optbench list {name}" for name in complete.LISTS]
+            new_console().print("\n".join(commands), highlight=False)
+            return
         # One of something is asked for in the singular.
         plural = what if what in complete.LISTS or f"{what}s" not in complete.LISTS else f"{what}s"
         columns, rows = listing.rows(known_choice("list", plural, complete.LISTS), results=results)

@@ -91,7 +91,7 @@ def test_there_are_tables_over_workloads_and_of_cost(two_workloads):
     report = analyse(results, spec)
     tex = latex_text(report)
     assert r"\caption{Across 2 workloads (main question)}" in tex
-    cost = cost_table(report.boards)
+    cost = cost_table(report.boards, results)
     if cost is not None:
         assert r"\caption{What the optimizers cost}" in tex
         assert "ms/step" in cost.columns
