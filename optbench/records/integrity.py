@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import sqlite3
@@ -39,7 +40,8 @@ _ERRORS = (
 )
 # Without its table a name that is none would be read as a text.
 _COLUMNS = ", ".join(f'trials."{name}"' for name in DIGEST_COLUMNS)
-_PREDICTIONS = "SELECT epoch, dtype, classes FROM predictions WHERE trial_id = ? ORDER BY epoch"
+#: Records whose predictions are asked for at once.
+_BATCH = 256
 #: Characters of a table's name in a message; a longer one is shortened.
 _LONGEST_NAME = 80
 #: Misfits that a message names.
@@ -182,23 +184,44 @@ def _verify(db: sqlite3.Connection, ids: Iterable[str] | None) -> Integrity:
     else:
         rows = (row for key in ids for row in db.execute(f"{query} WHERE trial_id = ?", (key,)))
     total, bare, records = RecordSum(), 0, 0
-    predicts = db.execute("SELECT EXISTS (SELECT 1 FROM predictions)").fetchone()[0]
     misfits: list[Misfit] = []
-    for *row, digest in rows:
+    for (*row, digest), predictions in _with_predictions(db, rows):
         records += 1
         bare += digest is None
-        key = row[0] if isinstance(row[0], str) and row[0].isprintable() else None
-        if key is None:
+        key = row[0]
+        if not _is_id(key):
             misfits.append(Misfit(trial_id=shown(row[0]), what="its id is no id"))
             continue
         total.move(key, digest, 1)
-        predictions = db.execute(_PREDICTIONS, (key,)).fetchall() if predicts else []
         if (what := _misfit(row, predictions, digest, environments)) is not None:
             damaged = damaged_field(row, environments)
             misfits.append(Misfit(trial_id=key, what=what, field=damaged))
     if ids is None:
         misfits += _parts(db, total)
     return Integrity(records=records, bare=bare, misfits=tuple(misfits))
+
+
+def _with_predictions(
+    db: sqlite3.Connection, rows: Iterable[Sequence[Any]]
+) -> Iterator[tuple[Sequence[Any], Sequence[Sequence[Any]]]]:
+    """Rows of records, each with its predictions, epoch, kind and packed values, ordered by epoch."""
+    predicts = db.execute("SELECT EXISTS (SELECT 1 FROM predictions)").fetchone()[0]
+    rest = iter(rows)
+    while part := list(itertools.islice(rest, _BATCH)):
+        found: dict[str, list[Sequence[Any]]] = {}
+        keys = [row[0] for row in part if _is_id(row[0])] if predicts else []
+        query = (
+            "SELECT trial_id, epoch, dtype, classes FROM predictions "
+            f"WHERE trial_id IN ({', '.join('?' * len(keys))}) ORDER BY trial_id, epoch"
+        )
+        for key, *values in db.execute(query, keys) if keys else ():
+            found.setdefault(key, []).append(values)
+        for row in part:
+            yield row, found.get(row[0], [])
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable()
 
 
 def _environments(db: sqlite3.Connection) -> dict[Any, bool]:
