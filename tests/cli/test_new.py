@@ -51,8 +51,8 @@ def test_what_is_written_is_verified_and_trains(backend, folder):
     assert (losses.last() < losses.first()).all()
 
 
-#: TensorFlow compiles anew for each learning rate that is tried.
-HOW_OFTEN = {"jax": pytest.mark.slow, "tensorflow": pytest.mark.nightly}
+#: TensorFlow and JAX compile anew for each learning rate that is tried.
+HOW_OFTEN = {"jax": pytest.mark.nightly, "tensorflow": pytest.mark.nightly}
 
 
 @pytest.mark.parametrize("backend", [pytest.param(name, marks=HOW_OFTEN.get(name, ())) for name in MODULES])

@@ -111,17 +111,23 @@ class Net(nn.Module):
 }
 
 
-@pytest.mark.slow
+#: By day a custom network of one framework stands for all.
+HOW_OFTEN = {"own-tensorflow": pytest.mark.nightly, "own-jax": pytest.mark.nightly}
+KILLED = {
+    **{name: (name, LONG, "1", "off") for name in BACKENDS},
+    "stacked": ("torch", LONG, "3", "3"),
+    "gpt": ("torch", GPT, "1", "off"),
+    **{f"own-{name}": (name, OWN, "1", "off") for name in BACKENDS},
+}
+
+
 @pytest.mark.parametrize(
     ("backend", "suite", "seeds", "stacked"),
     [
-        *((name, LONG, "1", "off") for name in BACKENDS),
-        ("torch", LONG, "3", "3"),
-        ("torch", GPT, "1", "off"),
-        *((name, OWN, "1", "off") for name in BACKENDS),
+        pytest.param(*case, marks=HOW_OFTEN.get(name, pytest.mark.slow), id=name)
+        for name, case in KILLED.items()
     ],
     indirect=["backend"],
-    ids=[*BACKENDS, "stacked", "gpt", *(f"own-{name}" for name in BACKENDS)],
 )
 def test_kill_9_in_mid_trial_then_the_same_command_goes_on(
     backend, suite, seeds, stacked, write_suite, tmp_path

@@ -49,7 +49,7 @@ def test_damaged_input_ends_in_a_message(kind, material, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "cases", [pytest.param(1000, marks=pytest.mark.slow), pytest.param(10_000, marks=pytest.mark.nightly)]
+    "cases", [pytest.param(300, marks=pytest.mark.slow), pytest.param(10_000, marks=pytest.mark.nightly)]
 )
 def test_many_damaged_inputs_end_in_a_message(cases):
     """Two processes take half of the cases each; what fails names the case that repeats it."""

@@ -157,7 +157,11 @@ def pairs():
     """Every suite with every outcome: by day one a suite, another for each, so that all outcomes come."""
     for number, name in enumerate(SUITES):
         for place, outcome in enumerate(OUTCOMES):
-            mark = pytest.mark.slow if (place - number) % len(SUITES) == 0 else pytest.mark.nightly
+            by_day = (place - number) % len(SUITES) == 0 and (name, outcome) != (
+                "optimizers_offline",
+                "backends",
+            )
+            mark = pytest.mark.slow if by_day else pytest.mark.nightly
             yield pytest.param(name, outcome, marks=mark)
 
 
