@@ -62,18 +62,14 @@ def report(
     with errors():
         with importing():
             from optbench import api
-            from optbench.report.build import FORMATS
+            from optbench.report.build import FORMATS, check_formats
             from optbench.report.combine import with_analysis
-            from optbench.report.exports import ExportError
             from optbench.suite.declaration import read as read_declaration
 
         spec, found, folder = api.gather_results(*suites, results=results)
         spec = with_analysis(spec, baseline=baseline, primary=primary, alpha=alpha, correction=correction)
         published = None if declaration is None else read_declaration(declaration)
-        if unknown := [name for name in format or [] if name not in (*FORMATS, "terminal")]:
-            raise ExportError(
-                f"format {unknown[0]!r}: not known; choose among terminal, {', '.join(FORMATS)}"
-            )
+        check_formats(format or [], ("terminal", *FORMATS))
         if out == Path("-"):
             command = f"optbench report {' '.join(map(str, suites))}"
             print_format(found, spec, format or [], command=command, published=published)

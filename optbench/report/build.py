@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,13 @@ FORMATS = ("html", "markdown", "latex", "csv", "json", "plots", "parquet")
 DEFAULT_FORMATS = FORMATS[:-2]
 #: Folders of the files that there are many of.
 PLOTS, TABLES = "plots", "tables"
+
+
+def check_formats(formats: Iterable[str], choices: Sequence[str]) -> None:
+    """Refuse a format that is none of the choices with an ``ExportError``."""
+    unknown = [name for name in formats if name not in choices]
+    if unknown:
+        raise exports.ExportError(f"format {unknown[0]!r}: not known; choose among {', '.join(choices)}")
 
 
 def write_report(
@@ -87,9 +94,7 @@ def write_report(
         If a table, plot or format could not be made, or needs a package that is not installed; all others
         are written. The message says which, the page too, and ``report-errors.txt`` has the tracebacks.
     """
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
-        raise exports.ExportError(f"format {unknown[0]!r}: not known; choose among {', '.join(FORMATS)}")
+    check_formats(formats, FORMATS)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -116,7 +116,8 @@ def _read(results: Results) -> Trained:
     trials = results.trials
     completed = trials[trials["status"] == "completed"]
     with ExitStack() as stack:
-        finder = _Finder([stack.enter_context(Store(path)) for path in results.stores])
+        stores = [stack.enter_context(Store(path)) for path in results.stores]
+        finder = _Finder(stores, predicted=bool(results.test_examples))
         confusions = {}
         for (workload, optimizer), part in completed.groupby(["workload", "optimizer"], sort=False):
             if by_class(part) and (found := finder.confusions(part)) is not None:
@@ -147,9 +148,9 @@ class _TestPart:
 class _Finder:
     """Reads predictions and test parts, and notes what is not to be had."""
 
-    def __init__(self, stores: Sequence[Store]) -> None:
+    def __init__(self, stores: Sequence[Store], *, predicted: bool) -> None:
         self._stores = stores
-        self._predicted = any(store.test_examples() for store in stores)
+        self._predicted = predicted
         self._parts: dict[str, _TestPart | str] = {}
         self.notes: list[str] = []
 
