@@ -30,6 +30,7 @@ from optbench.execution.jobs import (
 from optbench.execution.shared import SharedFolder
 from optbench.execution.stacks import Job, StackSize
 from optbench.execution.worker import Worker, WorkersError
+from optbench.suite.isolated import own_group
 from optbench.suite.spec import PlannedTrial
 from optbench.task import CustomMetric
 from optbench.trial import TrialRecord, TrialSpec, custom_code
@@ -389,6 +390,8 @@ def _work(
     checkpoints: Checkpoints | None,
 ) -> list[TrialRecord]:
     """Run a job in a worker."""
+    if any(custom_code(spec) for spec in specs):
+        own_group()
     return run_job(
         specs,
         _dataset(data),
@@ -406,4 +409,6 @@ def _best_size(specs: tuple[TrialSpec, ...], data: SharedData, context: Context)
 
 def _call(tell: Callable[..., None], function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     """Call a function in a worker that has nothing to tell meanwhile."""
+    if _are_own_code(arguments):
+        own_group()
     return function(*arguments)

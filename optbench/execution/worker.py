@@ -24,6 +24,7 @@ from optbench import backends
 from optbench.environment import LIBRARY_THREADS, Context, adopt, set_framework_variables, snapshot
 from optbench.errors import UserError
 from optbench.execution.processes import STARTER
+from optbench.suite.isolated import end_group
 
 #: Seconds in which the last words of a process that has ended are read.
 LAST_WORDS = 1.0
@@ -132,8 +133,9 @@ class Worker:
             self._pipe.send((task, arguments))
 
     def kill(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process, whatever it is doing, and what custom code has started in it."""
         self._process.kill()
+        end_group(self._process.pid)
 
     def lost(self) -> bool:
         """Whether the process is gone and its pipe is still open, as a process that it started has it too."""
@@ -166,7 +168,7 @@ class Worker:
             self._inbox.put((self, message))
         self._process.join(LAST_WORDS)
         cut = self._process.is_alive()
-        self._process.kill()
+        self.kill()
         self._process.join()
         self._inbox.put((self, Ended(self._process.exitcode, cut)))
 
@@ -208,6 +210,7 @@ def _watch() -> None:
     run = multiprocessing.parent_process()
     if run is not None:
         run.join()
+    end_group(os.getpid())
     os._exit(1)
 
 

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from operator import le
+from operator import itemgetter, le
 from typing import Any
 
 import numpy as np
@@ -40,8 +40,10 @@ _ERRORS = (
 )
 # Without its table a name that is none would be read as a text.
 _COLUMNS = ", ".join(f'trials."{name}"' for name in DIGEST_COLUMNS)
-#: Records whose predictions are asked for at once.
-_BATCH = 256
+_RECORDS = (
+    f"SELECT trials.rowid, {_COLUMNS}, trials.digest, predictions.epoch, predictions.dtype, "
+    "predictions.classes FROM trials LEFT JOIN predictions ON predictions.trial_id = trials.trial_id"
+)
 #: Characters of a table's name in a message; a longer one is shortened.
 _LONGEST_NAME = 80
 #: Misfits that a message names.
@@ -178,14 +180,9 @@ def _reading(db: sqlite3.Connection) -> Iterator[None]:
 
 def _verify(db: sqlite3.Connection, ids: Iterable[str] | None) -> Integrity:
     environments = _environments(db)
-    query = f"SELECT {_COLUMNS}, digest FROM trials"
-    if ids is None:
-        rows: Iterable[Any] = db.execute(f"{query} ORDER BY rowid")
-    else:
-        rows = (row for key in ids for row in db.execute(f"{query} WHERE trial_id = ?", (key,)))
     total, bare, records = RecordSum(), 0, 0
     misfits: list[Misfit] = []
-    for (*row, digest), predictions in _with_predictions(db, rows):
+    for (*row, digest), predictions in _with_predictions(db, ids):
         records += 1
         bare += digest is None
         key = row[0]
@@ -202,22 +199,18 @@ def _verify(db: sqlite3.Connection, ids: Iterable[str] | None) -> Integrity:
 
 
 def _with_predictions(
-    db: sqlite3.Connection, rows: Iterable[Sequence[Any]]
+    db: sqlite3.Connection, ids: Iterable[str] | None
 ) -> Iterator[tuple[Sequence[Any], Sequence[Sequence[Any]]]]:
     """Rows of records, each with its predictions, epoch, kind and packed values, ordered by epoch."""
-    predicts = db.execute("SELECT EXISTS (SELECT 1 FROM predictions)").fetchone()[0]
-    rest = iter(rows)
-    while part := list(itertools.islice(rest, _BATCH)):
-        found: dict[str, list[Sequence[Any]]] = {}
-        keys = [row[0] for row in part if _is_id(row[0])] if predicts else []
-        query = (
-            "SELECT trial_id, epoch, dtype, classes FROM predictions "
-            f"WHERE trial_id IN ({', '.join('?' * len(keys))}) ORDER BY trial_id, epoch"
-        )
-        for key, *values in db.execute(query, keys) if keys else ():
-            found.setdefault(key, []).append(values)
-        for row in part:
-            yield row, found.get(row[0], [])
+    query, order = _RECORDS, "ORDER BY trials.rowid, predictions.epoch"
+    if ids is None:
+        rows: Iterator[Any] = db.execute(f"{query} {order}")
+    else:
+        one = f"{query} WHERE trials.trial_id = ? {order}"
+        rows = (row for key in ids for row in db.execute(one, (key,)))
+    for _, group in itertools.groupby(rows, itemgetter(0)):
+        of_epochs = list(group)
+        yield of_epochs[0][1:-3], [row[-3:] for row in of_epochs if row[-3] is not None]
 
 
 def _is_id(value: Any) -> bool:

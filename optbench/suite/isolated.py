@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -57,15 +59,19 @@ def call_isolated(target: str, reference: str, **options: Any) -> Answer:
         return _function(target)(**options)
     with tempfile.TemporaryDirectory(prefix="optbench-call-") as folder:
         given = json.dumps({"target": target, "options": options, "folder": folder})
-        done = subprocess.run(
+        with subprocess.Popen(
             [sys.executable, "-c", _BEGIN, json.dumps(sys.path)],
-            input=given.encode(),
+            stdin=subprocess.PIPE,
             stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
-            check=False,
-        )
+        ) as process:
+            try:
+                process.communicate(given.encode())
+            finally:
+                end_group(process.pid)
+                process.kill()
         place = Path(folder)
         if not (place / _ANSWER).is_file():
-            code = done.returncode
+            code = process.returncode
             how = f"exit code {code}" if code >= 0 else f"signal {-code}"
             raise EndedError(f"it ended its process ({how})")
         plain = json.loads((place / _ANSWER).read_text("utf-8"))
@@ -73,8 +79,23 @@ def call_isolated(target: str, reference: str, **options: Any) -> Answer:
             return tuple(arrays[name] for name in arrays.files), plain
 
 
+def own_group() -> None:
+    """Be the first of a group of processes: what custom code starts from here on ends with this process."""
+    if hasattr(os, "setpgid"):
+        with contextlib.suppress(OSError):  # the leader of a session is one already
+            os.setpgid(0, 0)
+
+
+def end_group(leader: int) -> None:
+    """End what is left of the group that this process began; nothing if it began none."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(OSError):
+            os.killpg(leader, signal.SIGKILL)
+
+
 def main() -> None:
     """Answer one call, as :func:`call_isolated` writes it to the standard input."""
+    own_group()
     given = json.loads(sys.stdin.buffer.read())
     place = Path(given["folder"])
     try:

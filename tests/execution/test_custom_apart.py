@@ -6,13 +6,16 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from optbench import api
+from optbench.datasets import registry
 from optbench.execution import pool as pools
 from optbench.execution.pool import Pool
 from optbench.records.store import Store
+from optbench.suite.load import load_suite
 from tests.execution.test_custom_code import SUITE, statuses, write
 
 pytest.importorskip("torch")
@@ -46,6 +49,56 @@ def test_what_custom_code_changes_is_gone_for_the_next_trial(tmp_path, name):
             (found,) = one.trials([trial.trial_id])
             assert found.history["train_loss"].tobytes() == trial.history["train_loss"].tobytes()
             assert found.environment["threads"] == trial.environment["threads"]
+
+
+#: Starts a process that lives on, and notes which.
+START = "print(__import__('subprocess').Popen(['sleep', '300']).pid, file=open('{file}', 'a'))"
+
+
+def alive(file):
+    """Processes of the file that still run; those that have just been killed get a moment."""
+    found = [int(word) for word in file.read_text().split()]
+    assert found
+    for _ in range(50):
+        states = [Path(f"/proc/{pid}/stat") for pid in found]
+        left = [path for path in states if path.exists() and path.read_text().split()[2] != "Z"]
+        if not left:
+            return []
+        time.sleep(0.1)
+    return left
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+def test_what_custom_code_starts_ends_with_its_trial(tmp_path):
+    file = tmp_path / "pids"
+    path = write(tmp_path, START.format(file=file), SUITE.replace("seeds: 2", "seeds: 1"))
+    outcome = api.run(path, results=tmp_path)
+    assert (outcome.completed, outcome.crashed) == (2, 0)
+    assert not alive(file)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+def test_what_a_function_for_data_starts_ends_with_it(tmp_path):
+    file = tmp_path / "pids"
+    (tmp_path / "data.py").write_text(
+        f"import numpy as np\ndef moons():\n    {START.format(file=file)}\n"
+        "    return np.arange(40.0).reshape(20, 2), np.arange(20) % 2\n"
+    )
+    path = write(tmp_path, "pass", SUITE.replace("dataset: digits", "dataset: {class: data.py:moons}"))
+    registry.load(load_suite(path).workloads[0].dataset)
+    assert not alive(file)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+def test_what_custom_code_starts_ends_with_a_run_that_is_killed(tmp_path):
+    file = tmp_path / "pids"
+    write(tmp_path, f"{START.format(file=file)}; time.sleep(1)", SUITE.replace("seeds: 2", "seeds: 1"))
+    run = subprocess.Popen([sys.executable, "-m", "optbench.cli", "run", "s.yaml"], cwd=tmp_path)
+    while not file.exists() and run.poll() is None:
+        time.sleep(0.1)
+    run.kill()
+    run.wait()
+    assert not alive(file)
 
 
 def test_a_trial_that_hangs_is_ended_without_a_declared_limit(tmp_path, monkeypatch):
@@ -87,7 +140,6 @@ def test_what_a_process_of_its_own_costs(tmp_path, capsys):
     """Interleaved: the same suite with its class in this process, and apart."""
     from optbench.execution import local
     from optbench.execution.jobs import InProcess
-    from optbench.suite.load import load_suite
 
     suite = load_suite(write(tmp_path, "pass", SUITE.replace("seeds: 2", "seeds: 10")))
 
