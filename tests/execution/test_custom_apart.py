@@ -12,6 +12,7 @@ import pytest
 
 from optbench import api
 from optbench.datasets import registry
+from optbench.execution import local
 from optbench.execution import pool as pools
 from optbench.execution.pool import Pool
 from optbench.records.store import Store
@@ -85,7 +86,7 @@ def test_what_a_function_for_data_starts_ends_with_it(tmp_path):
         "    return np.arange(40.0).reshape(20, 2), np.arange(20) % 2\n"
     )
     path = write(tmp_path, "pass", SUITE.replace("dataset: digits", "dataset: {class: data.py:moons}"))
-    registry.load(load_suite(path).workloads[0].dataset)
+    registry.load(next(iter(local.plan(load_suite(path)))).spec.workload.dataset)
     assert not alive(file)
 
 
@@ -138,7 +139,6 @@ def test_commands_go_on_where_custom_code_ends_its_process(tmp_path, step):
 @pytest.mark.nightly
 def test_what_a_process_of_its_own_costs(tmp_path, capsys):
     """Interleaved: the same suite with its class in this process, and apart."""
-    from optbench.execution import local
     from optbench.execution.jobs import InProcess
 
     suite = load_suite(write(tmp_path, "pass", SUITE.replace("seeds: 2", "seeds: 10")))
