@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, Union
 
 import numpy as np
@@ -322,6 +322,11 @@ class Workload:
     metrics: tuple[CustomMetric, ...] | None = None
     stop: Annotated[int, Gt(0)] | None = None
     smoke: Literal[True] | None = None
+
+    def lasting(self, epochs: int) -> Workload:
+        """Train for so many epochs, or evaluations of a budget in steps; a schedule spans them."""
+        steps = self.steps and (self.steps if epochs == self.epochs else epochs * (self.evaluate_every or 1))
+        return replace(self, epochs=epochs, steps=steps)
 
     @property
     def kept(self) -> Literal["last", "best"]:

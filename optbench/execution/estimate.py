@@ -129,6 +129,7 @@ def _tuning(suite: Suite, planned: Sequence[PlannedGroup], journal: Journal | No
     done = list(journal.trials()) if journal is not None and journal.of == suite.hash else []
     for entry in suite.workloads:
         count = tuning.trainings(entry.workload)
+        whole = entry.workload.lasting(tuning.whole(entry.workload))
         for group in planned:
             if group.workload != entry.label or group.backend != suite.backends[0]:
                 continue
@@ -149,6 +150,8 @@ def _tuning(suite: Suite, planned: Sequence[PlannedGroup], journal: Journal | No
                 replace(
                     group,
                     role="tuning",
+                    epochs=whole.epochs,
+                    steps=whole.steps,
                     trials=count_here,
                     missing=0 if finished else max(0, count_here - mine),
                     estimate=replace(group.estimate, seconds=each),

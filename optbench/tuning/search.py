@@ -296,7 +296,7 @@ class _Tuner:
         values = {name: value for name, value in drawn.items() if name not in network}
         ids = []
         for seeds, fold in product(self._tuning.seeds, range(self._tuning.folds or 1)):
-            whole = replace(entry.workload, epochs=self._tuning.whole(entry.workload))
+            whole = entry.workload.lasting(self._tuning.whole(entry.workload))
             if self._tuning.folds is not None:
                 split = replace(whole.split, how="folds", folds=self._tuning.folds, fold=fold)
                 whole = replace(whole, split=split)

@@ -15,6 +15,7 @@ pytest.importorskip("torch", reason="runs trials with PyTorch")
 pytest.importorskip("optuna", reason="tuning draws its settings with Optuna")
 
 from optbench import api
+from optbench.execution.estimate import estimate
 from optbench.records.frames import load_results
 from optbench.records.store import Store, StoreError
 from optbench.suite.load import load_suite
@@ -251,6 +252,19 @@ def test_workers_change_nothing(write_suite, tmp_path):
     two = api.run(path, results=tmp_path / "two", workers=2)
     assert content(one.store) == content(two.store)
     assert journal(one.store) == journal(two.store)
+
+
+def test_a_schedule_spans_the_steps_of_a_search_of_its_own_length(write_suite, tmp_path):
+    steps = "steps: 40\n    evaluate_every: 10\n    schedule: {kind: wsd, warmup: 2, decay: 0.5}"
+    path = tuned(write_suite, "{trials: 2, seeds: 1, epochs: 3, untuned: false}", ("epochs: 2", steps))
+    suite = load_suite(path)
+    rows = [row for row in estimate(suite, results=tmp_path) if row.role == "tuning"]
+    assert {(row.epochs, row.steps) for row in rows} == {(3, 30)}
+    outcome = api.run(path, results=tmp_path)
+    with Store(outcome.store) as store:
+        for trial in store.trials():
+            assert trial.spec["workload"]["steps"] == trial.metrics["steps"]
+            assert trial.history["lr"][-1] < 0.2 * trial.spec["optimizer"]["lr"]
 
 
 def test_a_search_has_epochs_of_its_own_and_any_recorded_metric_picks(write_suite, tmp_path):
