@@ -27,7 +27,7 @@ from optbench.records.foreign_metrics import (
     testable_metrics,
 )
 from optbench.records.foreign_notes import notes_of
-from optbench.records.frames import declared_metrics
+from optbench.records.gathered import declared_metrics
 from optbench.records.identity import imported_ids
 from optbench.records.logs import HISTORY, RunLog
 from optbench.records.pairing import DECLARED

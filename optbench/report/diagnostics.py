@@ -17,7 +17,7 @@ from optbench.datasets.base import DataError, Dataset, Part, trial_data
 from optbench.environment import Context
 from optbench.models import numpy_layers
 from optbench.models.layers import BuiltLayer
-from optbench.records.frames import declared_metrics
+from optbench.records.gathered import declared_metrics
 from optbench.records.store import Store, StoredTrial, StoreError
 from optbench.records.trust import check_trust
 from optbench.stats.classifiers import McNemarResult, mcnemar_predictions

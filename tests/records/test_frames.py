@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from optbench import api
-from optbench.records.frames import epochs_to_target, load_results, seed_label
+from optbench.records.frames import epochs_to_target, load_results
+from optbench.records.gathered import seed_label
 from optbench.records.pairing import prove_blocks
 from optbench.report.leaderboard import leaderboards
 
