@@ -24,6 +24,8 @@ from optbench.errors import UserError
 
 #: How PyTorch may be asked to take its steps.
 STEPS = ("auto", "eager", "compiled", "graph")
+#: Those of its ways to take them, by a record's fact ``step``, that have the same bits.
+SAME_BITS = frozenset({"autograd", "hand-written", "graph", "branches of a graph"})
 #: Variables that hold optbench's settings.
 THREADS_VARIABLE, DATA_VARIABLE, STEP_VARIABLE = "OPTBENCH_THREADS", "OPTBENCH_DATA", "OPTBENCH_STEP"
 #: Variables by which numerical libraries learn how many threads to start, read when they are loaded.

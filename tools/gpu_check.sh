@@ -1,5 +1,6 @@
 #!/bin/bash
-# For a machine with an NVIDIA GPU: the tests that need it, then speeds to paste into docs/performance.md.
+# For a machine with an NVIDIA GPU: the tests that need it (that all trials of an optimizer take their steps one way,
+# and with which bits, among them), then speeds to paste into docs/performance.md.
 #
 #     tools/gpu_check.sh            all of it, about ten minutes
 #     tools/gpu_check.sh tests      the tests alone

@@ -21,9 +21,6 @@ from optbench.models.layers import BuiltLayer
 from optbench.task import TASKS
 from optbench.trial import TrialSpec, Workload
 
-#: Why a step was taken so: the clock found it the fastest of several ways with the same bits.
-MEASURED = "measured"
-
 PartName = Literal["train_eval", "validation", "test"]
 Weights = Mapping[str, NDArray[Any]]
 T = TypeVar("T")

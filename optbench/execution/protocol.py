@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optbench import matching
-from optbench.backends.base import MEASURED, Engine, PartName, Session, UnsavableError
+from optbench.backends.base import Engine, PartName, Session, UnsavableError
 from optbench.datasets.augmentation import Augmentation
 from optbench.datasets.base import Dataset, TrialData, network, trial_data
+from optbench.environment import SAME_BITS
 from optbench.execution import evaluation
 from optbench.execution.checkpoint import CheckpointError, Checkpoints, Saved, Slot, Slots
 from optbench.execution.schedules import LearningRate
@@ -214,8 +215,9 @@ def opened(
 def _identity(facts: Mapping[str, Any]) -> dict[str, Any]:
     """What must agree before a checkpoint is used."""
     identity = dict(facts)
-    if facts.get("step_because") == MEASURED:  # the clock may find another, which has the same bits
-        del identity["step"]
+    # Whether a GPU has the memory to record a step is no matter of the trial, and changes no bit.
+    if facts.get("device") == "cuda" and facts.get("step") in SAME_BITS:
+        del identity["step"], identity["step_because"]
     return identity
 
 

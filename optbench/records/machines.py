@@ -6,10 +6,12 @@ started knows no device and no threads. It agrees with every value.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from optbench.environment import SAME_BITS
 from optbench.trial import content_hash
 
 #: Environment facts that make a machine; times of different machines are never pooled.
@@ -148,6 +150,46 @@ def mixed_settings(blocks: Iterable[Iterable[tuple[str, Mapping[str, str]]]]) ->
                     values.setdefault(name, {}).setdefault(settings[name], set()).add(optimizer)
     frozen = {name: {v: frozenset(who) for v, who in by.items()} for name, by in values.items()}
     return Mixed(blocks=seen, mixed=mixed, values=frozen)
+
+
+#: Facts of how an optimizer took its steps that say where its arithmetic rounds.
+ROUNDING = ("step", "optimizer", "kernel")
+
+
+def mixed_rounding(trials: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, dict[str, int]]:
+    """Find the optimizers whose own trials were not all trained by the same arithmetic.
+
+    Parameters
+    ----------
+    trials : iterable
+        Of each trial its optimizer and the facts of its environment. Ways of the same bits are one, and a
+        fact that a trial lacks agrees with every value.
+
+    Returns
+    -------
+    dict
+        Of each such optimizer, its ways in words with the number of its trials, the most frequent first.
+    """
+    by_optimizer: dict[str, list[Mapping[str, Any]]] = {}
+    for optimizer, facts in trials:
+        by_optimizer.setdefault(optimizer, []).append(facts)
+    found = {}
+    for optimizer, own in by_optimizer.items():
+        values = {name: {_rounds(facts, name) for facts in own} - {None} for name in ROUNDING}
+        differ = [name for name in ROUNDING if len(values[name]) > 1]
+        if differ:
+            words = Counter(
+                ", ".join(str(facts[name]) for name in differ if facts.get(name) is not None) for facts in own
+            )
+            found[optimizer] = dict(words.most_common())
+    return found
+
+
+def _rounds(facts: Mapping[str, Any], name: str) -> str | None:
+    value = facts.get(name)
+    if value is None:
+        return None
+    return "alone" if name == "step" and value in SAME_BITS else str(value)
 
 
 def _union(parts: Iterable[frozenset[str]]) -> frozenset[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from optbench.records.frames import Results
-from optbench.records.machines import Mixed, mixed_settings, settings_of
+from optbench.records.machines import Mixed, mixed_rounding, mixed_settings, settings_of
 from optbench.records.pairing import DECLARED
 from optbench.report.fair_times import step_ways, time_notes
 from optbench.report.reasons import reasons
@@ -68,6 +68,7 @@ def board_notes(
             notes.append(
                 "Every pair was proved by equal fingerprints of split, initial weights and batch order."
             )
+        notes += rounding_notes(trials, results)
     return notes
 
 
@@ -118,6 +119,22 @@ def mixed_note(mixed: Mixed) -> str:
             "from theirs: train them under the same settings."
         )
     return text
+
+
+def rounding_notes(trials: pd.DataFrame, results: Results) -> list[str]:
+    """Say which optimizers' own trials were trained by several arithmetics, as a stack is one of its own."""
+    if "environment" not in trials:
+        return []
+    ended = trials[trials["status"] != "crashed"]
+    columns = (ended[name] for name in ("optimizer", "environment"))
+    found = mixed_rounding((o, results.environments[n]) for o, n in zip(*columns, strict=True))
+    if not found:
+        return []
+    named = "; ".join(f"{optimizer}: {_counts(ways)}" for optimizer, ways in found.items())
+    return [
+        f"Trials of one optimizer took their steps in ways that round differently ({named}), which is a part "
+        "of the differences between their seeds; `engine: {batch_seeds: off}` trains all alike."
+    ]
 
 
 def _reading_notes(results: Results) -> list[str]:

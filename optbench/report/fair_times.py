@@ -169,7 +169,7 @@ def time_notes(results: Results, trials: pd.DataFrame) -> list[str]:
 
 
 def step_ways(results: Results, trials: pd.DataFrame, baseline: str) -> str:
-    """Say whose steps were taken in another way than the baseline's; empty where none were, or none is known.
+    """Say whose steps were taken in other ways than the baseline's; empty where all were, or none is known.
 
     PyTorch's engine takes the steps of some models and optimizers in a faster way than those of custom
     classes, which is no property of the optimizer.
@@ -184,13 +184,13 @@ def step_ways(results: Results, trials: pd.DataFrame, baseline: str) -> str:
     usual = ways.pop(baseline, set())
     others: dict[str, list[str]] = {}
     for optimizer, found in ways.items():
-        if usual and found != usual:
+        if usual and (found != usual or len(usual) > 1):
             others.setdefault(" and ".join(sorted(found)), []).append(optimizer)
-    if not others:
+    if not others and len(usual) < 2:
         return ""
-    named = "; ".join(f"{', '.join(names)}: {way}" for way, names in others.items())
+    named = "".join(f"; {', '.join(names)}: {way}" for way, names in others.items())
     return (
-        f"Steps were not all taken in one way ({baseline}: {' and '.join(sorted(usual))}; {named}), which is "
+        f"Steps were not all taken in one way ({baseline}: {' and '.join(sorted(usual))}{named}), which is "
         "a part of their times; `engine: {step: eager}` takes all alike."
     )
 

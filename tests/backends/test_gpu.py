@@ -10,9 +10,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 
-from optbench.backends.base import MEASURED  # noqa: E402
+from optbench import run  # noqa: E402
 from optbench.models.layers import Conv2D, Dense, Model  # noqa: E402
 from optbench.optimizers import FAMILIES, SGD, WAME, Adam, AdamW, RMSprop  # noqa: E402
+from optbench.records.frames import load_results  # noqa: E402
 from tests.backends.contract import CNN, spec  # noqa: E402
 from tests.backends.test_torch_steps import MODELS, trained  # noqa: E402
 
@@ -80,10 +81,48 @@ def test_by_hand_and_by_autograd_are_the_same_bits(monkeypatch):
     np.testing.assert_array_equal(plain[0], by_hand[0])
 
 
-def test_on_a_gpu_the_clock_chooses_among_ways_of_the_same_bits():
-    facts = trained("auto", on_gpu(Adam(), precision="float32"))[3]
-    assert facts["step"] in ("graph", "autograd")
-    assert facts["step_because"] == MEASURED
+@pytest.mark.parametrize("optimizer", [FAMILIES[name].cases()[0] for name in ("nadam", "radam", "adamax")])
+def test_what_is_not_recorded_is_launched_by_hand_with_autograd_s_bits(optimizer, monkeypatch):
+    trial = on_gpu(optimizer, DROPOUT, precision="float32")
+    by_hand = trained("auto", trial, rates=(3,))
+    assert by_hand[3]["step"] == "hand-written"
+    assert "rounds otherwise" in by_hand[3]["step_because"]
+    monkeypatch.setattr("optbench.backends.torch.choice.can_be_written_out", lambda *_: False)
+    plain = trained("auto", trial, rates=(3,))
+    assert plain[3]["step"] == "autograd"
+    np.testing.assert_array_equal(plain[0], by_hand[0])
+
+
+SUITE = """
+suite: ways
+workloads:
+  - {dataset: mnist-mini, model: {name: mlp, hidden: [32]}, batch_size: 64, epochs: 1}
+  - {dataset: mnist-mini, model: {name: small_cnn}, batch_size: 64, epochs: 1}
+optimizers: {adam: {lr: 0.001}, sgd: {lr: 0.1, momentum: 0.9}, wame: {lr: 0.01}, nadam: {lr: 0.001}}
+seeds: 4
+device: cuda
+engine: {batch_seeds: off}
+analysis: {baseline: wame}
+"""
+
+
+@pytest.mark.parametrize("seeds_together", ["off", "2"])
+def test_all_trials_of_an_optimizer_go_one_way(tmp_path, seeds_together):
+    """With three workers that share the card, each of which decides on its own."""
+    (tmp_path / "ways.yaml").write_text(SUITE.replace("off", seeds_together))
+    run(tmp_path / "ways.yaml", results=tmp_path, workers=3)
+    results = load_results(tmp_path / "ways")
+    ways: dict[tuple[str, str], set[tuple[str, ...]]] = {}
+    for trial in results.trials.itertuples():
+        assert trial.status == "completed"
+        facts = results.environments[trial.environment]
+        found = tuple(str(facts.get(name)) for name in ("step", "step_because", "optimizer", "kernel"))
+        ways.setdefault((trial.workload, trial.optimizer), set()).add(found)
+    assert len(ways) == 8
+    assert {key: found for key, found in ways.items() if len(found) > 1} == {}
+    if seeds_together == "off":
+        recorded = {optimizer for (_, optimizer), ((step, *_),) in ways.items() if step == "graph"}
+        assert recorded == {"adam", "sgd", "wame"}
 
 
 def test_float64_agrees_with_the_cpu():

@@ -269,5 +269,10 @@ def test_steps_that_were_taken_in_another_way_are_said_beside_the_cost(stored, t
     assert said in cost
     assert any(said in note for note in report.boards[0].notes)
     assert said in cost_table(report.boards, results).notes[1]
+    suite, folder = stored(
+        lambda trial: {**FACTS, "step": ("graph", "autograd")[trial.spec.seeds.init % 2]}, name="each both"
+    )
+    said = "in one way (wame: autograd and graph; adam: autograd and graph)"
+    assert said in analyse(load_results(folder), suite.report_spec).answer.text
     suite, folder = stored(lambda trial: {**FACTS, "step": "autograd"}, name="alike")
     assert "in one way" not in analyse(load_results(folder), suite.report_spec).answer.text

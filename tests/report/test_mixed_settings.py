@@ -79,6 +79,33 @@ def test_machines_that_differ_between_blocks_alone_mix_nothing(report_of):
     assert "mix settings" not in notes
 
 
+STACKED = {"step": "stacked", "optimizer": "Adam", "kernel": "fused"}
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({**STACKED, "step": "autograd"}, "(adam: stacked 4, autograd 2)"),
+        ({**STACKED, "kernel": "foreach"}, "(adam: fused 4, foreach 2)"),
+        (
+            {"step": "graph", "optimizer": "NAdam", "kernel": "foreach"},
+            "(adam: stacked, Adam, fused 4, graph, NAdam, foreach 2)",
+        ),
+    ],
+)
+def test_an_optimizer_whose_trials_round_differently_is_named(report_of, other, said):
+    report = report_of(lambda optimizer, seed: other if optimizer == "adam" and seed > 3 else STACKED)
+    (note,) = [note for note in report.boards[0].notes if "round differently" in note]
+    assert said in note
+    assert "wame:" not in note
+
+
+@pytest.mark.parametrize("other", [{"step": "graph"}, {"step": "hand-written"}, {}])
+def test_ways_of_the_same_bits_round_alike(report_of, other):
+    report = report_of(lambda optimizer, seed: other if seed > 3 else {"step": "autograd", "kernel": "fused"})
+    assert not any("round differently" in note for note in report.boards[0].notes)
+
+
 def test_a_setting_that_was_not_recorded_agrees_with_all():
     full, empty = settings_of({"threads": 1, "packages": {"numpy": "2"}}, "torch"), settings_of({}, "torch")
     assert full == {"threads": "1", "numpy": "2"}

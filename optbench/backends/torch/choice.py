@@ -1,11 +1,14 @@
-"""Which way a trial's steps take: what the suite asks for, or the fastest of those with the same bits."""
+"""Which way a trial's steps take: what the suite asks for, or the fastest of those with the same bits.
+
+The choice follows from what is trained, on which device, by which versions. A clock would find another way
+in a process that shares the device, and trials of one optimizer would go different ways.
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
-from optbench.backends.base import MEASURED, LossSpec
+from optbench.backends.base import LossSpec
 from optbench.backends.functional import Configuration
 from optbench.backends.torch.compiled import CompiledStep, Program
 from optbench.backends.torch.dense import DenseStep, can_be_written_out
@@ -16,9 +19,10 @@ from optbench.models.layers import BuiltLayer
 from optbench.optimizers.schedules import is_stepwise
 from optbench.trial import TrialSpec
 
-#: Full batches that a measurement times, and the share of autograd's time that a graph must not exceed.
-TIMED_STEPS = 12
-WORTH = 0.95
+#: Full batches of a try: one as it is, from which the next is recorded, and two replays.
+TRIED_STEPS = 3
+#: Why ``auto`` takes a graph, for the record.
+RECORDED = "a step of the same bits in one launch"
 
 #: Opens the trial once more, to try a way of its steps.
 OpenTrial = Callable[[MakeStep], TorchSession]
@@ -41,7 +45,7 @@ def make_step(
     trial, built
         What is trained.
     obstacles : dict
-        What the engine knows from trials before; a configuration is tried and timed once a process.
+        What the engine knows from trials before; a configuration is tried once a process.
     open_trial : callable
         Opens the trial a second time, for a try.
     requested : str
@@ -55,9 +59,7 @@ def make_step(
     if trial.workload.model.own is not None:
         return lambda state: AutogradStep("a custom network")
     if requested == "eager":
-        if trial.device == "cuda" and can_be_written_out(trial, built):  # with half of autograd's launches
-            return lambda state: DenseStep(built, "asked for")
-        return lambda state: AutogradStep("asked for")
+        return _one_by_one(trial, built, "asked for")
     if requested == "compiled":
         if trial.device == "mps":
             return lambda state: AutogradStep("compiled was asked for: not on mps")
@@ -72,34 +74,33 @@ def make_step(
         return lambda state: AutogradStep("each step has a learning rate of its own")
     key = (Configuration.of(trial, built), trial.workload.batch_size, requested)
     if key not in obstacles:
-        obstacles[key] = _against_graph(open_trial, measure=requested == "auto")
+        obstacles[key] = _against_graph(open_trial, same_bits=requested == "auto")
     against = obstacles[key]
     if against is None:
-        why = MEASURED if requested == "auto" else "asked for"
+        why = RECORDED if requested == "auto" else "asked for"
         return lambda state: GraphStep(state.optimizer, CudaRecorder(), why)
-    return lambda state: AutogradStep(against if requested == "auto" else f"graph was asked for: {against}")
+    return _one_by_one(
+        trial, built, f"not recorded: {against}" if requested == "auto" else f"graph was asked for: {against}"
+    )
 
 
-def _against_graph(open_trial: OpenTrial, *, measure: bool) -> str | None:
+def _one_by_one(trial: TrialSpec, built: tuple[BuiltLayer, ...], why: str) -> MakeStep:
+    """Launch every kernel of a step: on a GPU dense models by hand, with half of autograd's launches."""
+    if trial.device == "cuda" and can_be_written_out(trial, built):
+        return lambda state: DenseStep(built, why)
+    return lambda state: AutogradStep(why)
+
+
+def _against_graph(open_trial: OpenTrial, *, same_bits: bool) -> str | None:
     """Try the trial's steps as a graph; the reason against it, or None."""
     plain = open_trial(lambda state: AutogradStep(""))
-    if (reason := obstacle(plain.optimizer, same_bits=measure)) is not None:
+    if (reason := obstacle(plain.optimizer, same_bits=same_bits)) is not None:
         return reason
+    del plain  # two of a large model need not fit
     try:
-        graph = open_trial(lambda state: GraphStep(state.optimizer, CudaRecorder(), ""))
-        taken = _seconds(graph)
-    except RuntimeError as error:  # an operation that cannot be recorded
+        tried = open_trial(lambda state: GraphStep(state.optimizer, CudaRecorder(), ""))
+        tried.warm_up()
+        tried.train_epoch(tried.some_rows(TRIED_STEPS + 1)[:-1], 1)  # the last batch a short one, as it is
+    except RuntimeError as error:  # an operation that cannot be recorded, or no memory for it
         return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    return MEASURED if measure and taken > WORTH * _seconds(plain) else None
-
-
-def _seconds(session: TorchSession) -> float:
-    """Seconds of a few steps, the fastest of three after a first."""
-    session.warm_up()
-    rows = session.some_rows(TIMED_STEPS)
-    taken = []
-    for _ in range(4):
-        clock = time.perf_counter()
-        session.train_epoch(rows, 1)
-        taken.append(time.perf_counter() - clock)
-    return min(taken[1:])
+    return None

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from optbench.backends.base import is_out_of_memory
 from optbench.backends.torch.rules import RuleOptimizer
 from optbench.models.layers import Role
 from optbench.optimizers import FAMILIES, OptimizerConfig, custom, family_of, groups, has_rule
@@ -156,7 +157,18 @@ def class_facts(optimizer: torch.optim.Optimizer) -> dict[str, str]:
 def kernel_of(optimizer: torch.optim.Optimizer) -> str:
     """Name what moves the weights: an optimizer's own path, or PyTorch's fused, foreach or plain form."""
     form = next((name for name in ("fused", "foreach") if optimizer.defaults.get(name)), "plain")
-    return str(getattr(optimizer, "path", form))
+    name = str(getattr(optimizer, "path", form))
+    return f"{name}, steps counted on the device" if rounds_otherwise(optimizer) else name
+
+
+def rounds_otherwise(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimizer that is made ready for a graph no longer has the bits of its usual step."""
+    if not any(group.get("capturable") for group in optimizer.param_groups):
+        return False
+    if isinstance(optimizer, RuleOptimizer):
+        return optimizer.recorded(same_bits=True) is not None
+    native = declared(type(optimizer))
+    return native is not None and native.graph == "other bits"
 
 
 def lr_of(optimizer: torch.optim.Optimizer) -> float:
@@ -207,7 +219,9 @@ def _fastest(native: Native, params: list[Tensor], arguments: Mapping[str, Any])
     for form in native.forms:
         try:
             made: torch.optim.Optimizer = kind(params, **arguments, **{form: True})
-        except (TypeError, RuntimeError):  # this class, or this device, has no such form
+        except (TypeError, RuntimeError) as error:  # this class, or this device, has no such form
+            if is_out_of_memory(error):
+                raise
             continue
         if params[0].device.type == "cpu" or _steps(kind, form, params[0].device.type):
             return made
@@ -222,7 +236,9 @@ def _steps(kind: Callable[..., torch.optim.Optimizer], form: str, device: str) -
     w.grad = torch.zeros_like(w)
     try:
         kind([w], **{form: True}).step()
-    except (TypeError, RuntimeError):
+    except (TypeError, RuntimeError) as error:
+        if is_out_of_memory(error):  # which is of this moment, and not of the device
+            raise
         return False
     return True
 

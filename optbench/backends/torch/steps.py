@@ -2,8 +2,8 @@
 
 All of them take the same step: gradients of the same loss, the same rules on them, the optimizer's update.
 ``autograd`` and ``hand-written`` do it with the same bits, and so does ``graph``, which replays autograd's
-kernels; ``compiled`` rounds in other places. What is chosen by the clock is therefore chosen among the ways
-of the same bits: no result depends on how busy a machine was.
+kernels; ``compiled`` rounds in other places. ``auto`` chooses among the ways of the same bits, and by what is
+trained and on what, never by the clock: all trials of an optimizer go one way, however busy a machine is.
 """
 
 from __future__ import annotations
