@@ -1,9 +1,10 @@
 """Make a result set of the repository from nothing: python tools/publish_results.py SUITE [--store FOLDER]
 
 Runs the suite into build/results (interrupted, the same command goes on), or takes the store that
-``--store`` names. Then writes into results/<suite>: the store without predictions and histories of tuning
-trials (every number that a table of the report needs stays, and `show --plots` works), the report's tables,
-and environment.json, which says of what suite, on which machine and by which versions it was made.
+``--store`` names, which may lack trials. Then writes into results/<suite>: the store without predictions and
+histories of tuning trials and without trials that the suite no longer plans (every number that a table of the
+report needs stays, and `show --plots` works), the report's tables, and environment.json, which says of what
+suite, on which machine and by which versions it was made, and which planned trials have not been run.
 """
 
 from __future__ import annotations
@@ -84,6 +85,8 @@ def shrink(source: Path, copy: Path, suite: Suite) -> None:
     if read_text(meta["source"], path=source).data != read_text(suite.text, path=Path(suite.name)).data:
         sys.exit(f"{source}: was run with another suite of this name; run it again")
     db = sqlite3.connect(copy, isolation_level=None)
+    if notes is None and (outside := drop_unplanned(db)):
+        print(f"{source}: {outside} trials are not of this suite's plan: left out")
     if notes is not None:
         searched = [(key,) for key, *_ in notes.trials()]
         db.executemany("DELETE FROM predictions WHERE trial_id = ?", searched)
@@ -104,15 +107,27 @@ def shrink(source: Path, copy: Path, suite: Suite) -> None:
     db.close()
 
 
+def drop_unplanned(db: sqlite3.Connection) -> int:
+    """Remove the trials that an earlier version of the suite planned; returns how many."""
+    count = db.execute("DELETE FROM trials WHERE trial_id NOT IN (SELECT trial_id FROM plan)").rowcount
+    db.execute("DELETE FROM predictions WHERE trial_id NOT IN (SELECT trial_id FROM trials)")
+    db.execute("DELETE FROM environments WHERE id NOT IN (SELECT environment FROM trials)")
+    return count
+
+
 def origin(store: Path, suite: Suite) -> dict[str, object]:
-    """Say of what and where the trials of a store were made."""
+    """Say of what and where the trials of a store were made, and which of the plan it lacks."""
     with Store(store) as opened:
         trials = list(opened.trials())
+        plan = opened.plan()
+    have = {trial.trial_id for trial in trials}
+    lacking = Counter(f"{workload}, {optimizer}" for key, workload, optimizer in plan if key not in have)
     places = Counter(json.dumps({name: t.environment.get(name) for name in FACTS}) for t in trials)
     return {
         "suite": f"suites/{suite.name}.yaml",
         "suite_hash": suite.hash,
         "trials": len(trials),
+        "not_run": dict(lacking),
         "started": [min(t.started for t in trials), max(t.started for t in trials)],
         "environments": [{"trials": count, **json.loads(facts)} for facts, count in places.most_common()],
     }
