@@ -329,6 +329,7 @@ def report(
     alpha: float | None = None,
     correction: str | None = None,
     declaration: str | Path | None = None,
+    workloads: Sequence[str] | None = None,
 ) -> ReportFiles:
     """Write the report of one suite, or of several together: page, tables, exports and plots.
 
@@ -347,23 +348,30 @@ def report(
         Test this instead of what the (first) suite declares.
     declaration : path, optional
         A published declaration that the report is compared with.
+    workloads : sequence of str, optional
+        Read and report only these, by their labels; what is declared of all is then no question of it.
 
     Returns
     -------
     ReportFiles
         What was written.
     """
-    spec, found, folder = gather_results(*suites, results=results)
+    spec, found, folder = gather_results(*suites, results=results, workloads=workloads)
     spec = with_analysis(spec, baseline=baseline, primary=primary, alpha=alpha, correction=correction)
     published = None if declaration is None else read_declaration(Path(declaration))
     made = analyse(found, spec, published=published)
     made.failures.attempt("note of this look", lambda: note_look(made))
-    folder = Path(out) if out else folder / "report"
+    folder = Path(out) if out else folder / report_folder(workloads)
     return write_report(found, spec, folder, formats=formats, report=made)
 
 
+def report_folder(workloads: Sequence[str] | None) -> str:
+    """Name the folder of a report beside its store; one of some workloads leaves that of all as it is."""
+    return "report" if workloads is None else file_name(f"report-{'-'.join(workloads)}")
+
+
 def gather_results(
-    *suites: Suite | str | Path, results: str | Path = "results"
+    *suites: Suite | str | Path, results: str | Path = "results", workloads: Sequence[str] | None = None
 ) -> tuple[ReportSpec, Results, Path]:
     """Find and read stores for one analysis; see :func:`optbench.report.combine.gather`.
 
@@ -377,7 +385,7 @@ def gather_results(
     if not suites:
         raise StoreError("name at least one suite or store")
     stores = [find_store(suite, results=results) for suite in suites]
-    spec, found = gather(stores)
+    spec, found = gather(stores, workloads)
     folder = stores[0][1].parent
     return spec, found, folder if len(stores) == 1 else folder.with_name(file_name(spec.name))
 

@@ -48,6 +48,9 @@ def report(
     primary: Annotated[str | None, typer.Option(help="Test this metric.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Level.")] = None,
     correction: Annotated[str | None, typer.Option(help="holm, bonferroni, bh or none.")] = None,
+    workload: Annotated[
+        list[str] | None, typer.Option(help="Read and report only this workload; once or more.")
+    ] = None,
     both_columns: Annotated[
         bool, typer.Option("--both-columns", help="LaTeX tables over both columns of an article (table*).")
     ] = False,
@@ -66,7 +69,7 @@ def report(
             from optbench.report.combine import with_analysis
             from optbench.suite.declaration import read as read_declaration
 
-        spec, found, folder = api.gather_results(*suites, results=results)
+        spec, found, folder = api.gather_results(*suites, results=results, workloads=workload)
         spec = with_analysis(spec, baseline=baseline, primary=primary, alpha=alpha, correction=correction)
         published = None if declaration is None else read_declaration(declaration)
         check_formats(format or [], ("terminal", *FORMATS))
@@ -76,7 +79,7 @@ def report(
             return
         console = new_console()
         shown = show_report(spec, found, console, published=published)
-        out = out or folder / "report"
+        out = out or folder / api.report_folder(workload)
         if format != ["terminal"]:
             from optbench.report.build import DEFAULT_FORMATS, write_report
             from optbench.report.failures import ReportError

@@ -81,6 +81,8 @@ class Results:
         Of the stores that carry one.
     test_examples : mapping of str to int
         Size of the test part of each workload whose predictions are stored, by the id of one of its trials.
+    left_out : tuple of str
+        Workloads of the suites that were not read, as only others were asked for.
     """
 
     trials: pd.DataFrame
@@ -99,6 +101,7 @@ class Results:
     integrity: tuple[Integrity, ...] = ()
     signatures: tuple[Signature, ...] = ()
     test_examples: Mapping[str, int] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Say what is in it; the frames are fields."""
@@ -118,13 +121,15 @@ class Results:
         return known.pop() if len(known) == 1 else None
 
 
-def load_results(*paths: str | Path) -> Results:
+def load_results(*paths: str | Path, workloads: Sequence[str] | None = None) -> Results:
     """Read stores into tidy tables.
 
     Parameters
     ----------
     *paths : str or Path
         Store files or the folders that hold them.
+    workloads : sequence of str, optional
+        Read only the trials of these, by their labels, and check only their digests; of all if not given.
 
     Returns
     -------
@@ -140,7 +145,7 @@ def load_results(*paths: str | Path) -> Results:
     gathered = Gathered()
     for position, path in enumerate(paths):
         with Store(path) as store:
-            gathered.read(store, position, several=len(paths) > 1)
+            gathered.read(store, position, several=len(paths) > 1, part=workloads)
     rows = list(gathered.rows.values())
     frame = pd.DataFrame(rows)
     with naming_damage(paths):
@@ -219,7 +224,7 @@ def _epoch_frame(trials: pd.DataFrame, histories: Sequence[History], place: str)
         if held > most:
             raise StoreError(
                 f"{place}: the histories unpack to more than {most / 2**30:.3g} GB, half of this machine's "
-                f"memory or what {LIMIT_VARIABLE} allows; report on a machine with more, or on fewer seeds"
+                f"memory or what {LIMIT_VARIABLE} allows; report on a machine with more, or on some workloads"
             )
         if matrix.size:
             parts.setdefault(columns, []).append(matrix)

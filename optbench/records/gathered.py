@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from optbench.datasets import registry
@@ -43,8 +43,11 @@ class Gathered:
     unfit: dict[str, dict[str, Any]] = field(default_factory=dict)
     test_examples: dict[str, int] = field(default_factory=dict)
 
-    def read(self, store: Store, position: int, *, several: bool) -> None:
-        """Take in one store; ``several`` asks for what tells equal labels of different stores apart."""
+    def read(self, store: Store, position: int, *, several: bool, part: Sequence[str] | None = None) -> None:
+        """Take in one store, or of it some workloads.
+
+        ``several`` asks for what tells equal labels of different stores apart.
+        """
         meta = store.meta()
         self.metas.append(meta)
         self.metrics += declared_metrics(meta)
@@ -53,20 +56,26 @@ class Gathered:
             if entry.key not in self.passes or entry.measured > self.passes[entry.key].measured:
                 self.passes[entry.key] = entry
         if (journal := tuning_journal.read(meta)) is not None:
+            if part is not None:
+                journal = replace(journal, studies=tuple(s for s in journal.studies if s.workload in part))
             self.journals.append(journal)
             self.roles |= _roles(journal)
-        in_plan = {key for key, _, _ in store.plan()}
+        in_plan = {key for key, _, _ in store.plan(part)}
         self.planned.update(in_plan - self.roles.keys())
         self.in_plans |= in_plan
-        self.recorded |= store.statuses().keys()
-        self.integrity.append(found := store.verify())
+        if part is None:
+            self.recorded |= store.statuses().keys()
+            found = store.verify()
+        else:
+            found = store.verify(sorted(in_plan), beside=True)
+        self.integrity.append(found)
         if (signed := signature(store)) is not None:
             self.signatures.append(signed)
         if damaged := next((m for m in found.misfits if m.field is not None), None):
             raise DamageError(f"{damaged.field} of trial {shown(damaged.trial_id)}")
-        self.test_examples |= store.test_examples()
+        self.test_examples |= store.test_examples(part)
         configs: dict[tuple[str, ...], str] = {}
-        for workload, optimizer, trial in store.planned():
+        for workload, optimizer, trial in store.planned(part):
             if self._has_better(trial):
                 continue
             if (misfit := found.unfit.get(trial.trial_id)) is not None:

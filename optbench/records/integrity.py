@@ -128,7 +128,7 @@ class Integrity:
         )
 
 
-def verify(db: sqlite3.Connection, ids: Iterable[str] | None = None) -> Integrity:
+def verify(db: sqlite3.Connection, ids: Iterable[str] | None = None, *, beside: bool = False) -> Integrity:
     """Compare a store with its digests, and its values with each other.
 
     Parameters
@@ -137,6 +137,8 @@ def verify(db: sqlite3.Connection, ids: Iterable[str] | None = None) -> Integrit
         Of a store of the newest format.
     ids : iterable of str, optional
         Only these records; all, and what lies beside them, if not given.
+    beside : bool
+        Of some records, too: the plan and the facts about the suite.
 
     Returns
     -------
@@ -154,13 +156,13 @@ def verify(db: sqlite3.Connection, ids: Iterable[str] | None = None) -> Integrit
     try:
         with _reading(db):
             try:
-                return _verify(db, ids)
+                return _verify(db, ids, beside=beside)
             except sqlite3.OperationalError as error:
                 if "decode" not in str(error):
                     raise
             # What is no text any more is a misfit, not an end.
             db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-            return _verify(db, ids)
+            return _verify(db, ids, beside=beside)
     finally:
         db.text_factory = before
 
@@ -178,7 +180,7 @@ def _reading(db: sqlite3.Connection) -> Iterator[None]:
         db.execute("COMMIT")
 
 
-def _verify(db: sqlite3.Connection, ids: Iterable[str] | None) -> Integrity:
+def _verify(db: sqlite3.Connection, ids: Iterable[str] | None, *, beside: bool) -> Integrity:
     environments = _environments(db)
     total, bare, records = RecordSum(), 0, 0
     misfits: list[Misfit] = []
@@ -194,7 +196,9 @@ def _verify(db: sqlite3.Connection, ids: Iterable[str] | None) -> Integrity:
             damaged = damaged_field(row, environments)
             misfits.append(Misfit(trial_id=key, what=what, field=damaged))
     if ids is None:
-        misfits += _parts(db, total)
+        misfits += _records(db, total)
+    if ids is None or beside:
+        misfits += _parts(db)
     return Integrity(records=records, bare=bare, misfits=tuple(misfits))
 
 
@@ -314,21 +318,26 @@ def _examples(dtype: str, packed: bytes) -> int:
     return len(unpack(packed)) // np.dtype(dtype).itemsize
 
 
-def _parts(db: sqlite3.Connection, total: RecordSum) -> Iterator[Misfit]:
-    """What does not fit beside the records; nothing for a store that was never sealed."""
+def _records(db: sqlite3.Connection, total: RecordSum) -> Iterator[Misfit]:
+    """What does not fit of the records as a whole."""
     # A damaged key can lead to another row, or to none, though every row by itself is sound.
     for (words,) in db.execute(f"PRAGMA integrity_check({NAMED})"):
         if words != "ok":
             yield Misfit(what=f"SQLite finds: {one_line(ValueError(words))}")
     seals = read_seals(db)
-    if not seals:
-        return
     if RECORDS in seals and seals[RECORDS] != total.text:
         count, _, _ = seals[RECORDS].partition(":")
         what = f"{total.count} records, and {count} were written"
         if count == str(total.count):
             what = "the digests of the records are not those that were written"
         yield Misfit(what=what)
+
+
+def _parts(db: sqlite3.Connection) -> Iterator[Misfit]:
+    """What does not fit beside the records; nothing for a store that was never sealed."""
+    seals = read_seals(db)
+    if not seals:
+        return
     found = part_digests(db)
     for part in sorted({*found, *seals} - {RECORDS, CHAIN}):
         name = f"meta entry {shown(part[5:])}" if part.startswith("meta ") else f"the {part}"

@@ -96,9 +96,9 @@ class StoreReader:
 
     _db: sqlite3.Connection
 
-    def verify(self, ids: Iterable[str] | None = None) -> Integrity:
+    def verify(self, ids: Iterable[str] | None = None, *, beside: bool = False) -> Integrity:
         """Compare the store, or some of its records, with its digests and with itself; see there."""
-        return verify(self._db, ids)
+        return verify(self._db, ids, beside=beside)
 
     def seals(self) -> dict[str, str]:
         """Digests of the store's parts as they were written; none where an older optbench wrote it."""
@@ -108,12 +108,15 @@ class StoreReader:
         """Facts about the suite."""
         return dict(self._db.execute("SELECT key, value FROM meta"))
 
-    def plan(self) -> list[tuple[str, str, str]]:
+    def plan(self, part: Sequence[str] | None = None) -> list[tuple[str, str, str]]:
         """Trial id, workload label and optimizer label of every planned trial, in order.
 
-        A control character in a label, which no suite can have, is written as its escape.
+        ``part``: only of these workloads. A control character in a label, which no suite can have, is written
+        as its escape.
         """
-        rows = self._db.execute("SELECT trial_id, workload, optimizer FROM plan ORDER BY position")
+        where, labels = _of_part(part)
+        query = f"SELECT trial_id, workload, optimizer FROM plan {where} ORDER BY position"
+        rows = self._db.execute(query, labels)
         return [(key, visible(workload), visible(optimizer)) for key, workload, optimizer in rows]
 
     def statuses(self) -> dict[str, Status]:
@@ -139,8 +142,13 @@ class StoreReader:
                 raise DamageError(f"{field} of trial {shown(row[0])}")
             yield _trial(row, environments)
 
-    def planned(self) -> Iterator[tuple[str, str, StoredTrial]]:
+    def planned(self, part: Sequence[str] | None = None) -> Iterator[tuple[str, str, StoredTrial]]:
         """Read the planned trials that have a record, in the plan's order, each after its two labels.
+
+        Parameters
+        ----------
+        part : sequence of str, optional
+            Only of these workloads.
 
         Yields
         ------
@@ -150,9 +158,10 @@ class StoreReader:
             :func:`optbench.records.store.naming_damage` finds the value.
         """
         environments = self._environments()
+        where, labels = _of_part(part)
         query = f"""SELECT p.workload, p.optimizer, {select_trials(alias="t")}
-            FROM plan p JOIN trials t USING (trial_id) ORDER BY p.position"""
-        for workload, optimizer, *row in self._db.execute(query):
+            FROM plan p JOIN trials t USING (trial_id) {where} ORDER BY p.position"""
+        for workload, optimizer, *row in self._db.execute(query, labels):
             yield visible(workload), visible(optimizer), _trial(row, environments)
 
     def summaries(self, ids: Iterable[str] | None = None) -> Iterator[TrialSummary]:
@@ -175,13 +184,14 @@ class StoreReader:
         )
         return {epoch: _predicted(dtype, blob, trial_id) for epoch, dtype, blob in rows}
 
-    def test_examples(self) -> dict[str, int]:
+    def test_examples(self, part: Sequence[str] | None = None) -> dict[str, int]:
         """Number of test examples of each workload whose predictions are stored, by the id of one trial.
 
         Predictions that are damaged count for nothing: :meth:`verify` names their trial.
         """
         found = {}
-        for (workload,) in list(self._db.execute("SELECT DISTINCT workload FROM plan")):
+        where, labels = _of_part(part)
+        for (workload,) in list(self._db.execute(f"SELECT DISTINCT workload FROM plan {where}", labels)):
             row = self._db.execute(
                 "SELECT trial_id, dtype, classes FROM plan JOIN predictions USING (trial_id) "
                 "WHERE workload = ? LIMIT 1",
@@ -209,6 +219,11 @@ class StoreReader:
             if not isinstance(found[key], dict):
                 raise DamageError(f"environment {shown(key)} is no mapping")
         return found
+
+
+def _of_part(part: Sequence[str] | None) -> tuple[str, Sequence[str]]:
+    """A condition that a row of the plan is of these workloads, and its values; empty for all."""
+    return ("", ()) if part is None else (f"WHERE workload IN ({', '.join('?' * len(part))})", part)
 
 
 def _predicted(dtype: Any, blob: Any, trial_id: Any) -> NDArray[np.integer[Any]]:

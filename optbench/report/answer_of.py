@@ -287,7 +287,16 @@ def _step_ratios(boards: Sequence[Leaderboard]) -> dict[str, float]:
 
 
 def _missing(results: Results, boards: Sequence[Leaderboard]) -> Sentence:
-    """Say how the planned trials ended."""
+    """Say how the planned trials ended, and that there are others that were not read."""
+    found = _ended(results, boards)
+    if not (others := results.left_out):
+        return found
+    words = listed(others) if len(others) <= MOST_NAMED else f"{len(others):,} workloads of the suite"
+    text = f"{found.text} Not read, as only others were asked for: {words}."
+    return Sentence(kind=found.kind, text=text, caution=True)
+
+
+def _ended(results: Results, boards: Sequence[Leaderboard]) -> Sentence:
     trials = results.trials
     planned = max(results.planned, len(trials))
     counts = {word: trials.loc[trials["status"] == word, "optimizer"] for word in ("diverged", "crashed")}

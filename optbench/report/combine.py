@@ -18,13 +18,17 @@ from optbench.task import Metrics
 Labels = Mapping[tuple[int, str, str], tuple[str, str]]
 
 
-def gather(stores: Sequence[tuple[ReportSpec, Path]]) -> tuple[ReportSpec, Results]:
+def gather(
+    stores: Sequence[tuple[ReportSpec, Path]], workloads: Sequence[str] | None = None
+) -> tuple[ReportSpec, Results]:
     """Read one or more stores for one analysis.
 
     Parameters
     ----------
     stores : sequence of (ReportSpec, Path)
         Each store with what its suite asks of a report.
+    workloads : sequence of str, optional
+        Only these, by their labels in a suite; all if not given.
 
     Returns
     -------
@@ -34,16 +38,30 @@ def gather(stores: Sequence[tuple[ReportSpec, Path]]) -> tuple[ReportSpec, Resul
     results : Results
         With the labels of that spec: where two stores use one label for different things, the suite's name
         is added to it.
+
+    Raises
+    ------
+    SuiteError
+        If no suite has such a workload.
     """
     specs = [spec for spec, _ in stores]
-    results = load_results(*(path for _, path in stores))
+    labels_of_all = dict.fromkeys(entry.label for spec in specs for entry in spec.workloads)
+    if workloads is not None:
+        workloads = [known_choice("--workload", label, labels_of_all) for label in workloads]
+        specs = [_part(spec, workloads) for spec in specs]
+    results = load_results(*(path for _, path in stores), workloads=workloads)
     # A suite's file may say of a metric what an earlier state of it did not.
     metrics = Metrics.of(metric for spec in specs for entry in spec.workloads for metric in entry.metrics)
-    results = replace(results, metrics=metrics)
+    left_out = () if workloads is None else tuple(label for label in labels_of_all if label not in workloads)
+    results = replace(results, metrics=metrics, left_out=left_out)
     if len(stores) == 1:
         return specs[0], results
     labels = _labels(results.trials, _names(specs)) if len(results.trials) else {}
     return _combine(specs, labels), _relabel(results, labels) if labels else results
+
+
+def _part(spec: ReportSpec, workloads: Sequence[str]) -> ReportSpec:
+    return replace(spec, workloads=tuple(entry for entry in spec.workloads if entry.label in workloads))
 
 
 def _labels(trials: pd.DataFrame, names: Sequence[str]) -> Labels:

@@ -35,6 +35,8 @@ class Declared:
         Why p-values of a fixed n do not hold.
     differences : tuple of tuple of str
         By store: in what this report differs from the store's last declaration.
+    part : bool
+        Whether only some of the suite's workloads were read: then no verdict answers its question.
     """
 
     short: str
@@ -42,6 +44,7 @@ class Declared:
     sentences: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     differences: tuple[tuple[str, ...], ...] = ()
+    part: bool = False
 
 
 #: Of a report whose declaration could not be read.
@@ -82,6 +85,8 @@ def declared(results: Results, spec: ReportSpec, published: Published | None = N
     if several and len(hashes) > 1:
         short, before = "not declared together", False
         sentences.insert(0, "That these stores are analysed together was declared in none of them.")
+    if results.left_out:
+        short, before = "some of the workloads", False
     if published is not None:
         sentences.append(_published(published, results, spec))
     warnings = [text for part in parts for text in part.warnings]
@@ -92,6 +97,7 @@ def declared(results: Results, spec: ReportSpec, published: Published | None = N
     return Declared(
         short=visible(short),
         before=before,
+        part=bool(results.left_out),
         sentences=tuple(map(visible, sentences)),
         warnings=tuple(dict.fromkeys(map(visible, warnings))),
         differences=tuple(p.differences[0] for p in parts),
@@ -110,7 +116,7 @@ def _of_store(
         what = "The trials were imported; when" if meta.get("imported") else "When"
         text = f"{what} analysis, seeds and workloads were declared is not recorded."
         return Declared(short=NOT_RECORDED, before=False, sentences=(text,), differences=((),))
-    now = () if several else tuple(_differences(declarations.states[-1].content, spec))
+    now = () if several else tuple(_differences(declarations.states[-1].content, spec, results.left_out))
     sentences = [_first(declarations.states[0]), *(_later(state) for state in declarations.states[1:])]
     if now:
         seen = int((results.trials["status"] != "crashed").sum()) if len(results.trials) else 0
@@ -129,9 +135,16 @@ def _of_store(
     )
 
 
-def _differences(content: Content, spec: ReportSpec) -> list[str]:
-    """In what a report differs from what was declared; a part of the declared seeds and backends does not."""
+def _differences(content: Content, spec: ReportSpec, left_out: Sequence[str]) -> list[str]:
+    """In what a report differs from what was declared; a part of the declared seeds and backends does not.
+
+    Workloads that were left out when the store was read are no change: see ``Declared.part``.
+    """
     here = report_content(spec)
+    if left_out:
+        entries = content.get("workloads", {})
+        content = {**content, "workloads": {name: entries[name] for name in entries if name not in left_out}}
+        here["analysis"]["question"] = content.get("analysis", {}).get("question")
     for name in ("seeds", "backends"):
         known = content.get(name, [])
         if all(value in known for value in here[name]):
@@ -241,7 +254,7 @@ def _warnings(
 def _published(published: Published, results: Results, spec: ReportSpec) -> str:
     began = min(results.trials["started"]) if len(results.trials) else ""
     name = f"the declaration {published.path} ({published.declared}, SHA-256 {published.hash[:16]})"
-    found = _differences(published.content, spec)
+    found = _differences(published.content, spec, results.left_out)
     for meta in results.meta:
         if (known := declarations.read(meta)) is not None:
             found += changes(published.content, known.states[-1].content)

@@ -11,7 +11,7 @@ from optbench.records.pairing import DECLARED
 from optbench.report.answer import count_range
 from optbench.report.declared import Declared
 from optbench.report.leaderboard import Leaderboard
-from optbench.report.questions import QUESTION_TEXTS
+from optbench.report.questions import PART, QUESTION_TEXTS
 from optbench.report.reasons import reach
 from optbench.report.text import listed
 from optbench.suite.report_spec import Analysis, ReportSpec
@@ -154,6 +154,8 @@ def _tested(spec: ReportSpec, boards: Sequence[Leaderboard], declared: Declared)
         )
     if spec.families > 1 and analysis.correction not in ("none", "bh"):
         text += f" Corrected p-values were multiplied by the {spec.families} workloads."
+    if declared.part:
+        return f"{text} {PART}"
     word = "confirmatory" if declared.before else "main"
     return f"{text} The {word} question: {QUESTION_TEXTS[spec.question]} All other verdicts are exploratory."
 

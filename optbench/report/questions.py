@@ -19,6 +19,12 @@ QUESTION_TEXTS: Mapping[Question, str] = {
 }
 
 
+#: Of a report on some of a suite's workloads.
+PART = (
+    "The suite asks its question of all its workloads, and only some were read: all verdicts are exploratory."
+)
+
+
 def marked(
     boards: Sequence[Leaderboard], overall: Sequence[Across], spec: ReportSpec, declared: Declared
 ) -> tuple[list[Leaderboard], list[Across]]:
@@ -26,9 +32,10 @@ def marked(
 
     Verdicts are called confirmatory only where all was declared before the first trial, and else the main
     question's. Where trials ran in several settings, the question is asked of the first backend of the suite
-    (and its first device and precision); the other settings repeat it, as exploration.
+    (and its first device and precision); the other settings repeat it, as exploration. Of some of the
+    workloads nothing answers it.
     """
-    first = _first_setting(boards, spec)
+    first = None if declared.part else _first_setting(boards, spec)
     word = CONFIRMATORY if declared.before else MAIN
     new_boards = [
         replace(
@@ -73,6 +80,8 @@ def _question(
     boards: Sequence[Leaderboard], overall: Sequence[Across], spec: ReportSpec, declared: Declared
 ) -> str:
     """Say which question is the confirmatory one, and whether it could be asked."""
+    if declared.part:
+        return PART
     named = "" if spec.analysis.question else ", taken because the suite declares none"
     what = "Confirmatory question" if declared.before else "Main question, not confirmatory"
     text = f"{what} (`{spec.question}`{named}): {QUESTION_TEXTS[spec.question]} "
