@@ -103,8 +103,7 @@ def counts(store: Store) -> tuple[int, int]:
     searched: set[str] = set()
     if (found := journal.read(meta)) is not None:
         searched = {key for key, *_ in found.trials()} | set(found.untuned)
-    seen = sum(s != "crashed" for key, s in store.statuses().items() if key not in searched)
-    planned = sum(key not in searched for key, _, _ in store.plan())
+    seen, planned = store.counts(searched)
     return seen, max(seen, planned)
 
 

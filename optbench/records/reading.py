@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -122,6 +122,12 @@ class StoreReader:
     def statuses(self) -> dict[str, Status]:
         """Status of every stored trial by id."""
         return dict(self._db.execute("SELECT trial_id, status FROM trials"))
+
+    def counts(self, besides: Collection[str]) -> tuple[int, int]:
+        """Trials with an outcome, and planned ones, besides some; read one by one, as they may be millions."""
+        queries = ("SELECT trial_id FROM trials WHERE status != 'crashed'", "SELECT trial_id FROM plan")
+        seen, planned = (sum(key not in besides for (key,) in self._db.execute(query)) for query in queries)
+        return seen, planned
 
     def block(self, block_id: str) -> list[str]:
         """Ids of a block's trials."""
