@@ -124,7 +124,7 @@ class StoreReader:
         return dict(self._db.execute("SELECT trial_id, status FROM trials"))
 
     def counts(self, besides: Collection[str]) -> tuple[int, int]:
-        """Trials with an outcome, and planned ones, besides some; read one by one, as they may be millions."""
+        """Trials with an outcome, and planned ones, besides some; read one by one: they may be millions."""
         queries = ("SELECT trial_id FROM trials WHERE status != 'crashed'", "SELECT trial_id FROM plan")
         seen, planned = (sum(key not in besides for (key,) in self._db.execute(query)) for query in queries)
         return seen, planned
