@@ -7,7 +7,8 @@ Such trials were not trained here, so nothing proves that they match: their fing
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,7 +32,7 @@ from optbench.records.gathered import declared_metrics
 from optbench.records.identity import imported_ids
 from optbench.records.logs import HISTORY, RunLog
 from optbench.records.pairing import DECLARED
-from optbench.records.store import FILE_NAME, Store, StoredTrial, StoreError
+from optbench.records.store import FILE_NAME, Store, StoredTrial, StoreError, new_store
 from optbench.suite.report_spec import Analysis, ReportSpec, ReportWorkload, Targets
 from optbench.task import CustomMetric, Direction, sign_of
 from optbench.trial import STREAMS, Fingerprints, Seeds, TrialRecord, TrialSpec, content_hash
@@ -55,7 +56,7 @@ def write(
     directions: Mapping[str, Direction] | None = None,
     notes: Sequence[str] = (),
 ) -> Imported:
-    """Write runs of other tools into a store, in one transaction.
+    """Write runs of other tools into a store: all of them, or none where the process is ended.
 
     Parameters
     ----------
@@ -110,7 +111,7 @@ def write(
     trials = [*known.values(), *new.values()]
     spec = _report_spec(out.resolve().name, trials, rows, baseline, custom, primary)
     notes = (*said, *notes, *notes_of(logs))
-    with Store(out, write=True) as store, store.writing():
+    with _opened(out) as store:
         store.set_plan((key, *labels) for key, labels in rows.items())
         store.set_meta(
             suite=spec.name,
@@ -123,7 +124,18 @@ def write(
             imported_notes="\n".join(dict.fromkeys([*_earlier_notes(store), *notes])),
         )
         store.add(*new.values())
-        return Imported(store=store.path, trials=len(rows), new=len(new), notes=notes)
+    return Imported(store=out / FILE_NAME, trials=len(rows), new=len(new), notes=notes)
+
+
+@contextmanager
+def _opened(out: Path) -> Iterator[Store]:
+    """Open the store of an earlier import for one transaction, or make one that gets its name at its end."""
+    if not (out / FILE_NAME).is_file():
+        with new_store(out / FILE_NAME) as store:
+            yield store
+        return
+    with Store(out, write=True) as store, store.writing(), store.together():
+        yield store
 
 
 def _earlier_notes(store: Store) -> list[str]:

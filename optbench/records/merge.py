@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 from optbench.records import declarations, step_times
 from optbench.records.integrity import NAMED, Misfit
-from optbench.records.store import FILE_NAME, Store, StoredTrial, StoreError
+from optbench.records.store import FILE_NAME, Store, StoredTrial, StoreError, new_store
 from optbench.task import is_time
 from optbench.tuning import journal
 
@@ -56,50 +55,44 @@ def merge(stores: Sequence[Path], out: Path) -> Merged:
         raise StoreError(f"{target}: a store is there already; give another folder with -o")
     if len(stores) < 2:
         raise StoreError("merge: name at least two stores")
-    unfinished = target.with_name("merging.sqlite")
     conflicts: list[str] = []
     bare: list[str] = []
     unfit: dict[str, str] = {}
     shared = 0
-    try:
-        with Store(unfinished, write=True) as merged:
-            for number, path in enumerate(stores):
-                with Store(path) as store:
-                    if not number:
-                        first, meta = store.path, store.meta()
-                    here = store.meta()
-                    if (here.get("suite"), here.get("hash")) != (meta.get("suite"), meta.get("hash")):
-                        raise StoreError(
-                            f"{store.path}: of suite {here.get('suite')!r} ({here.get('hash')}), but {first} "
-                            f"of {meta.get('suite')!r} ({meta.get('hash')}); `optbench report A B` analyses "
-                            "stores of several suites together"
-                        )
-                    found = store.verify()
-                    if found.parts:
-                        raise store.damaged("; ".join(misfit.what for misfit in found.parts[:NAMED]))
-                    if found.bare:
-                        bare.append(f"{store.path}: {found.without_digest}")
-                    known = merged.statuses()
-                    wanted = []
-                    sizes = len(known), len(store.statuses())
-                    for key, status in store.statuses().items():
-                        shared += key in known
-                        if (misfit := found.unfit.get(key)) is not None:
-                            conflicts += _unfit(merged, store, misfit) if key in known else []
-                            unfit.setdefault(key, f"{store.path}: {misfit}")
-                        elif key not in known or (known[key] == "crashed" and status != "crashed"):
-                            wanted.append(key)
-                        elif status != "crashed":
-                            conflicts += _differ(merged, store, key)
-                    merged.copy_trials(store, wanted)
-                    conflicts += _join_plans(merged, store)
-                    both = declarations.joined(merged.meta(), here, sizes) if number else {}
-                    merged.set_meta(**{**_newer(merged.meta(), here), **both})
-            have = merged.statuses()
-        os.replace(unfinished, target)
-    finally:
-        for path in target.parent.glob(f"{unfinished.name}*"):
-            path.unlink()
+    with new_store(target) as merged:
+        for number, path in enumerate(stores):
+            with Store(path) as store:
+                if not number:
+                    first, meta = store.path, store.meta()
+                here = store.meta()
+                if (here.get("suite"), here.get("hash")) != (meta.get("suite"), meta.get("hash")):
+                    raise StoreError(
+                        f"{store.path}: of suite {here.get('suite')!r} ({here.get('hash')}), but {first} "
+                        f"of {meta.get('suite')!r} ({meta.get('hash')}); `optbench report A B` analyses "
+                        "stores of several suites together"
+                    )
+                found = store.verify()
+                if found.parts:
+                    raise store.damaged("; ".join(misfit.what for misfit in found.parts[:NAMED]))
+                if found.bare:
+                    bare.append(f"{store.path}: {found.without_digest}")
+                known = merged.statuses()
+                wanted = []
+                sizes = len(known), len(store.statuses())
+                for key, status in store.statuses().items():
+                    shared += key in known
+                    if (misfit := found.unfit.get(key)) is not None:
+                        conflicts += _unfit(merged, store, misfit) if key in known else []
+                        unfit.setdefault(key, f"{store.path}: {misfit}")
+                    elif key not in known or (known[key] == "crashed" and status != "crashed"):
+                        wanted.append(key)
+                    elif status != "crashed":
+                        conflicts += _differ(merged, store, key)
+                merged.copy_trials(store, wanted)
+                conflicts += _join_plans(merged, store)
+                both = declarations.joined(merged.meta(), here, sizes) if number else {}
+                merged.set_meta(**{**_newer(merged.meta(), here), **both})
+        have = merged.statuses()
     lost = [f"{words}: left out" for key, words in unfit.items() if key not in have]
     conflicts += [f"{words}: taken from another store" for key, words in unfit.items() if key in have]
     return Merged(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -98,6 +99,7 @@ class Store(StoreReader):
         path = Path(path)
         self._untouched = False  # since a run found that every digest fits
         self._as_written = False  # every digest fits: said by `repair`, kept by `close`
+        self._together: _Moves | None = None  # of a transaction around others
         try:
             self.path = path / FILE_NAME if path.is_dir() or (write and not path.suffix) else path
             if not write and not self.path.is_file():
@@ -179,18 +181,20 @@ class Store(StoreReader):
         ------
         StoreBusyError
             If another process holds it.
+        StoreError
+            If there is no lock to be had.
         """
-        import filelock  # here, as reading needs no lock
+        with _writing(self.path):
+            yield
 
-        lock = filelock.FileLock(self.path.with_name("run.lock"), timeout=0)
-        try:
-            with lock:
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write all that is written inside in one transaction: a kill leaves all of it, or nothing."""
+        with self._transaction("meta", "plan") as self._together:
+            try:
                 yield
-        except filelock.Timeout:
-            raise StoreBusyError(
-                f"{self.path}: another run is writing to this store; wait for it to end, "
-                "or give this one a folder of its own with --results"
-            ) from None
+            finally:
+                self._together = None
 
     def set_meta(self, **values: str) -> None:
         """Write facts about the suite."""
@@ -314,6 +318,9 @@ class Store(StoreReader):
         list
             For the records that come and go.
         """
+        if self._together is not None:
+            yield self._together
+            return
         moves: _Moves = []
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -342,6 +349,60 @@ class Store(StoreReader):
             with contextlib.closing(file):
                 file.backup(self._db)
         migrate(self._db)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Hold the lock of a store's file; see :meth:`Store.writing`."""
+    import filelock  # here, as reading needs no lock
+
+    try:
+        with filelock.FileLock(path.with_name("run.lock"), timeout=0):
+            yield
+    except filelock.Timeout:
+        raise StoreBusyError(
+            f"{path}: another run is writing to this store; wait for it to end, or give this one a folder of "
+            "its own with --results and join both with `optbench merge`"
+        ) from None
+
+
+@contextmanager
+def new_store(target: Path) -> Iterator[Store]:
+    """Make a store that gets its name when all of it is written: a kill leaves the whole of it, or none.
+
+    Parameters
+    ----------
+    target : Path
+        Its file.
+
+    Yields
+    ------
+    Store
+        Under another name; what an earlier process left of one is taken away first.
+
+    Raises
+    ------
+    StoreBusyError, StoreError
+        If another process makes it, or it cannot be written.
+    """
+    unfinished = target.with_name(f"unfinished-{target.name}")
+
+    def remove() -> None:
+        for path in target.parent.glob(f"{unfinished.name}*"):
+            path.unlink()
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"no store can be made: {explain(error)}") from None
+    with _writing(target):
+        try:
+            remove()
+            with Store(unfinished, write=True) as store:
+                yield store
+            os.replace(unfinished, target)
+        finally:
+            remove()
 
 
 def annotate(path: Path, key: str, change: Callable[[str | None], str]) -> None:

@@ -74,7 +74,7 @@ def test_parts_of_a_suite_merge_to_the_whole(write_suite, tmp_path):
     before = [part.read_bytes() for part in parts]
     merged = call("merge", *parts, "-o", tmp_path / "merged")
     assert merged.exit_code == 0, merged.output
-    assert sorted(p.name for p in (tmp_path / "merged").iterdir()) == ["store.sqlite"]
+    assert sorted(p.name for p in (tmp_path / "merged").iterdir()) == ["run.lock", "store.sqlite"]
     assert "4 trials, 0 of them in several stores" in merged.output
     assert content(tmp_path / "merged") == content(whole)
     assert [part.read_bytes() for part in parts] == before
@@ -137,3 +137,32 @@ def test_a_damaged_store_is_said_to_be_one(store, damage):
     assert done.exit_code == 2
     assert "store" in done.output
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("words", [["run"], ["run", "--fresh"], ["run", "--workers", "2"], ["run", "--time"]])
+def test_a_second_run_of_a_suite_is_told_and_changes_nothing(store, write_suite, words):
+    before, suite = content(store), write_suite()
+    with Store(store, write=True) as first_run, first_run.writing():
+        second = call(words[0], suite, *words[1:], "--results", store.parent.parent)
+        assert second.exit_code == 2, second.output
+        assert "another run is writing to this store" in second.output
+        assert "optbench merge" in second.output
+        assert content(store) == before
+
+
+def test_an_import_and_a_merge_wait_for_nobody_who_writes_there(store, tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("optimizer,seed,test_accuracy\nwame,0,0.9\nadam,0,0.8\n")
+    out = tmp_path / "out"
+    assert call("import", table, "-o", out).exit_code == 0
+    before = content(out)
+    table.write_text(table.read_text() + "wame,1,0.9\nadam,1,0.8\n")
+    with Store(out, write=True) as other, other.writing():
+        told = call("import", table, "-o", out)
+        assert (told.exit_code, "another run is writing" in told.output) == (2, True)
+        assert content(out) == before
+    assert call("import", table, "-o", out).exit_code == 0
+    with Store(tmp_path / "merged", write=True) as other, other.writing():
+        other.path.unlink()
+        told = call("merge", store, store, "-o", tmp_path / "merged")
+        assert (told.exit_code, "another run is writing" in told.output) == (2, True)

@@ -1,42 +1,138 @@
-"""Disturb many runs: ``python -m tests.faults 100``."""
+"""Disturb many runs: ``python -m tests.faults 100 SEED``."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
+import threading
+import time
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
-from tests.faults import harness
+from tests.faults import commands, draw, harness, kinds
+from tests.faults.suites import BACKENDS, backends_here
 
 
-def main(count: int, seed: int) -> int:
-    """Disturb so many runs, and print what came of each kind."""
-    tried: Counter[str] = Counter()
-    survived: Counter[str] = Counter()
-    missed = 0
-    calm: dict[harness.Case, dict[str, object]] = {}
-    with tempfile.TemporaryDirectory(prefix="faults-") as place:
-        for number, case in enumerate(harness.cases(count, seed)):
-            key = replace(case, fault="", moment="", seed=0)
-            if key not in calm:
-                calm[key] = harness.undisturbed(Path(place) / f"calm-{number}", case)
-            folder = Path(place) / f"case-{number}"
-            found, hit = harness.disturbed(folder, case)
-            harness.clean(folder)
-            missed += not hit
-            tried[case.fault] += hit
-            survived[case.fault] += hit and found == calm[key]
-            print(
-                f"{case}: {'same' if found == calm[key] else 'OTHER'}{'' if hit else ' (too late)'}",
-                flush=True,
-            )
-    for name, n in tried.items():
-        print(f"{name}: {survived[name]} of {n} survived")
-    print(f"{sum(survived.values())} of {sum(tried.values())} survived; {missed} came too late")
-    return int(survived != tried)
+class _Calm:
+    """Contents of undisturbed stores; each sort is trained once a backend."""
+
+    def __init__(self, place: Path) -> None:
+        self._place, self._locks = place, threading.Lock()
+        self._lock_of = cache(lambda sort, backend: threading.Lock())
+        self._found: dict[tuple[str, str], dict[str, object]] = {}
+
+    def of(self, case: harness.Case) -> dict[str, object]:
+        """What the suite of a case leaves."""
+        key = case.sort, case.backend
+        with self._locks:
+            lock = self._lock_of(*key)
+        with lock:
+            if key not in self._found:
+                folder = self._place / f"calm-{'-'.join(key).replace(' ', '_')}"
+                self._found[key] = harness.undisturbed(folder, *key)
+                harness.clean(folder)
+            return self._found[key]
+
+
+def main() -> int:
+    """Disturb so many runs and commands, and print what came of each kind and backend."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("count", type=int, help="disturbed runs")
+    parser.add_argument("seed", type=int, nargs="?", default=0)
+    parser.add_argument("--jobs", type=int, default=2, help="cases at once")
+    parser.add_argument("--kinds", nargs="+", choices=kinds.KINDS, help="these alone")
+    parser.add_argument("--executors", nargs="+", choices=kinds.EXECUTORS, help="these alone")
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, help="these alone")
+    parser.add_argument("--commands", type=int, help="killed commands of each sort; by default a tenth")
+    asked = parser.parse_args()
+    listed = list(
+        draw.cases(
+            asked.count, asked.seed, backends=asked.backends, kinds=asked.kinds, executors=asked.executors
+        )
+    )
+    table = _Table()
+    clock = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="faults-") as name, ThreadPoolExecutor(asked.jobs) as pool:
+        place = Path(name)
+        calm = _Calm(place)
+        done = [pool.submit(_run, case, place, calm, table) for case in listed]
+        kills = max(1, asked.count // 10) if asked.commands is None else asked.commands
+        done += [
+            pool.submit(_command, command, kills, asked.seed, place, table)
+            for command in (commands.COMMANDS if kills else ())
+        ]
+        for future in done:
+            future.result()
+    for reason in _lacking(asked.backends):
+        print(f"not tried: {reason}")
+    return table.end(time.monotonic() - clock)
+
+
+def _run(case: harness.Case, place: Path, calm: _Calm, table: _Table) -> None:
+    expected = calm.of(case)
+    found = harness.disturbed(place / f"case-{case.seed}", case)
+    same = found.content == expected
+    words = "too late" if not found.hit else "same" if same else "OTHER"
+    table.add(
+        (case.kind, case.backend, case.executor, case.sort),
+        hit=found.hit,
+        fine=same and not found.complaints,
+        words=f"{case}: {words}, {found.seconds:.0f} s",
+        complaints=found.complaints,
+    )
+
+
+def _command(name: str, kills: int, seed: int, place: Path, table: _Table) -> None:
+    for number, complaints in enumerate(commands.killed(name, kills, seed, place / name)):
+        table.add(
+            (f"kill {name}",),
+            hit=True,
+            fine=not complaints,
+            words=f"{name}: kill {number}",
+            complaints=complaints,
+        )
+
+
+def _lacking(backends: Iterable[str] | None) -> list[str]:
+    found = [f"{name}: {reason}" for name, reason in kinds.kinds_here()[1].items()]
+    wanted = BACKENDS if backends is None else backends
+    return found + [f"{name}: not installed" for name in wanted if name not in backends_here()]
+
+
+class _Table:
+    """How many of what were tried and survived."""
+
+    def __init__(self, tell: Callable[[str], None] = lambda text: print(text, flush=True)) -> None:
+        self._tell, self._lock = tell, threading.Lock()
+        self._tried: list[Counter[str]] = [Counter() for _ in range(4)]
+        self._survived: list[Counter[str]] = [Counter() for _ in range(4)]
+        self._late = 0
+
+    def add(
+        self, names: tuple[str, ...], *, hit: bool, fine: bool, words: str, complaints: Iterable[str]
+    ) -> None:
+        """Count a case by each of its names, and print it."""
+        with self._lock:
+            self._late += not hit
+            for tried, survived, name in zip(self._tried, self._survived, names, strict=False):
+                tried[name] += hit
+                survived[name] += hit and fine
+            self._tell("\n  ".join([words, *complaints]))
+
+    def end(self, seconds: float) -> int:
+        """Print the tables, and give the exit code."""
+        for tried, survived in zip(self._tried, self._survived, strict=True):
+            self._tell("")
+            for name in sorted(tried):
+                self._tell(f"{name:28s} {survived[name]:4d} of {tried[name]:4d} survived")
+        whole, fine = self._tried[0].total(), self._survived[0].total()
+        self._tell(f"\n{fine} of {whole} survived, {self._late} came too late; {seconds:.0f} s")
+        return int(fine < whole or not whole)
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0))
+    sys.exit(main())

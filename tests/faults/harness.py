@@ -3,108 +3,95 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import resource
 import shutil
-import signal
 import sqlite3
-import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
 from optbench.records.store import Store
 from optbench.task import is_time
+from tests.faults.kinds import EXECUTORS, KINDS, Scene, prefix
+from tests.faults.nodes import TwoNodes
+from tests.faults.processes import PATIENCE, Running
+from tests.faults.suites import write_suite
 
-#: Seconds after which a run is taken to hang.
-PATIENCE = 300
-EPOCHS = 60
-SUITE = """
-suite: s
-workloads:
-  - dataset: digits
-    model: {{name: {model}}}
-    batch_size: {batch}
-    epochs: {epochs}
-    {more}
-optimizers:
-  wame: {{lr: 0.05}}
-  {other}
-seeds: {seeds}
-backends: [{backend}]
-{end}
-"""
-CLASS = "import torch\nclass Mine(torch.optim.SGD):\n    pass\n"
-FEATURES = {
-    "plain": {},
-    "stack": {"end": "engine: {batch_seeds: 2}"},
-    "tuned": {
-        "end": "tuning: {sampler: random, trials: 2, seeds: 1, space: {wame: {lr: {log: [0.01, 0.1]}}, "
-        "other: {lr: {log: [0.001, 0.1]}}}}"
-    },
-    "augmented": {"more": "augment: {rotation: 10}"},
-    "custom class": {"other": 'other: {class: "mine.py:Mine", lr: 0.1}'},
-}
-EXECUTORS = {"one process": (), "two workers": ("--workers", "2")}
+#: Times that a run is started anew which ended before it could be disturbed.
+TRIES = 3
+#: Ray's clusters of several nodes share a port.
+_CLUSTER = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Case:
     """What runs, how it is disturbed, and at which moment."""
 
-    feature: str = "plain"
+    sort: str = "plain"
     executor: str = "one process"
     backend: str = "torch"
-    fault: str = "kill"
+    kind: str = "kill"
     moment: str = "checkpoint"
     seed: int = 0
 
     def __str__(self) -> str:
-        return f"{self.feature}, {self.executor}, {self.backend}: {self.fault} at {self.moment} ({self.seed})"
+        return f"{self.sort}, {self.executor}, {self.backend}: {self.kind} at {self.moment} ({self.seed})"
 
 
-def write_suite(folder: Path, case: Case) -> Path:
-    """Write the suite of a case; its trials last some tenths of a second."""
-    parts = {"model": "mlp", "more": "", "other": "other: {optimizer: adam, lr: 0.01}", "end": ""}
-    parts |= FEATURES[case.feature]
-    numbers = {"epochs": EPOCHS, "batch": 64, "seeds": 2}
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "mine.py").write_text(CLASS)
-    path = folder / "s.yaml"
-    path.write_text(SUITE.format(**parts, **numbers, backend=case.backend))
-    return path
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a case: whether the fault hit a run, the store's content, and what else went wrong."""
+
+    hit: bool
+    content: dict[str, object]
+    complaints: tuple[str, ...] = ()
+    seconds: float = 0.0
 
 
-def command(suite: Path, case: Case) -> list[str]:
-    """The run, which saves its trials under way after every epoch."""
-    words = ["run", suite.name, "--results", "results", "--checkpoint-minutes", "0.00001"]
-    return [sys.executable, "-m", "optbench.cli", *words, *EXECUTORS[case.executor]]
+@dataclass
+class _Runs:
+    """The runs of one case in its folder."""
 
+    folder: Path
+    case: Case
+    nodes: TwoNodes | None = None
+    all: list[Running] = field(default_factory=list)
 
-def start(suite: Path, case: Case, **options: object) -> subprocess.Popen[str]:
-    """Start the run in a session of its own."""
-    return subprocess.Popen(
-        command(suite, case),
-        cwd=suite.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        **options,  # type: ignore[call-overload]
-    )
-
-
-def finish(suite: Path, case: Case) -> str:
-    """Run to the end; raises where that fails."""
-    process = start(suite, case)
-    output, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, output
-    return output
+    def start(
+        self,
+        *,
+        environment: dict[str, str | None] | None = None,
+        stdin: int | None = None,
+        limit: int | None = None,
+    ) -> Running:
+        """Start the command, which saves its trials under way after every epoch."""
+        words = ["run", "s.yaml", "--results", "results", "--checkpoint-minutes", "0.00001"]
+        address = [self.nodes.address] if self.nodes else []
+        changed = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
+        run = Running(
+            [
+                *prefix(KINDS[self.case.kind]),
+                *(sys.executable, "-m", "optbench.cli"),
+                *words,
+                *EXECUTORS[self.case.executor],
+                *address,
+            ],
+            self.folder,
+            environment={name: value for name, value in changed.items() if value is not None},
+            stdin=stdin,
+        )
+        if limit is not None:
+            resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        self.all.append(run)
+        return run
 
 
 def content(folder: Path) -> dict[str, object]:
@@ -125,7 +112,22 @@ def content(folder: Path) -> dict[str, object]:
         return found
 
 
-def wait_for(moment: str, folder: Path, process: subprocess.Popen[str], rng: random.Random) -> bool:
+def impossible_times(folder: Path) -> list[str]:
+    """Name durations below zero, and dates that are none."""
+    found = []
+    with Store(folder / "results" / "s") as store:
+        for trial in store.trials():
+            seconds = {**trial.timings, **{n: v for n, v in trial.history.items() if is_time(n)}}
+            found += [
+                f"{trial.trial_id}: {name} is below zero"
+                for name, values in seconds.items()
+                if np.nanmin(np.append(values, math.inf)) < 0
+            ]
+            datetime.fromisoformat(trial.started)
+    return found
+
+
+def wait_for(moment: str, folder: Path, run: Running, rng: random.Random) -> bool:
     """Wait until a checkpoint or a stored trial is there, and a moment longer; False if the run has ended."""
     store = folder / "results" / "s" / "store.sqlite"
     end = time.monotonic() + PATIENCE
@@ -140,125 +142,92 @@ def wait_for(moment: str, folder: Path, process: subprocess.Popen[str], rng: ran
             return bool(db.execute("SELECT count(*) FROM trials").fetchone()[0])
         return False
 
-    while process.poll() is None:
+    if moment == "start":
+        time.sleep(3 * rng.random())
+        return run.process.poll() is None
+    while run.process.poll() is None:
         if there():
             time.sleep(rng.random() * 0.1)
-            return process.poll() is None
-        assert time.monotonic() < end, f"no {moment} in {PATIENCE} s"
-        time.sleep(0.005)
+            return run.process.poll() is None
+        assert time.monotonic() < end, f"no {moment} in {PATIENCE} s: {run.output}"
+        time.sleep(0.003)
     return False
 
 
-def kill_all(process: subprocess.Popen[str]) -> None:
-    """End the run's session as a power cut does."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=PATIENCE)
+def disturbed(folder: Path, case: Case) -> Outcome:
+    """Run a case, disturb it once, and run it to the end."""
+    clock = time.monotonic()
+    with _CLUSTER if case.executor == "Ray, two nodes" else contextlib.nullcontext():
+        for number in range(TRIES):
+            place = folder.with_name(f"{folder.name}-{number}")
+            outcome = _disturbed(place, case, random.Random(case.seed + number))
+            clean(place)
+            if outcome.hit:
+                break
+    return Outcome(
+        hit=outcome.hit,
+        content=outcome.content,
+        complaints=outcome.complaints,
+        seconds=time.monotonic() - clock,
+    )
 
 
-def _kill(process: subprocess.Popen[str], folder: Path) -> None:
-    kill_all(process)
-
-
-def _kill_the_run_alone(process: subprocess.Popen[str], folder: Path) -> None:
-    process.kill()
-    process.communicate(timeout=PATIENCE)
-
-
-def _terminate(process: subprocess.Popen[str], folder: Path) -> None:
-    process.terminate()
-    process.communicate(timeout=PATIENCE)
-
-
-def _interrupt(process: subprocess.Popen[str], folder: Path) -> None:
-    os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=PATIENCE)
-
-
-def _stop(process: subprocess.Popen[str], folder: Path) -> None:
-    os.killpg(process.pid, signal.SIGSTOP)
-    time.sleep(1)
-    os.killpg(process.pid, signal.SIGCONT)
-    output, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, output
-
-
-def _lose_the_log(process: subprocess.Popen[str], folder: Path) -> None:
-    """A write-ahead log that is gone takes the last trials along; the run trains them again."""
-    kill_all(process)
-    for name in ("store.sqlite-wal", "store.sqlite-shm"):
-        (folder / "results" / "s" / name).unlink(missing_ok=True)
-
-
-def _damage_checkpoints(process: subprocess.Popen[str], folder: Path) -> None:
-    kill_all(process)
-    for path in (folder / "results" / "s" / "checkpoints").glob("*"):
-        raw = bytearray(path.read_bytes())
-        raw[len(raw) // 2] ^= 1
-        path.write_bytes(raw)
-
-
-#: What is done to a run under way; it is then run again until it is through.
-FAULTS: dict[str, Callable[[subprocess.Popen[str], Path], None]] = {
-    "kill": _kill,
-    "kill the run alone": _kill_the_run_alone,
-    "terminate": _terminate,
-    "interrupt": _interrupt,
-    "stop": _stop,
-    "lose the log": _lose_the_log,
-    "damage the checkpoints": _damage_checkpoints,
-}
-
-
-def _limited(size: int) -> Callable[[], None]:
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-
-#: Settings under which a run is started that fails or not, and is then run again as usual.
-SURROUNDINGS: dict[str, dict[str, object]] = {
-    "little room": {"preexec_fn": _limited(30_000)},
-    "no home": {"env": {k: v for k, v in os.environ.items() if k not in ("HOME", "USER")}},
-    "closed input": {"stdin": subprocess.DEVNULL},
-}
-
-
-def disturbed(folder: Path, case: Case) -> tuple[dict[str, object], bool]:
-    """Run a case, disturb it once, and run it to the end; its content, and whether the fault hit a run."""
-    suite = write_suite(folder, case)
-    hit = True
-    if case.fault in SURROUNDINGS:
-        process = start(suite, case, **SURROUNDINGS[case.fault])
-        process.communicate(timeout=PATIENCE)
-    else:
-        process = start(suite, case)
-        hit = wait_for(case.moment, folder, process, random.Random(case.seed))
+def _disturbed(folder: Path, case: Case, rng: random.Random) -> Outcome:
+    kind = KINDS[case.kind]
+    write_suite(folder, case.sort, case.backend)
+    runs = _Runs(folder, case)
+    if case.executor == "Ray, two nodes":
+        runs.nodes = TwoNodes(str(folder))
+    try:
+        run = runs.start(**kind.before(folder))
+        scene = Scene(run, runs.start, runs.nodes, rng)
+        hit = True
+        if kind.moments != ("start",):
+            hit = wait_for(case.moment, folder, run, rng)
         if hit:
-            FAULTS[case.fault](process, folder)
+            kind.act(scene)
+            hit = scene.hit
         else:
-            process.communicate(timeout=PATIENCE)
-    finish(suite, case)
-    return content(folder), hit
+            run.wait()
+        kind.after(scene)
+        complaints = [*scene.complaints, *_after(run)]
+        last = runs.start()
+        if (code := last.wait()) != 0:
+            complaints.append(f"run again, it ended with exit code {code}: {last.output}")
+            return Outcome(hit=hit, content={}, complaints=tuple(complaints))
+        complaints += [*_after(last), *impossible_times(folder)]
+        return Outcome(hit=hit, content=content(folder), complaints=tuple(complaints))
+    finally:
+        for run in runs.all:
+            run.kill()
+        if runs.nodes is not None:
+            runs.nodes.close()
 
 
-def undisturbed(folder: Path, case: Case) -> dict[str, object]:
-    """What the same suite leaves when nothing happens."""
-    finish(write_suite(folder, case), case)
-    return content(folder)
+def _after(run: Running) -> list[str]:
+    """What is wrong with a run that has ended."""
+    found = []
+    if "Traceback" in run.output:
+        found.append(f"a traceback:\n{run.output}")
+    if left := run.left():
+        found.append(f"outlived by {', '.join(one.words[:80] for one in left)}")
+    return found
 
 
-def cases(count: int, seed: int = 0) -> Iterator[Case]:
-    """Cases drawn at random over executors, features, faults and moments."""
-    rng = random.Random(seed)
-    for number in range(count):
-        yield Case(
-            feature=rng.choice(list(FEATURES)),
-            executor=rng.choice(list(EXECUTORS)),
-            fault=rng.choice([*FAULTS, *SURROUNDINGS]),
-            moment=rng.choice(["checkpoint", "stored trial"]),
-            seed=number,
-        )
+def undisturbed(folder: Path, sort: str, backend: str) -> dict[str, object]:
+    """What the same suite leaves when nothing happens; with every executor it is the same."""
+    write_suite(folder, sort, backend)
+    runs = _Runs(folder, Case(sort=sort, backend=backend))
+    run = runs.start()
+    try:
+        assert run.wait() == 0, run.output
+        return content(folder)
+    finally:
+        run.kill()
 
 
 def clean(folder: Path) -> None:
-    """Take a case's folder away."""
+    """Take a case's folder and the output of its commands away."""
     shutil.rmtree(folder, ignore_errors=True)
+    for path in folder.parent.glob(f"{folder.name}.output-*"):
+        path.unlink()

@@ -2,90 +2,83 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
+from collections import Counter
 
 import pytest
 
-from optbench.records.store import Store
-from tests.faults.harness import EXECUTORS, FAULTS, FEATURES, SURROUNDINGS, Case, disturbed, undisturbed
-from tests.report.conftest import fill_store
-
-pytestmark = pytest.mark.nightly
-pytest.importorskip("torch")
+from tests.faults import commands, draw
+from tests.faults.harness import Case, disturbed, undisturbed
+from tests.faults.kinds import EXECUTORS, KINDS, executors_here, kinds_here
+from tests.faults.suites import BACKENDS, SORTS, backends_here, sorts_here
 
 
-@pytest.mark.parametrize("fault", [*FAULTS, *SURROUNDINGS])
-def test_every_fault_leaves_the_store_of_a_calm_run(tmp_path, fault):
-    case = Case(fault=fault, moment="stored trial")
-    found, hit = disturbed(tmp_path / "disturbed", case)
-    assert hit
-    assert found == undisturbed(tmp_path / "calm", case)
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """Contents of undisturbed stores, each trained once."""
+    found = {}
+
+    def of(case):
+        key = case.sort, case.backend
+        if key not in found:
+            found[key] = undisturbed(tmp_path_factory.mktemp("calm") / "s", *key)
+        return found[key]
+
+    return of
 
 
+def check(case, folder, calm):
+    """Skip what cannot be here; the store must be that of a calm run."""
+    if case.backend not in backends_here() or case.sort not in sorts_here():
+        pytest.skip("not installed")
+    if case.executor not in executors_here():
+        pytest.skip("needs the extra ray")
+    if reason := kinds_here()[1].get(case.kind):
+        pytest.skip(reason)
+    outcome = disturbed(folder / "case", case)
+    assert outcome.hit
+    assert not outcome.complaints
+    assert outcome.content == calm(case)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_fault_leaves_the_store_of_a_calm_run(tmp_path, calm, kind):
+    fault = KINDS[kind]
+    check(Case(kind=kind, moment=fault.moments[-1], executor=fault.executors[0]), tmp_path, calm)
+
+
+@pytest.mark.nightly
 @pytest.mark.parametrize("executor", EXECUTORS)
-@pytest.mark.parametrize("feature", FEATURES)
-def test_a_kill_at_a_checkpoint_leaves_the_store_of_a_calm_run(tmp_path, feature, executor):
-    if feature == "tuned":
-        pytest.importorskip("optuna")
-    case = Case(feature=feature, executor=executor, moment="checkpoint")
-    found, hit = disturbed(tmp_path / "disturbed", case)
-    assert hit
-    assert found == undisturbed(tmp_path / "calm", case)
+@pytest.mark.parametrize("sort", SORTS)
+def test_a_kill_at_a_checkpoint_leaves_the_store_of_a_calm_run(tmp_path, calm, sort, executor):
+    check(Case(sort=sort, executor=executor), tmp_path, calm)
 
 
-COMMANDS = {
-    "report": ("report", "{store}", "--out", "{out}", "--format", "markdown", "--format", "csv"),
-    "export": ("export", "{store}", "--to", "json", "-o", "{out}"),
-}
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["second run", "clock jumps", "permissions taken"])
+def test_by_day_a_few_faults_leave_the_store_of_a_calm_run(tmp_path, calm, kind):
+    check(Case(kind=kind, moment="stored trial"), tmp_path, calm)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_killed_command_leaves_whole_files(tmp_path, write_suite, name):
-    from optbench.suite.load import load_suite
-
-    suite = load_suite(write_suite(("seeds: 2", "seeds: 60")))
-    store = fill_store(suite, tmp_path / "store", lambda t: 0.5 + t.spec.seeds.init / 200, epochs=30)
-    out = tmp_path / "out"
-    places = {"store": store, "out": out}
-    words = [sys.executable, "-m", "optbench.cli", *(word.format(**places) for word in COMMANDS[name])]
-    clock = time.monotonic()
-    subprocess.run(words, check=True, capture_output=True)
-    took = time.monotonic() - clock
-    whole = {path.name: path.read_bytes() for path in out.iterdir()}
-    for number in range(8):
-        for path in out.iterdir():
-            path.write_bytes(b"old")
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(took * (0.5 + number / 16))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        for path in out.iterdir():
-            if not path.name.startswith(".unfinished-"):
-                assert path.read_bytes() in (b"old", whole[path.name]), path
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", commands.COMMANDS)
+def test_a_killed_command_leaves_what_was_there_or_all_that_it_writes(tmp_path, name):
+    assert not [what for found in commands.killed(name, 6, 0, tmp_path / "files") for what in found]
 
 
-def test_a_killed_merge_leaves_no_store(tmp_path, write_suite):
-    from optbench.suite.load import load_suite
-
-    suite = load_suite(write_suite(("seeds: 2", "seeds: 300")))
-    stores = [
-        fill_store(suite, tmp_path / word, lambda t, w=word: 0.5 if t.optimizer == w else None)
-        for word in ("wame", "adam")
+def test_cases_are_drawn_evenly_over_what_is_possible():
+    cases = list(draw.cases(420, seed=1, backends=BACKENDS, executors=["one process", "two workers"]))
+    possible = [
+        name for name in kinds_here()[0] if set(KINDS[name].executors) & {"one process", "two workers"}
     ]
-    words = [sys.executable, "-m", "optbench.cli", "merge", *map(str, stores), "-o", str(tmp_path / "merged")]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 120
-    while not (tmp_path / "merged").exists() and time.monotonic() < end:
-        time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    target = tmp_path / "merged" / "store.sqlite"
-    assert not target.exists() or len(Store(target).statuses()) == 600
-    subprocess.run(words, check=not target.exists(), capture_output=True)
-    with Store(target) as merged:
-        assert len(merged.statuses()) == 600
-        assert not merged.verify().misfits
+    for drawn, choices, most in (
+        (Counter(case.kind for case in cases), possible, 1),
+        (Counter(case.backend for case in cases), BACKENDS, 20),
+        (Counter(case.sort for case in cases), sorts_here(), 20),
+    ):
+        assert set(drawn) == set(choices)
+        assert max(drawn.values()) - min(drawn.values()) <= most
+    assert all(case.executor in KINDS[case.kind].executors for case in cases)
+    assert all(case.moment in KINDS[case.kind].moments for case in cases)
+    assert {(case.sort, case.backend) for case in cases} == {(s, b) for s in sorts_here() for b in BACKENDS}
+    assert cases == list(draw.cases(420, seed=1, backends=BACKENDS, executors=["one process", "two workers"]))

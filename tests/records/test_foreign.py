@@ -66,6 +66,29 @@ def test_importing_again_adds_what_is_new_and_refuses_other_numbers(table, tmp_p
     assert load_results(out).trials.equals(before)
 
 
+def test_an_import_that_is_ended_leaves_the_store_as_it_was_or_none(table, tmp_path, monkeypatch):
+    out, option = tmp_path / "theirs", ("--map", "accuracy=test_accuracy")
+
+    def killed(self, *records):
+        raise SystemExit(9)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add", killed)
+        invoke(table, *option, "-o", out, code=9)
+    assert not list(out.glob("*.sqlite*"))
+    invoke(table, *option, "-o", out)
+    with Store(out) as store:
+        before = store.meta(), store.plan(), store.statuses()
+    table.write_text(table.read_text() + "\nadam,7,0.9\nwame,7,0.91")
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add", killed)
+        invoke(table, *option, "-o", out, code=9)
+    with Store(out) as store:
+        assert (store.meta(), store.plan(), store.statuses()) == before
+        assert not store.verify().misfits
+    assert "2 trials imported, 16 in" in invoke(table, *option, "-o", out)
+
+
 def test_a_store_of_trained_trials_is_left_alone(table, tmp_path):
     with Store(tmp_path / "trained", write=True) as store:
         store.set_meta(suite="trained")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import sqlite3
 from dataclasses import replace
@@ -9,7 +10,7 @@ import pytest
 
 from optbench.execution.jobs import crashed
 from optbench.records.frames import load_results
-from optbench.records.store import Store, StoreBusyError, StoreError
+from optbench.records.store import Store, StoreBusyError, StoreError, new_store
 from optbench.suite.expand import trials
 from optbench.suite.load import load_suite
 from optbench.trial import Fingerprints, TrialRecord, block_id, trial_id
@@ -113,6 +114,49 @@ def test_a_second_writer_is_told_so_and_the_lock_dies_with_its_holder(tmp_path):
         process.join()
         with store.writing():
             pass
+
+
+def test_a_new_store_has_its_name_when_it_is_whole_and_nothing_of_a_killed_one(tmp_path, record):
+    target = tmp_path / "out" / "store.sqlite"
+    with Store(tmp_path / "out" / "unfinished-store.sqlite", write=True) as left_by_a_kill:
+        left_by_a_kill.add(record)
+    with contextlib.suppress(KeyboardInterrupt), new_store(target) as store:
+        store.set_meta(suite="s")
+        raise KeyboardInterrupt
+    assert not list(target.parent.glob("*.sqlite*"))
+    with Store(tmp_path / "out" / "unfinished-store.sqlite", write=True) as left_by_a_kill:
+        left_by_a_kill.add(record)
+    with new_store(target) as store:
+        store.set_meta(suite="s")
+        assert not target.exists()
+    assert [path.name for path in target.parent.glob("*.sqlite*")] == ["store.sqlite"]
+    with Store(target) as store:
+        assert (store.meta(), store.statuses()) == ({"suite": "s"}, {})
+
+
+def test_what_is_written_together_is_there_together(tmp_path, record):
+    with Store(tmp_path, write=True) as store:
+        store.set_meta(suite="before")
+        with contextlib.suppress(KeyboardInterrupt), store.together():
+            store.set_meta(suite="after")
+            store.set_plan([(record.trial_id, "w", "o")])
+            store.add(record)
+            raise KeyboardInterrupt
+        assert (store.meta(), store.plan(), store.statuses()) == ({"suite": "before"}, [], {})
+        assert not store.verify().misfits
+        with store.together():
+            store.set_meta(suite="after")
+            store.set_plan([(record.trial_id, "w", "o")])
+            store.add(record)
+            with Store(tmp_path) as seen:
+                assert (seen.meta(), seen.statuses()) == ({"suite": "before"}, {})
+        assert store.meta() == {"suite": "after"}
+        assert store.statuses() == {record.trial_id: "completed"}
+        found = store.verify()
+        assert (found.records, found.bare, found.misfits) == (1, 0, ())
+        store.set_meta(suite="later")  # a transaction of its own again
+    with Store(tmp_path) as store:
+        assert store.meta() == {"suite": "later"}
 
 
 @pytest.fixture
