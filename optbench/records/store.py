@@ -55,6 +55,8 @@ def _marks(count: int) -> str:
     return ", ".join("?" * count)
 
 
+#: File beside a store that its writer holds.
+LOCK = "run.lock"
 _WRITTEN = (*DIGEST_COLUMNS, "digest")
 _INSERT_TRIAL = f"INSERT OR REPLACE INTO trials ({_names(_WRITTEN)}) VALUES ({_marks(len(_WRITTEN))})"
 #: Records that came (1) or went (-1): trial id, digest, which.
@@ -357,7 +359,7 @@ def _writing(path: Path) -> Iterator[None]:
     import filelock  # here, as reading needs no lock
 
     try:
-        with filelock.FileLock(path.with_name("run.lock"), timeout=0):
+        with filelock.FileLock(path.with_name(LOCK), timeout=0):
             yield
     except filelock.Timeout:
         raise StoreBusyError(
@@ -403,6 +405,9 @@ def new_store(target: Path) -> Iterator[Store]:
             os.replace(unfinished, target)
         finally:
             remove()
+            if not target.exists():  # nothing is left of a store that was not made
+                with contextlib.suppress(OSError):
+                    target.with_name(LOCK).unlink()
 
 
 def annotate(path: Path, key: str, change: Callable[[str | None], str]) -> None:

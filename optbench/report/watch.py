@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from optbench.records.reading import TrialSummary
 from optbench.records.store import Store, StoredTrial
 from optbench.report.text import duration, middle, number
 from optbench.suite.validation import visible
@@ -118,7 +119,7 @@ def look(store: Store, *, metric: Metric, recent: int = 4) -> Standing:
         optimizers=optimizers,
         ended=ended,
         recent=[(" · ".join(labels[t.trial_id]), t) for t in store.trials(last)],
-        seconds_left=_seconds_left([row.started for row in rows[-50:]], len(plan) - len(rows)),
+        seconds_left=_seconds_left(rows[-50:], len(plan) - len(rows)),
     )
 
 
@@ -269,8 +270,14 @@ def watch(
             sleep(every)
 
 
-def _seconds_left(started: Sequence[str], missing: int) -> float:
-    times = sorted(datetime.fromisoformat(text).astimezone(timezone.utc).timestamp() for text in started)
-    if len(times) < 2 or times[-1] <= times[0]:
-        return float("nan")
-    return (times[-1] - times[0]) / (len(times) - 1) * missing
+def _seconds_left(rows: Sequence[TrialSummary], missing: int) -> float:
+    """By the starts of these trials; what lies between two and is longer than any trial was no training.
+
+    But a pause of the run, or a clock that was set.
+    """
+    times = sorted(datetime.fromisoformat(row.started).astimezone(timezone.utc).timestamp() for row in rows)
+    longest = max((row.seconds for row in rows), default=0.0)
+    gaps = np.diff(times)
+    if longest > 0:
+        gaps = np.minimum(gaps, longest + 1.0)  # starts are written to the second
+    return float(gaps.mean() * missing) if gaps.any() else float("nan")

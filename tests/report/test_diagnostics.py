@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ from rich.console import Console
 from optbench import api
 from optbench.backends.base import BackendMissingError
 from optbench.environment import Context
+from optbench.records.reading import TrialSummary
 from optbench.records.store import Store, StoreError
 from optbench.report import diagnostics, plots, residuals
 from optbench.report.diagnostics import _scores, _sentences
 from optbench.report.trial_plots import write_trial_plots
-from optbench.report.watch import look, render, sparkline, watch
+from optbench.report.watch import _seconds_left, look, render, sparkline, watch
 from optbench.task import Metrics
 
 
@@ -202,6 +204,26 @@ def test_a_partly_run_store_has_time_left(made_results, tmp_path):
         standing = look(store, metric=Metrics()["test_accuracy"])
     assert standing.planned - sum(standing.counts.values()) == 3
     assert (standing.blocks_complete, standing.blocks_planned) == (1, 3)
+
+
+@pytest.mark.parametrize("days", [-400, 0, 400])
+def test_time_left_is_that_of_trials_and_not_of_a_clock_that_was_set(days):
+    start = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    jump = [timedelta(0)] * 3 + [timedelta(days=days)] * 3
+    rows = [
+        TrialSummary(
+            trial_id=str(k),
+            block_id="",
+            status="completed",
+            started=(start + timedelta(minutes=k) + jump[k]).isoformat(timespec="seconds"),
+            metrics={},
+            seconds=58.5,
+        )
+        for k in range(6)
+    ]
+    assert _seconds_left(rows, 10) == pytest.approx(600, rel=0.02)
+    assert np.isnan(_seconds_left(rows[:1], 10))
+    assert np.isnan(_seconds_left([rows[0], rows[0]], 10))
 
 
 def test_a_regression_shows_residuals_where_classes_had_confusions(tmp_path):
