@@ -330,6 +330,7 @@ def report(
     correction: str | None = None,
     declaration: str | Path | None = None,
     workloads: Sequence[str] | None = None,
+    data_dir: str | Path | None = None,
 ) -> ReportFiles:
     """Write the report of one suite, or of several together: page, tables, exports and plots.
 
@@ -350,13 +351,15 @@ def report(
         A published declaration that the report is compared with.
     workloads : sequence of str, optional
         Read and report only these, by their labels; what is declared of all is then no question of it.
+    data_dir : path, optional
+        Where the true classes of a dataset are looked for first; ``OPTBENCH_DATA`` if not given.
 
     Returns
     -------
     ReportFiles
         What was written.
     """
-    spec, found, folder = gather_results(*suites, results=results, workloads=workloads)
+    spec, found, folder = gather_results(*suites, results=results, workloads=workloads, data_dir=data_dir)
     spec = with_analysis(spec, baseline=baseline, primary=primary, alpha=alpha, correction=correction)
     published = None if declaration is None else read_declaration(Path(declaration))
     made = analyse(found, spec, published=published)
@@ -371,9 +374,14 @@ def report_folder(workloads: Sequence[str] | None) -> str:
 
 
 def gather_results(
-    *suites: Suite | str | Path, results: str | Path = "results", workloads: Sequence[str] | None = None
+    *suites: Suite | str | Path,
+    results: str | Path = "results",
+    workloads: Sequence[str] | None = None,
+    data_dir: str | Path | None = None,
 ) -> tuple[ReportSpec, Results, Path]:
     """Find and read stores for one analysis; see :func:`optbench.report.combine.gather`.
+
+    Data are looked for first in ``data_dir``, or ``OPTBENCH_DATA`` if it is not given.
 
     Returns
     -------
@@ -386,6 +394,7 @@ def gather_results(
         raise StoreError("name at least one suite or store")
     stores = [find_store(suite, results=results) for suite in suites]
     spec, found = gather(stores, workloads)
+    found = found if data_dir is None else replace(found, data_dir=Path(data_dir))
     folder = stores[0][1].parent
     return spec, found, folder if len(stores) == 1 else folder.with_name(file_name(spec.name))
 

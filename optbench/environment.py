@@ -91,8 +91,8 @@ class Context:
         step = variable(STEP_VARIABLE) or "auto"
         if step not in STEPS:
             raise UserError(f"{STEP_VARIABLE}: found {step!r}; choose one of {', '.join(STEPS)}")
-        folder = data_dir if data_dir is not None else variable(DATA_VARIABLE)
-        return cls(threads=threads, step=step, data_dir=Path(folder) if folder else None)
+        folder = Path(data_dir) if data_dir else None
+        return cls(threads=threads, step=step, data_dir=data_folder() if data_dir is None else folder)
 
     def with_step(self, step: str) -> Context:
         """Take a suite's way of steps; its ``auto`` leaves the way as it is."""
@@ -103,6 +103,12 @@ def pip_hint(extra: str) -> str:
     """The command that brings an extra: of this clone, or of the installed package."""
     clone = (Path(__file__).parents[1] / "pyproject.toml").is_file()
     return f"pip install -e '.[{extra}]'" if clone else f"pip install 'optbench[{extra}]'"
+
+
+def data_folder() -> Path | None:
+    """Folder that data are looked for in first, ``OPTBENCH_DATA``; None where it is not set."""
+    folder = variable(DATA_VARIABLE)
+    return Path(folder) if folder else None
 
 
 def variable(name: str) -> str | None:

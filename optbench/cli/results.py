@@ -9,6 +9,7 @@ import typer
 
 from optbench.cli import complete
 from optbench.cli.common import (
+    DataDirOption,
     ResultsOption,
     end_report,
     errors,
@@ -57,6 +58,7 @@ def report(
     declaration: Annotated[
         Path | None, typer.Option(help="Say whether all is as in this published declaration.")
     ] = None,
+    data_dir: DataDirOption = None,
 ) -> None:
     """Show the leaderboard of some records, and write the page, tables, exports and plots.
 
@@ -69,7 +71,9 @@ def report(
             from optbench.report.combine import with_analysis
             from optbench.suite.declaration import read as read_declaration
 
-        spec, found, folder = api.gather_results(*suites, results=results, workloads=workload)
+        spec, found, folder = api.gather_results(
+            *suites, results=results, workloads=workload, data_dir=data_dir
+        )
         spec = with_analysis(spec, baseline=baseline, primary=primary, alpha=alpha, correction=correction)
         published = None if declaration is None else read_declaration(declaration)
         check_formats(format or [], ("terminal", *FORMATS))

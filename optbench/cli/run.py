@@ -6,6 +6,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -168,7 +169,7 @@ def run(
                 context=context,
             )
         _say_counts(outcome, console)
-        failures, answer = _show_leaderboards(loaded, outcome.store, console)
+        failures, answer = _show_leaderboards(loaded, outcome.store, console, context)
         where = outcome.store.parent if smoke or results != Path("results") else suite
         say(console, f"Plots and tables: optbench report {where}")
         _end_run(outcome, failures, answer, console)
@@ -368,7 +369,7 @@ def _import_ahead() -> None:
     threading.Thread(target=work, daemon=True).start()
 
 
-def _show_leaderboards(suite: Suite, store: Path, console: Any) -> tuple[Failures, Answer]:
+def _show_leaderboards(suite: Suite, store: Path, console: Any, context: Context) -> tuple[Failures, Answer]:
     """Show the leaderboards of a store; a failure here is reported after the store's path."""
     from optbench.api import spec_for
     from optbench.records.frames import load_results
@@ -382,5 +383,5 @@ def _show_leaderboards(suite: Suite, store: Path, console: Any) -> tuple[Failure
         return failures, Answer()
     with Store(store) as opened:
         spec = spec_for(suite, opened)
-    report = show_report(spec, results, console)
+    report = show_report(spec, replace(results, data_dir=context.data_dir), console)
     return report.failures, report.answer

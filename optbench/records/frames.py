@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from optbench.datasets.bounds import LIMIT_VARIABLE
-from optbench.environment import limit, memory_gb
+from optbench.environment import data_folder, limit, memory_gb
 from optbench.records.format import unpack_history
 from optbench.records.gathered import Gathered
 from optbench.records.integrity import NAMED, Integrity
@@ -83,6 +83,8 @@ class Results:
         Size of the test part of each workload whose predictions are stored, by the id of one of its trials.
     left_out : tuple of str
         Workloads of the suites that were not read, as only others were asked for.
+    data_dir : Path or None
+        Where a report looks first for the true classes: ``OPTBENCH_DATA`` when they were read.
     """
 
     trials: pd.DataFrame
@@ -102,6 +104,7 @@ class Results:
     signatures: tuple[Signature, ...] = ()
     test_examples: Mapping[str, int] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    data_dir: Path | None = None
 
     def __repr__(self) -> str:
         """Say what is in it; the frames are fields."""
@@ -182,6 +185,7 @@ def load_results(*paths: str | Path, workloads: Sequence[str] | None = None) -> 
         integrity=tuple(gathered.integrity),
         signatures=tuple(gathered.signatures),
         test_examples=gathered.test_examples,
+        data_dir=data_folder(),
         **searched,
     )
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from optbench.records.frames import Results
+from optbench.records.machines import Mixed
 from optbench.report.fair_times import SETTING
 from optbench.report.leaderboard import Leaderboard, crossing_of, oriented
 from optbench.report.sequential import over_workloads
@@ -104,12 +105,16 @@ class Across:
 
 @dataclass(frozen=True, kw_only=True)
 class SettingComparison:
-    """One optimizer on one workload in several settings: backend, device and precision as a factor."""
+    """One optimizer on one workload in several settings: backend, device and precision as a factor.
+
+    ``mixed`` says which of its pairs ran on different machines or versions.
+    """
 
     workload: str
     optimizer: str
     family: FamilyResult
     shared: str = ""
+    mixed: Mixed | None = None
 
 
 def across(boards: Sequence[Leaderboard], spec: ReportSpec) -> list[Across]:

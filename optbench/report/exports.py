@@ -82,7 +82,10 @@ def json_text(
         "across": [_fields(item, {"times", "cells", "measure"}) for item in overall],
         "settings": list(settings),
         "new_examples": [
-            {"title": item.board.title, "examples": item.examples, "rows": item.rows, "reason": item.reason}
+            {
+                "title": item.board.title,
+                **{name: getattr(item, name) for name in ("examples", "rows", "reason", "left_out")},
+            }
             for item in over_examples
         ],
         "refusals": results.refusals,

@@ -8,6 +8,7 @@ import pandas as pd
 
 from optbench.records.frames import Results
 from optbench.report.across import SettingComparison
+from optbench.report.board_notes import mixed_in
 from optbench.report.effect import shown_difference
 from optbench.report.fair_times import SETTING
 from optbench.report.leaderboard import crossing_of, oriented
@@ -95,6 +96,7 @@ def _compared(
         optimizer=optimizer,
         family=name_crashed(family, crashed, either=True),
         shared=_shared(named),
+        mixed=mixed_in(named, results),
     )
 
 
@@ -130,6 +132,12 @@ def grids_table(comparisons: Sequence[SettingComparison], metric: Metric) -> Tex
             "Each setting against the first one, for every optimizer. Pairs are trials of one seed with the "
             "same split; `shared` says what else their fingerprints prove to be the same: the order of the "
             "examples, the first weights. Corrected over the settings of one factor and optimizer.",
+            *(
+                f"{item.workload}, {item.optimizer}: {item.mixed.mixed} of {item.mixed.blocks} pairs mix "
+                f"{item.mixed.words}; that changes the bits of a training and is part of the difference."
+                for item in comparisons
+                if item.mixed is not None and item.mixed.mixed
+            ),
         ),
         always=frozenset({"optimizer", "comparison", columns[5], "p", "verdict"}),
         evidence=EXPLORATORY,

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from optbench.datasets import fetch, registry
+from optbench.datasets import registry
 from optbench.datasets.base import DataError, Dataset, cut
-from optbench.datasets.bundled import BundledEntry
 from optbench.records.frames import Results
 from optbench.records.pairing import counted_block
 from optbench.records.store import Store
@@ -53,12 +53,16 @@ class OverExamples:
 
 @dataclass(frozen=True, kw_only=True)
 class NewExamples:
-    """The comparisons of one leaderboard over new test examples, or why there are none."""
+    """The comparisons of one leaderboard over new test examples, or why there are none.
+
+    ``left_out`` names the candidates that share predictions with the baseline in fewer than two blocks.
+    """
 
     board: Leaderboard
     examples: int
     rows: tuple[OverExamples, ...] = ()
     reason: str | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def new_examples(boards: Sequence[Leaderboard], results: Results) -> list[NewExamples]:
@@ -91,7 +95,8 @@ def _of_board(board: Leaderboard, results: Results, examples: int) -> NewExample
         if isinstance(read, str):
             reason = read
         else:
-            return NewExamples(board=board, examples=examples, rows=_compared(board, trials, read))
+            rows, left_out = _compared(board, trials, read)
+            return NewExamples(board=board, examples=examples, rows=rows, left_out=left_out)
     return NewExamples(board=board, examples=examples, reason=reason)
 
 
@@ -113,7 +118,7 @@ def _right(trials: pd.DataFrame, results: Results, examples: int) -> dict[str, N
                 spec = parse(TrialSpec, dict(trial.spec))
                 seed = spec.seeds.split
                 if seed not in truths:
-                    dataset = _dataset(spec)
+                    dataset = _dataset(spec, results.data_dir)
                     if isinstance(dataset, str):
                         return dataset
                     test = cut(dataset, spec.workload.split, spec.seeds, train_eval=1).test
@@ -136,23 +141,21 @@ def _right(trials: pd.DataFrame, results: Results, examples: int) -> dict[str, N
     return right
 
 
-def _dataset(spec: TrialSpec) -> Dataset | str:
+def _dataset(spec: TrialSpec, data_dir: Path | None) -> Dataset | str:
     name = spec.workload.dataset
     if not isinstance(name, str) or name not in registry.ENTRIES:
         return "custom data are not read for a report"
-    entry = registry.ENTRIES[name]
-    here = isinstance(entry, BundledEntry) or spec.workload.smoke or fetch.find(entry.source) is not None
-    if not here:
+    if not (spec.workload.smoke or registry.is_present(name, data_dir=data_dir)):
         return f"dataset {name} is not on this machine (`optbench data fetch {name}`)"
     try:
-        return registry.of_workload(spec.workload)
+        return registry.of_workload(spec.workload, data_dir=data_dir)
     except DataError as error:
         return str(error)
 
 
 def _compared(
     board: Leaderboard, trials: pd.DataFrame, right: dict[str, NDArray[np.bool_]]
-) -> tuple[OverExamples, ...]:
+) -> tuple[tuple[OverExamples, ...], tuple[str, ...]]:
     keyed = trials.assign(block=counted_block(trials))
     ids = keyed[keyed["trial_id"].isin(right)].pivot(index="block", columns="optimizer", values="trial_id")
     names = list(board.table.columns)
@@ -165,7 +168,7 @@ def _compared(
         mean = None if scores is None else two_way_examples(*scores, confidence=level)
         found.append((candidate, baseline, mean))
     adjusted = adjust_family([mean.pvalue if mean else np.nan for _, _, mean in found], settings)
-    return tuple(
+    rows = tuple(
         OverExamples(
             candidate=c,
             baseline=b,
@@ -176,6 +179,7 @@ def _compared(
         for (c, b, mean), p in zip(found, adjusted, strict=True)
         if mean is not None
     )
+    return rows, tuple(c for c, _, mean in found if mean is None)
 
 
 def _scores(
@@ -244,6 +248,12 @@ def new_examples_table(comparisons: Sequence[NewExamples]) -> TextTable | None:
             f"{item.board.title}: not made, as {item.reason}."
             for item in comparisons
             if item.reason is not None
+        ),
+        *(
+            f"{item.board.title}: not made for {', '.join(item.left_out)}: fewer than two blocks hold "
+            "predictions of both sides, or a run diverged."
+            for item in comparisons
+            if item.left_out
         ),
     ]
     return TextTable(

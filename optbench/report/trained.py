@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -117,7 +118,7 @@ def _read(results: Results) -> Trained:
     completed = trials[trials["status"] == "completed"]
     with ExitStack() as stack:
         stores = [stack.enter_context(Store(path)) for path in results.stores]
-        finder = _Finder(stores, predicted=bool(results.test_examples))
+        finder = _Finder(stores, predicted=bool(results.test_examples), data_dir=results.data_dir)
         confusions = {}
         for (workload, optimizer), part in completed.groupby(["workload", "optimizer"], sort=False):
             if by_class(part) and (found := finder.confusions(part)) is not None:
@@ -148,8 +149,9 @@ class _TestPart:
 class _Finder:
     """Reads predictions and test parts, and notes what is not to be had."""
 
-    def __init__(self, stores: Sequence[Store], *, predicted: bool) -> None:
+    def __init__(self, stores: Sequence[Store], *, predicted: bool, data_dir: Path | None) -> None:
         self._stores = stores
+        self._data_dir = data_dir
         self._predicted = predicted
         self._parts: dict[str, _TestPart | str] = {}
         self.notes: list[str] = []
@@ -273,12 +275,12 @@ class _Finder:
 
     def _read_part(self, workload: Workload, trial: StoredTrial) -> _TestPart | str:
         name = registry.label(workload.dataset)
-        if not workload.smoke and not registry.is_present(workload.dataset):
+        if not workload.smoke and not registry.is_present(workload.dataset, data_dir=self._data_dir):
             return (
                 f"{name} is not here, so errors are not counted by class, nor the two best models compared."
             )
         try:
-            dataset, part = diagnostics.test_part(trial, None, trust=False)
+            dataset, part = diagnostics.test_part(trial, self._data_dir, trust=False)
         except (DataError, UntrustedError) as error:
             return f"{name} cannot be read, so errors are not counted ({error})."
         return _TestPart(

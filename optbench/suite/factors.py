@@ -12,6 +12,11 @@ from optbench.suite.validation import listed, problem
 
 #: Fields of a workload that change what is recorded of a training, or when it is given up.
 ASIDE = ("per_class", "top_k", "metrics", "divergence")
+#: Fields whose absence means that there is none of it; any other has a default.
+OPTIONAL = (
+    *("l1", "l2", "dropout", "batch_norm", "augment", "early_stopping", "schedule", "ema"),
+    *("label_smoothing", "clip_norm", "clip_value", "weight_decay"),
+)
 
 
 def factors(workloads: Sequence[SuiteWorkload], fields: Sequence[str]) -> dict[str, tuple[Factor, ...]]:
@@ -72,6 +77,6 @@ def _without(plain: Mapping[str, Any], path: Sequence[str]) -> tuple[Any, dict[s
 def _shown(field: str, value: Any) -> str:
     name = field.rpartition(".")[2]
     if value is None:
-        return f"no {name}"
+        return f"no {name}" if name in OPTIONAL else f"default {name}"
     text = value if isinstance(value, str) else json.dumps(value, default=str).replace('"', "")
     return f"{name} {text}"

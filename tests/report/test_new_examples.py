@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from optbench import api
 from optbench.records.frames import load_results
 from optbench.records.store import Store
 from optbench.report.analysis import analyse
+from optbench.report.build import json_text
 from optbench.report.new_examples import new_examples, new_examples_table
 from optbench.stats.crossed import two_way_examples
 from tests.conftest import write_changed
@@ -68,6 +70,19 @@ def test_what_would_mislead_is_refused_and_said(report, monkeypatch):
     assert "too many" in new_examples([board], results)[0].reason
     assert new_examples([replace(board, metric="test_loss")], results) == []
     assert new_examples_table([]) is None
+
+
+def test_a_comparison_without_predictions_of_both_sides_is_named(report, monkeypatch):
+    trials = report.results.trials
+    without = set(trials[trials["optimizer"] == "adam"]["trial_id"])
+    read = Store.predictions
+    monkeypatch.setattr(Store, "predictions", lambda store, key: {} if key in without else read(store, key))
+    (found,) = new_examples(report.boards, report.results)
+    assert (found.rows, found.left_out) == ((), ("adam",))
+    note = new_examples_table([found]).notes[-1]
+    assert "not made for adam: fewer than two blocks hold predictions of both sides" in note
+    (written,) = json.loads(json_text(replace(report, new_examples=(found,))))["new_examples"]
+    assert (written["title"], written["left_out"]) == (found.board.title, ["adam"])
 
 
 def test_test_parts_of_their_own_are_new_examples_already(tmp_path):

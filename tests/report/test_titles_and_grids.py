@@ -11,7 +11,7 @@ from optbench.report.analysis import analyse, side_tables
 from optbench.report.build import write_report
 from optbench.suite.load import load_suite
 from optbench.suite.spec import SuiteError
-from tests.report.conftest import fill_store
+from tests.report.conftest import FACTS, fill_store
 
 GRID = ("batch_size: 256", "grid: {batch_size: [32, 64]}\n    title: Digits")
 NAMED = ("adam: {lr: 0.01}", "adam: {lr: 0.01, title: Adam (theirs)}")
@@ -79,6 +79,22 @@ def test_a_crash_in_a_grid_is_a_missing_pair(write_suite, tmp_path):
 
     report = analyse(*report_of(write_suite, tmp_path, score, GRID))
     assert [(c.n, c.n_missing) for item in report.grids for c in item.family.comparisons] == [(7, 1), (7, 1)]
+
+
+def test_settings_that_ran_on_different_machines_are_said_to(write_suite, tmp_path):
+    suite = load_suite(write_suite(("seeds: 2", "seeds: 8"), GRID))
+    for size, processor in ((32, "one"), (64, "another")):
+        fill_store(
+            suite,
+            tmp_path / "store",
+            lambda t, size=size: by_batch(t) if t.spec.workload.batch_size == size else None,
+            facts={**FACTS, "processor": processor},
+        )
+    report = analyse(load_results(tmp_path / "store"), suite.report_spec)
+    assert [item.mixed.mixed for item in report.grids] == [8, 8]
+    notes = " ".join(side_tables(report)["grids"].notes)
+    assert "Digits, wame: 8 of 8 pairs mix processor another (batch_size=64) and one (batch_size=32)" in notes
+    assert "Digits, adam: 8 of 8" in notes
 
 
 def test_a_suite_without_a_grid_has_no_such_table(two_workloads):

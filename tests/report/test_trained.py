@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, recall_score
+from typer.testing import CliRunner
 
 from optbench import api
+from optbench.cli import app
 from optbench.datasets import registry
 from optbench.records.frames import load_results
 from optbench.records.store import Store
@@ -155,6 +157,24 @@ def test_data_that_are_not_here_are_named_not_fetched(trained, monkeypatch):
     tables = side_tables(analyse(load_results(store), spec))
     assert "digits is not here, so errors are not counted" in " ".join(tables["errors"].notes)
     assert "models" not in tables
+
+
+@pytest.mark.parametrize("how", ["variable", "argument", "command"])
+def test_true_classes_are_looked_for_where_the_user_says(how, trained, monkeypatch, tmp_path):
+    store, _ = trained
+    monkeypatch.setattr(registry, "is_present", lambda dataset, *, data_dir=None: data_dir == tmp_path)
+    monkeypatch.delenv("OPTBENCH_DATA", raising=False)
+    if how == "command":
+        options = ["--data-dir", str(tmp_path), "--format", "terminal"]
+        shown = CliRunner().invoke(app, ["report", str(store), *options]).output
+        assert "Best against second best" in shown
+        return
+    if how == "variable":
+        monkeypatch.setenv("OPTBENCH_DATA", str(tmp_path))
+    _, found, _ = api.gather_results(store, data_dir=tmp_path if how == "argument" else None)
+    tables = side_tables(analyse(found, trained[1]))
+    assert "models" in tables
+    assert "not here" not in " ".join(tables["errors"].notes)
 
 
 def test_a_goal_for_every_class_needs_scores_by_class(write_suite):

@@ -42,6 +42,17 @@ def test_workloads_that_differ_in_one_field_alone_are_its_settings(write_suite):
     assert ReportSpec.from_json(spec.to_json()).workloads == spec.workloads
 
 
+@pytest.mark.parametrize(
+    ("field", "given", "absent"), [("initializer", "he_normal", "default"), ("l1", 0.1, "no")]
+)
+def test_a_field_that_is_absent_is_none_or_the_default(field, given, absent, write_suite):
+    changed = MORE.replace("l2: 0.1", f"{field}: {given}")
+    path = suite(write_suite, f"[model.{field}]")
+    path.write_text(path.read_text().replace(MORE, changed))
+    first, *_ = api.load_suite(path).report_spec.workloads
+    assert [factor.setting for factor in first.factors] == [f"{absent} {field}"]
+
+
 def test_a_field_in_which_nothing_differs_alone_is_refused(write_suite):
     with pytest.raises(api.SuiteError, match=r"analysis.compare\[0\]: found 'epochs'; no two workloads"):
         api.load_suite(suite(write_suite, "[epochs]"))
