@@ -60,7 +60,8 @@ def write_trial_plots(
     Raises
     ------
     StoreError, DataError, BackendMissingError
-        If the trial has no predictions, its dataset is missing, or its framework is not installed.
+        If the trial has predictions of the other epoch alone, or did not complete; if its dataset is missing,
+        or its framework is not installed.
     UntrustedError
         If code would run that is not trusted, or is not what was recorded.
     """
@@ -72,7 +73,12 @@ def write_trial_plots(
     epoch = epoch or diagnostics.final_epoch(trial)
     model = diagnostics.model_name(trial, epoch)
     title = f"{labels.get(trial.trial_id, trial.trial_id)}, {model}"
-    shown, figures = VIEWS[trial.task.view](store, trial, epoch, context.data_dir, title, trust)
+    if trial.status == "completed" and not store.predictions(trial.trial_id):
+        # Published stores may leave them out; the curves are there all the same.
+        shown: tuple[str, ...] = ("Its store keeps no predictions: what the model gets wrong is not drawn.",)
+        figures: dict[str, Figure | None] = {}
+    else:
+        shown, figures = VIEWS[trial.task.view](store, trial, epoch, context.data_dir, title, trust)
     figures["history"] = plots.history(trial.history, best_epoch=trial.metrics.get("best_epoch"), title=title)
     if weights:
         retrained = diagnostics.retrain(trial, context, epoch=epoch, trust=trust)

@@ -141,6 +141,14 @@ def test_a_trial_without_predictions_says_so(two_workloads):
         diagnostics.diagnose(store, next(store.trials()))
 
 
+def test_a_trial_without_predictions_has_its_curves_drawn(two_workloads, tmp_path):
+    _, _, folder = two_workloads
+    with Store(folder) as store:
+        written = write_trial_plots(store, next(store.trials()), tmp_path)
+    assert {path.stem.partition("_")[0] for path in written.files} == {"history"}
+    assert any("keeps no predictions" in sentence for sentence in written.sentences)
+
+
 @pytest.mark.slow
 def test_every_convolution_has_its_filters_and_feature_maps(tmp_path_factory, tmp_path):
     pytest.importorskip("torch", reason="runs trials with PyTorch")
