@@ -21,6 +21,8 @@ from optbench.trial import TrialRecord, TrialSpec
 
 #: Tasks handed to Ray beyond those that run: enough for its scheduler, few enough to keep the plan's order.
 AHEAD = 4
+#: Times that a cluster of this machine's own is started.
+STARTS = 2
 #: Seconds between two looks at what has ended.
 EVERY = 0.5
 
@@ -71,26 +73,40 @@ class RayExecutor:
             raise RayError(
                 f"--executor ray: Ray is not installed; bring it with `{pip_hint('ray')}`"
             ) from None
+        self._join(address, dict.fromkeys(LIBRARY_THREADS, str(context.threads)))
         ray = self._ray
-        variables = dict.fromkeys(LIBRARY_THREADS, str(context.threads))
-        try:
-            ray.init(
-                address=address,
-                namespace="optbench",
-                log_to_driver=False,
-                logging_level="error",
-                runtime_env={"env_vars": variables},
-                **({} if address else {"include_dashboard": False}),
-            )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise RayError(
-                f"--ray-address {address}: no Ray cluster answers ({error}); start one with "
-                "`ray start --head` and give its address, or leave the option out"
-            ) from None
         self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=ATTEMPTS)(_work)
         self._shared: dict[DatasetKey, Any] = {}
         self._cpus, self._gpus = cpus, gpus
         self._pending: dict[Any, Job] = {}
+
+    def _join(self, address: str | None, variables: Mapping[str, str]) -> None:
+        """Join a cluster, or start one; a busy machine may need a second time for that."""
+        for number in range(STARTS):
+            try:
+                self._ray.init(
+                    address=address,
+                    namespace="optbench",
+                    log_to_driver=False,
+                    logging_level="error",
+                    runtime_env={"env_vars": dict(variables)},
+                    **({} if address else {"include_dashboard": False}),
+                )
+            except Exception as error:  # Ray raises plain ones where its processes do not start in time
+                why = one_line(error)
+                if address:
+                    raise RayError(
+                        f"--ray-address {address}: no Ray cluster answers ({why}); start one with "
+                        "`ray start --head` and give its address, or leave the option out"
+                    ) from None
+                self.close()
+                if number + 1 == STARTS:
+                    raise RayError(
+                        f"--executor ray: Ray does not start on this machine ({why}); where it is busy run "
+                        "the same command again, or take --workers in place of --executor ray"
+                    ) from None
+            else:
+                return
 
     def prepare(self, trials: Sequence[PlannedTrial]) -> None:
         """See :class:`optbench.execution.jobs.Executor`; the cluster is there already."""
@@ -136,10 +152,25 @@ class RayExecutor:
                 try:
                     records = self._ray.get(reference)
                 except self._ray.exceptions.RayError as error:
+                    self._check_node(error)
                     reason = f"Ray lost it {ATTEMPTS + 1} times: {error}"
                     records = [crashed(t.spec, reason, environment=facts, started=started) for t in job]
                 yield job, records
                 del pending[reference]  # once it is stored: until then drain() has it
+
+    def _check_node(self, error: Exception) -> None:
+        """Raise where Ray's process of this machine is gone: no trial is to blame, and none can be run."""
+        ray = self._ray
+        here = ray.get_runtime_context().get_node_id()
+        try:
+            alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        except (ray.exceptions.RayError, RuntimeError):
+            alive = set()
+        if here not in alive:
+            raise RayError(
+                f"Ray has ended on the machine of this run ({one_line(error)}); what is finished is in the "
+                "store, and the same command goes on from there"
+            ) from None
 
     def drain(self) -> Iterator[tuple[Job, list[TrialRecord]]]:
         """See :class:`optbench.execution.jobs.Executor`."""

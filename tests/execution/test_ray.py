@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from optbench import api
 from optbench.environment import pip_hint
 from optbench.execution.checkpoint import FOLDER
 from optbench.execution.jobs import LAST
-from optbench.execution.ray import RayExecutor
+from optbench.execution.ray import RayError, RayExecutor
 from optbench.execution.stacks import StackSize
 from optbench.records.store import Store
 from tests.execution.test_pool import content, start, stored, suite, wait_for
@@ -99,6 +100,30 @@ def test_an_interruption_keeps_what_has_ended_on_the_cluster():
     assert list(executor.drain()) == [(("job 1",), ["record of ended"])]
 
 
+def test_a_trial_is_not_blamed_where_ray_itself_has_ended():
+    class Cluster:
+        class exceptions:
+            class RayError(Exception):
+                pass
+
+        alive = True
+
+        def get_runtime_context(self):
+            return SimpleNamespace(get_node_id=lambda: "a")
+
+        def nodes(self):
+            if self.alive is None:
+                raise self.exceptions.RayError("no answer")
+            return [{"NodeID": "a", "Alive": self.alive}, {"NodeID": "b", "Alive": True}]
+
+    executor = RayExecutor.__new__(RayExecutor)
+    cluster = executor._ray = Cluster()
+    executor._check_node(Cluster.exceptions.RayError("lost"))
+    for cluster.alive in (False, None):
+        with pytest.raises(RayError, match=r"Ray has ended on the machine of this run \(lost\)"):
+            executor._check_node(Cluster.exceptions.RayError("lost"))
+
+
 STACKED = """
 suite: s
 workloads:
@@ -172,3 +197,36 @@ def test_a_stack_is_measured_with_what_a_trial_holds_of_a_node():
     assert asked == [{"num_cpus": 2, "num_gpus": 0.5}]
     assert called == [((trial.spec,), "data", "context")]
     assert executor.best_size([trial], setting) == StackSize(1, refused="not measured: the node is gone")
+
+
+@pytest.mark.parametrize(
+    ("address", "failures", "calls", "said"),
+    [
+        (None, 1, 2, None),
+        (None, 2, 2, "Ray does not start on this machine (The node timed out)"),
+        ("h:1", 1, 1, "--ray-address h:1: no Ray cluster answers (The node timed out)"),
+    ],
+)
+def test_a_cluster_that_does_not_start_is_tried_again_and_then_said_in_a_line(address, failures, calls, said):
+    tried = []
+
+    class Ray:
+        class exceptions:
+            RayError = KeyError
+
+        def init(self, **options):
+            tried.append(options["address"])
+            if len(tried) <= failures:
+                raise Exception("The node timed out")
+
+        def shutdown(self):
+            pass
+
+    executor = RayExecutor.__new__(RayExecutor)
+    executor._ray = Ray()
+    if said is None:
+        executor._join(address, {})
+    else:
+        with pytest.raises(RayError, match=re.escape(said)):
+            executor._join(address, {})
+    assert tried == [address] * calls

@@ -65,8 +65,12 @@ def main() -> int:
             pool.submit(_command, command, kills, asked.seed, place, table)
             for command in (commands.COMMANDS if kills else ())
         ]
-        for future in done:
-            future.result()
+        try:
+            for future in done:
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # what runs ends first, and takes its processes along
+            raise
     for reason in _lacking(asked.backends):
         print(f"not tried: {reason}")
     return table.end(time.monotonic() - clock)
@@ -110,7 +114,7 @@ class _Table:
         self._tell, self._lock = tell, threading.Lock()
         self._tried: list[Counter[str]] = [Counter() for _ in range(4)]
         self._survived: list[Counter[str]] = [Counter() for _ in range(4)]
-        self._late = 0
+        self._late = self._failed = 0
 
     def add(
         self, names: tuple[str, ...], *, hit: bool, fine: bool, words: str, complaints: Iterable[str]
@@ -118,6 +122,7 @@ class _Table:
         """Count a case by each of its names, and print it."""
         with self._lock:
             self._late += not hit
+            self._failed += not hit and bool(list(complaints))
             for tried, survived, name in zip(self._tried, self._survived, names, strict=False):
                 tried[name] += hit
                 survived[name] += hit and fine
@@ -131,7 +136,7 @@ class _Table:
                 self._tell(f"{name:28s} {survived[name]:4d} of {tried[name]:4d} survived")
         whole, fine = self._tried[0].total(), self._survived[0].total()
         self._tell(f"\n{fine} of {whole} survived, {self._late} came too late; {seconds:.0f} s")
-        return int(fine < whole or not whole)
+        return int(fine < whole or not whole or bool(self._failed))
 
 
 if __name__ == "__main__":

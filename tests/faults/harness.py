@@ -187,8 +187,8 @@ def _disturbed(folder: Path, case: Case, rng: random.Random) -> Outcome:
         if hit:
             kind.act(scene)
             hit = scene.hit
-        else:
-            run.wait()
+        elif (code := run.wait()) != 0:
+            scene.complaints.append(f"undisturbed, it ended with exit code {code}: {run.output}")
         kind.after(scene)
         complaints = [*scene.complaints, *_after(run)]
         last = runs.start()

@@ -259,7 +259,7 @@ def _kill_the_raylet(scene: Scene) -> None:
     chosen = scene.pick(_is_raylet)
     assert chosen is not None
     os.kill(chosen, signal.SIGKILL)
-    scene.end()
+    scene.end(2)
 
 
 def _stop_the_raylets(scene: Scene) -> None:

@@ -19,7 +19,7 @@ workloads:
 optimizers:
   wame: {{lr: 0.05}}
   {other}
-seeds: 2
+seeds: 3
 backends: [{backend}]
 {end}
 """
