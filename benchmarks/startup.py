@@ -44,13 +44,13 @@ analysis: {baseline: wame}
 
 FIRST = """
 import os, sys
-from optbench import api
+import optbench
 class Stop:
     def planned(self, plan, statuses): pass
     def started(self, trial): pass
     def epoch(self, trial, epoch, row): os._exit(0)
     def finished(self, trial, record): pass
-api.run(sys.argv[1], results=sys.argv[2], observer=Stop(), fresh=True)
+optbench.run(sys.argv[1], results=sys.argv[2], observer=Stop(), fresh=True)
 """
 
 MEASURE = """

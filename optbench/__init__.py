@@ -8,13 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from optbench.api import compare, load_results, load_suite, make_suite, report, run
+    from optbench.api import compare, load_results, load_suite, make_suite, report
+    from optbench.execution.running import run
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "compare", "load_results", "load_suite", "make_suite", "report", "run"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "run":  # without what reports need
+        from optbench.execution.running import run
+
+        return run
     if name in __all__:
         from optbench import api
 

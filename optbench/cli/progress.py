@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,8 @@ class RunView:
             if suite.tuning is not None
         )
         self._begun = False
+        self._under_way = 0
+        self._meanwhile: Callable[[], None] | None = None
         self._done = self._total = self._ended_now = 0
 
         class Described(TextColumn):
@@ -122,8 +124,16 @@ class RunView:
         if self._done and not self._begun:
             self._console.print(f"{self._done} of {self._total} trials are in the store already.")
 
+    def meanwhile(self, work: Callable[[], None]) -> None:
+        """Have this done once several trials are under way, whose times are not compared."""
+        self._meanwhile = work
+
     def started(self, trial: PlannedTrial) -> None:
         """See :class:`optbench.execution.local.Observer`."""
+        self._under_way += 1
+        if self._under_way > 1 and self._meanwhile is not None:
+            work, self._meanwhile = self._meanwhile, None
+            work()
         name = f"{_role(trial)}{trial.workload} · {trial.optimizer} · seed {trial.spec.seeds.init}"
         total = trial.spec.workload.epochs
         self._losses = []
@@ -137,6 +147,7 @@ class RunView:
 
     def finished(self, trial: PlannedTrial, record: TrialRecord) -> None:
         """See :class:`optbench.execution.local.Observer`."""
+        self._under_way -= 1
         self._done += 1
         self._ended_now += 1
         self._shown = None

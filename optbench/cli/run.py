@@ -122,13 +122,13 @@ def run(
     """
     with errors(suite):
         with importing():
-            from optbench import api
             from optbench.cli.progress import RunView
             from optbench.environment import Context
-            from optbench.execution import local
+            from optbench.execution import local, running
+            from optbench.suite.load import load_suite
 
         context = Context.from_environment(threads=threads, data_dir=data_dir)
-        loaded = _changed(api.load_suite(suite), seeds=seeds, backend=backend, device=device)
+        loaded = _changed(load_suite(suite), seeds=seeds, backend=backend, device=device)
         _say_of_own_data(loaded)
         if smoke:
             loaded = local.smoke(loaded)
@@ -137,10 +137,9 @@ def run(
             _show_plan(loaded, chosen, context)
             return
         console = new_console()
-        if workers != "1" or executor == "ray":
-            _import_ahead()
         with _terminated_as_interrupted(), RunView(loaded, console) as view:
-            outcome = api.run(
+            view.meanwhile(_import_ahead)
+            outcome = running.run(
                 loaded,
                 results=results,
                 only=chosen,
@@ -217,7 +216,6 @@ def plan(
     Trials, blocks, hours, the smallest attainable p, the detectable effect, and the seeds needed.
     """
     with errors(suite):
-        from optbench import api
         from optbench.cli.plan_table import render_plan
         from optbench.environment import Context
         from optbench.errors import UserError
@@ -226,8 +224,9 @@ def plan(
         from optbench.execution.estimate import estimate
         from optbench.execution.prerequisites import missing
         from optbench.suite import declaration
+        from optbench.suite.load import load_suite
 
-        loaded = _changed(api.load_suite(suite), seeds=seeds, backend=backend, device=device)
+        loaded = _changed(load_suite(suite), seeds=seeds, backend=backend, device=device)
         _say_of_own_data(loaded)
         context = Context.from_environment()
         lacking = missing(loaded, data_dir=context.data_dir)
@@ -363,8 +362,8 @@ def _import_ahead() -> None:
     """Import the leaderboard's modules while other processes train, so that it appears at once at the end."""
 
     def work() -> None:
-        from optbench.records import frames  # noqa: F401
-        from optbench.report import analysis, terminal  # noqa: F401
+        from optbench import api  # noqa: F401
+        from optbench.report import terminal  # noqa: F401
 
     threading.Thread(target=work, daemon=True).start()
 

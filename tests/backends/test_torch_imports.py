@@ -30,3 +30,25 @@ def test_no_compiler_and_no_statistics():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+RUN = """
+import os, sys
+from optbench.cli.progress import RunView
+class First:
+    def epoch(self, trial, epoch, row):
+        found = {"pandas", "scipy", "matplotlib", "sklearn"} & sys.modules.keys()
+        print(sorted(found), flush=True)
+        os._exit(0)
+RunView.epoch = First.epoch
+sys.argv = ["optbench", "run", sys.argv[1], "--results", sys.argv[2]]
+from optbench.cli import main
+main()
+"""
+
+
+def test_a_first_trial_waits_for_no_report(tmp_path, write_suite):
+    command = [sys.executable, "-c", RUN, str(write_suite()), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1] == "[]"

@@ -185,6 +185,21 @@ def test_bar_counter_and_time_left_stay_while_it_runs(tmp_path, width):
     assert "left" in lines[1]
 
 
+def test_what_may_wait_is_done_once_trials_run_side_by_side(tmp_path):
+    plan = trials(load_suite(write_changed(tmp_path)), lambda backend, _: "cpu")
+    view, done = RunView(load_suite(tmp_path / "suite.yaml"), Console(file=io.StringIO())), []
+    view.planned(plan, {})
+    view.meanwhile(lambda: done.append(len(done)))
+    for trial in plan[:2]:  # one after the other: their times are measured
+        view.started(trial)
+        view.finished(trial, made_record(trial.spec, 0.8))
+    assert done == []
+    for trial in plan[2:]:
+        view.started(trial)
+    view.started(plan[0])
+    assert done == [0]
+
+
 def test_a_piped_run_says_how_long_a_trial_took_and_which_shared_their_time(tmp_path):
     suite = load_suite(write_changed(tmp_path))
     console = Console(width=200, file=io.StringIO())
