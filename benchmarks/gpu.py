@@ -141,13 +141,21 @@ def stacks(options: argparse.Namespace) -> None:
             print(f"\n{backend}: not installed, not measured")
             continue
         table(
-            f"{backend}: a stack's step in ms, and how many times more trials an hour than one by one; Adam",
+            f"{backend}, {options.precision}: a stack's step in ms, and how many times more trials an hour "
+            "than one by one; Adam",
             *("model", "one trial, ms", *map(str, sizes)), "sweep of 16 rates",
         )  # fmt: skip
         for model in MODELS:
             steps = options.steps if model == "mlp" else max(2, options.steps // 4)
             session, rows = opened(
-                trial(model, options.device, dataset=options.dataset, backend=backend), steps
+                trial(
+                    model,
+                    options.device,
+                    dataset=options.dataset,
+                    backend=backend,
+                    precision=options.precision,
+                ),
+                steps,
             )
             session.warm_up()
             alone = seconds(
@@ -172,7 +180,7 @@ def stacked(
     specs = [
         trial(
             model, options.device, seed=k % each, lr=1e-3 * (1 + k // each), dataset=options.dataset,
-            backend=backend,
+            backend=backend, precision=options.precision,
         )
         for k in range(size)
     ]  # fmt: skip
@@ -291,6 +299,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of a timed epoch: 100, 4 on a CPU")
     parser.add_argument("--seeds", type=int, help="of the largest stack: 64, 2 on a CPU")
     parser.add_argument("--epochs", type=int, default=5, help="of whole trials")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS[:2],
+        default="float32",
+        help="of the stacks: frameworks default to tf32",
+    )
     parser.add_argument("--weights", type=int, help="at most, for the kernels: 1e9, 1e6 on a CPU")
     options = parser.parse_args()
     gpu = options.device == "cuda"

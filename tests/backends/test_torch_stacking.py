@@ -28,6 +28,7 @@ def chosen(optimizer, model=MLP, *, device="cuda", precision="float32", asked="a
 
 def test_dense_models_are_a_batch_and_all_else_are_branches_on_a_gpu():
     assert chosen(Adam()) == ("batch", True)
+    assert chosen(Adam(), precision="tf32") == ("batch", True)
     assert chosen(Adam(), CNN) == ("branches", True)
     assert chosen(Adam(), precision="bfloat16") == ("branches", True)
     assert chosen(MUON) == ("branches", True)

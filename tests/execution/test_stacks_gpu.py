@@ -61,6 +61,12 @@ def test_float32_agrees_to_1e_5_over_51_steps(backend, layers):
     assert_twins(*both_ways(wanted), rtol=1e-5)
 
 
+def test_a_stack_in_tf32_agrees_to_its_bits():
+    """Factors of 10 bits, rounded at the same places; sums in another order."""
+    wanted = on_gpu("torch", MLP, SGD(lr=0.05), precision="tf32", epochs=1)
+    assert_twins(*both_ways(wanted), rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("layers", "workload"),
     [

@@ -186,8 +186,9 @@ def test_bar_counter_and_time_left_stay_while_it_runs(tmp_path, width):
 
 
 def test_what_may_wait_is_done_once_trials_run_side_by_side(tmp_path):
-    plan = trials(load_suite(write_changed(tmp_path)), lambda backend, _: "cpu")
-    view, done = RunView(load_suite(tmp_path / "suite.yaml"), Console(file=io.StringIO())), []
+    suite = load_suite(write_changed(tmp_path))
+    plan = trials(suite, lambda backend, _: "cpu")
+    view, done = RunView(suite, Console(file=io.StringIO())), []
     view.planned(plan, {})
     view.meanwhile(lambda: done.append(len(done)))
     for trial in plan[:2]:  # one after the other: their times are measured

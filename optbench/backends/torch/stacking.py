@@ -68,7 +68,7 @@ def way(spec: TrialSpec, built: tuple[BuiltLayer, ...], *, requested: str) -> Wa
         raise NotStackableError(reason)
     mixes = stack_obstacle(spec.optimizer, "torch") is not None
     unknown = sorted({place.layer.kind for place in walk(built)} - set(LAYERS))
-    plain = spec.precision in ("float32", "float64")
+    plain = spec.precision in ("float32", "float64", "tf32")  # which is a switch of all products
     images = any(place.layer.kind in IMAGES for place in walk(built))
     if recorded and (mixes or unknown or not plain or images):
         return Way("branches", True, "seeds trained as one graph, each by its own kernels")
