@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from optbench.execution.running import run
 from optbench.records.frames import Results, load_results
 from optbench.records.pairing import counted_block
 from optbench.records.store import Store, StoreError
@@ -25,6 +24,7 @@ from optbench.suite.validation import dotted, one_line, shown
 if TYPE_CHECKING:
     import pandas as pd
 
+    from optbench.execution.running import run
     from optbench.stats.compare import Comparison
 
 
@@ -281,6 +281,15 @@ def _report_spec(store: Store) -> ReportSpec:
         raise StoreError(
             f"{store.path}: its suite is damaged ({one_line(error)}); give the suite file instead"
         ) from None
+
+
+def __getattr__(name: str) -> Any:
+    """Load what trains when it is asked for: a report needs nothing of it."""
+    if name == "run":
+        from optbench.execution.running import run
+
+        return run
+    raise AttributeError(f"module 'optbench.api' has no attribute {name!r}")
 
 
 __all__ = [

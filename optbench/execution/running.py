@@ -1,5 +1,6 @@
-"""A run from the suite to its outcome: who trains, and when it has enough. It imports no statistics, so that
-training begins sooner.
+"""A run from the suite to its outcome: who trains, and when it has enough.
+
+It imports no statistics, so that training begins sooner.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from optbench.environment import Context
+from optbench.execution import local
 from optbench.suite.declaration import read as read_declaration
 from optbench.suite.load import load_suite
 from optbench.suite.spec import PlannedTrial, Suite, SuiteError, store_path
 
 if TYPE_CHECKING:
-    from optbench.environment import Context
     from optbench.execution.jobs import Executor
     from optbench.execution.local import Observer, RunOutcome, Stages
 
@@ -94,10 +96,6 @@ def run(
     A trial whose code ends its process, by ``os._exit`` or a crash in native code, is recorded as crashed and
     the run goes on. That takes a process of its own; see ``workers``.
     """
-    # The package's API is imported by reports, which need nothing of what trains.
-    from optbench.environment import Context
-    from optbench.execution import local
-
     context = Context.from_environment(threads=threads, data_dir=data_dir)
     executor = _executor(context, workers, time_limit, ray)
     loaded = suite if isinstance(suite, Suite) else load_suite(suite)
