@@ -35,6 +35,7 @@ def test_a_result_set_is_of_its_suite_and_reports(name):
     with Store(ROOT / "results" / name) as store:
         assert store.meta()["hash"] == suite.hash
         statuses = store.statuses()
+        lacking = {key for key, _, _ in store.plan()} - statuses.keys()
         devices = {trial.spec["device"] for trial in store.trials()}
         journal = journals.read(store.meta())
     if suite.tuning is None:
@@ -52,6 +53,7 @@ def test_a_result_set_is_of_its_suite_and_reports(name):
         assert len(sizes) == len(suite.workloads)
     origin = json.loads((ROOT / "results" / name / "environment.json").read_text())
     assert origin["suite_hash"] == suite.hash
+    assert sum(origin["not_run"].values()) == len(lacking)
     assert origin["trials"] == len(statuses) == sum(place["trials"] for place in origin["environments"])
     boards = analyse(load_results(ROOT / "results" / name), suite.report_spec).boards
     assert {board.workload for board in boards} <= {entry.label for entry in suite.workloads}
@@ -60,7 +62,9 @@ def test_a_result_set_is_of_its_suite_and_reports(name):
 
 def test_what_the_page_says_of_mnist_mlp_is_in_its_store():
     page = (ROOT / "results" / "mnist_mlp" / "README.md").read_text()
-    trials = load_results(ROOT / "results" / "mnist_mlp").trials
+    results = load_results(ROOT / "results" / "mnist_mlp")
+    trials = results.trials
+    assert f"**{len(trials)} of {results.planned} planned trials completed" in page
     for (_, _), rows in trials.groupby(["workload", "optimizer"]):
         if rows["optimizer"].iloc[0] != "sgd" and rows["workload"].iloc[0] != "batch-256":
             assert f"{100 * rows['test_accuracy'].mean():.2f}" in page
