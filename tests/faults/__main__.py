@@ -7,6 +7,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -77,12 +78,17 @@ def main() -> int:
 
 
 def _run(case: harness.Case, place: Path, calm: _Calm, table: _Table) -> None:
-    expected = calm.of(case)
-    found = harness.disturbed(place / f"case-{case.seed}", case)
+    names = (case.kind, case.backend, case.executor, case.sort)
+    try:
+        expected = calm.of(case)
+        found = harness.disturbed(place / f"case-{case.seed}", case)
+    except Exception:  # a case that cannot be judged has not survived; the others are tried
+        table.add(names, hit=True, fine=False, words=f"{case}: FAILED", complaints=[traceback.format_exc()])
+        return
     same = found.content == expected
     words = "too late" if not found.hit else "same" if same else "OTHER"
     table.add(
-        (case.kind, case.backend, case.executor, case.sort),
+        names,
         hit=found.hit,
         fine=same and not found.complaints,
         words=f"{case}: {words}, {found.seconds:.0f} s",
@@ -91,13 +97,17 @@ def _run(case: harness.Case, place: Path, calm: _Calm, table: _Table) -> None:
 
 
 def _command(name: str, kills: int, seed: int, place: Path, table: _Table) -> None:
-    for number, complaints in enumerate(commands.killed(name, kills, seed, place / name)):
+    try:
+        for number, complaints in enumerate(commands.killed(name, kills, seed, place / name)):
+            words = f"{name}: kill {number}: {'OTHER' if complaints else 'whole'}"
+            table.add((f"kill {name}",), hit=True, fine=not complaints, words=words, complaints=complaints)
+    except Exception:  # as above
         table.add(
             (f"kill {name}",),
             hit=True,
-            fine=not complaints,
-            words=f"{name}: kill {number}",
-            complaints=complaints,
+            fine=False,
+            words=f"{name}: FAILED",
+            complaints=[traceback.format_exc()],
         )
 
 

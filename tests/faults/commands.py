@@ -41,9 +41,16 @@ address, md5, *sums = sys.argv.pop().split()
 archive = Archive(url=address, md5=md5, members={"x/a": "a", "x/b": "b"})
 files = tuple(DataFile(name=name, sha256=sha) for name, sha in zip("ab", sums, strict=True))
 source = Source(folders=("made",), files=files, archive=archive)
-registry.ENTRIES["mnist"] = replace(registry.ENTRIES["mnist"], source=source)
+registry.ENTRIES = {**registry.ENTRIES, "mnist": replace(registry.ENTRIES["mnist"], source=source)}
 main()
 """
+
+
+class _Quiet(Server):
+    """Says nothing of a client that was killed."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass
 
 
 @dataclass(frozen=True)
@@ -182,7 +189,7 @@ def _serving(folder: Path) -> Iterator[None]:
     if not (folder / "all.zip").is_file():
         yield
         return
-    with Server() as server:
+    with _Quiet() as server:
         server.pages["/all.zip"] = (folder / "all.zip").read_bytes()
         (folder / "address").write_text(f"{server.address}all.zip")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 #: Seconds after which a command is taken to hang.
-PATIENCE = 300
+PATIENCE = 600
 #: Seconds that processes may outlive the command that started them.
 GRACE = 60
 #: Environment variable that every process of a command inherits.
