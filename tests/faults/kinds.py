@@ -255,11 +255,14 @@ def _is_raylet(found: Found) -> bool:
 
 
 def _kill_the_raylet(scene: Scene) -> None:
-    """The only one of a cluster: the run cannot go on, and must not wait for ever."""
+    """The only one of a cluster: the run cannot go on, and must not wait for ever.
+
+    Ray ends its driver with code 1 where that has not noticed by itself.
+    """
     chosen = scene.pick(_is_raylet)
     assert chosen is not None
     os.kill(chosen, signal.SIGKILL)
-    scene.end(2)
+    scene.end(1, 2)
 
 
 def _stop_the_raylets(scene: Scene) -> None:
