@@ -21,6 +21,7 @@ QUICK: dict[str, list[str] | None] = {
     "trial_overhead": ["--repeats", "5"],
     "engines": ["--rounds", "3"],
     "workers": ["--rounds", "1"],
+    "side_by_side": ["--rounds", "1"],
     "suite_speed": ["--images", "2000", "--seeds", "2", "--rounds", "1"],
     "stacked_seeds": ["--sizes", "2,8", "--rounds", "3"],
     "growth": ["--rounds", "1", "--widths", "16,1024", "--seeds", "1,16", "--workers", "1,2"],
