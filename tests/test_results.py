@@ -25,6 +25,7 @@ TRACKED = (
     "fashion_mnist_mini",
     "digits_augmented_mini",
     "wame_variants",
+    "tiny_gpt",
 )
 TRACKED = tuple(name for name in TRACKED if (ROOT / "results" / name).is_dir())
 
