@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 from typing import Any
+from unittest import mock
 
 from tests.faults.processes import MARK, Found, of_mark
 
@@ -36,8 +37,10 @@ class TwoNodes:
         os.environ[MARK] = mark
         try:
             head = {"num_cpus": 1, "include_dashboard": False, "_system_config": IMPATIENT}
-            self._cluster: Any = Cluster(initialize_head=True, head_node_args=head)
-            self._other: Any = self._cluster.add_node(num_cpus=1)
+            # Ray handles SIGTERM for each node, which only the main thread may.
+            with mock.patch("ray._private.utils.set_sigterm_handler"):
+                self._cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+                self._other: Any = self._cluster.add_node(num_cpus=1)
             self._cluster.wait_for_nodes()
         finally:
             os.environ.pop(MARK) if before is None else os.environ.update({MARK: before})
