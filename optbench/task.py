@@ -429,7 +429,7 @@ class CustomMetric:
     directory: InitVar[Path | None] = None
 
     def __post_init__(self, directory: Path | None) -> None:
-        object.__setattr__(self, "_directory", directory)
+        object.__setattr__(self, "_directory", directory and directory.absolute())
 
     def column(self, name: str) -> Metric:
         """The metric of one of its columns, such as ``test_<name>_best``.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from optbench.environment import limit
 from optbench.errors import UserError
-from optbench.suite.validation import one_line, shown
+from optbench.suite.validation import called, one_line, shown
 
 #: No table of results comes near this size.
 MAX_BYTES = 2**30
@@ -226,10 +226,8 @@ def cells_of(text: str, path: Path, notes: Sequence[str] = (), *, forms: str = "
     counts = Counter(header)
     twice = sorted(name for name, count in counts.items() if count > 1)
     if twice:
-        raise TableError(
-            f"{path}: line 1: column {', '.join(n or '(no name)' for n in twice)} appears twice; name each "
-            "column once"
-        )
+        named = ", ".join(called(name) or "(no name)" for name in twice[:5])
+        raise TableError(f"{path}: line 1: column {named} appears twice; name each column once")
     repeated = tuple(line for row, line in zip(rows, lines, strict=True) if row == header)
     kept = [i for i, row in enumerate(rows) if row != header]
     rows, lines = [rows[i] for i in kept], [lines[i] for i in kept]

@@ -17,7 +17,7 @@ from optbench.datasets.base import DataError
 from optbench.datasets.cells import Cells, TableError, at_line, is_unnamed, look_alike, read_cells
 from optbench.datasets.formats import read_csv
 from optbench.datasets.numbers import Locale, is_gap, is_numeric
-from optbench.suite.validation import listed, shown
+from optbench.suite.validation import called, listed, shown
 from optbench.trial import OwnData
 
 _TRUE, _FALSE = frozenset(("true",)), frozenset(("false",))
@@ -137,17 +137,20 @@ def _understood(own: OwnData, tables: Sequence[_Table]) -> OwnTable:
     }
     index = [name for name, column in inputs.items() if _is_index(name, column)]
     notes += [
-        f"{first.path.name}: column {name} has another whole number in every row, as an index has; if it is "
-        f"one, leave it out with drop: [{name}]"
+        f"{first.path.name}: column {called(name)} has another whole number in every row, as an index has; "
+        f"if it is one, leave it out with drop: [{called(name)}]"
         for name, column in inputs.items()
         if name not in index and _is_key(name, column)
     ]
     features = [name for name in first.columns if name not in (*index, *(own.drop or ()))]
     if not features and index:
-        notes.append(f"{first.path.name}: {listed(index)} counts the rows, and is the only column of inputs")
+        named = listed(list(map(called, index)))
+        notes.append(f"{first.path.name}: {named} counts the rows, and is the only column of inputs")
         index, features = [], index
     for name in index:
-        notes.append(f"{first.path.name}: column {name or '(no name)'} is an index of the rows: left out")
+        notes.append(
+            f"{first.path.name}: column {called(name) or '(no name)'} is an index of the rows: left out"
+        )
         identity.append(f"|index {name}")
     if not features:
         raise DataError(f"{first.path}: no column of inputs is left beside {shown(own.label)}")
@@ -207,8 +210,8 @@ def _check_filled(cells: Cells, columns: Mapping[str, Sequence[str]], label: str
         numbers = name != label and is_numeric(column)
         for line, cell in zip(cells.lines, column, strict=True):
             if not cell or (numbers and is_gap(cell)):
-                out = "take out the row" if name == label else _ways_out(name)
-                raise DataError(f"{cells.path}:{line}: column {name!r}: a value is missing; {out}")
+                out = "take out the row" if name == label else _ways_out(called(name))
+                raise DataError(f"{cells.path}:{line}: column {shown(name)}: a value is missing; {out}")
 
 
 def _numbers(
@@ -232,10 +235,10 @@ def _numbers(
         elif _is_truth(column):
             arrays[name] = np.array([cell.lower() in _TRUE for cell in column], dtype=np.int64)
         elif name not in numeric:
-            words = listed(list(dict.fromkeys(column))[:3])
+            words = listed([called(cell) for cell in list(dict.fromkeys(column))[:3]])
             raise DataError(
-                f"{cells.path}: column {name!r} holds no numbers ({words}, ...); one-hot encode it with "
-                f"encode: [{name}], or leave it out with drop: [{name}]"
+                f"{cells.path}: column {shown(name)} holds no numbers ({words}, ...); one-hot encode it with "
+                f"encode: [{called(name)}], or leave it out with drop: [{called(name)}]"
             )
         else:
             read = locale.column(name, column)
@@ -287,7 +290,7 @@ def _labels(own: OwnData, tables: Sequence[_Table]) -> tuple[list[NDArray[Any]],
     numbers = is_numeric(cells, share=1.0)
     if numbers and len(set(cells)) > max(20, len(cells) / 2):
         raise DataError(
-            f"{tables[0].path}: column {own.label!r} holds {len(set(cells))} different numbers in "
+            f"{tables[0].path}: column {shown(own.label)} holds {len(set(cells))} different numbers in "
             f"{len(cells)} rows, which are no classes; name it with target: in place of label:"
         )
     return [np.array(table.labels, dtype=str) for table in tables], numbers
@@ -309,7 +312,7 @@ def array_notes(own: OwnData, x: NDArray[Any], y: NDArray[Any]) -> list[str]:
     names = [f"x[:, {k}]" for k in range(x.shape[1])]
     columns = {name: x[:, k] for k, name in enumerate(names)}
     notes = [
-        f"{path.name}: {name} counts the rows, as an index does; if it is one, leave the column out"
+        f"{path.name}: {called(name)} counts the rows, as an index does; if it is one, leave the column out"
         for name, column in columns.items()
         if _is_index(name, column)
     ]
@@ -327,16 +330,13 @@ def _suspicious(table: _Table, names: Sequence[str]) -> list[str]:
         column = table.columns[name]
         if column.ndim > 1:
             continue
+        of_column = f"{table.path.name}: column {called(name)}"
         values, places = np.unique(column, return_inverse=True)
         pairs = len({*zip(places.tolist(), codes.tolist(), strict=True)})
         if len(values) == classes == pairs:
-            notes.append(
-                f"{table.path.name}: column {name} says the label, one value a class: is it an answer?"
-            )
+            notes.append(f"{of_column} says the label, one value a class: is it an answer?")
         elif pairs == len(values) and len(codes) > 2 * classes:
             order = codes[np.argsort(column, kind="stable")]
             if int((np.diff(order) != 0).sum()) == classes - 1:
-                notes.append(
-                    f"{table.path.name}: column {name} orders the labels perfectly: is it known before?"
-                )
+                notes.append(f"{of_column} orders the labels perfectly: is it known before?")
     return notes

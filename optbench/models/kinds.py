@@ -406,7 +406,7 @@ class OwnNetwork:
     directory: InitVar[Path | None] = None
 
     def __post_init__(self, directory: Path | None) -> None:
-        object.__setattr__(self, "_directory", directory)
+        object.__setattr__(self, "_directory", directory and directory.absolute())
 
     @property
     def given(self) -> dict[str, Any]:

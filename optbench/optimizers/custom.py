@@ -60,7 +60,7 @@ class Custom:
 
     def __post_init__(self, directory: Path | None) -> None:
         object.__setattr__(self, "arguments", frozen_arguments(self.arguments))
-        object.__setattr__(self, "_directory", directory)
+        object.__setattr__(self, "_directory", directory and directory.absolute())
 
     @property
     def lr(self) -> float | None:

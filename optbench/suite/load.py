@@ -63,6 +63,8 @@ T = TypeVar("T")
 BACKENDS = get_args(BackendName)
 #: A larger plan is a typo, and listing it would take minutes.
 MOST_TRIALS = 1_000_000
+#: Problems that a message names.
+MOST_PROBLEMS = 40
 #: Aliases of a choice.
 ALSO_CALLED = {"gpu": "cuda"}
 #: Bytes of a suite's name, which becomes a folder: disks allow 255, and reports add words of their own.
@@ -159,9 +161,11 @@ def suite_from_source(source: Source) -> Suite:
     try:
         return _resolve(source)
     except InvalidError as error:
-        raise SuiteError(
-            "\n".join(f"{source.place(p.path)}: {dotted(p.path)}: {p.message}" for p in error.problems)
-        ) from None
+        named = error.problems[:MOST_PROBLEMS]
+        lines = [f"{source.place(p.path)}: {dotted(p.path)}: {p.message}" for p in named]
+        if more := len(error.problems) - len(named):
+            lines.append(f"{source.path}: and {more:,} more problems, named once these are mended")
+        raise SuiteError("\n".join(lines)) from None
 
 
 def parse_seeds(entry: Any, *, option: str) -> tuple[Seeds, ...]:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
 
+from optbench.datasets import registry
+from optbench.datasets.base import validation_count
 from optbench.optimizers import OptimizerConfig
+from optbench.suite.declared import refuse_unreached
 from optbench.suite.validation import InvalidError, listed, parse, problem, shown, unknown_choice
 from optbench.task import FORBID_EXTRA, TASKS
 from optbench.trial import Seeds, Workload, to_plain
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
 Sampler = Literal["random", "quasi-random", "tpe", "grid", "halving", "hyperband"]
 #: Tuning seeds begin here unless the suite lists some, so that more evaluation seeds never meet them.
 FIRST_SEED = 1_000_000
+
+
+#: A larger search is a typo, and planning it would take minutes.
+MOST_SETTINGS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +244,18 @@ def read_tuning(
             raise problem(
                 path, f"workload {label} has no validation examples to select by; set its split.validation"
             )
+        if tuning.length is not None and tuning.length < workload.epochs:
+            facts = registry.info(workload.dataset)
+            held_out = (
+                validation_count(workload.split, facts.train) if workload.split.source == "train" else 0
+            )
+            refuse_unreached(workload.lasting(tuning.length), facts, held_out, (*path, "epochs"))
+        budget = tuning.budget
+        if (budget.trials or 0) > MOST_SETTINGS or (budget.epochs or 0) // tuning.whole(
+            workload
+        ) > MOST_SETTINGS:
+            found = f"{budget.trials} trials" if budget.trials else f"{budget.epochs} epochs"
+            raise problem(path, f"found {found}; a search has {MOST_SETTINGS:,} settings at most: give fewer")
         settings = tuning.settings(workload)
         if settings is not None and not settings:
             least = tuning.whole(workload) * tuning.repeats

@@ -122,6 +122,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def called(name: str) -> str:
+    """Write a name of unknown length as it is, or shortened."""
+    return name if len(name) <= 60 else name[:57] + "..."
+
+
 def one_line(error: BaseException) -> str:
     """Quote another library's error: printable, on one line, shortened."""
     try:

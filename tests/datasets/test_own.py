@@ -231,3 +231,12 @@ def test_columns_of_an_array_that_count_or_say_the_label_are_pointed_out(tmp_pat
     counts, says = arrays(tmp_path, x=x, y=y).notes
     assert "x[:, 0] counts the rows, as an index does" in counts
     assert "x[:, 2] says the label" in says
+
+
+def test_names_of_any_length_are_shortened_in_messages(tmp_path):
+    name = "9" * 900
+    (tmp_path / "t.csv").write_text(f"{name},answer\n1,a\n,b\n3,a\n4,b\n")
+    with pytest.raises(SuiteError) as told:
+        registry.load(load(tmp_path, "{csv: t.csv, label: answer}"))
+    assert "a value is missing" in str(told.value)
+    assert len(str(told.value)) < 600

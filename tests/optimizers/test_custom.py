@@ -2,6 +2,7 @@ import json
 import pickle
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter
@@ -48,6 +49,13 @@ def test_it_travels_to_another_process_and_through_json(folder, monkeypatch):
     assert read == made
     monkeypatch.chdir(folder)
     assert custom.load(read).__name__ == "Mine"
+
+
+def test_a_place_given_from_here_is_found_from_elsewhere(folder, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    made = config(Path(folder.name))
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert custom.load(pickle.loads(pickle.dumps(made))).__name__ == "Mine"
 
 
 def test_code_that_has_changed_since_is_not_loaded(folder):

@@ -203,6 +203,18 @@ def test_a_schedule_that_a_training_does_not_come_to_the_end_of_is_refused(write
     assert load_suite(write_suite(("epochs: 2", f"epochs: 2\n    schedule: {longer}"))).workloads
 
 
+def test_a_search_that_does_not_come_to_the_end_of_the_schedule_is_refused(write_suite):
+    steps = "steps: 40\n    evaluate_every: 10\n    schedule: {kind: linear, warmup: 12}"
+    for epochs, message in ((1, "at step 12 of a training of 10"), (2, "")):
+        tuning = f"tuning: {{trials: 2, epochs: {epochs}}}\nseeds: 2"
+        path = write_suite(("epochs: 2", steps), ("seeds: 2", tuning))
+        if not message:
+            assert load_suite(path).tuning
+            continue
+        with pytest.raises(SuiteError, match=rf"tuning.epochs.*is still in its first part {message}"):
+            load_suite(path)
+
+
 def test_a_workload_gives_a_class_of_ones_own_other_arguments(write_suite, tmp_path):
     (tmp_path / "mine.py").write_text("class Mine: ...")
     suite = load_suite(
@@ -212,3 +224,11 @@ def test_a_workload_gives_a_class_of_ones_own_other_arguments(write_suite, tmp_p
         )
     )
     assert suite.workloads[0].optimizers["mine"].lr == 0.1
+
+
+def test_many_problems_are_named_in_part(write_suite):
+    with pytest.raises(SuiteError) as told:
+        load_suite(write_suite(("hidden: [8]", f"hidden: {[-1] * 300}")))
+    lines = str(told.value).splitlines()
+    assert len(lines) == 41
+    assert "and 260 more problems" in lines[-1]

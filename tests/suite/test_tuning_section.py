@@ -39,6 +39,11 @@ def test_a_section_gives_every_optimizer_a_space_and_seeds_of_its_own(write_suit
         ("{trials: 4, space: {adma: {lr: [0.1, 0.2]}}}", "Did you mean 'adam'"),
         ("{trials: 4, space: {adam: {lr: {log: [0.1, 2], foo: 1}}}}", "unknown key 'foo'"),
         ("{trials: 4, space: {adam: {beta1: {uniform: [0, 2]}}}}", "beta1"),
+        (
+            "{sampler: hyperband, trials: 1000000000}",
+            "found 1000000000 trials; a search has 100,000 settings",
+        ),
+        ("{sampler: halving, budget: {epochs: 900000000}}", "found 900000000 epochs; a search has"),
         ("{budget: {epochs: 5}}", "one setting of workload digits/mlp takes 6"),
         (
             "{trials: 5, sampler: grid, space: {adam: {lr: [1, 2]}}}",
