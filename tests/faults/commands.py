@@ -89,9 +89,11 @@ def _stores(folder: Path) -> None:
 def _old_files(folder: Path) -> None:
     """Put old files where a report and an export have theirs."""
     (folder / "out").mkdir()
-    names = [path.name for path in (folder / "whole").iterdir()] if (folder / "whole").is_dir() else []
-    for name in names:
-        (folder / "out" / name).write_bytes(OLD)
+    for path in (folder / "whole").rglob("*"):
+        if path.is_file():
+            old = folder / "out" / path.relative_to(folder / "whole")
+            old.parent.mkdir(exist_ok=True)
+            old.write_bytes(OLD)
 
 
 def _tables(folder: Path) -> None:
