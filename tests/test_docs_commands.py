@@ -33,6 +33,8 @@ PLACEHOLDERS = {
     "SUITE": "suites/quick.yaml",
     "FILE": "suites/quick.yaml",
     "suites/NAME.yaml": "suites/quick.yaml",
+    "results/NAME": "results/quick",
+    "--workload LABEL": "--workload digits/mlp",
     "[STORE]": "results/quick",
     "STORE": "results/quick",
     "NAME": "digits",
