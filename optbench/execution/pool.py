@@ -390,7 +390,7 @@ def _work(
     checkpoints: Checkpoints | None,
 ) -> list[TrialRecord]:
     """Run a job in a worker."""
-    if any(custom_code(spec) for spec in specs):
+    if _are_own_code(specs):
         own_group()
     return run_job(
         specs,

@@ -118,8 +118,7 @@ _MOST_READ = 10_000
 
 def shown(value: Any) -> str:
     """Quote a found value, shortened."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return called(repr(value))
 
 
 def called(name: str) -> str:
