@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,8 @@ from optbench.models.layers import BuiltLayer, Conv2D, MaxPool2D, siblings, walk
 
 #: Values that one evaluation batch may hold in its widest layer; 2**22 float32 are 16 MB.
 EVALUATION_VALUES = 2**22
+#: Values that are scaled at once: in float64 they fit into a core's cache.
+SCALED_AT_ONCE = 2**17
 #: Pools that an engine keeps on its device.
 POOLS = 8
 
@@ -25,8 +28,9 @@ def scaled(x: NDArray[Any], data: TrialData, dtype: str) -> NDArray[Any]:
     """Inputs of a pool in the trial's precision; the arithmetic is done in float64 once."""
     shift = 0.0 if data.shift is None else data.shift
     out = np.empty(x.shape, dtype)
-    for start in range(0, len(x), 4096):
-        out[start : start + 4096] = (x[start : start + 4096] - shift) * data.scale
+    rows = max(1, SCALED_AT_ONCE // math.prod(x.shape[1:]))
+    for start in range(0, len(x), rows):
+        out[start : start + rows] = (x[start : start + rows] - shift) * data.scale
     return out
 
 

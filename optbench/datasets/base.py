@@ -268,7 +268,7 @@ def cut(
         chosen = fold_rows(source, split, generator, targets=dataset.info.targets)
     else:
         chosen = choose(source, count, split.how, generator, targets=dataset.info.targets)
-    kept = np.setdiff1d(np.arange(len(source), dtype=np.int64), chosen)
+    kept = np.delete(np.arange(len(source), dtype=np.int64), chosen)
     everything = np.arange(len(dataset.y_train), dtype=np.int64)
     train_rows = kept if split.source == "train" else everything
     test_rows = kept if split.source == "test" else np.arange(len(dataset.y_test), dtype=np.int64)
@@ -398,7 +398,7 @@ def hold_out(targets: NDArray[Any], count: int, *, how: str = "stratified") -> t
     """
     generator = np.random.Generator(np.random.PCG64(TEST_SEED))
     test = choose(targets, count, how, generator, targets="label")
-    return np.setdiff1d(np.arange(len(targets), dtype=np.int64), test), test
+    return np.delete(np.arange(len(targets), dtype=np.int64), test), test
 
 
 def _scaling(

@@ -21,6 +21,7 @@ from optbench.records.declarations import LOOKS
 from optbench.records.digests import RECORDS, chain
 from optbench.records.integrity import NAMED
 from optbench.records.store import Store
+from optbench.records.whole import whole
 from optbench.suite.validation import one_line
 
 SUFFIX = ".sig"
@@ -110,10 +111,9 @@ def sign(path: Path, key: Path) -> Signature:
         raise SignatureError(f"nothing was signed: {_lacking(error)}") from None
     if done.returncode or not done.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
         raise SignatureError(f"--key: {key} cannot sign: {_words(done.stderr) or 'ssh-keygen says nothing'}")
-    unfinished = target.with_name(f"{target.name}-unfinished")
     try:
-        unfinished.write_bytes(done.stdout)
-        unfinished.replace(target)
+        with whole(target) as place:
+            place.write_bytes(done.stdout)
     except OSError as error:
         raise SignatureError(f"the signature cannot be written: {explain(error)}") from None
     return Signature(path=target, key=_check(target, text))

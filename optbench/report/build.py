@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optbench.records.frames import Results
+from optbench.records.whole import whole
 from optbench.report import exports
 from optbench.report.analysis import (
     Report,
@@ -28,7 +29,6 @@ from optbench.report.latex_tables import latex_tables, over_columns, text_table
 from optbench.report.paper import paper_tables
 from optbench.report.parallel import map_forked
 from optbench.report.text import TextTable, escape_markdown, markdown, markdown_prose, with_column
-from optbench.report.whole import whole
 from optbench.suite.report_spec import ReportSpec
 
 if TYPE_CHECKING:

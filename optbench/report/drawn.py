@@ -14,7 +14,7 @@ from typing import Any
 import matplotlib as mpl
 import platformdirs
 
-from optbench.report.whole import whole
+from optbench.records.whole import whole
 
 #: Plots that are kept; the oldest go first.
 MOST = 500

@@ -19,6 +19,7 @@ from optbench.environment import pip_hint
 from optbench.errors import UserError
 from optbench.records.frames import Results, load_results
 from optbench.records.step_times import median
+from optbench.records.whole import whole
 from optbench.report.across import Across, SettingComparison
 from optbench.report.answer import Answer
 from optbench.report.failures import Failure
@@ -26,7 +27,6 @@ from optbench.report.leaderboard import Leaderboard
 from optbench.report.leaderboard_columns import csv_columns, other_values
 from optbench.report.new_examples import NewExamples
 from optbench.report.text import TextTable
-from optbench.report.whole import whole
 from optbench.stats.common import to_plain
 from optbench.suite.report_spec import ReportSpec
 

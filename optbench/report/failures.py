@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import optbench
 from optbench.errors import UserError, explain
+from optbench.records.whole import whole
 from optbench.suite.validation import one_line
 
 T = TypeVar("T")
@@ -133,7 +134,8 @@ class Failures:
                 f"optbench {optbench.__version__}, Python {platform.python_version()}, {platform.platform()}"
             )
             parts = [f"{found.part}\n{found.trace}" for found in self]
-            path.write_text("\n".join([head, "", *parts]), encoding="utf-8")
+            with whole(path) as place:
+                place.write_text("\n".join([head, "", *parts]), encoding="utf-8")
         except OSError:
             return None
         return path

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
+from optbench.records.whole import whole
 from optbench.report.style import LineStyle
-from optbench.report.whole import whole
 
 P = ParamSpec("P")
 F = TypeVar("F", Figure, Figure | None)
