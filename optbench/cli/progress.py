@@ -62,6 +62,7 @@ class RunView:
         self._begun = False
         self._under_way = 0
         self._meanwhile: Callable[[], None] | None = None
+        self._workers: int | str = 1
         self._done = self._total = self._ended_now = 0
 
         class Described(TextColumn):
@@ -123,17 +124,26 @@ class RunView:
             self._console.print(escape(f"This suite runs code of {', '.join(code)}."), soft_wrap=True)
         if self._done and not self._begun:
             self._console.print(f"{self._done} of {self._total} trials are in the store already.")
+        if self._workers != 1:
+            self._do_meanwhile()
 
-    def meanwhile(self, work: Callable[[], None]) -> None:
-        """Have this done once several trials are under way, whose times are not compared."""
-        self._meanwhile = work
+    def meanwhile(self, work: Callable[[], None], *, workers: int | str) -> None:
+        """Have this done while workers start, or once several trials of one process are under way.
+
+        A trial that has the process to itself is not disturbed, as its times are compared.
+        """
+        self._meanwhile, self._workers = work, workers
+
+    def _do_meanwhile(self) -> None:
+        if self._meanwhile is not None:
+            work, self._meanwhile = self._meanwhile, None
+            work()
 
     def started(self, trial: PlannedTrial) -> None:
         """See :class:`optbench.execution.local.Observer`."""
         self._under_way += 1
-        if self._under_way > 1 and self._meanwhile is not None:
-            work, self._meanwhile = self._meanwhile, None
-            work()
+        if self._under_way > 1:
+            self._do_meanwhile()
         name = f"{_role(trial)}{trial.workload} · {trial.optimizer} · seed {trial.spec.seeds.init}"
         total = trial.spec.workload.epochs
         self._losses = []

@@ -138,7 +138,7 @@ def run(
             return
         console = new_console()
         with _terminated_as_interrupted(), RunView(loaded, console) as view:
-            view.meanwhile(_import_ahead)
+            view.meanwhile(_import_ahead, workers=_workers(workers))
             outcome = running.run(
                 loaded,
                 results=results,

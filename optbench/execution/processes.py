@@ -17,7 +17,7 @@ from typing import Any
 from optbench.environment import Context
 
 #: What the server imports for PyTorch's workers; none of it makes a call of CUDA or starts a thread.
-PRELOADED = ("optbench.backends.torch.engine", "optbench.execution.pool")
+PRELOADED = ("optbench.backends.torch.engine", "optbench.execution.pool", "optbench.execution.server")
 
 
 #: Of the temporary folder: what it may have so that the server's socket, 32 characters behind it, can be.

@@ -16,6 +16,7 @@ from optbench.records.store import Store
 from optbench.report.analysis import analyse, side_tables
 from optbench.report.build import DEFAULT_FORMATS, write_report
 from optbench.report.combine import gather
+from optbench.report.fair_times import step_ways
 from optbench.report.paper import cost_table
 from optbench.suite.expand import trials
 from optbench.suite.load import load_suite
@@ -269,6 +270,9 @@ def test_steps_that_were_taken_in_another_way_are_said_beside_the_cost(stored, t
     assert said in cost
     assert any(said in note for note in report.boards[0].notes)
     assert said in cost_table(report.boards, results).notes[1]
+    assert step_ways(results, results.trials, "wame").endswith("takes all alike.")
+    on_a_gpu = step_ways(results, results.trials.assign(device="cuda"), "wame")
+    assert on_a_gpu.endswith("takes all alike, but for custom classes on dense models.")
     suite, folder = stored(
         lambda trial: {**FACTS, "step": ("graph", "autograd")[trial.spec.seeds.init % 2]}, name="each both"
     )

@@ -189,8 +189,8 @@ def test_what_may_wait_is_done_once_trials_run_side_by_side(tmp_path):
     suite = load_suite(write_changed(tmp_path))
     plan = trials(suite, lambda backend, _: "cpu")
     view, done = RunView(suite, Console(file=io.StringIO())), []
+    view.meanwhile(lambda: done.append(len(done)), workers=1)
     view.planned(plan, {})
-    view.meanwhile(lambda: done.append(len(done)))
     for trial in plan[:2]:  # one after the other: their times are measured
         view.started(trial)
         view.finished(trial, made_record(trial.spec, 0.8))
@@ -198,6 +198,16 @@ def test_what_may_wait_is_done_once_trials_run_side_by_side(tmp_path):
     for trial in plan[2:]:
         view.started(trial)
     view.started(plan[0])
+    assert done == [0]
+
+
+def test_what_may_wait_is_done_while_workers_start(tmp_path):
+    suite = load_suite(write_changed(tmp_path))
+    view, done = RunView(suite, Console(file=io.StringIO())), []
+    view.meanwhile(lambda: done.append(len(done)), workers="auto")
+    assert done == []
+    for _ in range(2):
+        view.planned(trials(suite, lambda backend, _: "cpu"), {})
     assert done == [0]
 
 
