@@ -136,9 +136,9 @@ def run(
         if show_plan:
             _show_plan(loaded, chosen, context)
             return
-        console = new_console()
+        console, count = new_console(), _workers(workers)
         with _terminated_as_interrupted(), RunView(loaded, console) as view:
-            view.meanwhile(_import_ahead, workers=_workers(workers))
+            view.meanwhile(_import_ahead, workers=count)
             outcome = running.run(
                 loaded,
                 results=results,
@@ -146,7 +146,7 @@ def run(
                 fresh=fresh,
                 observer=view,
                 checkpoint_minutes=checkpoint_minutes,
-                workers=_workers(workers),
+                workers=count,
                 time_limit=time_limit,
                 ray={"address": ray_address, "cpus": cpus_per_trial, "gpus": gpus_per_trial}
                 if executor == "ray"

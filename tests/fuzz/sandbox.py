@@ -80,7 +80,7 @@ class Sandbox:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.work = root / "a" / "b" / "work"
+        self.work = root / "a" / "b" / "inside"
         self.results = self.work / "results"
         self.results.mkdir(parents=True)
 

@@ -105,7 +105,7 @@ def _warn(*_, **__):
     [
         (_fail, "ZeroDivisionError: made"),
         (_hang, "no end within"),
-        (_write_outside, "wrote a/b/work/beside.txt"),
+        (_write_outside, "wrote a/b/inside/beside.txt"),
         (_print_traceback, "a traceback in the output"),
         (_warn, "a Python warning"),
         (_say(""), "without a word"),
