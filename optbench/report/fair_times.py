@@ -176,16 +176,24 @@ def step_ways(results: Results, trials: pd.DataFrame, baseline: str) -> str:
     """
     if "environment" not in trials:
         return ""
-    ways: dict[str, set[str]] = {}
     ran = _ran(trials)
-    for optimizer, number in ran[["optimizer", "environment"]].drop_duplicates().itertuples(index=False):
+    by_workload: dict[str, dict[str, set[str]]] = {}
+    columns = ["workload", "optimizer", "environment"]
+    for workload, optimizer, number in ran[columns].drop_duplicates().itertuples(index=False):
         if way := results.environments[number].get("step"):
-            ways.setdefault(str(optimizer), set()).add(str(way))
+            found = by_workload.setdefault(str(workload), {})
+            found.setdefault(str(optimizer), set()).add(str(way))
+    # Where one workload's optimizers all go one way, that another workload goes another is no matter.
+    ways: dict[str, set[str]] = {}
+    for found in by_workload.values():
+        if baseline in found and len(set().union(*found.values())) > 1:
+            for optimizer, taken in found.items():
+                ways.setdefault(optimizer, set()).update(taken)
     usual = ways.pop(baseline, set())
     others: dict[str, list[str]] = {}
-    for optimizer, found in ways.items():
-        if usual and (found != usual or len(usual) > 1):
-            others.setdefault(" and ".join(sorted(found)), []).append(optimizer)
+    for optimizer, taken in ways.items():
+        if taken != usual or len(usual) > 1:
+            others.setdefault(" and ".join(sorted(taken)), []).append(optimizer)
     if not others and len(usual) < 2:
         return ""
     named = "".join(f"; {', '.join(names)}: {way}" for way, names in others.items())

@@ -277,6 +277,9 @@ def test_steps_that_were_taken_in_another_way_are_said_beside_the_cost(stored, t
         lambda trial: {**FACTS, "step": ("graph", "autograd")[trial.spec.seeds.init % 2]}, name="each both"
     )
     said = "in one way (wame: autograd and graph; adam: autograd and graph)"
-    assert said in analyse(load_results(folder), suite.report_spec).answer.text
+    results = load_results(folder)
+    assert said in analyse(results, suite.report_spec).answer.text
+    apart = results.trials["environment"].map(lambda number: results.environments[number]["step"])
+    assert step_ways(results, results.trials.assign(workload=apart), "wame") == ""
     suite, folder = stored(lambda trial: {**FACTS, "step": "autograd"}, name="alike")
     assert "in one way" not in analyse(load_results(folder), suite.report_spec).answer.text
